@@ -1,0 +1,440 @@
+/**
+ * The C library through bun:ffi: each function checked, failures as SystemError. The only file that imports bun:ffi.
+ * Everything here is synchronous and costs about what the system call costs.
+ */
+import { CString, dlopen, type Pointer, ptr, read } from 'bun:ffi'
+
+const LIBRARIES = ['libc.so.6', `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`, 'libc.so']
+
+/** What nearly every plugin calls; opened as one, since each dlopen costs more than a few unused symbols. */
+const common = {
+  __errno_location: { args: [], returns: 'ptr' },
+  open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
+  close: { args: ['i32'], returns: 'i32' },
+  read: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
+  write: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
+  socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+  setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
+  bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64_fast' },
+  recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64_fast' },
+  poll: { args: ['ptr', 'u64_fast', 'i32'], returns: 'i32' },
+  setns: { args: ['i32', 'i32'], returns: 'i32' },
+  flock: { args: ['i32', 'i32'], returns: 'i32' },
+  statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
+  unlink: { args: ['ptr'], returns: 'i32' },
+} as const
+
+/** What only some verbs of some plugins call. */
+const occasional = {
+  accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
+  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64_fast' },
+  recvfrom: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'ptr'], returns: 'i64_fast' },
+  ioctl: { args: ['i32', 'u64_fast', 'ptr'], returns: 'i32' },
+  fsync: { args: ['i32'], returns: 'i32' },
+  fchmod: { args: ['i32', 'u32'], returns: 'i32' },
+  rename: { args: ['ptr', 'ptr'], returns: 'i32' },
+  link: { args: ['ptr', 'ptr'], returns: 'i32' },
+  mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
+  rmdir: { args: ['ptr'], returns: 'i32' },
+  readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64_fast' },
+  getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
+  statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
+  mount: { args: ['ptr', 'ptr', 'ptr', 'u64_fast', 'ptr'], returns: 'i32' },
+  umount2: { args: ['ptr', 'i32'], returns: 'i32' },
+  unshare: { args: ['i32'], returns: 'i32' },
+  kill: { args: ['i32', 'i32'], returns: 'i32' },
+  epoll_create1: { args: ['i32'], returns: 'i32' },
+  epoll_ctl: { args: ['i32', 'i32', 'i32', 'ptr'], returns: 'i32' },
+  epoll_wait: { args: ['i32', 'ptr', 'i32', 'i32'], returns: 'i32' },
+  eventfd: { args: ['u32', 'i32'], returns: 'i32' },
+  strerror: { args: ['i32'], returns: 'ptr' },
+} as const
+
+function openLibrary<const T extends Parameters<typeof dlopen>[1]>(symbols: T) {
+  for (const name of LIBRARIES) {
+    try {
+      return dlopen(name, symbols).symbols
+    } catch {
+      // the other C library's name is tried next
+    }
+  }
+  throw new Error(`cannot open the C library as any of ${LIBRARIES.join(', ')}`)
+}
+
+let openCommon: ReturnType<typeof openLibrary<typeof common>> | undefined
+let openOccasional: ReturnType<typeof openLibrary<typeof occasional>> | undefined
+
+function libc() {
+  openCommon ??= openLibrary(common)
+  return openCommon
+}
+
+function moreLibc() {
+  openOccasional ??= openLibrary(occasional)
+  return openOccasional
+}
+
+/** Error numbers by name (asm-generic/errno-base.h, errno.h): those that callers tell apart. */
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EROFS: 30,
+  ERANGE: 34,
+  ENOTEMPTY: 39,
+  EPROTO: 71,
+  EOVERFLOW: 75,
+  EMSGSIZE: 90,
+  EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
+  EADDRINUSE: 98,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  EHOSTUNREACH: 113,
+} as const
+
+const names = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]))
+
+/** The words for an error number: "No such file or directory (ENOENT)". */
+export function describeErrno(number: number): string {
+  const words = moreLibc().strerror(number)
+  const name = names.get(number) ?? `errno ${number}`
+  return words === null ? name : `${new CString(words)} (${name})`
+}
+
+/** A refused system call: what was being done, and the errno, to be compared with `errno.X`. */
+export class SystemError extends Error {
+  readonly operation: string
+  readonly errno: number
+
+  constructor(operation: string, number: number) {
+    super(`${operation}: ${describeErrno(number)}`)
+    this.name = 'SystemError'
+    this.operation = operation
+    this.errno = number
+  }
+}
+
+/** True for a SystemError with one of these numbers. */
+export function isErrno(thrown: unknown, ...numbers: number[]): thrown is SystemError {
+  return thrown instanceof SystemError && numbers.includes(thrown.errno)
+}
+
+/** Passes a result on, or throws what errno says. Calls that a signal interrupted are the caller's to repeat. */
+function checked(result: number | bigint, operation: () => string): number {
+  const value = Number(result)
+  if (value >= 0) return value
+  const location = libc().__errno_location()
+  throw new SystemError(operation(), location === null ? 0 : read.i32(location, 0))
+}
+
+/** Repeats a call that a signal interrupted (EINTR). */
+function uninterrupted(call: () => number | bigint, operation: () => string): number {
+  for (;;) {
+    try {
+      return checked(call(), operation)
+    } catch (thrown) {
+      if (!isErrno(thrown, errno.EINTR)) throw thrown
+    }
+  }
+}
+
+/** Text with the terminating zero that C wants. A zero inside would cut a path short, so it is refused. */
+export function cString(text: string): Uint8Array {
+  if (text.includes('\0')) throw new RangeError(`a zero byte inside ${JSON.stringify(text)}`)
+  return Buffer.from(`${text}\0`)
+}
+
+// fcntl.h
+export const O_RDONLY = 0
+export const O_WRONLY = 1
+export const O_RDWR = 2
+export const O_CREAT = 0o100
+export const O_EXCL = 0o200
+export const O_TRUNC = 0o1000
+export const O_NONBLOCK = 0o4000
+export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
+export const O_CLOEXEC = 0o2000000
+
+/** Opens a file; always close-on-exec. `mode` counts when it is created. */
+export function open(path: string, flags: number, mode = 0): number {
+  return uninterrupted(() => libc().open(ptr(cString(path)), flags | O_CLOEXEC, mode), () => `open ${path}`)
+}
+
+export function close(descriptor: number): void {
+  checked(libc().close(descriptor), () => `close descriptor ${descriptor}`)
+}
+
+/** Reads at most `buffer.length` bytes; 0 at the end. */
+export function readInto(descriptor: number, buffer: Uint8Array, what = `descriptor ${descriptor}`): number {
+  return uninterrupted(() => libc().read(descriptor, ptr(buffer), buffer.length), () => `read ${what}`)
+}
+
+/** Writes all bytes. */
+export function writeAll(descriptor: number, bytes: Uint8Array, what = `descriptor ${descriptor}`): void {
+  for (let at = 0; at < bytes.length; ) {
+    const rest = bytes.subarray(at)
+    at += uninterrupted(() => libc().write(descriptor, ptr(rest), rest.length), () => `write ${what}`)
+  }
+}
+
+/** Reads to the end. */
+export function readAll(descriptor: number, what?: string): Uint8Array {
+  const parts: Uint8Array[] = []
+  for (;;) {
+    const buffer = new Uint8Array(65536)
+    const length = readInto(descriptor, buffer, what)
+    if (length === 0) return Buffer.concat(parts)
+    parts.push(buffer.subarray(0, length))
+  }
+}
+
+export const SOCK_STREAM = 1
+export const SOCK_DGRAM = 2
+export const SOCK_RAW = 3
+export const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
+
+/** A new socket, close-on-exec, bound to the network namespace that the thread is in. */
+export function socket(family: number, type: number, protocol: number): number {
+  return checked(libc().socket(family, type | SOCK_CLOEXEC, protocol), () => `socket(${family}, ${type}, ${protocol})`)
+}
+
+export function setSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
+  checked(
+    libc().setsockopt(descriptor, level, option, ptr(value), value.length),
+    () => `setsockopt(${level}, ${option})`,
+  )
+}
+
+export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
+  checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
+}
+
+export function connect(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
+  uninterrupted(() => moreLibc().connect(descriptor, ptr(address), address.length), () => `connect ${what}`)
+}
+
+export const MSG_PEEK = 2
+export const MSG_TRUNC = 0x20
+export const MSG_DONTWAIT = 0x40
+
+/** Sends one datagram. */
+export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
+  return uninterrupted(() => libc().send(descriptor, ptr(bytes), bytes.length, flags), () => 'send')
+}
+
+/** Sends one datagram to a socket address (struct sockaddr as bytes). */
+export function sendTo(descriptor: number, bytes: Uint8Array, address: Uint8Array): number {
+  return uninterrupted(
+    () => moreLibc().sendto(descriptor, ptr(bytes), bytes.length, 0, ptr(address), address.length),
+    () => 'sendto',
+  )
+}
+
+/** Receives one datagram into a buffer; with MSG_TRUNC the answer is its true length. */
+export function receive(descriptor: number, buffer: Uint8Array, flags = 0): number {
+  return uninterrupted(() => libc().recv(descriptor, ptr(buffer), buffer.length, flags), () => 'recv')
+}
+
+/** Receives one datagram with its sender's socket address, whose bytes are written to `address`. */
+export function receiveFrom(descriptor: number, buffer: Uint8Array, address: Uint8Array): number {
+  const length = new Uint32Array([address.length])
+  return uninterrupted(
+    () => moreLibc().recvfrom(descriptor, ptr(buffer), buffer.length, 0, ptr(address), ptr(length)),
+    () => 'recvfrom',
+  )
+}
+
+export const POLLIN = 1
+
+/** Waits until a descriptor can be read, at most `milliseconds`; false when the time is over. */
+export function waitReadable(descriptor: number, milliseconds: number): boolean {
+  const request = new DataView(new ArrayBuffer(8)) // struct pollfd: fd, events, revents
+  request.setInt32(0, descriptor, true)
+  request.setInt16(4, POLLIN, true)
+  const bytes = new Uint8Array(request.buffer)
+  return uninterrupted(() => libc().poll(ptr(bytes), 1, milliseconds), () => 'poll') > 0
+}
+
+/** Moves the calling thread into a namespace; only netns.ts may call it. */
+export function setNamespace(descriptor: number, kind: number, what: string): void {
+  checked(libc().setns(descriptor, kind), () => `enter ${what}`)
+}
+
+/** Gives the calling thread new namespaces (sched.h, CLONE_NEW*). */
+export function unshare(flags: number): void {
+  checked(moreLibc().unshare(flags), () => 'unshare')
+}
+
+export const LOCK_SH = 1
+export const LOCK_EX = 2
+export const LOCK_NB = 4
+
+/** Locks an open file; false when LOCK_NB was asked for and another holds it. */
+export function lock(descriptor: number, mode: number, what: string): boolean {
+  try {
+    uninterrupted(() => libc().flock(descriptor, mode), () => `lock ${what}`)
+    return true
+  } catch (thrown) {
+    if (mode & LOCK_NB && isErrno(thrown, errno.EAGAIN)) return false
+    throw thrown
+  }
+}
+
+export interface FileStatus {
+  /** Device and inode: the identity of a file or of a namespace. */
+  device: string
+  inode: bigint
+  /** st_mode: type and permissions. */
+  mode: number
+  size: number
+  /** Last change, milliseconds since the epoch. */
+  modified: number
+}
+
+const AT_FDCWD = -100
+const STATX_BASIC_STATS = 0x7ff
+
+/** The status of what a path names, links followed; undefined when there is nothing. */
+export function status(path: string): FileStatus | undefined {
+  const bytes = new Uint8Array(256) // struct statx
+  try {
+    checked(
+      libc().statx(AT_FDCWD, ptr(cString(path)), 0, STATX_BASIC_STATS, ptr(bytes)),
+      () => `stat ${path}`,
+    )
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
+    throw thrown
+  }
+  const view = new DataView(bytes.buffer)
+  return {
+    mode: view.getUint16(28, true),
+    inode: view.getBigUint64(32, true),
+    size: Number(view.getBigUint64(40, true)),
+    modified: Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6),
+    device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
+  }
+}
+
+/** The type of the file system that holds a path (linux/magic.h). */
+export function fileSystemType(path: string): number {
+  const bytes = new Uint8Array(256) // struct statfs; f_type comes first
+  checked(moreLibc().statfs(ptr(cString(path)), ptr(bytes)), () => `statfs ${path}`)
+  return Number(new DataView(bytes.buffer).getBigInt64(0, true) & 0xffffffffn)
+}
+
+export function unlink(path: string): void {
+  checked(libc().unlink(ptr(cString(path))), () => `delete ${path}`)
+}
+
+export function rename(from: string, to: string): void {
+  checked(moreLibc().rename(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
+}
+
+export function link(existing: string, name: string): void {
+  checked(moreLibc().link(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
+}
+
+export function makeFolder(path: string, mode: number): void {
+  checked(moreLibc().mkdir(ptr(cString(path)), mode), () => `create folder ${path}`)
+}
+
+export function removeFolder(path: string): void {
+  checked(moreLibc().rmdir(ptr(cString(path))), () => `remove folder ${path}`)
+}
+
+export function readLink(path: string): string {
+  const bytes = new Uint8Array(4096) // PATH_MAX
+  const length = checked(moreLibc().readlink(ptr(cString(path)), ptr(bytes), bytes.length), () => `readlink ${path}`)
+  return Buffer.from(bytes.subarray(0, length)).toString()
+}
+
+/** Fills a buffer with directory entries (struct linux_dirent64); 0 at the end. */
+export function readFolderEntries(descriptor: number, buffer: Uint8Array): number {
+  return checked(moreLibc().getdents64(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
+}
+
+export function synchronize(descriptor: number, what: string): void {
+  checked(moreLibc().fsync(descriptor), () => `fsync ${what}`)
+}
+
+export function changeMode(descriptor: number, mode: number, what: string): void {
+  checked(moreLibc().fchmod(descriptor, mode), () => `chmod ${what}`)
+}
+
+/** Mounts; `type` and `source` may be empty, as for a bind mount. */
+export function mount(source: string, target: string, options: { type?: string; flags: number }): void {
+  const type = options.type === undefined ? null : ptr(cString(options.type))
+  checked(
+    moreLibc().mount(ptr(cString(source)), ptr(cString(target)), type, options.flags, null),
+    () => `mount ${source} on ${target}`,
+  )
+}
+
+export function unmount(target: string, flags: number): void {
+  checked(moreLibc().umount2(ptr(cString(target)), flags), () => `unmount ${target}`)
+}
+
+/** ioctl with a structure that the kernel reads and may fill. */
+export function control(descriptor: number, request: number, argument: Uint8Array | number, what: string): void {
+  const value = typeof argument === 'number' ? (argument as Pointer) : ptr(argument)
+  checked(moreLibc().ioctl(descriptor, request, value), () => what)
+}
+
+/** Sends a signal; a negative process means its group. False when nobody is there. */
+export function kill(process: number, signal: number): boolean {
+  try {
+    checked(moreLibc().kill(process, signal), () => `send signal ${signal} to ${process}`)
+    return true
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ESRCH)) return false
+    throw thrown
+  }
+}
+
+export const EPOLL_CTL_ADD = 1
+export const EPOLL_CTL_DEL = 2
+
+/** A new epoll instance. */
+export function createPoll(): number {
+  return checked(moreLibc().epoll_create1(O_CLOEXEC), () => 'epoll_create1')
+}
+
+/** Adds or removes a descriptor to be watched for reading; its own number is the event's data. */
+export function watch(poll: number, descriptor: number, operation = EPOLL_CTL_ADD): void {
+  const event = new DataView(new ArrayBuffer(16)) // struct epoll_event, packed on x86-64 only
+  event.setUint32(0, POLLIN, true)
+  event.setUint32(process.arch === 'x64' ? 4 : 8, descriptor, true)
+  checked(moreLibc().epoll_ctl(poll, operation, descriptor, ptr(new Uint8Array(event.buffer))), () => 'epoll_ctl')
+}
+
+/** The descriptors that can be read, waiting for at most `milliseconds` (-1: for ever). */
+export function waitAny(poll: number, milliseconds: number): number[] {
+  const size = process.arch === 'x64' ? 12 : 16
+  const bytes = new Uint8Array(size * 64)
+  const count = uninterrupted(() => moreLibc().epoll_wait(poll, ptr(bytes), 64, milliseconds), () => 'epoll_wait')
+  const view = new DataView(bytes.buffer)
+  return Array.from({ length: count }, (_, index) => view.getUint32(index * size + (size - 8), true))
+}
