@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Makes a Debian machine that has node and npm ready to build and run Catena; --for-tests adds what only tests need.
+# Says in one line what it installs, and takes a few milliseconds when there is nothing to install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+# package:command, installed when the command is not there
+needed=(nftables:nft)
+needed_for_tests=(
+  user-mode-linux:linux.uml kmod:depmod         # the second kernel
+  iptables:iptables                             # the other backend, and what the Go plugins leave behind
+  dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
+  iproute2:ip iperf3:iperf3 strace:strace podman:podman
+)
+[ "${1:-}" = --for-tests ] && needed+=("${needed_for_tests[@]}")
+
+main() {
+  missing=()
+  for entry in "${needed[@]}"; do
+    command -v "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")
+  done
+  if [ ${#missing[@]} -gt 0 ] || stale; then
+    mkdir -p .cache
+    exec 9>.cache/setup.lock
+    flock 9 # two set-ups at once would install over one another
+    install_debian_packages
+    if stale; then install_npm_packages; fi
+  fi
+}
+
+stale() { ! cmp -s package-lock.json node_modules/.installed-lock.json; }
+
+install_debian_packages() {
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ]; then
+    echo "setup: please install as root, then try again: apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "setup: installing Debian's ${missing[*]}" >&2
+  apt_install >/dev/null 2>&1 || { apt-get update -qq && apt_install >/dev/null; }
+}
+
+# Without the recommended packages: podman's would bring a network stack of their own.
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
+}
+
+install_npm_packages() {
+  echo "setup: installing the npm packages that package-lock.json names" >&2
+  npm ci --loglevel=error >/dev/null
+  # npm may refuse to run the package's own postinstall step, which puts the executable in place
+  node_modules/.bin/bun --version >/dev/null 2>&1 || node node_modules/bun/install.js
+  node_modules/.bin/bun --version >/dev/null
+  cp package-lock.json node_modules/.installed-lock.json
+}
+
+main
