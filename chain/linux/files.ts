@@ -86,7 +86,11 @@ export function synchronizeFolder(path: string): void {
  * Replaces a file: temporary name, write, fsync, rename, fsync of the folder. After a crash at any point the path
  * holds either the old text or the new, never a part. `durable: false` leaves out the two fsyncs, for tmpfs.
  */
-export function writeAtomically(path: string, text: string, options: { mode?: number; durable?: boolean } = {}): void {
+export function writeAtomically(
+  path: string,
+  text: string,
+  options: { mode?: number; durable?: boolean } = {},
+): void {
   const { durable = true } = options
   writeTemporary(path, text, options, temporary => rename(temporary, path))
   if (durable) synchronizeFolder(folderOf(path))

@@ -4,21 +4,25 @@
  */
 import { CString, dlopen, type Pointer, ptr, read } from 'bun:ffi'
 
-const LIBRARIES = ['libc.so.6', `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`, 'libc.so']
+const LIBRARIES = [
+  'libc.so.6',
+  `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`,
+  'libc.so',
+]
 
 /** What nearly every plugin calls; opened as one, since each dlopen costs more than a few unused symbols. */
 const common = {
   __errno_location: { args: [], returns: 'ptr' },
   open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
   close: { args: ['i32'], returns: 'i32' },
-  read: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
-  write: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
+  read: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
+  write: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
-  send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64_fast' },
-  recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64_fast' },
-  poll: { args: ['ptr', 'u64_fast', 'i32'], returns: 'i32' },
+  send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
+  recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
+  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   flock: { args: ['i32', 'i32'], returns: 'i32' },
   statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
@@ -29,19 +33,19 @@ const common = {
 const occasional = {
   accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
-  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64_fast' },
-  recvfrom: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'ptr'], returns: 'i64_fast' },
-  ioctl: { args: ['i32', 'u64_fast', 'ptr'], returns: 'i32' },
+  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
+  recvfrom: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'ptr'], returns: 'i64' },
+  ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   fsync: { args: ['i32'], returns: 'i32' },
   fchmod: { args: ['i32', 'u32'], returns: 'i32' },
   rename: { args: ['ptr', 'ptr'], returns: 'i32' },
   link: { args: ['ptr', 'ptr'], returns: 'i32' },
   mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
   rmdir: { args: ['ptr'], returns: 'i32' },
-  readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64_fast' },
-  getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64_fast' },
+  readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
+  getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
   statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
-  mount: { args: ['ptr', 'ptr', 'ptr', 'u64_fast', 'ptr'], returns: 'i32' },
+  mount: { args: ['ptr', 'ptr', 'ptr', 'u64', 'ptr'], returns: 'i32' },
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
   unshare: { args: ['i32'], returns: 'i32' },
   kill: { args: ['i32', 'i32'], returns: 'i32' },
@@ -178,7 +182,10 @@ export const O_CLOEXEC = 0o2000000
 
 /** Opens a file; always close-on-exec. `mode` counts when it is created. */
 export function open(path: string, flags: number, mode = 0): number {
-  return uninterrupted(() => libc().open(ptr(cString(path)), flags | O_CLOEXEC, mode), () => `open ${path}`)
+  return uninterrupted(
+    () => libc().open(ptr(cString(path)), flags | O_CLOEXEC, mode),
+    () => `open ${path}`,
+  )
 }
 
 export function close(descriptor: number): void {
@@ -187,14 +194,20 @@ export function close(descriptor: number): void {
 
 /** Reads at most `buffer.length` bytes; 0 at the end. */
 export function readInto(descriptor: number, buffer: Uint8Array, what = `descriptor ${descriptor}`): number {
-  return uninterrupted(() => libc().read(descriptor, ptr(buffer), buffer.length), () => `read ${what}`)
+  return uninterrupted(
+    () => libc().read(descriptor, ptr(buffer), buffer.length),
+    () => `read ${what}`,
+  )
 }
 
 /** Writes all bytes. */
 export function writeAll(descriptor: number, bytes: Uint8Array, what = `descriptor ${descriptor}`): void {
   for (let at = 0; at < bytes.length; ) {
     const rest = bytes.subarray(at)
-    at += uninterrupted(() => libc().write(descriptor, ptr(rest), rest.length), () => `write ${what}`)
+    at += uninterrupted(
+      () => libc().write(descriptor, ptr(rest), rest.length),
+      () => `write ${what}`,
+    )
   }
 }
 
@@ -217,7 +230,10 @@ const SOCK_CLOEXEC = 0o2000000
 
 /** A new socket, close-on-exec, bound to the network namespace that the thread is in. */
 export function socket(family: number, type: number, protocol: number): number {
-  return checked(libc().socket(family, type | SOCK_CLOEXEC, protocol), () => `socket(${family}, ${type}, ${protocol})`)
+  return checked(
+    libc().socket(family, type | SOCK_CLOEXEC, protocol),
+    () => `socket(${family}, ${type}, ${protocol})`,
+  )
 }
 
 export function setSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
@@ -232,7 +248,10 @@ export function bind(descriptor: number, address: Uint8Array, what = `descriptor
 }
 
 export function connect(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
-  uninterrupted(() => moreLibc().connect(descriptor, ptr(address), address.length), () => `connect ${what}`)
+  uninterrupted(
+    () => moreLibc().connect(descriptor, ptr(address), address.length),
+    () => `connect ${what}`,
+  )
 }
 
 export const MSG_PEEK = 2
@@ -241,7 +260,10 @@ export const MSG_DONTWAIT = 0x40
 
 /** Sends one datagram. */
 export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
-  return uninterrupted(() => libc().send(descriptor, ptr(bytes), bytes.length, flags), () => 'send')
+  return uninterrupted(
+    () => libc().send(descriptor, ptr(bytes), bytes.length, flags),
+    () => 'send',
+  )
 }
 
 /** Sends one datagram to a socket address (struct sockaddr as bytes). */
@@ -254,7 +276,10 @@ export function sendTo(descriptor: number, bytes: Uint8Array, address: Uint8Arra
 
 /** Receives one datagram into a buffer; with MSG_TRUNC the answer is its true length. */
 export function receive(descriptor: number, buffer: Uint8Array, flags = 0): number {
-  return uninterrupted(() => libc().recv(descriptor, ptr(buffer), buffer.length, flags), () => 'recv')
+  return uninterrupted(
+    () => libc().recv(descriptor, ptr(buffer), buffer.length, flags),
+    () => 'recv',
+  )
 }
 
 /** Receives one datagram with its sender's socket address, whose bytes are written to `address`. */
@@ -274,7 +299,12 @@ export function waitReadable(descriptor: number, milliseconds: number): boolean 
   request.setInt32(0, descriptor, true)
   request.setInt16(4, POLLIN, true)
   const bytes = new Uint8Array(request.buffer)
-  return uninterrupted(() => libc().poll(ptr(bytes), 1, milliseconds), () => 'poll') > 0
+  return (
+    uninterrupted(
+      () => libc().poll(ptr(bytes), 1, milliseconds),
+      () => 'poll',
+    ) > 0
+  )
 }
 
 /** Moves the calling thread into a namespace; only netns.ts may call it. */
@@ -294,7 +324,10 @@ export const LOCK_NB = 4
 /** Locks an open file; false when LOCK_NB was asked for and another holds it. */
 export function lock(descriptor: number, mode: number, what: string): boolean {
   try {
-    uninterrupted(() => libc().flock(descriptor, mode), () => `lock ${what}`)
+    uninterrupted(
+      () => libc().flock(descriptor, mode),
+      () => `lock ${what}`,
+    )
     return true
   } catch (thrown) {
     if (mode & LOCK_NB && isErrno(thrown, errno.EAGAIN)) return false
@@ -367,7 +400,10 @@ export function removeFolder(path: string): void {
 
 export function readLink(path: string): string {
   const bytes = new Uint8Array(4096) // PATH_MAX
-  const length = checked(moreLibc().readlink(ptr(cString(path)), ptr(bytes), bytes.length), () => `readlink ${path}`)
+  const length = checked(
+    moreLibc().readlink(ptr(cString(path)), ptr(bytes), bytes.length),
+    () => `readlink ${path}`,
+  )
   return Buffer.from(bytes.subarray(0, length)).toString()
 }
 
@@ -398,7 +434,12 @@ export function unmount(target: string, flags: number): void {
 }
 
 /** ioctl with a structure that the kernel reads and may fill. */
-export function control(descriptor: number, request: number, argument: Uint8Array | number, what: string): void {
+export function control(
+  descriptor: number,
+  request: number,
+  argument: Uint8Array | number,
+  what: string,
+): void {
   const value = typeof argument === 'number' ? (argument as Pointer) : ptr(argument)
   checked(moreLibc().ioctl(descriptor, request, value), () => what)
 }
@@ -427,14 +468,20 @@ export function watch(poll: number, descriptor: number, operation = EPOLL_CTL_AD
   const event = new DataView(new ArrayBuffer(16)) // struct epoll_event, packed on x86-64 only
   event.setUint32(0, POLLIN, true)
   event.setUint32(process.arch === 'x64' ? 4 : 8, descriptor, true)
-  checked(moreLibc().epoll_ctl(poll, operation, descriptor, ptr(new Uint8Array(event.buffer))), () => 'epoll_ctl')
+  checked(
+    moreLibc().epoll_ctl(poll, operation, descriptor, ptr(new Uint8Array(event.buffer))),
+    () => 'epoll_ctl',
+  )
 }
 
 /** The descriptors that can be read, waiting for at most `milliseconds` (-1: for ever). */
 export function waitAny(poll: number, milliseconds: number): number[] {
   const size = process.arch === 'x64' ? 12 : 16
   const bytes = new Uint8Array(size * 64)
-  const count = uninterrupted(() => moreLibc().epoll_wait(poll, ptr(bytes), 64, milliseconds), () => 'epoll_wait')
+  const count = uninterrupted(
+    () => moreLibc().epoll_wait(poll, ptr(bytes), 64, milliseconds),
+    () => 'epoll_wait',
+  )
   const view = new DataView(bytes.buffer)
   return Array.from({ length: count }, (_, index) => view.getUint32(index * size + (size - 8), true))
 }

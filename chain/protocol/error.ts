@@ -32,7 +32,11 @@ export class CniError extends Error {
   readonly code: number
   readonly details: string | undefined
 
-  constructor(code: number, message: string, options: { details?: string | undefined; cause?: unknown } = {}) {
+  constructor(
+    code: number,
+    message: string,
+    options: { details?: string | undefined; cause?: unknown } = {},
+  ) {
     super(message, { cause: options.cause })
     this.name = 'CniError'
     this.code = code

@@ -1,0 +1,135 @@
+/**
+ * Finds a plugin by its type and runs it: this very executable in process, any other file as a process. Both give the
+ * same answer. Used by plugins that delegate and by the runtime; knows no plugin itself.
+ */
+import { status as fileStatus, kill } from '../linux/libc.ts'
+import { CniError, code } from '../protocol/error.ts'
+
+/** What came of a call. */
+export interface Answer {
+  /** Exit status; 128 + signal when a signal ended it. */
+  status: number
+  stdout: string
+  stderr: string
+  /** The signal that ended the process: "SIGKILL". */
+  signal?: string
+  /** True when the time given was over. */
+  timedOut?: boolean
+}
+
+export interface Call {
+  /** The executable, as `findPlugin` gave it. */
+  file: string
+  /** The type that it was found by: the name under which it runs. */
+  type: string
+  environment: Readonly<Record<string, string>>
+  stdin: string
+  signal?: AbortSignal | undefined
+  /** Milliseconds after which the plugin's process group is killed. */
+  timeout?: number | undefined
+}
+
+/** Plugins that the running executable holds. */
+export interface Builtins {
+  /** Path of the executable that they are compiled into. */
+  executable: string
+  /** Runs one of them as its process would run; undefined when there is none of that name. */
+  run(type: string, environment: Readonly<Record<string, string>>, stdin: string): Promise<Answer> | undefined
+}
+
+/** The file for a plugin type, as the specification says: the first regular file of that name over CNI_PATH. */
+export function findPlugin(type: string, path: readonly string[]): string {
+  if (type === '') throw new CniError(code.internal, 'no plugin name provided')
+  if (type.includes('/')) throw new CniError(code.internal, `invalid plugin name: ${type}`)
+  if (path.length === 0) throw new CniError(code.internal, 'no paths provided')
+  for (const folder of path) {
+    const file = `${folder}/${type}`
+    const found = fileStatus(file)
+    if (found && (found.mode & 0o170000) === 0o100000) return file // S_IFMT, S_IFREG
+  }
+  throw new CniError(code.internal, `failed to find plugin "${type}" in path [${path.join(' ')}]`, {
+    details: 'install the plugin there, or correct the type in the network configuration',
+  })
+}
+
+/** True when two paths name the same file: same device, same inode. */
+function isSameFile(one: string, other: string): boolean {
+  const first = fileStatus(one)
+  const second = fileStatus(other)
+  return (
+    first !== undefined &&
+    second !== undefined &&
+    first.device === second.device &&
+    first.inode === second.inode
+  )
+}
+
+/** Runs a plugin to its end. */
+export async function invoke(call: Call, builtins?: Builtins): Promise<Answer> {
+  if (builtins && isSameFile(call.file, builtins.executable)) {
+    const answer = builtins.run(call.type, call.environment, call.stdin)
+    if (answer) return answer
+  }
+  return runProcess(call)
+}
+
+const TEXT_BUSY_ATTEMPTS = 6 // as libcni: ETXTBSY means that the file is being replaced
+const TEXT_BUSY_PAUSE = 1000 // milliseconds
+const SIGKILL = 9
+
+async function runProcess(call: Call): Promise<Answer> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await runOnce(call)
+    } catch (thrown) {
+      if (!isTextBusy(thrown)) throw notStarted(call, thrown)
+      if (attempt === TEXT_BUSY_ATTEMPTS) throw notStarted(call, thrown)
+      await Bun.sleep(TEXT_BUSY_PAUSE)
+    }
+  }
+}
+
+function isTextBusy(thrown: unknown): boolean {
+  return thrown instanceof Error && 'code' in thrown && thrown.code === 'ETXTBSY'
+}
+
+function notStarted({ file }: Call, thrown: unknown): CniError {
+  if (thrown instanceof CniError) return thrown
+  return new CniError(code.internal, `cannot start plugin ${file}`, {
+    details: thrown instanceof Error ? thrown.message : String(thrown),
+    cause: thrown,
+  })
+}
+
+/** The process leads a group of its own, so that a timeout also ends what it started. */
+async function runOnce({ file, environment, stdin, signal, timeout }: Call): Promise<Answer> {
+  signal?.throwIfAborted()
+  const child = Bun.spawn([file], {
+    env: environment,
+    stdin: Buffer.from(stdin),
+    stdout: 'pipe',
+    stderr: 'pipe',
+    detached: true,
+  })
+  let timedOut = false
+  const endGroup = () => void kill(-child.pid, SIGKILL)
+  const overdue = () => {
+    timedOut = true
+    endGroup()
+  }
+  const timer = timeout === undefined ? undefined : setTimeout(overdue, timeout)
+  signal?.addEventListener('abort', endGroup, { once: true })
+  try {
+    const [stdout, stderr, status] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ])
+    signal?.throwIfAborted()
+    const ended = child.signalCode?.toString()
+    return { status, stdout, stderr, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', endGroup)
+  }
+}

@@ -1,0 +1,210 @@
+/** Netlink messages as bytes (linux/netlink.h). Pure: no sockets, no system calls, no notion of a link or a rule. */
+
+/** Bytes that are not what the protocol says. */
+export class CodecError extends Error {
+  override name = 'CodecError'
+}
+
+export interface Attribute {
+  /** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
+  type: number
+  value: Uint8Array
+}
+
+export interface Message {
+  type: number
+  flags: number
+  sequence: number
+  payload: Uint8Array
+}
+
+const MESSAGE_HEADER = 16 // struct nlmsghdr
+const ATTRIBUTE_HEADER = 4 // struct nlattr
+const TYPE_MASK = 0x3fff // NLA_TYPE_MASK
+const NESTED = 0x8000 // NLA_F_NESTED
+
+/** NLMSG_ALIGN, NLA_ALIGN: the next multiple of four. */
+export function align(length: number): number {
+  return (length + 3) & ~3
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** Walks attributes; every length is checked before it is believed. */
+export function* attributes(bytes: Uint8Array): Generator<Attribute> {
+  const view = viewOf(bytes)
+  for (let at = 0; at < bytes.length; ) {
+    const left = bytes.length - at
+    if (left < ATTRIBUTE_HEADER) {
+      throw new CodecError(`attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`)
+    }
+    const length = view.getUint16(at, true)
+    if (length < ATTRIBUTE_HEADER || length > left) {
+      throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
+    }
+    yield {
+      type: view.getUint16(at + 2, true) & TYPE_MASK,
+      value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
+    }
+    at += align(length)
+  }
+}
+
+/** Attributes by type; of a repeated one, the last. */
+export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
+  const map = new Map<number, Uint8Array>()
+  for (const { type, value } of attributes(bytes)) map.set(type, value)
+  return map
+}
+
+/** Walks the messages of a datagram. */
+export function* messages(bytes: Uint8Array): Generator<Message> {
+  const view = viewOf(bytes)
+  for (let at = 0; at < bytes.length; ) {
+    const left = bytes.length - at
+    if (left < MESSAGE_HEADER) {
+      throw new CodecError(`message at byte ${at}: ${left} bytes left, a header needs ${MESSAGE_HEADER}`)
+    }
+    const length = view.getUint32(at, true)
+    if (length < MESSAGE_HEADER || length > left) {
+      throw new CodecError(`message at byte ${at}: length ${length}, ${left} bytes left`)
+    }
+    yield {
+      type: view.getUint16(at + 4, true),
+      flags: view.getUint16(at + 6, true),
+      sequence: view.getUint32(at + 8, true),
+      payload: bytes.subarray(at + MESSAGE_HEADER, at + length),
+    }
+    at += align(length)
+  }
+}
+
+/** One message as bytes, padded to four; the sender's port is left to the kernel. */
+export function encodeMessage({ type, flags, sequence, payload }: Message): Uint8Array {
+  const bytes = new Uint8Array(align(MESSAGE_HEADER + payload.length))
+  const view = viewOf(bytes)
+  view.setUint32(0, MESSAGE_HEADER + payload.length, true)
+  view.setUint16(4, type, true)
+  view.setUint16(6, flags, true)
+  view.setUint32(8, sequence, true)
+  bytes.set(payload, MESSAGE_HEADER)
+  return bytes
+}
+
+export function join(...parts: readonly Uint8Array[]): Uint8Array {
+  return Buffer.concat(parts)
+}
+
+/** An attribute as bytes, padded to four outside its length. */
+export function attribute(type: number, value: Uint8Array): Uint8Array {
+  const length = ATTRIBUTE_HEADER + value.length
+  if (length > 0xffff) throw new CodecError(`attribute ${type}: ${value.length} bytes do not fit`)
+  const bytes = new Uint8Array(align(length))
+  const view = viewOf(bytes)
+  view.setUint16(0, length, true)
+  view.setUint16(2, type, true)
+  bytes.set(value, ATTRIBUTE_HEADER)
+  return bytes
+}
+
+export function nested(type: number, ...parts: readonly Uint8Array[]): Uint8Array {
+  return attribute(type | NESTED, join(...parts))
+}
+
+export function flag(type: number): Uint8Array {
+  return attribute(type, new Uint8Array(0))
+}
+
+export function uint8(type: number, value: number): Uint8Array {
+  return attribute(type, new Uint8Array([value]))
+}
+
+export function uint16(type: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(2)
+  viewOf(bytes).setUint16(0, value, true)
+  return attribute(type, bytes)
+}
+
+export function uint32(type: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4)
+  viewOf(bytes).setUint32(0, value, true)
+  return attribute(type, bytes)
+}
+
+export function int32(type: number, value: number): Uint8Array {
+  return uint32(type, value >>> 0)
+}
+
+export function uint64(type: number, value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8)
+  viewOf(bytes).setBigUint64(0, value, true)
+  return attribute(type, bytes)
+}
+
+/** Network byte order: netfilter's integers. */
+export function uint32Big(type: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4)
+  viewOf(bytes).setUint32(0, value, false)
+  return attribute(type, bytes)
+}
+
+export function uint16Big(type: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(2)
+  viewOf(bytes).setUint16(0, value, false)
+  return attribute(type, bytes)
+}
+
+/** Text with its terminating zero. */
+export function text(type: number, value: string): Uint8Array {
+  return attribute(type, Buffer.from(`${value}\0`))
+}
+
+function sized(value: Uint8Array, length: number, what: string): DataView {
+  if (value.length < length) throw new CodecError(`${what}: ${value.length} bytes, ${length} expected`)
+  return viewOf(value)
+}
+
+export function readUint8(value: Uint8Array): number {
+  return sized(value, 1, 'an 8-bit integer').getUint8(0)
+}
+
+export function readUint16(value: Uint8Array): number {
+  return sized(value, 2, 'a 16-bit integer').getUint16(0, true)
+}
+
+export function readUint32(value: Uint8Array): number {
+  return sized(value, 4, 'a 32-bit integer').getUint32(0, true)
+}
+
+export function readInt32(value: Uint8Array): number {
+  return sized(value, 4, 'a 32-bit integer').getInt32(0, true)
+}
+
+export function readUint64(value: Uint8Array): bigint {
+  return sized(value, 8, 'a 64-bit integer').getBigUint64(0, true)
+}
+
+export function readUint16Big(value: Uint8Array): number {
+  return sized(value, 2, 'a 16-bit integer').getUint16(0, false)
+}
+
+export function readUint32Big(value: Uint8Array): number {
+  return sized(value, 4, 'a 32-bit integer').getUint32(0, false)
+}
+
+export function readUint64Big(value: Uint8Array): bigint {
+  return sized(value, 8, 'a 64-bit integer').getBigUint64(0, false)
+}
+
+/** Text up to its first zero, or whole. */
+export function readText(value: Uint8Array): string {
+  const end = value.indexOf(0)
+  return Buffer.from(end < 0 ? value : value.subarray(0, end)).toString()
+}
+
+/** A fixed structure at the start of a payload, and what follows it. */
+export function split(payload: Uint8Array, length: number): [DataView, Uint8Array] {
+  return [sized(payload, length, 'a structure'), payload.subarray(align(length))]
+}

@@ -1,0 +1,375 @@
+/** Links of every kind over rtnetlink (linux/if_link.h): list, find, create, change, remove. Knows nothing of CNI. */
+import { hardwareAddressBytes, hardwareAddressText } from '../inet.ts'
+import { errno } from '../libc.ts'
+import {
+  attribute,
+  attributeMap,
+  attributes,
+  join,
+  type Message,
+  nested,
+  readInt32,
+  readText,
+  readUint8,
+  readUint32,
+  split,
+  text,
+  uint8,
+  uint32,
+} from './codec.ts'
+import { type Kind, kindAttributes, readKindData } from './link-kind.ts'
+import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
+
+export const RTM_NEWLINK = 16
+export const RTM_DELLINK = 17
+const RTM_GETLINK = 18
+const RTM_SETLINK = 19
+
+// IFLA_*
+const ADDRESS = 1
+const IFNAME = 3
+const MTU = 4
+const LINK = 5
+const MASTER = 10
+const TXQLEN = 13
+const OPERSTATE = 16
+const LINKINFO = 18
+const IFALIAS = 20
+const AF_SPEC = 26
+const NET_NS_FD = 28
+const PROMISCUITY = 30
+const EXT_MASK = 29
+const LINK_NETNSID = 37
+const PERM_ADDRESS = 54
+// IFLA_INFO_*
+const INFO_KIND = 1
+const INFO_DATA = 2
+const INFO_SLAVE_KIND = 4
+const INFO_SLAVE_DATA = 5
+
+// net/if.h
+export const IFF_UP = 1
+const IFF_LOOPBACK = 8
+const IFF_PROMISC = 0x100
+const IFF_ALLMULTI = 0x200
+const RTEXT_FILTER_SKIP_STATS = 8
+
+/** IF_OPER_*, RFC 2863. */
+const OPERATIONAL_STATES = ['unknown', 'notpresent', 'down', 'lowerlayerdown', 'testing', 'dormant', 'up']
+
+export interface Link {
+  index: number
+  name: string
+  /** "veth", "bridge", …; absent for hardware and loopback. */
+  kind?: string
+  up: boolean
+  loopback: boolean
+  /** RFC 2863 state: "up", "down", "lowerlayerdown", "unknown", … */
+  state: string
+  mtu: number
+  /** Hardware address in lower-case colon form; empty when the link has none. */
+  address: string
+  permanentAddress?: string
+  /** Index of the link this one stands on: a veth's peer, a VLAN's or macvlan's parent. */
+  parent?: number
+  /** Namespace ID of the parent when it is elsewhere. */
+  parentNamespace?: number
+  master?: number
+  alias?: string
+  transmitQueueLength: number
+  promiscuity: number
+  /** Wanted by someone through IFF_PROMISC, IFF_ALLMULTI. */
+  promiscuous: boolean
+  allMulticast: boolean
+  /** What belongs to the kind: macvlan's mode, a VLAN's ID, a VRF's table. */
+  data: KindData
+  /** Settings as a bridge's port. */
+  port?: BridgePort
+}
+
+/** Decoded IFLA_INFO_DATA of those kinds that have any for us. */
+export interface KindData {
+  mode?: number
+  vlan?: number
+  vlanProtocol?: number
+  table?: number
+  vlanFiltering?: boolean
+}
+
+export interface BridgePort {
+  /** BR_STATE_*: 3 is forwarding. */
+  state: number
+  hairpin: boolean
+  isolated: boolean
+}
+
+/** What can be set on a link, at creation or later. */
+export interface LinkSettings {
+  name?: string
+  up?: boolean
+  mtu?: number
+  address?: string
+  /** Index of the master; 0 takes it away. */
+  master?: number
+  /** Descriptor of the namespace to put the link into. */
+  namespace?: number
+  alias?: string
+  transmitQueueLength?: number
+  promiscuous?: boolean
+  allMulticast?: boolean
+}
+
+export interface NewLink extends LinkSettings {
+  name: string
+  kind: Kind
+  /** Index of the link to stand on. */
+  parent?: number
+  /** Namespace ID in which `parent` is, as seen from here. */
+  parentNamespace?: number
+}
+
+/** A link by its name or its index. */
+export type LinkSelector = string | number
+
+function header(index: number, flags = 0, change = 0): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16)) // struct ifinfomsg
+  view.setInt32(4, index, true)
+  view.setUint32(8, flags, true)
+  view.setUint32(12, change, true)
+  return new Uint8Array(view.buffer)
+}
+
+function settingsAttributes(settings: LinkSettings): Uint8Array[] {
+  const { name, mtu, address, master, namespace, alias, transmitQueueLength } = settings
+  return [
+    ...(name === undefined ? [] : [text(IFNAME, name)]),
+    ...(mtu === undefined ? [] : [uint32(MTU, mtu)]),
+    ...(address === undefined ? [] : [attribute(ADDRESS, hardwareAddressBytes(address))]),
+    ...(master === undefined ? [] : [uint32(MASTER, master)]),
+    ...(namespace === undefined ? [] : [uint32(NET_NS_FD, namespace)]),
+    ...(alias === undefined ? [] : [attribute(IFALIAS, Buffer.from(alias === '' ? '\0' : alias))]),
+    ...(transmitQueueLength === undefined ? [] : [uint32(TXQLEN, transmitQueueLength)]),
+  ]
+}
+
+function flagsOf({ up, promiscuous, allMulticast }: LinkSettings): { flags: number; change: number } {
+  const wanted: [boolean | undefined, number][] = [
+    [up, IFF_UP],
+    [promiscuous, IFF_PROMISC],
+    [allMulticast, IFF_ALLMULTI],
+  ]
+  return {
+    flags: wanted.reduce((flags, [value, bit]) => (value ? flags | bit : flags), 0),
+    change: wanted.reduce((change, [value, bit]) => (value === undefined ? change : change | bit), 0),
+  }
+}
+
+/** The request that creates a link. A link of that name that exists already is refused with EEXIST. */
+export function newLink(link: NewLink): Request {
+  const { flags, change } = flagsOf(link)
+  const { data, type } = kindAttributes(link.kind, peer =>
+    join(header(0, flagsOf(peer).flags, flagsOf(peer).change), ...settingsAttributes(peer)),
+  )
+  return {
+    operation: `create ${type} ${link.name}`,
+    type: RTM_NEWLINK,
+    flags: CREATE | EXCLUSIVE,
+    payload: join(
+      header(0, flags, change),
+      ...settingsAttributes(link),
+      ...(link.parent === undefined ? [] : [uint32(LINK, link.parent)]),
+      ...(link.parentNamespace === undefined ? [] : [uint32(LINK_NETNSID, link.parentNamespace)]),
+      nested(LINKINFO, text(INFO_KIND, type), ...(data.length ? [nested(INFO_DATA, ...data)] : [])),
+    ),
+  }
+}
+
+function selected(selector: LinkSelector): { index: number; name: Uint8Array[] } {
+  return typeof selector === 'number'
+    ? { index: selector, name: [] }
+    : { index: 0, name: [text(IFNAME, selector)] }
+}
+
+function labelOf(selector: LinkSelector): string {
+  return typeof selector === 'number' ? `link ${selector}` : selector
+}
+
+/** The request that changes a link. Renaming needs the link's index as selector. */
+export function changeLink(selector: LinkSelector, settings: LinkSettings): Request {
+  const { index, name } = selected(selector)
+  const { flags, change } = flagsOf(settings)
+  return {
+    operation: `set ${describeSettings(settings)} on ${labelOf(selector)}`,
+    type: RTM_SETLINK,
+    payload: join(header(index, flags, change), ...name, ...settingsAttributes(settings)),
+  }
+}
+
+function describeSettings(settings: LinkSettings): string {
+  return Object.entries(settings)
+    .map(([key, value]) => `${key} ${value}`)
+    .join(', ')
+}
+
+/** Settings of a bridge port: IFLA_BRPORT_* under IFLA_INFO_SLAVE_DATA. */
+export function changeBridgePort(
+  selector: LinkSelector,
+  settings: { hairpin?: boolean; isolated?: boolean },
+): Request {
+  const { index, name } = selected(selector)
+  const { hairpin, isolated } = settings
+  return {
+    operation: `set bridge port ${describeSettings(settings as LinkSettings)} on ${labelOf(selector)}`,
+    type: RTM_NEWLINK,
+    payload: join(
+      header(index),
+      ...name,
+      nested(
+        LINKINFO,
+        text(INFO_SLAVE_KIND, 'bridge'),
+        nested(
+          INFO_SLAVE_DATA,
+          ...(hairpin === undefined ? [] : [uint8(4, hairpin ? 1 : 0)]), // IFLA_BRPORT_MODE
+          ...(isolated === undefined ? [] : [uint8(33, isolated ? 1 : 0)]), // IFLA_BRPORT_ISOLATED
+        ),
+      ),
+    ),
+  }
+}
+
+/** Changes what belongs to a link's kind, such as a bridge's VLAN filtering. */
+export function changeKind(selector: LinkSelector, kind: Kind): Request {
+  const { index, name } = selected(selector)
+  const { data, type } = kindAttributes(kind, () => new Uint8Array(0))
+  return {
+    operation: `change ${type} ${labelOf(selector)}`,
+    type: RTM_NEWLINK,
+    payload: join(
+      header(index),
+      ...name,
+      nested(LINKINFO, text(INFO_KIND, type), nested(INFO_DATA, ...data)),
+    ),
+  }
+}
+
+/** The request that reads one link; its reply goes through `readLinkMessage`. */
+export function getLink(selector: LinkSelector): Request {
+  const { index, name } = selected(selector)
+  return {
+    operation: `look up ${labelOf(selector)}`,
+    type: RTM_GETLINK,
+    payload: join(header(index), ...name, uint32(EXT_MASK, RTEXT_FILTER_SKIP_STATS)),
+  }
+}
+
+export function createLink(route: Transport, link: NewLink): void {
+  request(route, newLink(link))
+}
+
+export function setLink(route: Transport, selector: LinkSelector, settings: LinkSettings): void {
+  request(route, changeLink(selector, settings))
+}
+
+/** One link; undefined when there is none. */
+export function findLink(route: Transport, selector: LinkSelector): Link | undefined {
+  try {
+    const [reply] = request(route, getLink(selector))
+    return reply && readLinkMessage(reply)
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.ENODEV)) return undefined
+    throw thrown
+  }
+}
+
+export function listLinks(route: Transport): Link[] {
+  const found = dump(route, {
+    operation: 'list links',
+    type: RTM_GETLINK,
+    payload: join(header(0), uint32(EXT_MASK, RTEXT_FILTER_SKIP_STATS)),
+  })
+  return found.filter(({ type }) => type === RTM_NEWLINK).map(readLinkMessage)
+}
+
+/** Deletes a link; a veth's peer, addresses and routes go with it. Nothing there is an answer, not an error. */
+export function removeLink(route: Transport, selector: LinkSelector): 'removed' | 'absent' {
+  const { index, name } = selected(selector)
+  try {
+    request(route, {
+      operation: `delete ${labelOf(selector)}`,
+      type: RTM_DELLINK,
+      payload: join(header(index), ...name),
+    })
+    return 'removed'
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.ENODEV)) return 'absent'
+    throw thrown
+  }
+}
+
+/** Reads an RTM_NEWLINK (or RTM_DELLINK) message. */
+export function readLinkMessage({ payload }: Message): Link {
+  const [head, rest] = split(payload, 16)
+  const found = attributeMap(rest)
+  const get = <T>(type: number, read: (value: Uint8Array) => T): T | undefined => {
+    const value = found.get(type)
+    return value && read(value)
+  }
+  const flags = head.getUint32(8, true)
+  const permanent = get(PERM_ADDRESS, hardwareAddressText)
+  const parent = get(LINK, readUint32)
+  const parentNamespace = get(LINK_NETNSID, readInt32)
+  const master = get(MASTER, readUint32)
+  const alias = get(IFALIAS, readText)
+  return {
+    index: head.getInt32(4, true),
+    name: get(IFNAME, readText) ?? '',
+    up: (flags & IFF_UP) !== 0,
+    loopback: (flags & IFF_LOOPBACK) !== 0,
+    promiscuous: (flags & IFF_PROMISC) !== 0,
+    allMulticast: (flags & IFF_ALLMULTI) !== 0,
+    state: OPERATIONAL_STATES[get(OPERSTATE, readUint8) ?? 0] ?? 'unknown',
+    mtu: get(MTU, readUint32) ?? 0,
+    address: get(ADDRESS, hardwareAddressText) ?? '',
+    transmitQueueLength: get(TXQLEN, readUint32) ?? 0,
+    promiscuity: get(PROMISCUITY, readUint32) ?? 0,
+    ...(permanent === undefined ? {} : { permanentAddress: permanent }),
+    ...(parent === undefined ? {} : { parent }),
+    ...(parentNamespace === undefined ? {} : { parentNamespace }),
+    ...(master === undefined ? {} : { master }),
+    ...(alias === undefined ? {} : { alias }),
+    ...readLinkInfo(found.get(LINKINFO)),
+  }
+}
+
+function readLinkInfo(info: Uint8Array | undefined): Pick<Link, 'data' | 'kind' | 'port'> {
+  if (!info) return { data: {} }
+  const found = attributeMap(info)
+  const kind = found.get(INFO_KIND)
+  const data = found.get(INFO_DATA)
+  const slaveKind = found.get(INFO_SLAVE_KIND)
+  const slaveData = found.get(INFO_SLAVE_DATA)
+  const kindName = kind && readText(kind)
+  const isPort = slaveKind && slaveData && readText(slaveKind) === 'bridge'
+  return {
+    ...(kindName === undefined ? {} : { kind: kindName }),
+    ...(isPort ? { port: readBridgePort(slaveData) } : {}),
+    data: kindName !== undefined && data ? readKindData(kindName, data) : {},
+  }
+}
+
+function readBridgePort(bytes: Uint8Array): BridgePort {
+  const port: BridgePort = { state: 0, hairpin: false, isolated: false }
+  for (const { type, value } of attributes(bytes)) {
+    if (type === 1)
+      port.state = readUint8(value) // IFLA_BRPORT_STATE
+    else if (type === 4) port.hairpin = readUint8(value) !== 0
+    else if (type === 33) port.isolated = readUint8(value) !== 0
+  }
+  return port
+}
+
+/** Attributes that turn an IPv4 device setting on at creation: IFLA_AF_SPEC > AF_INET > IFLA_INET_CONF. */
+export function ipv4Configuration(settings: Readonly<Record<number, number>>): Uint8Array {
+  const entries = Object.entries(settings).map(([key, value]) => uint32(Number(key), value))
+  return nested(AF_SPEC, nested(2, nested(1, ...entries)))
+}

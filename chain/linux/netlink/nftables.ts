@@ -1,0 +1,232 @@
+/**
+ * What nf_tables holds, read over netlink (linux/netfilter/nf_tables.h): tables, chains, rules and elements with their
+ * comments. Reading so costs a tenth of a millisecond where running nft costs five. Changes nothing.
+ */
+import { errno } from '../libc.ts'
+import type { Family } from '../nft.ts'
+import {
+  attributeMap,
+  attributes,
+  join,
+  type Message,
+  readInt32,
+  readText,
+  readUint32Big,
+  readUint64Big,
+  split,
+  text,
+} from './codec.ts'
+import { dump, isRefusal, NETLINK_NETFILTER, openTransport, request, type Transport } from './socket.ts'
+
+const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
+const GET_TABLE = SUBSYSTEM | 1
+const GET_CHAIN = SUBSYSTEM | 4
+const GET_RULE = SUBSYSTEM | 7
+const GET_SET = SUBSYSTEM | 10
+const GET_ELEMENTS = SUBSYSTEM | 13
+
+const families: Record<Family, number> = { inet: 1, ip: 2, bridge: 7, ip6: 10 } // NFPROTO_*
+
+/** A netfilter socket in the namespace that the thread is in. */
+export function openNetfilter(): Transport {
+  return openTransport(NETLINK_NETFILTER)
+}
+
+function header(family: Family): Uint8Array {
+  return new Uint8Array([families[family], 0, 0, 0]) // struct nfgenmsg
+}
+
+/** The kernel answers ENOENT for a missing table, chain or set, and EOPNOTSUPP where it lacks nf_tables. */
+function orNone<T>(read: () => T[]): T[] {
+  try {
+    return read()
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)) return []
+    throw thrown
+  }
+}
+
+export function tableExists(netfilter: Transport, family: Family, table: string): boolean {
+  const found = orNone(() =>
+    request(netfilter, {
+      operation: `look up table ${family} ${table}`,
+      type: GET_TABLE,
+      payload: join(header(family), text(1, table)), // NFTA_TABLE_NAME
+    }),
+  )
+  return found.length > 0
+}
+
+export interface Chain {
+  table: string
+  name: string
+  handle: number
+  /** Only of base chains: NF_INET_* number of the hook, and the priority. */
+  hook?: number
+  priority?: number
+  /** NF_ACCEPT 1, NF_DROP 0. */
+  policy?: number
+  type?: string
+}
+
+/** All chains of a family. */
+export function listChains(netfilter: Transport, family: Family): Chain[] {
+  const found = orNone(() =>
+    dump(netfilter, { operation: `list chains of ${family}`, type: GET_CHAIN, payload: header(family) }),
+  )
+  return found.map(readChain)
+}
+
+function readChain({ payload }: Message): Chain {
+  const found = attributeMap(split(payload, 4)[1])
+  const hook = found.get(4) // NFTA_CHAIN_HOOK
+  const hookAttributes = hook && attributeMap(hook)
+  const number = hookAttributes?.get(1)
+  const priority = hookAttributes?.get(2)
+  const policy = found.get(5)
+  const type = found.get(7)
+  return {
+    table: textOf(found.get(1)),
+    handle: handleOf(found.get(2)),
+    name: textOf(found.get(3)),
+    ...(number ? { hook: readUint32Big(number) } : {}),
+    ...(priority ? { priority: readUint32Big(priority) | 0 } : {}),
+    ...(policy ? { policy: readUint32Big(policy) } : {}),
+    ...(type ? { type: readText(type) } : {}),
+  }
+}
+
+function textOf(value: Uint8Array | undefined): string {
+  return value ? readText(value) : ''
+}
+
+function handleOf(value: Uint8Array | undefined): number {
+  return value ? Number(readUint64Big(value)) : 0
+}
+
+export interface Rule {
+  chain: string
+  handle: number
+  comment: string
+  /** Chains that the rule jumps or goes to. */
+  targets: string[]
+}
+
+/** The rules of a table, or of one of its chains, in order; none when there is no such table. */
+export function listRules(netfilter: Transport, family: Family, table: string, chain?: string): Rule[] {
+  const found = orNone(() =>
+    dump(netfilter, {
+      operation: `list rules of ${family} ${table}`,
+      type: GET_RULE,
+      payload: join(header(family), text(1, table), ...(chain === undefined ? [] : [text(2, chain)])),
+    }),
+  )
+  return found.map(readRule).filter(rule => chain === undefined || rule.chain === chain)
+}
+
+function readRule({ payload }: Message): Rule {
+  const found = attributeMap(split(payload, 4)[1])
+  return {
+    chain: textOf(found.get(2)),
+    handle: handleOf(found.get(3)),
+    comment: readComment(found.get(7)), // NFTA_RULE_USERDATA
+    targets: readTargets(found.get(4)), // NFTA_RULE_EXPRESSIONS
+  }
+}
+
+/** The comment among userdata: type, length, value; type 0 is the comment of rules and of elements alike (libnftnl). */
+function readComment(userdata: Uint8Array | undefined): string {
+  if (!userdata) return ''
+  for (let at = 0; at + 2 <= userdata.length; ) {
+    const length = userdata[at + 1] ?? 0
+    if (at + 2 + length > userdata.length) return ''
+    if (userdata[at] === 0) return readText(userdata.subarray(at + 2, at + 2 + length))
+    at += 2 + length
+  }
+  return ''
+}
+
+function readTargets(expressions: Uint8Array | undefined): string[] {
+  if (!expressions) return []
+  return [...attributes(expressions)].flatMap(({ value }) => {
+    const expression = attributeMap(value)
+    const data = expression.get(2) // NFTA_EXPR_DATA
+    if (textOf(expression.get(1)) !== 'immediate' || !data) return []
+    const immediate = attributeMap(data).get(2) // NFTA_IMMEDIATE_DATA
+    return immediate ? targetOf(immediate) : []
+  })
+}
+
+function targetOf(data: Uint8Array): string[] {
+  const verdict = attributeMap(data).get(2) // NFTA_DATA_VERDICT
+  const chain = verdict && attributeMap(verdict).get(2) // NFTA_VERDICT_CHAIN
+  return chain ? [readText(chain)] : []
+}
+
+/** The names of a table's sets and maps. */
+export function listSets(netfilter: Transport, family: Family, table: string): string[] {
+  const found = orNone(() =>
+    dump(netfilter, {
+      operation: `list sets of ${family} ${table}`,
+      type: GET_SET,
+      payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
+    }),
+  )
+  return found.map(({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(2)))
+}
+
+export interface Element {
+  /** The key's bytes; each part of a concatenation is padded to four. */
+  key: Uint8Array
+  /** The end of an interval, for sets of concatenations with intervals. */
+  keyEnd?: Uint8Array
+  /** A map's value; empty for a verdict. */
+  data: Uint8Array
+  /** The chain of a verdict. */
+  target?: string
+  comment: string
+}
+
+/** The elements of a set or map; none when there is no such set. */
+export function listElements(netfilter: Transport, family: Family, table: string, set: string): Element[] {
+  const found = orNone(() =>
+    dump(netfilter, {
+      operation: `list elements of ${family} ${table} ${set}`,
+      type: GET_ELEMENTS,
+      payload: join(header(family), text(1, table), text(2, set)),
+    }),
+  )
+  return found.flatMap(({ payload }) => {
+    const list = attributeMap(split(payload, 4)[1]).get(3) // NFTA_SET_ELEM_LIST_ELEMENTS
+    return list ? [...attributes(list)].map(({ value }) => readElement(value)) : []
+  })
+}
+
+function dataValue(data: Uint8Array | undefined): Uint8Array {
+  return (data && attributeMap(data).get(1)) ?? new Uint8Array(0) // NFTA_DATA_VALUE
+}
+
+function readElement(bytes: Uint8Array): Element {
+  const found = attributeMap(bytes)
+  const data = found.get(2)
+  const keyEnd = found.get(10) // NFTA_SET_ELEM_KEY_END
+  const [target] = data ? targetOf(data) : []
+  return {
+    key: dataValue(found.get(1)),
+    data: dataValue(data),
+    comment: readComment(found.get(6)),
+    ...(keyEnd ? { keyEnd: dataValue(keyEnd) } : {}),
+    ...(target === undefined ? {} : { target }),
+  }
+}
+
+/** The generation of the ruleset: changes with every transaction. */
+export function rulesetGeneration(netfilter: Transport): number {
+  const [reply] = request(netfilter, {
+    operation: 'read the ruleset generation',
+    type: SUBSYSTEM | 16, // NFT_MSG_GETGEN
+    payload: header('ip'),
+  })
+  const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
+  return id ? readInt32(id) : 0
+}

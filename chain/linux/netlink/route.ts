@@ -1,0 +1,195 @@
+/** Routes over rtnetlink (linux/rtnetlink.h). */
+import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
+import { errno } from '../libc.ts'
+import { attribute, attributeMap, join, type Message, nested, readUint32, split, uint32 } from './codec.ts'
+import {
+  CREATE,
+  dump,
+  EXCLUSIVE,
+  isRefusal,
+  REPLACE,
+  type Request,
+  request,
+  type Transport,
+} from './socket.ts'
+
+const RTM_NEWROUTE = 24
+const RTM_DELROUTE = 25
+const RTM_GETROUTE = 26
+// RTA_*
+const DESTINATION = 1
+const OUTPUT = 4
+const GATEWAY = 5
+const PRIORITY = 6
+const PREFERRED_SOURCE = 7
+const METRICS = 8
+const TABLE = 15
+const RTAX_MTU = 2
+const RTAX_ADVMSS = 8
+
+export const MAIN_TABLE = 254
+export const LOCAL_TABLE = 255
+/** RT_SCOPE_*. */
+export const scopes = { universe: 0, site: 200, link: 253, host: 254, nowhere: 255 } as const
+const RTPROT_BOOT = 3
+const RTN_UNICAST = 1
+const RTM_F_CLONED = 0x200
+
+export interface Route {
+  /** "10.1.0.0", "::" …; with prefix length 0 the default route. */
+  destination: string
+  prefixLength: number
+  gateway?: string
+  /** Index of the outgoing link. */
+  link?: number
+  source?: string
+  priority?: number
+  /** Default: the main table. */
+  table?: number
+  scope?: number
+  mtu?: number
+  advertisedMss?: number
+  /** RTPROT_*: who made it (2: the kernel). */
+  protocol?: number
+  /** RTN_*: 1 unicast, 2 local, 3 broadcast, 7 unreachable. */
+  type?: number
+}
+
+function header(route: Route, family: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(12)) // struct rtmsg
+  const table = route.table ?? MAIN_TABLE
+  view.setUint8(0, family)
+  view.setUint8(1, route.prefixLength)
+  view.setUint8(4, table < 256 ? table : 0)
+  view.setUint8(5, route.protocol ?? RTPROT_BOOT)
+  view.setUint8(
+    6,
+    route.scope ?? (route.gateway === undefined && family === AF_INET ? scopes.link : scopes.universe),
+  )
+  view.setUint8(7, route.type ?? RTN_UNICAST)
+  return new Uint8Array(view.buffer)
+}
+
+function encodeRoute(route: Route): Uint8Array {
+  const { destination, prefixLength, gateway, link, source, priority, table, mtu, advertisedMss } = route
+  const metrics = [
+    ...(mtu ? [uint32(RTAX_MTU, mtu)] : []),
+    ...(advertisedMss ? [uint32(RTAX_ADVMSS, advertisedMss)] : []),
+  ]
+  return join(
+    header(route, familyOf(destination)),
+    ...(prefixLength > 0 ? [attribute(DESTINATION, addressBytes(destination))] : []),
+    ...(gateway === undefined ? [] : [attribute(GATEWAY, addressBytes(gateway))]),
+    ...(link === undefined ? [] : [uint32(OUTPUT, link)]),
+    ...(source === undefined ? [] : [attribute(PREFERRED_SOURCE, addressBytes(source))]),
+    ...(priority ? [uint32(PRIORITY, priority)] : []),
+    ...(table !== undefined && table > 255 ? [uint32(TABLE, table)] : []),
+    ...(metrics.length ? [nested(METRICS, ...metrics)] : []),
+  )
+}
+
+export function describeRoute({ destination, prefixLength, gateway }: Route): string {
+  const to = prefixLength === 0 ? 'default' : `${destination}/${prefixLength}`
+  return gateway === undefined ? to : `${to} via ${gateway}`
+}
+
+/** The request that adds a route. `mode`: refuse one that is there (EEXIST), replace it, or add beside others. */
+export function newRoute(route: Route, mode: 'exclusive' | 'replace' | 'beside' = 'exclusive'): Request {
+  const flags = { exclusive: EXCLUSIVE, replace: REPLACE, beside: 0 }[mode]
+  return {
+    operation: `add route ${describeRoute(route)}`,
+    type: RTM_NEWROUTE,
+    flags: CREATE | flags,
+    payload: encodeRoute(route),
+  }
+}
+
+export function addRoute(
+  transport: Transport,
+  route: Route,
+  mode?: 'exclusive' | 'replace' | 'beside',
+): void {
+  request(transport, newRoute(route, mode))
+}
+
+export function removeRoute(transport: Transport, route: Route): 'removed' | 'absent' {
+  try {
+    request(transport, {
+      operation: `delete route ${describeRoute(route)}`,
+      type: RTM_DELROUTE,
+      // nowhere, unspecified: any scope and any origin match
+      payload: encodeRoute({ scope: scopes.nowhere, protocol: 0, type: 0, ...route }),
+    })
+    return 'removed'
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.ESRCH, errno.ENODEV)) return 'absent'
+    throw thrown
+  }
+}
+
+/** All routes, or those of one table, or over one link; of both families or of one. */
+export function listRoutes(
+  transport: Transport,
+  filter: { table?: number; link?: number; families?: readonly number[] } = {},
+): Route[] {
+  const { families = [AF_INET, AF_INET6], table, link } = filter
+  return families
+    .flatMap(family => dumpFamily(transport, family))
+    .filter(
+      route => (table === undefined || route.table === table) && (link === undefined || route.link === link),
+    )
+}
+
+function dumpFamily(transport: Transport, family: number): Route[] {
+  const payload = new Uint8Array(12)
+  payload[0] = family
+  return dump(transport, { operation: 'list routes', type: RTM_GETROUTE, payload })
+    .filter(({ type }) => type === RTM_NEWROUTE)
+    .filter(({ payload }) => !(split(payload, 12)[0].getUint32(8, true) & RTM_F_CLONED))
+    .map(readRouteMessage)
+}
+
+/** The route that the kernel would take to an address. Throws KernelError (ENETUNREACH) when there is none. */
+export function routeTo(transport: Transport, address: string): Route {
+  const bytes = addressBytes(address)
+  const payload = new Uint8Array(12)
+  payload[0] = familyOf(address)
+  payload[1] = bytes.length * 8
+  const [reply] = request(transport, {
+    operation: `look up the route to ${address}`,
+    type: RTM_GETROUTE,
+    payload: join(payload, attribute(DESTINATION, bytes)),
+  })
+  if (!reply) throw new RangeError(`the kernel gave no route to ${address}`)
+  return readRouteMessage(reply)
+}
+
+export function readRouteMessage({ payload }: Message): Route {
+  const [head, rest] = split(payload, 12)
+  const found = attributeMap(rest)
+  const get = <T>(type: number, read: (value: Uint8Array) => T): T | undefined => {
+    const value = found.get(type)
+    return value && read(value)
+  }
+  const metrics = attributeMap(found.get(METRICS) ?? new Uint8Array(0))
+  const mtu = metrics.get(RTAX_MTU)
+  const advertisedMss = metrics.get(RTAX_ADVMSS)
+  const optional = {
+    gateway: get(GATEWAY, addressText),
+    link: get(OUTPUT, readUint32),
+    source: get(PREFERRED_SOURCE, addressText),
+    priority: get(PRIORITY, readUint32),
+    mtu: mtu && readUint32(mtu),
+    advertisedMss: advertisedMss && readUint32(advertisedMss),
+  }
+  const present = Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined))
+  return {
+    destination: get(DESTINATION, addressText) ?? (head.getUint8(0) === AF_INET ? '0.0.0.0' : '::'),
+    prefixLength: head.getUint8(1),
+    table: get(TABLE, readUint32) ?? head.getUint8(4),
+    protocol: head.getUint8(5),
+    scope: head.getUint8(6),
+    type: head.getUint8(7),
+    ...present,
+  }
+}

@@ -1,0 +1,80 @@
+/** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
+import type { z } from 'zod/mini'
+import type { Engine } from '../linux/nft.ts'
+import type { Result } from '../protocol/result.ts'
+import type { Delegate } from './delegate.ts'
+import type { Undo } from './undo.ts'
+import type { World } from './world.ts'
+
+/** Which interface of which container on which network: the key of everything a plugin keeps. */
+export interface Attachment {
+  network: string
+  containerId: string
+  /** CNI_IFNAME: the interface's name inside the container. */
+  interface: string
+}
+
+/** What every verb but VERSION is given. */
+export interface BaseRequest<Configuration> {
+  config: Configuration
+  network: string
+  /** The configuration's version, "0.1.0" when it names none. */
+  cniVersion: string
+  /** Runs other plugins (IPAM, flannel's delegate) with this request's environment and standard input. */
+  delegate: Delegate
+  /** Applies nftables rulesets. */
+  engine: Engine
+  world: World
+  /** CNI_PATH, split. */
+  path: string[]
+}
+
+export interface AttachmentRequest<Configuration> extends BaseRequest<Configuration> {
+  attachment: Attachment
+  /** CNI_ARGS as it came. */
+  args: string
+  /** prevResult, if there was one. */
+  previous: Result | undefined
+}
+
+export interface AddRequest<Configuration> extends AttachmentRequest<Configuration> {
+  netns: string
+  /** Says how to undo the step before this line; carried out backwards when ADD fails. */
+  undo: Undo
+}
+
+export interface CheckRequest<Configuration> extends AttachmentRequest<Configuration> {
+  netns: string
+}
+
+export interface DelRequest<Configuration> extends AttachmentRequest<Configuration> {
+  /** The namespace may never have been named, or be gone: undefined then. */
+  netns: string | undefined
+}
+
+/** An attachment that the runtime says is alive. */
+export interface ValidAttachment {
+  containerId: string
+  interface: string
+}
+
+export interface GcRequest<Configuration> extends BaseRequest<Configuration> {
+  valid: ValidAttachment[]
+}
+
+export interface Plugin<Configuration = unknown> {
+  name: string
+  /** Versions of the specification that it takes; all when absent. */
+  versions?: readonly string[]
+  config: z.ZodMiniType<Configuration>
+  add(request: AddRequest<Configuration>): Promise<Result> | Result
+  check(request: CheckRequest<Configuration>): Promise<void> | void
+  del(request: DelRequest<Configuration>): Promise<void> | void
+  status?(request: BaseRequest<Configuration>): Promise<void> | void
+  gc?(request: GcRequest<Configuration>): Promise<void> | void
+}
+
+/** Declares a plugin; the configuration's type follows from its schema. */
+export function definePlugin<Configuration>(plugin: Plugin<Configuration>): Plugin<Configuration> {
+  return plugin
+}

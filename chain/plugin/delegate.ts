@@ -1,0 +1,125 @@
+/** Runs other plugins on behalf of one: IPAM, and flannel's delegate. They get this request's environment and, unless told otherwise, its standard input. */
+import { findPlugin, invoke } from '../invoke/invoke.ts'
+import { CniError, code } from '../protocol/error.ts'
+import { parseResult, type Result } from '../protocol/result.ts'
+import type { Undo } from './undo.ts'
+import type { World } from './world.ts'
+
+export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
+
+/** Runs the plugin of a type with a verb. `configuration` replaces standard input. */
+export interface Delegate {
+  add(type: string, configuration?: unknown): Promise<Result>
+  check(type: string, configuration?: unknown): Promise<void>
+  del(type: string, configuration?: unknown): Promise<void>
+  status(type: string, configuration?: unknown): Promise<void>
+  gc(type: string, configuration?: unknown): Promise<void>
+}
+
+/** A delegate bound to a request. */
+export function delegateFor(options: {
+  world: World
+  path: string[]
+  stdin: string
+  cniVersion: string
+}): Delegate {
+  const { cniVersion } = options
+  const call = (verb: DelegateVerb) => async (type: string, configuration?: unknown) => {
+    const output = await runDelegate(options, { verb, type, configuration })
+    return output
+  }
+  const silent = (verb: DelegateVerb) => async (type: string, configuration?: unknown) => {
+    await call(verb)(type, configuration)
+  }
+  return {
+    add: async (type, configuration) =>
+      parseDelegateResult(await call('ADD')(type, configuration), type, cniVersion),
+    check: silent('CHECK'),
+    del: silent('DEL'),
+    status: silent('STATUS'),
+    gc: silent('GC'),
+  }
+}
+
+async function runDelegate(
+  { world, path, stdin }: { world: World; path: string[]; stdin: string },
+  { verb, type, configuration }: { verb: DelegateVerb; type: string; configuration: unknown },
+): Promise<string> {
+  const environment: Record<string, string> = {}
+  for (const [key, value] of Object.entries(world.env)) if (value !== undefined) environment[key] = value
+  environment.CNI_COMMAND = verb
+  const answer = await invoke(
+    {
+      file: findPlugin(type, path),
+      type,
+      environment,
+      stdin: configuration === undefined ? stdin : JSON.stringify(configuration),
+    },
+    world.builtins,
+  )
+  if (answer.status === 0) {
+    if (answer.stderr) world.stderr(answer.stderr)
+    return answer.stdout
+  }
+  throw failureOf(type, answer)
+}
+
+/** A failed plugin's answer as the error that it printed, or as one made of what it left on standard error. */
+export function failureOf(
+  type: string,
+  answer: { stdout: string; stderr: string; status: number; signal?: string },
+): CniError {
+  const printed = printedError(answer.stdout)
+  if (printed) return printed
+  const how = answer.signal ? `was ended by ${answer.signal}` : `ended with status ${answer.status}`
+  const words = answer.stderr.trim()
+  return new CniError(
+    code.internal,
+    `plugin ${type} ${how}${answer.stdout ? ' and no readable error' : ''}`,
+    {
+      details: [words, answer.stdout.trim()].filter(Boolean).join('; ') || 'it printed nothing',
+    },
+  )
+}
+
+function printedError(stdout: string): CniError | undefined {
+  try {
+    const {
+      code: number,
+      msg,
+      details,
+    } = JSON.parse(stdout) as { code?: unknown; msg?: unknown; details?: unknown }
+    if (typeof number !== 'number' || typeof msg !== 'string') return undefined
+    return new CniError(number, msg, { details: typeof details === 'string' ? details : undefined })
+  } catch {
+    return undefined
+  }
+}
+
+function parseDelegateResult(stdout: string, type: string, cniVersion: string): Result {
+  let json: unknown
+  try {
+    json = JSON.parse(stdout)
+  } catch (thrown) {
+    throw new CniError(code.decoding, `result of plugin ${type} is not JSON`, {
+      details: stdout.slice(0, 200),
+      cause: thrown,
+    })
+  }
+  return parseResult(json, cniVersion)
+}
+
+/** Takes addresses from an IPAM plugin; they are given back when ADD fails. A result without addresses is refused. */
+export async function allocate(
+  { delegate, undo }: { delegate: Delegate; undo: Undo },
+  type: string,
+): Promise<Result> {
+  undo('release the addresses', () => delegate.del(type)) // before: an IPAM plugin that was killed half-way may hold some
+  const result = await delegate.add(type)
+  if (result.ips.length === 0) {
+    throw new CniError(code.internal, 'IPAM plugin returned missing IP config', {
+      details: `ipam.type: ${type}`,
+    })
+  }
+  return result
+}

@@ -1,0 +1,224 @@
+/**
+ * The one layout of our nftables tables, as data. `ip catena` and `ip6 catena` look alike; `bridge catena` filters frames.
+ *
+ *   table ip catena
+ *     chain prerouting   nat, dstnat   fib daddr type local → published
+ *     chain output       nat, dstnat   fib daddr type local → published
+ *     chain published                  ports with conditions → their owner's chain, all others → translate
+ *     chain translate                  dnat to hostip_address:hostip_port, else to port_address:port_port
+ *     chain postrouting  nat, srcnat   published connections that would come back past the host; then containers' own
+ *     chain guard        filter, raw   127.0.0.0/8 from outside, where route_localnet had to be set
+ *     set masquerade_source, masquerade_local      containers, and what they reach without masquerade
+ *     set hairpin                                  container . source . protocol . container port to be masqueraded
+ *     map port_*, hostip_*                         published ports, of any or of one host address
+ *     map port_conditions, hostip_conditions       those with conditions → chain
+ *   table bridge catena
+ *     chain prerouting   filter, raw   frames from a guarded port with another's hardware address are dropped
+ *     set guarded_port, allowed_source
+ *
+ * The chains' rules never change; what comes and goes with a container are elements (and chains of conditions), each
+ * with its owner in the comment. A packet costs the same few lookups however many containers there are.
+ */
+import type { Command, Family, Json, MapSpec, SetSpec } from '../linux/nft.ts'
+
+export const TABLE = 'catena'
+
+export type Field = 'address' | 'protocol' | 'port' | 'interface' | 'hardware'
+
+export interface Collection {
+  name: string
+  key: readonly Field[]
+  interval?: boolean
+  /** A map's values; absent for a set. */
+  value?: 'address' | 'port' | 'verdict'
+}
+
+const port: readonly Field[] = ['protocol', 'port']
+const hostPort: readonly Field[] = ['address', 'protocol', 'port']
+
+export const internetCollections: readonly Collection[] = [
+  { name: 'masquerade_source', key: ['address'] },
+  { name: 'masquerade_local', key: ['address', 'address'], interval: true },
+  { name: 'hairpin', key: ['address', 'address', 'protocol', 'port'], interval: true },
+  { name: 'port_address', key: port, value: 'address' },
+  { name: 'port_port', key: port, value: 'port' },
+  { name: 'port_conditions', key: port, value: 'verdict' },
+  { name: 'hostip_address', key: hostPort, value: 'address' },
+  { name: 'hostip_port', key: hostPort, value: 'port' },
+  { name: 'hostip_conditions', key: hostPort, value: 'verdict' },
+  { name: 'route_localnet', key: ['interface'] },
+]
+
+export const bridgeCollections: readonly Collection[] = [
+  { name: 'guarded_port', key: ['interface'] },
+  { name: 'allowed_source', key: ['interface', 'hardware'] },
+]
+
+/** The families that have a table of ours. */
+export const families = ['ip', 'ip6', 'bridge'] as const
+export type OurFamily = (typeof families)[number]
+
+export function collectionsOf(family: OurFamily): readonly Collection[] {
+  return family === 'bridge' ? bridgeCollections : internetCollections
+}
+
+/** Lengths of a field in a key, before padding to four bytes. */
+export function fieldLength(field: Field, family: OurFamily): number {
+  const lengths = { protocol: 1, port: 2, interface: 16, hardware: 6, address: family === 'ip6' ? 16 : 4 }
+  return lengths[field]
+}
+
+function fieldType(field: Field, family: OurFamily): string {
+  const types = {
+    address: family === 'ip6' ? 'ipv6_addr' : 'ipv4_addr',
+    protocol: 'inet_proto',
+    port: 'inet_service',
+    interface: 'ifname',
+    hardware: 'ether_addr',
+  }
+  return types[field]
+}
+
+function collectionCommand(family: OurFamily, { name, key, interval, value }: Collection): Command {
+  const types = key.map(field => fieldType(field, family))
+  const set: SetSpec = {
+    family,
+    table: TABLE,
+    name,
+    type: types.length === 1 ? (types[0] ?? '') : types,
+    ...(interval ? { flags: ['interval'] } : {}),
+  }
+  if (value === undefined) return { add: { set } }
+  const map: MapSpec = { ...set, map: value === 'verdict' ? 'verdict' : fieldType(value, family) }
+  return { add: { map } }
+}
+
+const RAW = -300
+const DESTINATION_NAT = -100
+const SOURCE_NAT = 100
+
+function baseChain(
+  family: OurFamily,
+  name: 'prerouting' | 'output' | 'postrouting',
+  { type, prio }: { type: 'nat' | 'filter'; prio: number },
+): Command {
+  return { add: { chain: { family, table: TABLE, name, type, hook: name, prio, policy: 'accept' } } }
+}
+
+function plainChain(family: OurFamily, name: string): Command {
+  return { add: { chain: { family, table: TABLE, name } } }
+}
+
+function rule(family: Family, chain: string, ...expr: Json[]): Command {
+  return { add: { rule: { family, table: TABLE, chain, expr } } }
+}
+
+const meta = (key: string): Json => ({ meta: { key } })
+const payload = (protocol: string, field: string): Json => ({ payload: { protocol, field } })
+const concat = (...parts: Json[]): Json => ({ concat: parts })
+const match = (left: Json, right: Json, op = '=='): Json => ({ match: { op, left, right } })
+const mapped = (key: Json, name: string): Json => ({ map: { key, data: `@${name}` } })
+const prefix = (addr: string, len: number): Json => ({ prefix: { addr, len } })
+
+/** Everything of a table but what belongs to containers. `create` refuses when another made the table meanwhile. */
+export function skeleton(family: OurFamily): Command[] {
+  return [
+    { create: { table: { family, name: TABLE } } },
+    ...collectionsOf(family).map(collection => collectionCommand(family, collection)),
+    ...(family === 'bridge' ? bridgeRules() : internetRules(family)),
+  ]
+}
+
+function internetRules(family: 'ip' | 'ip6'): Command[] {
+  const destination = payload(family, 'daddr')
+  const source = payload(family, 'saddr')
+  const portKey = concat(meta('l4proto'), payload('th', 'dport'))
+  const hostPortKey = concat(destination, meta('l4proto'), payload('th', 'dport'))
+  const toPublished = [
+    match({ fib: { result: 'type', flags: ['daddr'] } }, 'local'),
+    { goto: { target: 'published' } },
+  ]
+  const translated = match({ ct: { key: 'status' } }, 'dnat', 'in')
+  const multicast = family === 'ip' ? prefix('224.0.0.0', 4) : prefix('ff00::', 8)
+  return [
+    ...['published', 'translate'].map(name => plainChain(family, name)),
+    baseChain(family, 'prerouting', { type: 'nat', prio: DESTINATION_NAT }),
+    baseChain(family, 'output', { type: 'nat', prio: DESTINATION_NAT }),
+    baseChain(family, 'postrouting', { type: 'nat', prio: SOURCE_NAT }),
+    rule(family, 'prerouting', ...toPublished),
+    rule(family, 'output', ...toPublished),
+    rule(family, 'published', { vmap: { key: hostPortKey, data: '@hostip_conditions' } }),
+    rule(family, 'published', { vmap: { key: portKey, data: '@port_conditions' } }),
+    rule(family, 'published', { goto: { target: 'translate' } }),
+    rule(family, 'translate', translation(family, hostPortKey, 'hostip')),
+    rule(family, 'translate', translation(family, portKey, 'port')),
+    rule(
+      family,
+      'postrouting',
+      translated,
+      match(concat(destination, source, meta('l4proto'), payload('th', 'dport')), '@hairpin'),
+      { masquerade: null },
+    ),
+    rule(family, 'postrouting', match(destination, multicast), { return: null }),
+    rule(
+      family,
+      'postrouting',
+      match(source, '@masquerade_source'),
+      match(concat(source, destination), '@masquerade_local', '!='),
+      { masquerade: null },
+    ),
+    ...(family === 'ip' ? guardRules() : []),
+  ]
+}
+
+/** Address and port come from two maps under one key: nft 1.0.6 cannot create a map of concatenated values from JSON. */
+function translation(family: 'ip' | 'ip6', key: Json, name: 'hostip' | 'port'): Json {
+  return { dnat: { family, addr: mapped(key, `${name}_address`), port: mapped(key, `${name}_port`) } }
+}
+
+function guardRules(): Command[] {
+  const loopback = prefix('127.0.0.0', 8)
+  const outside = match(meta('iifname'), '@route_localnet')
+  return [
+    {
+      add: {
+        chain: {
+          family: 'ip',
+          table: TABLE,
+          name: 'guard',
+          type: 'filter',
+          hook: 'prerouting',
+          prio: RAW,
+          policy: 'accept',
+        },
+      },
+    },
+    rule('ip', 'guard', outside, match(payload('ip', 'daddr'), loopback), { drop: null }),
+    rule('ip', 'guard', outside, match(payload('ip', 'saddr'), loopback), { drop: null }),
+  ]
+}
+
+function bridgeRules(): Command[] {
+  const allowed = concat(meta('iifname'), payload('ether', 'saddr'))
+  return [
+    baseChain('bridge', 'prerouting', { type: 'filter', prio: RAW }),
+    rule(
+      'bridge',
+      'prerouting',
+      match(meta('iifname'), '@guarded_port'),
+      match(allowed, '@allowed_source', '!='),
+      { drop: null },
+    ),
+  ]
+}
+
+/** How many rules each chain of the skeleton has: what CHECK compares with. */
+export function skeletonRules(family: OurFamily): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const command of skeleton(family)) {
+    if (!('add' in command) || !('rule' in command.add)) continue
+    const { chain } = command.add.rule
+    counts.set(chain, (counts.get(chain) ?? 0) + 1)
+  }
+  return counts
+}

@@ -1,0 +1,55 @@
+/** Who owns a rule or an element of ours, as the comment that it carries. */
+import type { Attachment, ValidAttachment } from './define.ts'
+
+/**
+ * Two hashes, of the network and of interface and container, then words for people. The form is that of the reference
+ * plugins' masquerade comments, so that who knows these reads ours.
+ */
+export interface Owner {
+  /** "<network hash>-<attachment hash>": what ownership is decided by. */
+  id: string
+  comment: string
+}
+
+const HASH_LENGTH = 16
+const COMMENT_LENGTH = 127 // NFTNL_UDATA_COMMENT_MAXLEN without the terminating zero
+
+function hash(text: string): string {
+  return new Bun.CryptoHasher('sha512').update(text).digest('hex').slice(0, HASH_LENGTH)
+}
+
+export function networkHash(network: string): string {
+  return hash(network)
+}
+
+function attachmentHash({ containerId, interface: name }: ValidAttachment): string {
+  return hash(`${name}:${containerId}`)
+}
+
+export function ownerId(network: string, attachment: ValidAttachment): string {
+  return `${networkHash(network)}-${attachmentHash(attachment)}`
+}
+
+export function ownerOf(attachment: Attachment): Owner {
+  const id = ownerId(attachment.network, attachment)
+  const { network, containerId, interface: name } = attachment
+  const words = `net: ${network}, if: ${name}, id: ${containerId}`.replaceAll('"', '')
+  return { id, comment: `${id}, ${words}`.slice(0, COMMENT_LENGTH) }
+}
+
+/** The owner's ID in a comment; undefined when the comment is not of that form. */
+export function ownerIn(comment: string): string | undefined {
+  return /^[0-9a-f]{16}-[0-9a-f]{16}(?=,|$)/.exec(comment)?.[0]
+}
+
+/** The words in a comment: "net: …, if: …, id: …". */
+export function wordsIn(comment: string): string {
+  return comment.slice(2 * HASH_LENGTH + 3)
+}
+
+/** Tells whether an owner belongs to a network but not to one of its valid attachments. */
+export function isStale(network: string, valid: readonly ValidAttachment[]): (owner: string) => boolean {
+  const prefix = `${networkHash(network)}-`
+  const alive = new Set(valid.map(attachment => ownerId(network, attachment)))
+  return owner => owner.startsWith(prefix) && !alive.has(owner)
+}

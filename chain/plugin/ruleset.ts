@@ -1,0 +1,450 @@
+/**
+ * What containers have in our nftables tables: put there as one transaction, found again and swept by owner alone. Builders
+ * are pure; the layout itself is layout.ts. Knows no plugin.
+ */
+import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
+import { addressText, hardwareAddressText } from '../linux/inet.ts'
+import { errno } from '../linux/libc.ts'
+import {
+  type Element,
+  listChains,
+  listElements,
+  listRules,
+  openNetfilter,
+  tableExists,
+} from '../linux/netlink/nftables.ts'
+import type { Transport } from '../linux/netlink/socket.ts'
+import type { Command, Engine, Json } from '../linux/nft.ts'
+import { NftError } from '../linux/nft.ts'
+import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
+import { CniError, code } from '../protocol/error.ts'
+import {
+  collectionsOf,
+  type Field,
+  families,
+  fieldLength,
+  type OurFamily,
+  skeleton,
+  skeletonRules,
+  TABLE,
+} from './layout.ts'
+import { type Owner, ownerIn } from './owner.ts'
+
+/** An element to add: one key of one collection, for one owner. */
+export interface OwnedElement {
+  family: OurFamily
+  collection: string
+  /** A part per field of the collection's key. */
+  key: readonly Json[]
+  value?: Json
+}
+
+/** A chain of an owner's own, named after it, with rules. */
+export interface OwnedChain {
+  family: OurFamily
+  name: string
+  rules: readonly Json[][]
+}
+
+export interface Owned {
+  owner: Owner
+  elements: readonly OwnedElement[]
+  chains?: readonly OwnedChain[]
+  /** Elements that stay as long as the table: they belong to all. */
+  shared?: readonly OwnedElement[]
+}
+
+/** An element found in the kernel. */
+export interface FoundElement extends OwnedElement {
+  owner: string | undefined
+  comment: string
+}
+
+const LOCK = '/run/catena/nftables.lock'
+
+/** Adding shares the lock; only who deletes a whole table excludes the others. */
+function lockTables(shared: boolean): Disposable {
+  ensureFolder(folderOf(LOCK))
+  return takeLock(LOCK, { shared })
+}
+
+const prefixOf = (cidr: string): Json => {
+  const [addr = '', length] = cidr.split('/')
+  const full = addr.includes(':') ? 128 : 32
+  return Number(length) === full ? addr : { prefix: { addr, len: Number(length) } }
+}
+
+/** Addresses of a container whose traffic leaves masqueraded, but for their own networks ("10.1.0.0/16"). */
+export function masquerade(pairs: readonly { address: string; network: string }[]): OwnedElement[] {
+  return pairs.flatMap(({ address, network }) => {
+    const family = address.includes(':') ? 'ip6' : 'ip'
+    return [
+      { family, collection: 'masquerade_source', key: [address] },
+      { family, collection: 'masquerade_local', key: [address, prefixOf(network)] },
+    ] satisfies OwnedElement[]
+  })
+}
+
+export interface PublishedPort {
+  protocol: 'tcp' | 'udp' | 'sctp'
+  hostPort: number
+  /** The host address that it is reachable on; absent: on all. */
+  hostAddress?: string
+  containerPort: number
+  /** Address of the container; its family is the mapping's. */
+  address: string
+  /** Sources whose connections must be masqueraded to come back the same way. */
+  hairpin: readonly string[]
+  /** Name of the owner's chain with conditions, if there are any. */
+  conditions?: string
+}
+
+/** The elements that publish a port. */
+export function publish(port: PublishedPort): OwnedElement[] {
+  const { protocol, hostPort, hostAddress, containerPort, address, hairpin, conditions } = port
+  const family = address.includes(':') ? 'ip6' : 'ip'
+  const kind = hostAddress === undefined ? 'port' : 'hostip'
+  const key = [...(hostAddress === undefined ? [] : [hostAddress]), protocol, hostPort]
+  return [
+    { family, collection: `${kind}_address`, key, value: address },
+    { family, collection: `${kind}_port`, key, value: containerPort },
+    ...(conditions === undefined
+      ? []
+      : [
+          {
+            family,
+            collection: `${kind}_conditions`,
+            key,
+            value: { goto: { target: conditions } },
+          } as OwnedElement,
+        ]),
+    ...hairpin.map<OwnedElement>(source => ({
+      family,
+      collection: 'hairpin',
+      key: [address, prefixOf(source), protocol, containerPort],
+    })),
+  ]
+}
+
+/** Frames from a bridge port (by name) are let through with this hardware address only. */
+export function guardPort(port: string, address: string): OwnedElement[] {
+  return [
+    { family: 'bridge', collection: 'guarded_port', key: [port] },
+    { family: 'bridge', collection: 'allowed_source', key: [port, address] },
+  ]
+}
+
+function elementJson({ key, value }: OwnedElement, comment?: string): Json {
+  const [first = null] = key
+  const whole: Json = key.length === 1 ? first : { concat: [...key] }
+  const element: Json = comment === undefined ? whole : { elem: { val: whole, comment } }
+  return value === undefined ? element : [element, value]
+}
+
+/** Elements of one collection in one command: nft then sends them in one message. */
+function elementCommands(
+  verb: 'create' | 'add' | 'delete',
+  elements: readonly { element: OwnedElement; comment?: string }[],
+): Command[] {
+  const groups = new Map<string, Json[]>()
+  for (const { element, comment } of elements) {
+    const name = `${element.family} ${element.collection}`
+    const group = groups.get(name) ?? []
+    group.push(elementJson(element, comment))
+    groups.set(name, group)
+  }
+  return [...groups].map(([name, elem]) => {
+    const [family, collection = ''] = name.split(' ') as [OurFamily, string]
+    return { [verb]: { element: { family, table: TABLE, name: collection, elem } } } as unknown as Command
+  })
+}
+
+function chainCommands({ owner, chains = [] }: Owned): Command[] {
+  return chains.flatMap(({ family, name, rules }) => [
+    { create: { chain: { family, table: TABLE, name } } },
+    ...rules.map<Command>(expr => ({
+      add: { rule: { family, table: TABLE, chain: name, expr, comment: owner.comment } },
+    })),
+  ])
+}
+
+/** Commands that put an owner's elements and chains there; refused as a whole when a key is taken. Pure. */
+export function additions(owned: Owned): Command[] {
+  const { owner, elements, shared = [] } = owned
+  return [
+    ...chainCommands(owned),
+    ...elementCommands(
+      'add',
+      shared.map(element => ({ element })),
+    ),
+    ...elementCommands(
+      'create',
+      elements.map(element => ({ element, comment: owner.comment })),
+    ),
+  ]
+}
+
+/** Decides about an element whose key another owner holds: take it over, or refuse by throwing. */
+export type OnConflict = (held: FoundElement, wanted: OwnedElement) => void
+
+const ATTEMPTS = 8
+
+/**
+ * Adds what an owner needs as one transaction, with the tables if they are not there. Keys that others hold are taken over
+ * with all that their owner has, unless `onConflict` throws. What the same owner has already is replaced.
+ */
+export async function addOwned(engine: Engine, owned: Owned, onConflict?: OnConflict): Promise<void> {
+  using _shared = lockTables(true)
+  using netfilter = openNetfilter()
+  let displaced: Command[] = []
+  for (let attempt = 1; ; attempt++) {
+    const used = new Set(owned.elements.map(({ family }) => family))
+    const missing = [...used].filter(family => !tableExists(netfilter, family, TABLE))
+    try {
+      return await engine([...missing.flatMap(skeleton), ...displaced, ...additions(owned)])
+    } catch (thrown) {
+      if (!(thrown instanceof NftError) || attempt === ATTEMPTS) throw explain(thrown)
+      if (thrown.errno !== errno.EEXIST && thrown.errno !== errno.ENOENT) throw explain(thrown)
+      displaced = displacements(netfilter, owned, onConflict)
+    }
+  }
+}
+
+/** The owners that stand in the way give up all they have; the same owner's leftovers go as well. */
+function displacements(netfilter: Transport, owned: Owned, onConflict: OnConflict | undefined): Command[] {
+  const found = listOwned(netfilter)
+  const held = new Map(found.map(element => [keyText(element), element]))
+  const owners = new Set<string | undefined>([owned.owner.id])
+  for (const wanted of owned.elements) {
+    const holder = held.get(keyText(wanted))
+    if (!holder || holder.owner === owned.owner.id) continue
+    onConflict?.(holder, wanted)
+    owners.add(holder.owner)
+  }
+  return removals(netfilter, found, owner => owners.has(owner))
+}
+
+function keyText({ family, collection, key }: OwnedElement): string {
+  return JSON.stringify([family, collection, key])
+}
+
+/** An nft failure as a CNI error with a hint. */
+export function explain(thrown: unknown): unknown {
+  if (!(thrown instanceof NftError)) return thrown
+  const missing = thrown.errno === errno.ENOENT && thrown.command === undefined
+  const hint = missing ? '; install the package nftables' : ''
+  return new CniError(code.internal, thrown.message, {
+    details: `${thrown.words.trim()}${hint}`,
+    cause: thrown,
+  })
+}
+
+/** All elements in our tables, of all owners. */
+export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
+  return only
+    .filter(family => tableExists(netfilter, family, TABLE))
+    .flatMap(family =>
+      collectionsOf(family).flatMap(({ name, key, value }) =>
+        listElements(netfilter, family, TABLE, name).map(element => ({
+          family,
+          collection: name,
+          key: readKey(element, key, family),
+          ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+          comment: element.comment,
+          owner: ownerIn(element.comment),
+        })),
+      ),
+    )
+}
+
+function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
+  let at = 0
+  return fields.map(field => {
+    const length = fieldLength(field, family)
+    const start = key.subarray(at, at + length)
+    const end = keyEnd?.subarray(at, at + length)
+    at += (length + 3) & ~3
+    return readField(field, start, end)
+  })
+}
+
+const protocols: Record<number, string> = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
+
+function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined): Json {
+  switch (field) {
+    case 'address':
+      return readInterval(start, end ?? start)
+    case 'protocol':
+      return protocols[start[0] ?? 0] ?? start[0] ?? 0
+    case 'port':
+      return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
+    case 'interface':
+      return Buffer.from(start).toString().replace(/\0.*$/s, '')
+    case 'hardware':
+      return hardwareAddressText(start)
+  }
+}
+
+function readInterval(start: Uint8Array, end: Uint8Array): Json {
+  let same = 0
+  for (const [index, byte] of start.entries()) {
+    const difference = byte ^ (end[index] ?? 0)
+    same += Math.clz32(difference) - 24
+    if (difference !== 0) break
+  }
+  return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }
+}
+
+function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdict', family: OurFamily): Json {
+  if (kind === 'verdict') return { goto: { target: target ?? '' } }
+  return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
+}
+
+/** Commands that delete the elements and chains of owners. */
+function removals(
+  netfilter: Transport,
+  found: readonly FoundElement[],
+  isOwner: (owner: string | undefined) => boolean,
+): Command[] {
+  const elements = found.filter(({ owner }) => owner !== undefined && isOwner(owner))
+  const chains = (['ip', 'ip6'] as const).flatMap(family =>
+    ownedChains(netfilter, family).filter(({ owner }) => isOwner(owner)),
+  )
+  return [
+    ...elementCommands(
+      'delete',
+      elements.map(element => ({ element: { ...element } })),
+    ),
+    ...chains.flatMap<Command>(({ family, name }) => [
+      { flush: { chain: { family, table: TABLE, name } } },
+      { delete: { chain: { family, table: TABLE, name } } },
+    ]),
+  ]
+}
+
+/** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
+function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
+  return listChains(netfilter, family)
+    .filter(({ table }) => table === TABLE)
+    .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
+    .filter(({ owner }) => owner !== undefined)
+}
+
+/**
+ * Removes everything of the owners that a predicate picks, with `extra` commands in the same transaction. Tables in which
+ * nobody owns anything afterwards go as a whole. Needs no namespace, no address, no configuration.
+ */
+export async function removeOwned(
+  engine: Engine,
+  isOwner: (owner: string) => boolean,
+  extra: (netfilter: Transport) => Command[] = () => [],
+): Promise<'removed' | 'absent'> {
+  const shared = lockTables(true)
+  using netfilter = openNetfilter()
+  try {
+    const plan = planRemoval(netfilter, isOwner)
+    if (plan.emptied.length === 0) return await applyRemoval(engine, [...plan.commands, ...extra(netfilter)])
+  } finally {
+    shared[Symbol.dispose]()
+  }
+  using _exclusive = lockTables(false)
+  const { commands, emptied } = planRemoval(netfilter, isOwner)
+  for (const family of emptied) if (family === 'ip') closeLocalnet(netfilter)
+  const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
+  return applyRemoval(engine, [...commands, ...tables, ...extra(netfilter)])
+}
+
+async function applyRemoval(engine: Engine, commands: readonly Command[]): Promise<'removed' | 'absent'> {
+  if (commands.length === 0) return 'absent'
+  try {
+    await engine(commands)
+  } catch (thrown) {
+    throw explain(thrown)
+  }
+  return 'removed'
+}
+
+/** What to delete from tables that others still need, and which tables nobody will need. */
+function planRemoval(
+  netfilter: Transport,
+  isOwner: (owner: string) => boolean,
+): { commands: Command[]; emptied: OurFamily[] } {
+  const found = listOwned(netfilter)
+  const present = families.filter(family => tableExists(netfilter, family, TABLE))
+  const picked = (owner: string | undefined) => owner !== undefined && isOwner(owner)
+  const emptied = present.filter(
+    family =>
+      !found.some(
+        element => element.family === family && element.owner !== undefined && !picked(element.owner),
+      ),
+  )
+  const kept = found.filter(({ family }) => !emptied.includes(family))
+  const commands = removals(netfilter, kept, picked)
+  return { commands: commands.filter(command => !emptied.includes(familyOfCommand(command))), emptied }
+}
+
+function familyOfCommand(command: Command): OurFamily {
+  const [object] = Object.values(command) as Record<string, { family: OurFamily }>[]
+  const [spec] = Object.values(object ?? {})
+  return spec?.family ?? 'ip'
+}
+
+/** Before the guard of 127.0.0.0/8 goes with its table, the doors that it guards are closed again. */
+function closeLocalnet(netfilter: Transport): void {
+  for (const { collection, key } of listOwned(netfilter, ['ip'])) {
+    if (collection !== 'route_localnet') continue
+    const path = localnetKey(String(key[0]))
+    if (readSysctl(path) !== undefined) ensureSysctl(path, '0') // absent: the link has gone
+  }
+}
+
+/**
+ * The guard that has to stand before `openLocalnet`: what arrives over the link from or to 127.0.0.0/8 is dropped. None
+ * where route_localnet is on already: a guard of ours stands there, or an administrator wants it open.
+ */
+export function localnetGuard(link: string): OwnedElement[] {
+  if (readSysctl(localnetKey(link)) === '1') return []
+  return [{ family: 'ip', collection: 'route_localnet', key: [link] }]
+}
+
+/** Lets the host's own 127.0.0.1 reach containers behind a link. */
+export function openLocalnet(link: string): void {
+  ensureSysctl(localnetKey(link), '1')
+}
+
+function localnetKey(link: string): string {
+  return `net/ipv4/conf/${link}/route_localnet`
+}
+
+/** What is missing of an owner's elements, and of the tables' own rules: sentences for CHECK; none when all is there. */
+export function missingOwned({ owner, elements, chains = [] }: Owned): string[] {
+  using netfilter = openNetfilter()
+  const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
+  const used = [...new Set(elements.map(({ family }) => family))]
+  const present = used
+    .flatMap(family => ownedChains(netfilter, family === 'ip6' ? 'ip6' : 'ip'))
+    .map(({ name }) => name)
+  return [
+    ...used.flatMap(family => missingRules(netfilter, family)),
+    ...chains.filter(({ name }) => !present.includes(name)).map(({ name }) => `chain ${name} is missing`),
+    ...elements.flatMap(element => {
+      const held = found.get(keyText(element))
+      const what = `${element.family} ${TABLE} ${element.collection} ${JSON.stringify(element.key)}`
+      if (!held) return [`element ${what} is missing`]
+      if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]
+      const same = JSON.stringify(held.value) === JSON.stringify(element.value)
+      return same
+        ? []
+        : [`element ${what} is ${JSON.stringify(held.value)}, not ${JSON.stringify(element.value)}`]
+    }),
+  ]
+}
+
+function missingRules(netfilter: Transport, family: OurFamily): string[] {
+  if (!tableExists(netfilter, family, TABLE)) return [`table ${family} ${TABLE} is missing`]
+  const rules = listRules(netfilter, family, TABLE)
+  return [...skeletonRules(family)].flatMap(([chain, count]) => {
+    const there = rules.filter(rule => rule.chain === chain).length
+    return there === count ? [] : [`chain ${family} ${TABLE} ${chain} has ${there} rules instead of ${count}`]
+  })
+}
