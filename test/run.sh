@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs the tests: in a private host on this machine's kernel, then, under a second kernel, those that need a feature
+# which this one lacks. A test that ran on neither fails the run. Without arguments, lint, types and build come first.
+# usage: test/run.sh [argument of bun test...]      e.g. test/run.sh test/ipam -t 'round robin'
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PWD/node_modules/.bin:$PATH
+
+lint_types_and_build() {
+  tsc --noEmit &
+  local types=$!
+  biome check --error-on-warnings .
+  wait "$types"
+  bun chain/build.ts --quiet
+}
+
+[ $# -gt 0 ] || lint_types_and_build
+
+mkdir -p .cache
+CATENA_TEST_RESULTS=$(mktemp -d "$PWD/.cache/results.XXXXXX")
+export CATENA_TEST_RESULTS
+trap 'rm -rf "$CATENA_TEST_RESULTS"' EXIT
+
+status=0
+bash test/private.sh bun test --timeout 30000 "$@" || status=$?
+
+# files with tests that could not run here, one per line
+bun test/kernel/verdict.ts files >"$CATENA_TEST_RESULTS/files"
+if [ -s "$CATENA_TEST_RESULTS/files" ]; then
+  echo "These need what this kernel lacks, and run on the second one: $(tr '\n' ' ' <"$CATENA_TEST_RESULTS/files")" >&2
+  mapfile -t files <"$CATENA_TEST_RESULTS/files"
+  CATENA_TEST_KERNEL=second bash test/kernel/run.sh \
+    "$(command -v bun)" test --timeout 120000 -t '\(needs [^()]+\)$' "${files[@]}" || status=$?
+fi
+bun test/kernel/verdict.ts || status=$?
+exit "$status"
