@@ -114,8 +114,8 @@ export async function allocate(
   { delegate, undo }: { delegate: Delegate; undo: Undo },
   type: string,
 ): Promise<Result> {
-  undo('release the addresses', () => delegate.del(type)) // before: an IPAM plugin that was killed half-way may hold some
-  const result = await delegate.add(type)
+  const result = await delegate.add(type) // all or nothing itself: a failed ADD has nothing to release
+  undo('release the addresses', () => delegate.del(type))
   if (result.ips.length === 0) {
     throw new CniError(code.internal, 'IPAM plugin returned missing IP config', {
       details: `ipam.type: ${type}`,

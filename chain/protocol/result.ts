@@ -1,5 +1,9 @@
 /** Results of an ADD: the newest version's shape is what plugins see; older ones are conversions. Pure. */
 
+import { formatAddress, formatCidr, parseAddress, parseCidr } from './address.ts'
+import { lookup } from './configuration.ts'
+import { CniError, code, type ErrorDocument } from './error.ts'
+
 /** The shape of version 1.1.0, with its lists always present. */
 export interface Result {
   interfaces: Interface[]
@@ -46,4 +50,263 @@ export interface Dns {
 /** A result with nothing in it. */
 export function emptyResult(): Result {
   return { interfaces: [], ips: [], routes: [], dns: {} }
+}
+
+type Json = { [key: string]: unknown }
+
+const families: readonly (readonly string[])[] = [
+  ['', '0.1.0', '0.2.0'],
+  ['0.3.0', '0.3.1', '0.4.0'],
+  ['1.0.0', '1.1.0'],
+]
+
+function familyOf(version: string): readonly string[] {
+  const family = families.find(versions => versions.includes(version))
+  if (family) return family
+  throw new CniError(code.incompatibleVersion, `unsupported CNI result version "${version}"`)
+}
+
+/**
+ * Reads a result (of a delegate, or prevResult) of the configuration's version family into the newest shape. A result that
+ * names a version of another family is refused; one that names none is of the configuration's.
+ */
+export function parseResult(json: unknown, cniVersion: string): Result {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new CniError(
+      code.decoding,
+      `could not parse prevResult: it is not an object: ${JSON.stringify(json)}`,
+    )
+  }
+  const result = json as Json
+  const family = familyOf(cniVersion)
+  const named = lookup(result, 'cniVersion')
+  if (named !== undefined && !family.includes(String(named))) {
+    throw new CniError(
+      code.internal,
+      `could not parse prevResult: result type supports ${JSON.stringify(family)} but unmarshalled CNIVersion is "${named}"`,
+    )
+  }
+  return family.includes('0.1.0') ? readOldest(result) : readCurrent(result)
+}
+
+function list(value: unknown, what: string): Json[] {
+  if (value === undefined) return []
+  if (Array.isArray(value) && value.every(item => typeof item === 'object' && item !== null))
+    return value as Json[]
+  throw new CniError(code.decoding, `could not parse prevResult: ${what}: must be a list of objects`)
+}
+
+/** Copies the named keys whose values are there and of the right type. */
+function pick(from: Json, keys: Readonly<Record<string, 'string' | 'number'>>, what: string): Json {
+  const picked: Json = {}
+  for (const [key, type] of Object.entries(keys)) {
+    const value = lookup(from, key)
+    if (value === undefined || value === '') continue
+    if (typeof value !== type) {
+      throw new CniError(
+        code.decoding,
+        `could not parse prevResult: ${what}.${key}: must be a ${type}: got ${JSON.stringify(value)}`,
+      )
+    }
+    picked[key] = value
+  }
+  return picked
+}
+
+const interfaceKeys = {
+  name: 'string',
+  mac: 'string',
+  mtu: 'number',
+  sandbox: 'string',
+  socketPath: 'string',
+  pciID: 'string',
+} as const
+const ipKeys = { address: 'string', gateway: 'string', interface: 'number' } as const
+const routeKeys = {
+  dst: 'string',
+  gw: 'string',
+  mtu: 'number',
+  advmss: 'number',
+  priority: 'number',
+  table: 'number',
+  scope: 'number',
+} as const
+
+function readCurrent(result: Json): Result {
+  const ips = list(lookup(result, 'ips'), 'ips').map(ip => pick(ip, ipKeys, 'ips') as unknown as IpConfig)
+  for (const ip of ips) requireCidr(ip.address, 'ips.address')
+  return {
+    interfaces: list(lookup(result, 'interfaces'), 'interfaces').map(one => ({
+      name: '',
+      ...pick(one, interfaceKeys, 'interfaces'),
+    })),
+    ips: ips.map(canonicalIp),
+    routes: readRoutes(lookup(result, 'routes')),
+    dns: readDns(lookup(result, 'dns')),
+  }
+}
+
+function requireCidr(address: unknown, what: string): void {
+  if (typeof address === 'string' && parseCidr(address)) return
+  throw new CniError(
+    code.decoding,
+    `could not parse prevResult: ${what}: must be an address with prefix: got ${JSON.stringify(address)}`,
+  )
+}
+
+function canonicalIp(ip: IpConfig): IpConfig {
+  const address = parseCidr(ip.address)
+  const gateway = ip.gateway === undefined ? undefined : parseAddress(ip.gateway)
+  return {
+    ...ip,
+    ...(address ? { address: formatCidr(address) } : {}),
+    ...(gateway ? { gateway: formatAddress(gateway) } : {}),
+  }
+}
+
+function readRoutes(value: unknown): Route[] {
+  return list(value, 'routes').map(one => {
+    const route = pick(one, routeKeys, 'routes') as unknown as Route
+    requireCidr(route.dst, 'routes.dst')
+    return route
+  })
+}
+
+function readDns(value: unknown): Dns {
+  if (typeof value !== 'object' || value === null) return {}
+  const dns: Dns = {}
+  const domain = lookup(value as Json, 'domain')
+  if (typeof domain === 'string' && domain !== '') dns.domain = domain
+  for (const key of ['nameservers', 'search', 'options'] as const) {
+    const entries = lookup(value as Json, key)
+    if (Array.isArray(entries) && entries.length > 0) dns[key] = entries.map(String)
+  }
+  return dns
+}
+
+/** 0.1.0 and 0.2.0: one address per family, each with routes of its own. */
+function readOldest(result: Json): Result {
+  const parts = ['ip4', 'ip6'].map(key => lookup(result, key)).filter(part => part !== undefined) as Json[]
+  return {
+    interfaces: [],
+    ips: parts.map(part => {
+      const address = lookup(part, 'ip')
+      requireCidr(address, 'ip')
+      const gateway = lookup(part, 'gateway')
+      return canonicalIp({ address: String(address), ...(gateway ? { gateway: String(gateway) } : {}) })
+    }),
+    routes: parts.flatMap(part => readRoutes(lookup(part, 'routes'))),
+    dns: readDns(lookup(result, 'dns')),
+  }
+}
+
+/**
+ * A result in the shape of the configuration's version, as the reference prints it: four blanks of indentation, no newline,
+ * the same order of keys, empty values left out. Throws where 0.1.0 and 0.2.0 cannot say it: they need an address.
+ */
+export function printResult(result: Result, cniVersion: string): string {
+  return printJson(resultDocument(result, cniVersion))
+}
+
+/** The result as a document of the configuration's version. */
+export function resultDocument(result: Result, cniVersion: string): Json {
+  const family = familyOf(cniVersion)
+  if (family.includes('1.1.0')) return currentDocument(result, cniVersion)
+  return family.includes('0.4.0') ? middleDocument(result, cniVersion) : oldestDocument(result, cniVersion)
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === '' || (Array.isArray(value) && value.length === 0)
+}
+
+/** Leaves out what Go's omitempty leaves out; zero too where the field is no pointer. */
+function compact(entries: Json, zeroIsEmpty: readonly string[] = []): Json {
+  return Object.fromEntries(
+    Object.entries(entries).filter(
+      ([key, value]) => !isEmpty(value) && !(value === 0 && zeroIsEmpty.includes(key)),
+    ),
+  )
+}
+
+function dnsDocument({ nameservers, domain, search, options }: Dns): Json {
+  return compact({ nameservers, domain, search, options })
+}
+
+function routeDocument({ dst, gw, mtu, advmss, priority, table, scope }: Route): Json {
+  const gateway = gw === undefined ? undefined : parseAddress(gw)
+  const canonical = gateway ? formatAddress(gateway) : gw
+  return compact({ dst, gw: canonical, mtu, advmss, priority, table, scope }, ['mtu', 'advmss', 'priority'])
+}
+
+/** 1.0.0 and later: keys in alphabetical order at every level, as a map of Go prints. */
+function currentDocument({ interfaces, ips, routes, dns }: Result, cniVersion: string): Json {
+  const dnsPart = dnsDocument(dns)
+  return sorted({
+    cniVersion,
+    ...(Object.keys(dnsPart).length > 0 ? { dns: dnsPart } : {}),
+    ...compact({
+      interfaces: interfaces.map(currentInterface),
+      ips: ips.map(({ address, gateway, interface: index }) =>
+        compact({ address, gateway, interface: index }),
+      ),
+      routes: routes.map(routeDocument),
+    }),
+  }) as Json
+}
+
+function currentInterface({ name, mac, mtu, sandbox, socketPath, pciID }: Interface): Json {
+  return { name, ...compact({ mac, mtu, sandbox, socketPath, pciID }, ['mtu']) }
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (typeof value !== 'object' || value === null) return value
+  const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1))
+  return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)]))
+}
+
+/** 0.3.0 – 0.4.0: fixed order, each address with its family, `dns` always. */
+function middleDocument({ interfaces, ips, routes, dns }: Result, cniVersion: string): Json {
+  return {
+    cniVersion,
+    ...compact({
+      interfaces: interfaces.map(({ name, mac, sandbox }) => ({ name, ...compact({ mac, sandbox }) })),
+      ips: ips.map(({ address, gateway, interface: index }) =>
+        compact({ version: address.includes(':') ? '6' : '4', interface: index, address, gateway }),
+      ),
+      routes: routes.map(routeDocument),
+    }),
+    dns: dnsDocument(dns),
+  }
+}
+
+function oldestDocument({ ips, routes, dns }: Result, cniVersion: string): Json {
+  const part = (six: boolean) => {
+    const ip = ips.find(({ address }) => address.includes(':') === six)
+    if (!ip) return undefined
+    const own = routes
+      .filter(({ dst }) => dst.includes(':') === six)
+      .map(({ dst, gw }) => routeDocument({ dst, ...(gw === undefined ? {} : { gw }) }))
+    return { ip: ip.address, ...compact({ gateway: ip.gateway, routes: own }) }
+  }
+  const document = compact({ ip4: part(false), ip6: part(true) })
+  if (Object.keys(document).length === 0) {
+    throw new CniError(
+      code.internal,
+      `cannot convert: no valid IP addresses; results of version ${cniVersion} need one`,
+    )
+  }
+  return { cniVersion, ...document, dns: dnsDocument(dns) }
+}
+
+/** JSON as Go prints it: four blanks, and `<`, `>`, `&` and the line separators escaped. */
+export function printJson(document: unknown): string {
+  return JSON.stringify(document, null, 4).replace(
+    /[<>&\u2028\u2029]/g,
+    character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+export function printError(document: ErrorDocument): string {
+  return printJson(document)
 }

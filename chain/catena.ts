@@ -1,0 +1,85 @@
+/**
+ * The executable: the name it was started by chooses the plugin, or the command `catena`. The only file that knows all
+ * plugins; each is loaded when it is asked for.
+ */
+import type { Answer, Builtins } from './invoke/invoke.ts'
+import { writeAll } from './linux/libc.ts'
+import type { Plugin } from './plugin/define.ts'
+import { supportedVersions, versionReply } from './protocol/version.ts'
+
+interface Entry {
+  /** The plugin's file, for a build of separate executables. */
+  file: string
+  load(): Promise<Plugin<never>>
+  /** Versions of the specification, where it does not take all: VERSION is answered without loading the plugin. */
+  versions?: readonly string[]
+}
+
+/** Every plugin by its type. */
+export const plugins: Readonly<Record<string, Entry>> = {
+  bridge: { file: 'main/bridge.ts', load: async () => (await import('../main/bridge.ts')).bridge },
+  loopback: { file: 'main/loopback.ts', load: async () => (await import('../main/loopback.ts')).loopback },
+  'host-local': {
+    file: 'ipam/host-local.ts',
+    load: async () => (await import('../ipam/host-local.ts')).hostLocal,
+  },
+  portmap: { file: 'meta/portmap.ts', load: async () => (await import('../meta/portmap.ts')).portmap },
+  tuning: { file: 'meta/tuning.ts', load: async () => (await import('../meta/tuning.ts')).tuning },
+}
+
+/** The plugins of this executable, for delegation and for the runtime: run without a process. */
+export const builtins: Builtins = {
+  executable: process.execPath,
+  run(type, environment, stdin) {
+    const entry = plugins[type]
+    return entry && runInProcess(entry, environment, stdin)
+  },
+}
+
+async function runInProcess(
+  entry: Entry,
+  env: Readonly<Record<string, string>>,
+  stdin: string,
+): Promise<Answer> {
+  const [{ run }, plugin] = await Promise.all([import('./plugin/run.ts'), entry.load()])
+  const output = { stdout: '', stderr: '' }
+  const status = await run(plugin, {
+    env,
+    stdin: () => stdin,
+    stdout: text => {
+      output.stdout += text
+    },
+    stderr: text => {
+      output.stderr += text
+    },
+    builtins,
+  })
+  return { status, ...output }
+}
+
+async function runPlugin({ load, versions = supportedVersions }: Entry): Promise<number> {
+  if (process.env.CNI_COMMAND === 'VERSION') {
+    writeAll(1, Buffer.from(`${JSON.stringify(versionReply(versions))}\n`))
+    return 0
+  }
+  const [{ processWorld, run }, plugin] = await Promise.all([import('./plugin/run.ts'), load()])
+  return run(plugin, processWorld(builtins))
+}
+
+async function runCommand(): Promise<number> {
+  const { runCatena } = await import('./cli/command.ts')
+  return runCatena(process.argv.slice(2), { builtins, pluginNames: Object.keys(plugins) })
+}
+
+/** The last part of the path by which the program was called: argv[0] is always "bun". */
+function invokedName(): string {
+  return process.argv0.slice(process.argv0.lastIndexOf('/') + 1)
+}
+
+if (import.meta.main) {
+  const entry = plugins[invokedName()]
+  const running = entry ? runPlugin(entry) : runCommand()
+  running.then(status => {
+    process.exitCode = status
+  })
+}

@@ -1,0 +1,161 @@
+/**
+ * The skeleton that every plugin stands on: environment and standard input in, result or error out, exit status. The only
+ * file of the plugins that touches the process.
+ */
+import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
+import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
+import { applyWithNft } from '../linux/nft.ts'
+import { type BaseConfiguration, decode, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
+import { type Environment, parseEnvironment } from '../protocol/environment.ts'
+import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
+import { parseResult, printError, printResult } from '../protocol/result.ts'
+import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
+import type { AttachmentRequest, BaseRequest, Plugin } from './define.ts'
+import { delegateFor } from './delegate.ts'
+import { allOrNothing } from './undo.ts'
+import type { World } from './world.ts'
+
+/** Runs a plugin once in a world; prints what it has to and answers the exit status. Never throws. */
+export async function run<Configuration>(plugin: Plugin<Configuration>, world: World): Promise<0 | 1> {
+  if (!isCalled(world)) return introduce(plugin, world)
+  let cniVersion: string | undefined
+  try {
+    const output = await perform(plugin, world, version => {
+      cniVersion = version
+    })
+    if (output) world.stdout(output)
+    return 0
+  } catch (thrown) {
+    world.stdout(printError(errorDocument(toCniError(thrown), cniVersion)))
+    return 1
+  }
+}
+
+/** Someone who runs a plugin by hand has set no CNI variable at all. */
+function isCalled({ env }: World): boolean {
+  return Object.keys(env).some(name => name.startsWith('CNI_'))
+}
+
+function introduce({ name, versions = supportedVersions }: Plugin<never> | Plugin<unknown>, world: World): 0 {
+  world.stderr(`CNI ${name} plugin (catena)\nCNI protocol versions supported: ${versions.join(', ')}\n`)
+  return 0
+}
+
+/** The verb's story: what is asked, whether it can be done, and doing it. Answers what is to be printed. */
+async function perform<Configuration>(
+  plugin: Plugin<Configuration>,
+  world: World,
+  learn: (cniVersion: string) => void,
+): Promise<string> {
+  const versions = plugin.versions ?? supportedVersions
+  if (world.env.CNI_COMMAND === 'VERSION') return `${JSON.stringify(versionReply(versions))}\n`
+  const environment = parseEnvironment(world.env)
+  const stdin = readInput(world)
+  const json = parseConfiguration(stdin)
+  const base = decodeBase(json)
+  learn(base.cniVersion)
+  const { verb } = environment
+  checkVersion(verb, base.cniVersion, versions)
+  refuseOwnNamespace(environment)
+  const request = requestFor({ environment, base, world, stdin, config: decode(plugin.config, json) })
+  const netns = environment.netns ?? ''
+  switch (verb) {
+    case 'ADD':
+      return allOrNothing(async undo =>
+        printResult(await plugin.add({ ...request, netns, undo }), base.cniVersion),
+      )
+    case 'CHECK':
+      await plugin.check({ ...request, netns })
+      return ''
+    case 'DEL':
+      await plugin.del({ ...request, netns: namespaceState(netns) === 'present' ? netns : undefined })
+      return ''
+    case 'GC':
+      await plugin.gc?.({ ...request, valid: base.validAttachments })
+      return ''
+    case 'STATUS':
+      await plugin.status?.(request)
+      return ''
+    default:
+      throw new CniError(code.invalidEnvironment, `unknown CNI_COMMAND: ${String(verb)}`)
+  }
+}
+
+function readInput(world: World): string {
+  try {
+    return world.stdin()
+  } catch (thrown) {
+    throw new CniError(code.io, 'error reading from stdin', {
+      details: toCniError(thrown).message,
+      cause: thrown,
+    })
+  }
+}
+
+/** Before anything is done: a plugin that worked on its own namespace would work on the host's. */
+function refuseOwnNamespace({ verb, netns, netnsOverride }: Environment): void {
+  if ((verb !== 'ADD' && verb !== 'DEL') || !netns || netnsOverride) return
+  const identity = identityOf(netns)
+  if (identity === undefined || identity !== ownNamespaceIdentity()) return
+  throw new CniError(
+    code.invalidNamespace,
+    `plugin's netns and netns from CNI_NETNS should not be the same: ${netns}`,
+    {
+      details: 'CNI_NETNS names the namespace that the plugin runs in, not a container',
+    },
+  )
+}
+
+function identityOf(netns: string): string | undefined {
+  try {
+    return namespaceIdentity(netns)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EACCES, errno.EPERM)) return undefined // it cannot be looked at: the plugin will say so
+    throw thrown
+  }
+}
+
+function requestFor<Configuration>(given: {
+  environment: Environment
+  base: BaseConfiguration
+  world: World
+  stdin: string
+  config: Configuration
+}): AttachmentRequest<Configuration> & BaseRequest<Configuration> {
+  const { environment, base, world, stdin, config } = given
+  const { cniVersion, name: network, prevResult } = base
+  return {
+    config,
+    network,
+    cniVersion,
+    world,
+    path: environment.path,
+    args: environment.args,
+    engine: world.engine ?? applyWithNft,
+    delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
+    attachment: {
+      network,
+      containerId: environment.containerId ?? '',
+      interface: environment.ifname ?? '',
+    },
+    previous: prevResult === undefined ? undefined : parseResult(prevResult, cniVersion),
+  }
+}
+
+/** The world of a process. Through libc: process.stdout.write costs 7.7 ms at the first call. */
+export function processWorld(builtins?: World['builtins']): World {
+  return {
+    env: process.env,
+    stdin: () => Buffer.from(readAll(0, 'standard input')).toString(),
+    stdout: text => writeAll(1, Buffer.from(text), 'standard output'),
+    stderr: text => writeAll(2, Buffer.from(text), 'standard error'),
+    builtins,
+  }
+}
+
+/** Runs a plugin as this process. The exit status is set, not forced: forcing it cuts long output short. */
+export function main<Configuration>(plugin: Plugin<Configuration>): void {
+  run(plugin, processWorld()).then(status => {
+    process.exitCode = status
+  })
+}

@@ -1,0 +1,179 @@
+/** Network configurations: keys matched as Go's decoder matches them, values held against a schema, refusals in sentences that start with the key. Pure. */
+import type { z } from 'zod/mini'
+import { checkNetworkName } from './environment.ts'
+import { CniError, code } from './error.ts'
+
+export type JsonObject = { [key: string]: unknown }
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Standard input as a JSON object. Code 6 when it is none. */
+export function parseConfiguration(stdin: string): JsonObject {
+  let json: unknown
+  try {
+    json = JSON.parse(stdin)
+  } catch (thrown) {
+    const reason =
+      stdin.trim() === '' ? 'unexpected end of JSON input' : String(thrown).replace(/^SyntaxError: /, '')
+    throw new CniError(code.decoding, 'error unmarshall network config: configuration on stdin is not JSON', {
+      details: reason,
+      cause: thrown,
+    })
+  }
+  if (isObject(json)) return json
+  throw new CniError(
+    code.decoding,
+    'error unmarshall network config: configuration on stdin is not a JSON object',
+    {
+      details: `it is ${Array.isArray(json) ? 'an array' : json === null ? 'null' : `a ${typeof json}`}`,
+    },
+  )
+}
+
+/** A key's value as Go's decoder finds it: spelt exactly, else whatever its case. null counts as absent. */
+export function lookup(json: JsonObject, key: string): unknown {
+  if (Object.hasOwn(json, key)) return json[key] ?? undefined
+  const lower = key.toLowerCase()
+  const found = Object.keys(json).findLast(one => one.toLowerCase() === lower)
+  return found === undefined ? undefined : (json[found] ?? undefined)
+}
+
+/** What every plugin's configuration has. */
+export interface BaseConfiguration {
+  /** "0.1.0" when the configuration names none. */
+  cniVersion: string
+  name: string
+  prevResult: unknown
+  /** GC: attachments that the runtime says are alive. */
+  validAttachments: { containerId: string; interface: string }[]
+}
+
+export function decodeBase(json: JsonObject): BaseConfiguration {
+  const cniVersion = lookup(json, 'cniVersion') ?? ''
+  if (typeof cniVersion !== 'string') {
+    throw new CniError(code.decoding, `cniVersion: must be a string: got ${JSON.stringify(cniVersion)}`)
+  }
+  const name = lookup(json, 'name') ?? ''
+  if (typeof name !== 'string') {
+    throw new CniError(code.invalidConfiguration, `name: must be a string: got ${JSON.stringify(name)}`)
+  }
+  checkNetworkName(name)
+  return {
+    cniVersion: cniVersion || '0.1.0',
+    name,
+    prevResult: lookup(json, 'prevResult'),
+    validAttachments: decodeAttachments(
+      lookup(json, 'cni.dev/valid-attachments') ?? lookup(json, 'cni.dev/attachments'),
+    ),
+  }
+}
+
+function decodeAttachments(list: unknown): BaseConfiguration['validAttachments'] {
+  if (!Array.isArray(list)) return []
+  return list.filter(isObject).map(entry => ({
+    containerId: String(lookup(entry, 'containerID') ?? ''),
+    interface: String(lookup(entry, 'ifname') ?? ''),
+  }))
+}
+
+/** The parts of a zod schema that matching keys needs; the same for zod's every flavour. */
+interface SchemaDefinition {
+  type: string
+  shape?: Record<string, Schema>
+  element?: Schema
+  innerType?: Schema
+  valueType?: Schema
+  in?: Schema
+}
+interface Schema {
+  _zod: { def: SchemaDefinition }
+}
+
+/** Renames keys to the schema's spelling and drops nulls. Keys of records are data and stay. */
+export function matchKeys(schema: Schema, value: unknown): unknown {
+  const { type, shape, element, innerType, valueType, in: input } = schema._zod.def
+  if (type === 'object' && shape && isObject(value)) return matchObject(shape, value)
+  if (type === 'array' && element && Array.isArray(value)) return value.map(item => matchKeys(element, item))
+  if (type === 'record' && valueType && isObject(value)) {
+    const entries = Object.entries(value).filter(([, item]) => item !== null)
+    return Object.fromEntries(entries.map(([key, item]) => [key, matchKeys(valueType, item)]))
+  }
+  if (type === 'pipe' && input) return matchKeys(input, value)
+  return innerType ? matchKeys(innerType, value) : value
+}
+
+function matchObject(shape: Record<string, Schema>, value: JsonObject): JsonObject {
+  const matched: JsonObject = {}
+  for (const [key, schema] of Object.entries(shape)) {
+    const found = lookup(value, key)
+    if (found !== undefined) matched[key] = matchKeys(schema, found)
+  }
+  return matched
+}
+
+/** A configuration as its schema describes it. Code 7, with the path of the offending key, for what it refuses. */
+export function decode<Output>(schema: z.ZodMiniType<Output>, json: unknown): Output {
+  const matched = matchKeys(schema as unknown as Schema, json)
+  const outcome = schema.safeParse(matched)
+  if (outcome.success) return outcome.data
+  const sentences = outcome.error.issues.map(issue => describeIssue(issue, matched))
+  throw new CniError(code.invalidConfiguration, sentences[0] ?? 'the configuration is not valid', {
+    details: sentences.slice(1).join('; ') || undefined,
+  })
+}
+
+/** "ranges[0][1].gateway". */
+export function formatPath(path: readonly PropertyKey[]): string {
+  return path
+    .map((step, index) => (typeof step === 'number' ? `[${step}]` : `${index > 0 ? '.' : ''}${String(step)}`))
+    .join('')
+}
+
+type Issue = z.core.$ZodIssue
+
+function describeIssue(issue: Issue, input: unknown): string {
+  const value = issue.path.reduce<unknown>(
+    (inner, step) =>
+      typeof inner === 'object' && inner !== null ? (inner as JsonObject)[String(step)] : undefined,
+    input,
+  )
+  const where = formatPath(issue.path) || 'configuration'
+  if (value === undefined) return `${where}: is missing`
+  return `${where}: ${requirement(issue)}: got ${shorten(JSON.stringify(value))}`
+}
+
+function shorten(text: string): string {
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  int: 'an integer',
+  number: 'a number',
+  string: 'a string',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  record: 'an object',
+}
+
+/** zod/mini has no sentences without a locale and calls everything "Invalid input". */
+function requirement(issue: Issue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${typeNames[issue.expected] ?? issue.expected}`
+    case 'too_small':
+      return issue.origin === 'string' || issue.origin === 'array'
+        ? 'must not be empty'
+        : `must be at least ${issue.minimum}`
+    case 'too_big':
+      return `must be at most ${issue.maximum}`
+    case 'invalid_value':
+      return `must be one of ${issue.values.map(value => JSON.stringify(value)).join(', ')}`
+    case 'invalid_union':
+      return 'is of the wrong type'
+    default:
+      return issue.message && issue.message !== 'Invalid input' ? issue.message : 'is not valid'
+  }
+}

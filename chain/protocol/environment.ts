@@ -1,0 +1,133 @@
+/** The environment of a plugin call: CNI_* as a typed request, and the grammar of CNI_ARGS. Pure. */
+import { CniError, code } from './error.ts'
+
+export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
+
+export interface Environment {
+  /** As it came: verbs that do not exist are refused after the configuration was read, as the reference does. */
+  verb: Verb
+  containerId: string | undefined
+  netns: string | undefined
+  ifname: string | undefined
+  /** CNI_ARGS as it came. */
+  args: string
+  /** CNI_PATH, split. */
+  path: string[]
+  /** CNI_NETNS_OVERRIDE: the namespace may be the plugin's own. */
+  netnsOverride: boolean
+}
+
+const everyVerb: readonly Verb[] = ['ADD', 'CHECK', 'DEL', 'GC', 'STATUS']
+const attachmentVerbs: readonly Verb[] = ['ADD', 'CHECK', 'DEL']
+
+/**
+ * Which verbs need which variable, and what it may hold. STATUS works without CNI_PATH: the specification calls it optional
+ * there, though the reference insists.
+ */
+const variables: readonly { name: string; neededBy: readonly Verb[]; check?: (value: string) => void }[] = [
+  { name: 'CNI_COMMAND', neededBy: everyVerb },
+  { name: 'CNI_CONTAINERID', neededBy: attachmentVerbs, check: checkContainerId },
+  { name: 'CNI_NETNS', neededBy: ['ADD', 'CHECK'] },
+  { name: 'CNI_IFNAME', neededBy: attachmentVerbs, check: checkInterfaceName },
+  { name: 'CNI_PATH', neededBy: ['ADD', 'CHECK', 'DEL', 'GC'] },
+]
+
+/** Reads the environment. Code 4 for what is malformed, and for all that is missing, told at once. */
+export function parseEnvironment(env: Readonly<Record<string, string | undefined>>): Environment {
+  const verb = (env.CNI_COMMAND ?? '') as Verb
+  const missing: string[] = []
+  for (const { name, neededBy, check } of variables) {
+    const value = env[name] ?? ''
+    const needed = name === 'CNI_COMMAND' || neededBy.includes(verb)
+    if (!needed) continue
+    if (value === '') missing.push(name)
+    else check?.(value)
+  }
+  if (missing.length > 0) {
+    throw new CniError(code.invalidEnvironment, `required env variables [${missing.join(',')}] missing`)
+  }
+  return {
+    verb,
+    containerId: env.CNI_CONTAINERID || undefined,
+    netns: env.CNI_NETNS || undefined,
+    ifname: env.CNI_IFNAME || undefined,
+    args: env.CNI_ARGS ?? '',
+    path: (env.CNI_PATH ?? '').split(':').filter(Boolean),
+    netnsOverride: /^(1|true)$/i.test(env.CNI_NETNS_OVERRIDE ?? ''),
+  }
+}
+
+/** SPEC.md, "Parameters": a letter or digit, then letters, digits, underscores, dots, hyphens. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+
+export function checkContainerId(value: string): void {
+  if (value === '') throw new CniError(code.unknownContainer, 'missing containerID')
+  if (!NAME.test(value)) {
+    throw new CniError(code.invalidEnvironment, 'invalid characters in containerID', { details: value })
+  }
+}
+
+export function checkNetworkName(value: string): void {
+  if (value === '') throw new CniError(code.invalidConfiguration, 'missing network name')
+  if (!NAME.test(value)) {
+    throw new CniError(code.invalidConfiguration, 'invalid characters found in network name', {
+      details: value,
+    })
+  }
+}
+
+const NAME_BYTES = 15 // IFNAMSIZ without the terminating zero
+
+export function checkInterfaceName(value: string): void {
+  const refuse = (message: string, details?: string) => {
+    throw new CniError(code.invalidEnvironment, message, { details })
+  }
+  if (value === '') refuse('interface name is empty')
+  if (new TextEncoder().encode(value).length > NAME_BYTES) {
+    refuse(
+      'interface name is too long',
+      `interface name should be less than ${NAME_BYTES + 1} characters: ${value}`,
+    )
+  }
+  if (value === '.' || value === '..') refuse('interface name is . or ..')
+  if (/[/:]/.test(value)) refuse('interface name contains / or :', value)
+  if (/\s/u.test(value)) refuse('interface name contains whitespace characters', JSON.stringify(value))
+}
+
+/**
+ * Reads CNI_ARGS ("K=V;K=V"). Only `known` keys come back; others are an error unless IgnoreUnknown says otherwise.
+ * Of a repeated key the last one counts.
+ */
+export function parseArguments<const Key extends string>(
+  args: string,
+  known: readonly Key[],
+): Partial<Record<Key, string>> {
+  const found: Partial<Record<Key, string>> = {}
+  const unknown: string[] = []
+  let ignoreUnknown = false
+  if (args === '') return found
+  for (const pair of args.split(';')) {
+    const [key, value, ...more] = pair.split('=')
+    if (key === undefined || value === undefined || more.length > 0) {
+      throw new CniError(code.internal, `CNI_ARGS: invalid pair ${JSON.stringify(pair)}`, { details: args })
+    }
+    if (key === 'IgnoreUnknown') ignoreUnknown = parseBoolean(value)
+    else if ((known as readonly string[]).includes(key)) found[key as Key] = value
+    else unknown.push(pair)
+  }
+  if (unknown.length > 0 && !ignoreUnknown) {
+    throw new CniError(code.internal, `CNI_ARGS: unknown args ${JSON.stringify(unknown)}`, {
+      details: 'IgnoreUnknown=1 in CNI_ARGS makes plugins pass over keys that they do not know',
+    })
+  }
+  return found
+}
+
+function parseBoolean(value: string): boolean {
+  if (/^(1|true)$/i.test(value)) return true
+  if (/^(0|false)$/i.test(value)) return false
+  throw new CniError(
+    code.internal,
+    `CNI_ARGS: IgnoreUnknown must be 1, 0, true or false: got ${JSON.stringify(value)}`,
+  )
+}

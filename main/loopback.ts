@@ -1,0 +1,61 @@
+/** loopback: brings a container's `lo` up. */
+import * as z from 'zod/mini'
+import { listAddresses } from '../chain/linux/netlink/address.ts'
+import { changeLink, findLink } from '../chain/linux/netlink/link.ts'
+import { batch } from '../chain/linux/netlink/socket.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
+import { openContainer, openContainerIfPresent } from '../chain/plugin/interface.ts'
+import { main } from '../chain/plugin/run.ts'
+import { isLoopback } from '../chain/protocol/address.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import { emptyResult, type Result } from '../chain/protocol/result.ts'
+
+const NAME = 'lo' // whatever CNI_IFNAME says
+
+export const loopback = definePlugin({
+  name: 'loopback',
+  config: z.object({}),
+
+  add({ netns, previous }) {
+    using container = openContainer(netns)
+    batch(container, [changeLink(NAME, { up: true })])
+    const addresses = listAddresses(container, findLink(container, NAME)?.index ?? 1)
+    const foreign = addresses.find(({ address }) => !isLoopback(address))
+    if (foreign) {
+      throw new CniError(
+        code.internal,
+        `loopback interface found with non-loopback address ${foreign.address}`,
+        {
+          details: `another program has put it on ${NAME} in ${netns}`,
+        },
+      )
+    }
+    return previous ?? describe(netns, addresses)
+  },
+
+  check({ netns }) {
+    using container = openContainer(netns)
+    if (findLink(container, NAME)?.up) return
+    throw new CniError(code.internal, `loopback interface is down in ${netns}`)
+  },
+
+  del({ netns }) {
+    using container = openContainerIfPresent(netns)
+    if (container && findLink(container, NAME)) batch(container, [changeLink(NAME, { up: false })])
+  },
+})
+
+/** The result where no plugin came before: the first address of each family. */
+function describe(netns: string, addresses: readonly { address: string; prefixLength: number }[]): Result {
+  const first = (six: boolean) => addresses.filter(({ address }) => address.includes(':') === six).slice(0, 1)
+  return {
+    ...emptyResult(),
+    interfaces: [{ name: NAME, mac: '00:00:00:00:00:00', sandbox: netns }],
+    ips: [...first(false), ...first(true)].map(({ address, prefixLength }) => ({
+      address: `${address}/${prefixLength}`,
+      interface: 0,
+    })),
+  }
+}
+
+if (import.meta.main) main(loopback)
