@@ -10,7 +10,7 @@ import { supportedVersions, versionReply } from './protocol/version.ts'
 interface Entry {
   /** The plugin's file, for a build of separate executables. */
   file: string
-  load(): Promise<Plugin<never>>
+  load(): Promise<Plugin>
   /** Versions of the specification, where it does not take all: VERSION is answered without loading the plugin. */
   versions?: readonly string[]
 }

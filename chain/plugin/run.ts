@@ -16,7 +16,7 @@ import { allOrNothing } from './undo.ts'
 import type { World } from './world.ts'
 
 /** Runs a plugin once in a world; prints what it has to and answers the exit status. Never throws. */
-export async function run<Configuration>(plugin: Plugin<Configuration>, world: World): Promise<0 | 1> {
+export async function run(plugin: Plugin, world: World): Promise<0 | 1> {
   if (!isCalled(world)) return introduce(plugin, world)
   let cniVersion: string | undefined
   try {
@@ -36,17 +36,13 @@ function isCalled({ env }: World): boolean {
   return Object.keys(env).some(name => name.startsWith('CNI_'))
 }
 
-function introduce({ name, versions = supportedVersions }: Plugin<never> | Plugin<unknown>, world: World): 0 {
+function introduce({ name, versions = supportedVersions }: Plugin, world: World): 0 {
   world.stderr(`CNI ${name} plugin (catena)\nCNI protocol versions supported: ${versions.join(', ')}\n`)
   return 0
 }
 
 /** The verb's story: what is asked, whether it can be done, and doing it. Answers what is to be printed. */
-async function perform<Configuration>(
-  plugin: Plugin<Configuration>,
-  world: World,
-  learn: (cniVersion: string) => void,
-): Promise<string> {
+async function perform(plugin: Plugin, world: World, learn: (cniVersion: string) => void): Promise<string> {
   const versions = plugin.versions ?? supportedVersions
   if (world.env.CNI_COMMAND === 'VERSION') return `${JSON.stringify(versionReply(versions))}\n`
   const environment = parseEnvironment(world.env)
@@ -115,13 +111,13 @@ function identityOf(netns: string): string | undefined {
   }
 }
 
-function requestFor<Configuration>(given: {
+function requestFor(given: {
   environment: Environment
   base: BaseConfiguration
   world: World
   stdin: string
-  config: Configuration
-}): AttachmentRequest<Configuration> & BaseRequest<Configuration> {
+  config: unknown
+}): AttachmentRequest<unknown> & BaseRequest<unknown> {
   const { environment, base, world, stdin, config } = given
   const { cniVersion, name: network, prevResult } = base
   return {
@@ -154,7 +150,7 @@ export function processWorld(builtins?: World['builtins']): World {
 }
 
 /** Runs a plugin as this process. The exit status is set, not forced: forcing it cuts long output short. */
-export function main<Configuration>(plugin: Plugin<Configuration>): void {
+export function main(plugin: Plugin): void {
   run(plugin, processWorld()).then(status => {
     process.exitCode = status
   })
