@@ -1,0 +1,126 @@
+import { expect, test } from 'bun:test'
+import { foreignIn, functionLengths, importsOf, mayImport, problemsOf, type Source } from './house.ts'
+
+const root = `${import.meta.dir}/..`
+
+async function read(patterns: string[]): Promise<Source[]> {
+  const paths = patterns.flatMap(pattern => [...new Bun.Glob(pattern).scanSync({ cwd: root, dot: true })])
+  return Promise.all(paths.map(async path => ({ path, text: await Bun.file(`${root}/${path}`).text() })))
+}
+
+const sources = await read(['{chain,main,ipam,meta,test}/**/*.ts'])
+
+test('every file keeps the rules of the house', () => {
+  const checked = sources.filter(({ path }) => !/^test\/house/.test(path)) // which name what is forbidden
+  expect(checked.flatMap(problemsOf)).toEqual([])
+  expect(checked.flatMap(({ text }) => importsOf(text)).length).toBeGreaterThan(100)
+})
+
+test.each([
+  ['main/bridge.ts', 'chain/plugin/define.ts', true],
+  ['main/bridge.ts', 'main/bridge/vlan.ts', true],
+  ['main/bridge/vlan.ts', 'main/bridge.ts', true],
+  ['main/bridge.ts', 'main/ptp.ts', false],
+  ['meta/portmap.ts', 'main/bridge.ts', false],
+  ['main/bridge.ts', 'chain/invoke/invoke.ts', false],
+  ['main/bridge.ts', 'chain/runtime/load.ts', false],
+  ['chain/linux/files.ts', 'chain/protocol/error.ts', false],
+  ['chain/protocol/error.ts', 'chain/linux/libc.ts', false],
+  ['chain/invoke/invoke.ts', 'chain/plugin/run.ts', false],
+  ['chain/plugin/run.ts', 'chain/invoke/invoke.ts', true],
+  ['chain/plugin/run.ts', 'main/bridge.ts', false],
+  ['chain/runtime/network.ts', 'chain/plugin/run.ts', false],
+  ['chain/runtime/network.ts', 'chain/catena.ts', false],
+  ['chain/cli/command.ts', 'chain/runtime/network.ts', true],
+  ['chain/cli/command.ts', 'chain/invoke/invoke.ts', false],
+  ['chain/catena.ts', 'main/bridge.ts', true],
+  ['chain/catena.ts', 'test/fixtures/plugin.ts', false],
+  ['test/main/bridge.test.ts', 'main/bridge.ts', true],
+])('%s imports %s: %p', (from, to, allowed) => {
+  expect(mayImport(from, to)).toBe(allowed)
+})
+
+const said = '/** Says what it is. */\n'
+
+test.each([
+  ['an import of a type', 'main/bridge.ts', `import type { Ptp } from './ptp.ts'`, 'imports main/ptp.ts'],
+  [
+    'an import over lines',
+    'main/bridge.ts',
+    `import {\n  ptp,\n  other,\n} from './ptp.ts'`,
+    'imports main/ptp.ts',
+  ],
+  ['an import for its effects', 'main/bridge.ts', `import './ptp.ts'`, 'imports main/ptp.ts'],
+  ['a dynamic import', 'main/bridge.ts', `const late = () => import('./ptp.ts')`, 'imports main/ptp.ts'],
+  ['an export from elsewhere', 'main/bridge.ts', `export { ptp } from './ptp.ts'`, 'imports main/ptp.ts'],
+  ['an import of all', 'main/bridge.ts', `import * as all from './ptp.ts'`, 'imports main/ptp.ts'],
+  [
+    'a computed import',
+    'main/bridge.ts',
+    'const late = name => import(folder + name)',
+    'imports what is not a literal',
+  ],
+  ['the C library', 'chain/linux/netns.ts', `import { dlopen } from 'bun:ffi'`, 'imports bun:ffi'],
+  ['node:fs in a plugin', 'ipam/static.ts', `import { readFileSync } from 'node:fs'`, 'imports node:fs'],
+  ['full zod', 'main/bridge.ts', `import { z } from 'zod'`, 'imports zod'],
+  ['zod beside the kernel', 'chain/linux/nft.ts', `import { z } from 'zod/mini'`, 'imports zod/mini'],
+  ['all of ip-address', 'ipam/static.ts', `import { Address4 } from 'ip-address'`, 'imports ip-address'],
+  ['execa at start-up', 'chain/linux/nft.ts', `import { execaSync } from 'execa'`, 'imports execa'],
+  ['setns', 'main/bridge.ts', 'libc.setns(1, 2)', 'calls setns'],
+  ['the environment', 'main/bridge.ts', 'const path = process.env.CNI_PATH', 'touches the process'],
+  ['the console', 'chain/runtime/load.ts', `console.log('here')`, 'touches the process'],
+  [
+    'await at the top',
+    'main/bridge.ts',
+    `const config = await Bun.file('x').json()`,
+    'awaits at the top level',
+  ],
+  ['a nap', 'main/bridge.ts', 'async function f() { await Bun.sleep(10) }', 'sleeps'],
+  ['ip', 'main/bridge.ts', `Bun.spawnSync(['ip', 'link'])`, 'runs a program'],
+  ['sysctl through execa', 'meta/tuning.ts', `execaSync('/sbin/sysctl', ['-w'])`, 'runs a program'],
+  ['a file of 401 lines', 'main/bridge.ts', `${'\n'.repeat(399)}const end = 1`, 'has 401 lines'],
+  [
+    'a function of 61 lines',
+    'main/bridge.ts',
+    `function f() {\n${'  g()\n'.repeat(59)}}`,
+    'is a function of 61 lines',
+  ],
+  ['a barrel', 'chain/runtime/index.ts', '', 'is a barrel'],
+  ['a test left out', 'test/x.test.ts', `test.skip('x', () => {})`, 'leaves tests out'],
+  ['a test left out here', 'test/x.test.ts', `test.skipIf(true)('x', () => {})`, 'leaves tests out'],
+  ['a mock', 'test/x.test.ts', 'const f = mock(() => 1)', 'plays somebody'],
+])('%s is caught', (_, path, text, problem) => {
+  expect(problemsOf({ path, text: said + text })).toEqual([expect.stringContaining(problem)])
+})
+
+test('a file without a word on what it is, is caught', () => {
+  expect(problemsOf({ path: 'main/bridge.ts', text: 'export const bridge = 1\n' })).toEqual([
+    'main/bridge.ts does not say what it is',
+  ])
+})
+
+test('what a comment says is no import and no call', () => {
+  const text = `${said}/* import './ptp.ts' */\n// process.env, console.log\nexport const one = 1 // setns\n`
+  expect(problemsOf({ path: 'main/bridge.ts', text })).toEqual([])
+})
+
+test('execa may be loaded when it is needed, zod/mini and a part of ip-address at once', () => {
+  const lazy = `${said}const run = async () => (await import('execa')).execaSync('nft')\n`
+  const parts = `${said}import { z } from 'zod/mini'\nimport { Address4 } from 'ip-address/dist/ipv4.js'\n`
+  expect(problemsOf({ path: 'chain/linux/nft.ts', text: lazy })).toEqual([])
+  expect(problemsOf({ path: 'ipam/static.ts', text: parts })).toEqual([])
+})
+
+test('functions are found by their indentation', () => {
+  const text =
+    'const f = async () => {\n  if (a) {\n  }\n}\nexport function g(): void {\n}\n  method(a: A): B {\n  },'
+  expect(functionLengths(text.split('\n')).map(({ length }) => length)).toEqual([4, 2, 2])
+})
+
+test('no file names a registry, a mirror, or a path of one machine', async () => {
+  const texts = await read(['*', '{.ci,chain,main,ipam,meta,test,docs}/**/*'])
+  const checked = texts.filter(({ path }) => !/^test\/house/.test(path))
+  expect(checked.flatMap(foreignIn)).toEqual([])
+  expect(checked.map(({ path }) => path)).toContain('package-lock.json')
+  expect(foreignIn({ path: 'x', text: '"resolved": "https://x"' })).toHaveLength(1)
+})

@@ -1,0 +1,198 @@
+/** The rules of the house as functions over file names and text: who may import whom, and what may be written where. */
+
+export interface Source {
+  /** From the root of the repository: "main/bridge.ts". */
+  path: string
+  text: string
+}
+
+export interface Import {
+  specifier: string
+  kind: 'static' | 'type' | 'dynamic'
+}
+
+/** All imports of a text, `import type`, `export … from` and `import()` included. Bun's own scanner leaves types out. */
+export function importsOf(text: string): Import[] {
+  const code = withoutComments(text)
+  const statements = code.matchAll(
+    /^\s*(?:import|export)\s+(type\s+)?(?:[\w$\s{},*]*?\sfrom\s*)?['"]([^'"]+)['"]/gm,
+  )
+  const calls = code.matchAll(/\bimport\s*\(\s*([^)]*?)\s*\)/g)
+  return [
+    ...Array.from(
+      statements,
+      ([, type, specifier = '']): Import => ({ specifier, kind: type ? 'type' : 'static' }),
+    ),
+    ...Array.from(
+      calls,
+      ([, argument = '']): Import => ({
+        specifier: argument.match(/^['"](.*)['"]$/)?.[1] ?? `not a literal: ${argument}`,
+        kind: 'dynamic',
+      }),
+    ),
+  ]
+}
+
+/** The code alone, line for line. Takes text in quotes as code, which is good enough for the rules here. */
+export function withoutComments(text: string): string {
+  return text
+    .replace(/\/\*[\s\S]*?\*\//g, comment => comment.replace(/[^\n]/g, ' '))
+    .replace(/(^|[\s;,{(])\/\/.*$/gm, '$1')
+}
+
+/** A room is what may import as one: "chain/linux", "main/bridge" (with the folder of that name), or an entry file. */
+export function roomOf(path: string): string {
+  const [top = '', next = ''] = path.split('/')
+  if (top === 'test') return 'test'
+  return `${top}/${top === 'chain' ? next : next.replace(/\.ts$/, '')}`
+}
+
+const pluginMay = ['chain/plugin', 'chain/protocol', 'chain/linux']
+
+const may: Record<string, readonly string[]> = {
+  'chain/protocol': [],
+  'chain/linux': [],
+  'chain/invoke': ['chain/protocol', 'chain/linux'],
+  'chain/plugin': ['chain/invoke', 'chain/protocol', 'chain/linux'],
+  'chain/runtime': ['chain/invoke', 'chain/protocol', 'chain/linux'],
+  'chain/cli': ['chain/runtime', 'chain/plugin', 'chain/protocol', 'chain/linux'],
+}
+
+const entries = ['chain/catena.ts', 'chain/build.ts']
+
+/** Whether one file may import another. The files that know everything are the two entries and the tests. */
+export function mayImport(from: string, to: string): boolean {
+  const [here, there] = [roomOf(from), roomOf(to)]
+  if (here === 'test') return true
+  if (there === 'test' || to.startsWith('dist/')) return false
+  if (entries.includes(from) || here === there) return true
+  const allowed = /^(main|ipam|meta)\//.test(here) ? pluginMay : (may[here] ?? [])
+  return allowed.includes(there)
+}
+
+/** What a plugin loads when it starts, where each module costs every call. */
+const loadedByPlugins = /^(chain\/(protocol|linux|invoke|plugin)|main|ipam|meta)\//
+
+const costly = /^(node:|fs$|child_process$|execa(\/|$)|zod$|zod\/v4|ip-address$)/
+
+function importProblem({ path }: Source, { specifier, kind }: Import): string | undefined {
+  if (specifier.startsWith('not a literal')) return `${path} imports what is ${specifier}`
+  if (specifier.startsWith('.')) {
+    const target = new URL(specifier, `file:///${path}`).pathname.slice(1)
+    return mayImport(path, target) ? undefined : `${path} imports ${target}`
+  }
+  const refused =
+    (specifier === 'bun:ffi' && path !== 'chain/linux/libc.ts') ||
+    (specifier.startsWith('zod') && path.startsWith('chain/linux/')) ||
+    (costly.test(specifier) && loadedByPlugins.test(path) && kind !== 'dynamic')
+  return refused ? `${path} imports ${specifier}` : undefined
+}
+
+interface Ban {
+  what: string
+  pattern: RegExp
+  in: RegExp
+  but?: RegExp
+}
+
+const sources = /^(chain|main|ipam|meta)\//
+
+const bans: Ban[] = [
+  {
+    what: 'calls setns',
+    pattern: /\b(setns|setNamespace)\b/,
+    in: sources,
+    but: /^chain\/linux\/(netns|libc)\.ts$/,
+  },
+  {
+    what: 'touches the process',
+    pattern: /\b(process\.(?!arch\b)[a-z]|console\.[a-z])/,
+    in: sources,
+    but: /^chain\/(plugin\/run\.ts$|cli\/|catena\.ts$|build\.ts$)/,
+  },
+  { what: 'awaits at the top level', pattern: /^(const \S+ = |let \S+ = )?await /m, in: sources },
+  {
+    what: 'sleeps',
+    pattern: /\b(Bun\.sleep|sleepSync|setInterval)\b/,
+    in: /^(main|ipam|meta|chain\/(linux|plugin|protocol))\//,
+  },
+  {
+    what: 'runs a program that netlink or a file stands for',
+    pattern:
+      /\b(spawn|spawnSync|execa|execaSync)\(\s*\[?\s*['"`](\/\S*\/)?(ip|bridge|tc|sysctl|modprobe|ethtool)['"` ]/,
+    in: sources,
+  },
+  { what: 'leaves tests out', pattern: /\.(skip|only|todo|failing)\(/, in: /^test\// },
+  {
+    what: 'leaves tests out',
+    pattern: /\b(test|it|describe)\.(skipIf|if|todoIf)\(/,
+    in: /^test\//,
+    but: /^test\/kernel\/features\.ts$/,
+  },
+  { what: 'plays somebody', pattern: /\b(mock|spyOn)\(|\bmock\.module\b/, in: /^test\// },
+  { what: 'sleeps', pattern: /\b(Bun\.sleep|sleepSync)\b/, in: /^test\// },
+]
+
+/** Everything in a source file that the house does not allow, as sentences. */
+export function problemsOf(source: Source): string[] {
+  const code = withoutComments(source.text)
+  return [
+    ...importsOf(source.text).map(each => importProblem(source, each)),
+    ...bans.map(ban => banProblem(ban, source.path, code)),
+    sources.test(source.path) && !/^(#!.*\n)?\/\*\*/.test(source.text)
+      ? `${source.path} does not say what it is`
+      : undefined,
+    /(^|\/)index\.ts$/.test(source.path) ? `${source.path} is a barrel` : undefined,
+    ...lengthProblems(source),
+  ].filter(each => each !== undefined)
+}
+
+function banProblem(ban: Ban, path: string, code: string): string | undefined {
+  if (!ban.in.test(path) || ban.but?.test(path)) return undefined
+  const found = code.match(ban.pattern)
+  return found ? `${path} ${ban.what}: ${found[0].trim()}` : undefined
+}
+
+const LONGEST_FUNCTION = 60
+const LONGEST_FILE = 400
+/** A table of system calls is no longer to read for being long. */
+const longFiles = ['chain/linux/libc.ts']
+
+function lengthProblems({ path, text }: Source): string[] {
+  if (!sources.test(path)) return []
+  const lines = text.trimEnd().split('\n')
+  const long = functionLengths(lines).filter(({ length }) => length > LONGEST_FUNCTION)
+  return [
+    ...(lines.length > LONGEST_FILE && !longFiles.includes(path)
+      ? [`${path} has ${lines.length} lines`]
+      : []),
+    ...long.map(({ line, length }) => `${path}:${line} is a function of ${length} lines`),
+  ]
+}
+
+/** Functions by the formatter's indentation: from the line that opens one to the next that closes at its depth. */
+export function functionLengths(lines: readonly string[]): { line: number; length: number }[] {
+  return lines.flatMap((line, start) => {
+    const opens = /^(\s*)(export |async |function |static )*(function\b.*|[\w$]+\(.*\).*|.*=>) \{$/.exec(line)
+    if (!opens || /^\s*(if|for|while|switch|catch)\b/.test(line)) return []
+    const indentation = opens[1] ?? ''
+    const end = lines.findIndex((each, at) => at > start && each.startsWith(`${indentation}}`))
+    return end < 0 ? [] : [{ line: start + 1, length: end - start + 1 }]
+  })
+}
+
+/** What belongs to one machine or one way of working, in any text file of the repository. */
+const foreign = [
+  /\/work\/(main|shared)/,
+  /\/tmp\/catena\//,
+  /\bregistry\.[a-z]+js\.org/,
+  /"resolved": "https?:/,
+  /\bdeb\.(debian|nodesource)\.(org|com)\b/,
+]
+
+export function foreignIn({ path, text }: Source): string[] {
+  return foreign.flatMap(pattern => {
+    const found = text.match(pattern)
+    return found ? [`${path} names ${found[0]}`] : []
+  })
+}
