@@ -1,0 +1,128 @@
+/** The bridge as its containers' gateway: addresses, forwarding, default routes. */
+import { errno } from '../../chain/linux/libc.ts'
+import {
+  addAddress,
+  type InterfaceAddress,
+  listAddresses,
+  removeAddress,
+} from '../../chain/linux/netlink/address.ts'
+import { type Link, setLink } from '../../chain/linux/netlink/link.ts'
+import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
+import { ensureSysctl } from '../../chain/linux/sysctl.ts'
+import {
+  addressAfter,
+  type Cidr,
+  formatAddress,
+  formatCidr,
+  networkOf,
+  overlaps,
+  parseAddress,
+  parseCidr,
+} from '../../chain/protocol/address.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+import type { IpConfig, Result } from '../../chain/protocol/result.ts'
+
+/** Addresses without a gateway get the first one of their network. */
+export function withGateways(ips: readonly IpConfig[]): IpConfig[] {
+  return ips.map(ip => {
+    const parsed = parseCidr(ip.address)
+    if (ip.gateway !== undefined || !parsed) return ip
+    return { ...ip, gateway: formatAddress(addressAfter(networkOf(parsed).address)) }
+  })
+}
+
+/** A default route per family through the first gateway, where the IPAM plugin gave none. */
+export function withDefaultRoutes(result: Result): Result {
+  const routes = (['0.0.0.0/0', '::/0'] as const).flatMap(dst => {
+    const six = dst.includes(':')
+    const gateway = result.ips.find(ip => ip.gateway?.includes(':') === six)?.gateway
+    const given = result.routes.some(route => route.dst === dst)
+    return gateway === undefined || given ? [] : [{ dst, gw: gateway }]
+  })
+  return { ...result, routes: [...result.routes, ...routes] }
+}
+
+/** The gateways that the bridge is to have, with their networks' prefix lengths; each once. */
+export function gatewaysOf(result: Result): Cidr[] {
+  const found = new Map<string, Cidr>()
+  for (const { address, gateway } of result.ips) {
+    const network = parseCidr(address)
+    const parsed = gateway === undefined ? undefined : parseAddress(gateway)
+    if (!network || !parsed) continue
+    const cidr = { address: parsed, prefixLength: network.prefixLength }
+    found.set(formatCidr(cidr), cidr)
+  }
+  return [...found.values()]
+}
+
+/**
+ * Puts gateway addresses on a link. Another IPv4 address, or an IPv6 one of an overlapping network, is refused, or
+ * replaced when `force` says so. Answers what was added, for undoing.
+ */
+export function ensureGateways(
+  host: Transport,
+  link: Link,
+  options: { gateways: readonly Cidr[]; force: boolean },
+): Cidr[] {
+  const present = listAddresses(host, link.index)
+  return options.gateways.filter(gateway =>
+    ensureGateway(host, { link, gateway, present, force: options.force }),
+  )
+}
+
+interface GatewayStep {
+  link: Link
+  gateway: Cidr
+  present: readonly InterfaceAddress[]
+  force: boolean
+}
+
+function ensureGateway(host: Transport, { link, gateway, present, force }: GatewayStep): boolean {
+  const wanted = formatCidr(gateway)
+  const cidrs = present
+    .map(({ address, prefixLength }) => parseCidr(`${address}/${prefixLength}`))
+    .filter(one => one !== undefined)
+  if (cidrs.some(one => formatCidr(one) === wanted)) return false
+  const family = gateway.address.family
+  for (const other of cidrs) {
+    if (other.address.family !== family || (family === 6 && !overlaps(other, gateway))) continue
+    if (!force) throw occupied(link, other, wanted)
+    removeAddress(host, { link: link.index, ...plain(other) })
+  }
+  try {
+    addAddress(host, { link: link.index, ...plain(gateway), skipDetection: true })
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.EEXIST)) return false // another container's ADD was quicker
+    throw thrown
+  }
+  setLink(host, link.index, { address: link.address }) // an address that was set stays when ports come and go
+  return true
+}
+
+function plain({ address, prefixLength }: Cidr): { address: string; prefixLength: number } {
+  return { address: formatAddress(address), prefixLength }
+}
+
+function occupied(link: Link, other: Cidr, wanted: string): CniError {
+  return new CniError(
+    code.internal,
+    `could not set bridge addr: "${link.name}" already has an IP address different from ${wanted}`,
+    {
+      details: `it has ${formatCidr(other)}: another network uses the bridge, or its subnet was changed; give this network a bridge of its own, or set forceAddress`,
+    },
+  )
+}
+
+/** Lets the host route for the families of these addresses. */
+export function enableForwarding(ips: readonly Pick<IpConfig, 'address'>[]): void {
+  if (ips.some(({ address }) => !address.includes(':'))) ensureSysctl('net/ipv4/ip_forward', '1')
+  if (ips.some(({ address }) => address.includes(':'))) ensureSysctl('net/ipv6/conf/all/forwarding', '1')
+}
+
+/** The gateways that are not on the link. */
+export function missingGateways(host: Transport, link: Link, gateways: readonly Cidr[]): string[] {
+  const present = new Set(
+    listAddresses(host, link.index).map(({ address, prefixLength }) => `${address}/${prefixLength}`),
+  )
+  return gateways.map(formatCidr).filter(gateway => !present.has(gateway))
+}

@@ -1,0 +1,216 @@
+/** A container's port on the bridge: the bridge itself, and the veth pair whose host end is the port. */
+
+import { readFile } from '../../chain/linux/files.ts'
+import { close, errno } from '../../chain/linux/libc.ts'
+import {
+  changeBridgePort,
+  changeLink,
+  createLink,
+  findLink,
+  getLink,
+  type Link,
+  listLinks,
+  newLink,
+  readLinkMessage,
+  removeLink,
+  setLink,
+} from '../../chain/linux/netlink/link.ts'
+import {
+  attempt,
+  awaitEvent,
+  isRefusal,
+  KernelError,
+  NETLINK_ROUTE,
+  openTransport,
+  type Transport,
+} from '../../chain/linux/netlink/socket.ts'
+import { openNamespace } from '../../chain/linux/netns.ts'
+import { ensureSysctl } from '../../chain/linux/sysctl.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
+import { bestEffort } from '../../chain/plugin/interface.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+
+/**
+ * The bridge's own hardware address, from node and name: without one of its own a bridge takes its lowest port's, and
+ * every container that comes or goes could change it under its neighbours' ARP tables.
+ */
+function bridgeAddress(name: string): string {
+  const node = readFile('/etc/machine-id')?.trim() || readFile('/proc/sys/kernel/hostname')?.trim() || ''
+  const digest = new Bun.CryptoHasher('sha512').update(`${node} ${name}`).digest()
+  const bytes = [((digest[0] ?? 0) & 0xfc) | 2, ...digest.subarray(1, 6)] // locally administered, unicast
+  return bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+export interface BridgeWish {
+  name: string
+  mtu: number
+  promiscuous: boolean
+  vlanFiltering: boolean
+}
+
+/** Finds the bridge or creates it, up. One that is there keeps its MTU and its address. */
+export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link; created: boolean } {
+  const existing = findLink(host, wish.name)
+  if (existing) return { bridge: adoptBridge(host, existing, wish), created: false }
+  try {
+    createLink(host, {
+      name: wish.name,
+      kind: { type: 'bridge', ...(wish.vlanFiltering ? { vlanFiltering: true } : {}) },
+      address: bridgeAddress(wish.name),
+      up: true,
+      ...(wish.mtu ? { mtu: wish.mtu } : {}),
+      ...(wish.promiscuous ? { promiscuous: true } : {}),
+    })
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
+    return ensureBridge(host, wish)
+  }
+  bestEffort(() => ensureSysctl(`net/ipv6/conf/${wish.name}/accept_ra`, '0'))
+  const bridge = findLink(host, wish.name)
+  if (!bridge) throw new CniError(code.internal, `bridge ${wish.name} vanished after it was created`)
+  return { bridge, created: true }
+}
+
+function adoptBridge(host: Transport, bridge: Link, { name, promiscuous, vlanFiltering }: BridgeWish): Link {
+  if (bridge.kind !== 'bridge') {
+    throw new CniError(code.internal, `${name} already exists but is not a bridge`, {
+      details: `it is a ${bridge.kind ?? 'device'}; name another bridge in the configuration, or rename the link`,
+    })
+  }
+  if (vlanFiltering && !bridge.data.vlanFiltering) {
+    throw new CniError(code.internal, `vlan: bridge ${name} exists without VLAN filtering`, {
+      details: `switch it on with \`ip link set ${name} type bridge vlan_filtering 1\`: that changes what its other ports see`,
+    })
+  }
+  const wished = {
+    ...(bridge.up ? {} : { up: true }),
+    ...(promiscuous && !bridge.promiscuous ? { promiscuous } : {}),
+  }
+  if (Object.keys(wished).length > 0) setLink(host, bridge.index, wished)
+  return bridge
+}
+
+/** The host end's name follows from the attachment, so that a retry and a late DEL find it without the container. */
+export function hostEndName(attachment: Attachment): string {
+  return `veth${ownerOf(attachment).id.slice(-8)}`
+}
+
+/** The alias of a host end whose ADD has not come to its end. */
+const PENDING = 'catena: being added'
+
+export interface PortWish {
+  attachment: Attachment
+  netns: string
+  bridge: Link
+  mtu: number
+  mac: string | undefined
+  hairpin: boolean
+  isolated: boolean
+}
+
+/**
+ * Creates the pair: the container's end in place under its final name, the host's end up and on the bridge with its port
+ * settings. One exchange with the kernel, so that a kill leaves all of it or nothing.
+ */
+export function createPort(host: Transport, wish: PortWish): Link {
+  const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = wish
+  const name = hostEndName(attachment)
+  const size = mtu ? { mtu } : {}
+  const namespace = openNamespace(netns)
+  try {
+    const [created, ...rest] = attempt(host, [
+      newLink({
+        name,
+        kind: {
+          type: 'veth',
+          peer: { name: attachment.interface, namespace, ...size, ...(mac ? { address: mac } : {}) },
+        },
+        master: bridge.index,
+        up: true,
+        ...size,
+      }),
+      changeLink(name, { alias: PENDING }),
+      changeBridgePort(name, { hairpin, isolated }),
+      getLink(name),
+    ])
+    if (created instanceof KernelError) throw refusedPair(created, attachment, name)
+    for (const answer of rest) if (answer instanceof KernelError) throw undoPair(host, name, answer)
+    const [reply] = rest[2] as Exclude<(typeof rest)[number], KernelError>
+    if (!reply) throw new CniError(code.internal, `the kernel did not describe ${name}`)
+    bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
+    return readLinkMessage(reply)
+  } finally {
+    close(namespace)
+  }
+}
+
+function undoPair(host: Transport, name: string, refusal: KernelError): KernelError {
+  removeLink(host, name)
+  return refusal
+}
+
+function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
+  const taken = refusal.errno === errno.EEXIST
+  const message = taken
+    ? `container veth name ("${attachment.interface}") peer provided ("${host}") already exists`
+    : `create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
+  return new CniError(code.internal, message, {
+    details: taken
+      ? 'the interface is in use: a second ADD for a live attachment, or another network'
+      : refusal.message,
+    cause: refusal,
+  })
+}
+
+/** What an earlier ADD of the same attachment left when it was killed; a finished one is refused by `createPort`. */
+export function removeHalfDone(host: Transport, attachment: Attachment): 'removed' | 'absent' {
+  const left = findLink(host, hostEndName(attachment))
+  return left?.alias === PENDING ? removeLink(host, left.index) : 'absent'
+}
+
+/** From here on the port is a finished attachment's. */
+export function markFinished(host: Transport, port: Link): void {
+  setLink(host, port.index, { alias: '' })
+}
+
+const FORWARDING = 3 // BR_STATE_FORWARDING
+const PORT_MILLISECONDS = 2550 // the reference's patience in all
+const LINK_EVENTS = 1 // RTNLGRP_LINK
+
+/** A socket that hears of link changes; open it before what is to be waited for. */
+export function openLinkEvents() {
+  return openTransport(NETLINK_ROUTE, [LINK_EVENTS])
+}
+
+/** Waits until the port carries frames. Spanning tree may take longer: an up link is enough then. */
+export function awaitPort(host: Transport, events: ReturnType<typeof openLinkEvents>, index: number): void {
+  const look = () => findLink(host, index)
+  const isForwarding = () => {
+    const port = look()
+    return port?.state === 'up' && port.port?.state === FORWARDING
+  }
+  if (isForwarding() || awaitEvent(events, isForwarding, PORT_MILLISECONDS)) return
+  const port = look()
+  if (port?.state === 'up') return
+  throw new CniError(code.internal, `bridge port in error state: ${port?.state ?? 'gone'}`, {
+    details: `${port?.name ?? `link ${index}`} has no carrier: is the container's end up?`,
+  })
+}
+
+/** The host end that belongs to a container's end: its peer, on the bridge. */
+export function findPort(host: Transport, containerEnd: Link, bridge: Link): Link | undefined {
+  return listLinks(host).find(
+    ({ kind, index, master }) => kind === 'veth' && index === containerEnd.parent && master === bridge.index,
+  )
+}
+
+/** True when nothing is on the bridge. */
+export function isUnused(host: Transport, bridge: Link): boolean {
+  return !listLinks(host).some(({ master }) => master === bridge.index)
+}
+
+/** Deletes a bridge that nothing is on. */
+export function removeIfUnused(host: Transport, bridge: Link): 'removed' | 'absent' {
+  return isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'
+}
