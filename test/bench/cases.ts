@@ -1,0 +1,101 @@
+/** What is measured: lists of plugins with their configurations, the same for both sides, and the host that they need. */
+import { connect, freshNamespace, type Namespace } from '../fixtures/namespace.ts'
+import type { Feature } from '../kernel/features.ts'
+
+export interface Step {
+  type: string
+  [key: string]: unknown
+}
+
+export interface Case {
+  name: string
+  /** Called in this order by ADD, backwards by DEL, each with the result of the one before. */
+  plugins: Step[]
+  /** The plugins that get a row of their own; all when absent, and one for their sum when they are several. */
+  rows?: string[]
+  /** CNI_IFNAME. */
+  interface?: string
+  /** Helper programs that the host has, and no others. */
+  programs?: string[]
+  needs?: Feature[]
+  /** Prepares a new host; answers what must live as long as it does. */
+  prepare?(host: Namespace): Disposable | undefined
+}
+
+const ipam = { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]], routes: [{ dst: '0.0.0.0/0' }] }
+const addresses = { type: 'static', addresses: [{ address: '10.88.0.5/16' }] }
+
+const bridge: Step = { type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
+const masquerade = (backend: string): Step => ({ ...bridge, ipMasq: true, ipMasqBackend: backend })
+const tuning: Step = { type: 'tuning', sysctl: { 'net.ipv4.conf.IFNAME.rp_filter': '2' } }
+const portmap = (backend: string): Step => ({
+  type: 'portmap',
+  backend,
+  snat: true,
+  capabilities: { portMappings: true },
+  runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+})
+const firewall: Step = { type: 'firewall' }
+
+/** A host with one device and a default route through it. */
+function withUplink(host: Namespace): Disposable {
+  const outside = freshNamespace('outside')
+  connect(
+    { namespace: host, name: 'uplink0', addresses: ['192.0.2.2/24'] },
+    { namespace: outside, name: 'uplink0', addresses: ['192.0.2.1/24'] },
+  )
+  host.run('ip', 'route', 'add', 'default', 'via', '192.0.2.1')
+  return outside
+}
+
+function withDevice(host: Namespace): undefined {
+  const kind = { type: 'veth', peer: { name: 'device1' } } as const
+  host.createLink({ name: 'device0', kind })
+}
+
+const onUplink = { prepare: withUplink, interface: 'eth0' }
+
+export const cases: Case[] = [
+  {
+    name: 'chain-nftables',
+    plugins: [masquerade('nftables'), tuning, portmap('nftables')],
+    programs: ['nft'],
+  },
+  { name: 'chain-iptables', plugins: [masquerade('iptables'), tuning, portmap('iptables')] },
+  { name: 'chain-firewall', plugins: [masquerade('iptables'), portmap('iptables'), tuning, firewall] },
+  { name: 'loopback', plugins: [{ type: 'loopback' }], interface: 'lo' },
+  { name: 'host-local', plugins: [{ type: 'host-local', ipam }] },
+  { name: 'static', plugins: [{ type: 'static', ipam: addresses }] },
+  { name: 'bridge', plugins: [bridge] },
+  { name: 'ptp', plugins: [{ type: 'ptp', ipMasq: true, ipMasqBackend: 'iptables', ipam }] },
+  {
+    name: 'ptp-nftables',
+    plugins: [{ type: 'ptp', ipMasq: true, ipMasqBackend: 'nftables', ipam }],
+    programs: ['nft'],
+  },
+  {
+    ...onUplink,
+    name: 'macvlan',
+    plugins: [{ type: 'macvlan', master: 'uplink0', mode: 'bridge', ipam }],
+    needs: ['macvlan'],
+  },
+  { ...onUplink, name: 'ipvlan', plugins: [{ type: 'ipvlan', master: 'uplink0', ipam }], needs: ['ipvlan'] },
+  {
+    ...onUplink,
+    name: 'vlan',
+    plugins: [{ type: 'vlan', master: 'uplink0', vlanId: 7, ipam }],
+    needs: ['vlan'],
+  },
+  { name: 'host-device', plugins: [{ type: 'host-device', device: 'device0', ipam }], prepare: withDevice },
+  { name: 'dummy', plugins: [{ type: 'dummy', ipam: addresses }], needs: ['dummy'] },
+  { name: 'tap', plugins: [{ type: 'tap', ipam }], needs: ['tun'] },
+  { name: 'tuning', plugins: [bridge, tuning], rows: ['tuning'] },
+  {
+    name: 'bandwidth',
+    plugins: [bridge, { type: 'bandwidth', ingressRate: 8e6, ingressBurst: 8e6 }],
+    rows: ['bandwidth'],
+    needs: ['tbf'],
+  },
+  { name: 'sbr', plugins: [bridge, { type: 'sbr' }], rows: ['sbr'] },
+  { name: 'vrf', plugins: [bridge, { type: 'vrf', vrfname: 'blue' }], rows: ['vrf'], needs: ['vrf'] },
+]
