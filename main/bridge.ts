@@ -38,6 +38,9 @@ type Request = AddRequest<BridgeConfiguration>
 /** Positions in the result, as the reference has them. */
 const CONTAINER = 2
 
+/** What a bridge's container has in our tables. */
+const roles = ['masquerade', 'frames'] as const
+
 export const bridge = definePlugin({
   name: 'bridge',
   config: configuration,
@@ -57,7 +60,9 @@ export const bridge = definePlugin({
         : bringUp(request, placed)
       const owned = ownedBy({ config, attachment, result: placed, hostEnd, containerEnd })
       if (owned.elements.length > 0) {
-        undo('delete the rules', () => removeOwned(request.engine, owner => owner === owned.owner.id))
+        undo('delete the rules', () =>
+          removeOwned(request.engine, { roles, isOwner: owner => owner === owned.owner.id }),
+        )
         await addOwned(request.engine, owned)
       }
       if (!config.disableContainerInterface) {
@@ -91,11 +96,11 @@ export const bridge = definePlugin({
     await everyStep({
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () =>
-        removeOwned(
-          engine,
-          owner => owner === id,
-          netfilter => legacy.flatMap(find => find(netfilter)),
-        ),
+        removeOwned(engine, {
+          roles,
+          isOwner: owner => owner === id,
+          extra: netfilter => legacy.flatMap(find => find(netfilter)),
+        }),
       [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
       'delete the host end': () => removeLink(host, port.hostEndName(attachment)),
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
@@ -108,7 +113,7 @@ export const bridge = definePlugin({
 
   async gc({ config, network, valid, engine, delegate }) {
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, isStale(network, valid)),
+      'delete stale rules': () => removeOwned(engine, { roles, isOwner: isStale(network, valid) }),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
   },

@@ -2,7 +2,8 @@
  * Rulesets of nf_tables as data (libnftables-json(5)), and the engine that applies one as a single transaction by
  * running nft. Knows no table of ours.
  */
-import { errno } from './libc.ts'
+import { close, errno } from './libc.ts'
+import { inNamespace, openNewNamespace } from './netns.ts'
 
 export type Family = 'ip' | 'ip6' | 'inet' | 'bridge'
 
@@ -100,28 +101,29 @@ interface Outcome {
   stdout: string
 }
 
-/** Runs nft on JSON. execa is loaded here only: it costs more than the rest of a plugin. */
-async function runNft(arguments_: readonly string[], input: string): Promise<Outcome> {
+type RunNft = (options: readonly string[], input?: string) => Outcome
+
+/** Loads what runs nft; here only, since execa costs more than the rest of a plugin. */
+async function loadNft(): Promise<RunNft> {
   const { execaSync } = await import('execa')
   // The synchronous form: the asynchronous one gives the child a socket as stdin, which `nft -f -` cannot open.
-  const result = execaSync('nft', arguments_, {
-    input,
-    reject: false,
-    env: { PATH: `${Bun.env.PATH ?? ''}:${FALLBACK_PATH}`, LC_ALL: 'C' },
-  })
-  if (result.code === 'ENOENT') {
-    throw new NftError(
-      'apply nftables rules: nft is not installed',
-      `no nft in ${Bun.env.PATH}:${FALLBACK_PATH}`,
-      {
-        errno: errno.ENOENT,
-      },
-    )
-  }
-  return {
-    failed: result.failed,
-    words: String(result.stderr || result.shortMessage || ''),
-    stdout: String(result.stdout),
+  return (options, input = '') => {
+    const result = execaSync('nft', options, {
+      input,
+      reject: false,
+      env: { PATH: `${Bun.env.PATH ?? ''}:${FALLBACK_PATH}`, LC_ALL: 'C' },
+    })
+    if (result.code === 'ENOENT') {
+      throw new NftError(
+        'apply nftables rules: nft is not installed',
+        `no nft in ${Bun.env.PATH}:${FALLBACK_PATH}`,
+        {
+          errno: errno.ENOENT,
+        },
+      )
+    }
+    const words = String(result.stderr || result.shortMessage || '')
+    return { failed: result.failed, words, stdout: String(result.stdout) }
   }
 }
 
@@ -130,21 +132,22 @@ const document = (commands: readonly Command[]) => JSON.stringify({ nftables: co
 /** The engine that runs `nft -j -f -` once. */
 export const applyWithNft: Engine = async commands => {
   if (commands.length === 0) return
-  const { failed, words } = await runNft(['-j', '-f', '-'], document(commands))
+  const runNft = await loadNft()
+  const { failed, words } = runNft(['-j', '-f', '-'], document(commands))
   if (!failed) return
-  const command = await firstRefused(commands)
+  const command = firstRefused(runNft, commands)
   const number = errnoOf(words)
   const subject = command ? `: ${describeCommand(command)}` : ''
   throw new NftError(`apply nftables rules${subject}: ${firstLine(words)}`, words, { errno: number, command })
 }
 
 /** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
-async function firstRefused(commands: readonly Command[]): Promise<Command | undefined> {
+function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | undefined {
   let accepted = 0
   let refused = commands.length
   while (refused - accepted > 1) {
     const middle = (accepted + refused) >> 1
-    const { failed } = await runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, middle)))
+    const { failed } = runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, middle)))
     if (failed) refused = middle
     else accepted = middle
   }
@@ -176,16 +179,24 @@ export function describeCommand(command: Command): string {
 }
 
 /**
- * Translates match expressions from nft's language into data, by letting nft load them into the namespace that the
- * thread is in (make it an empty one). The table and chain are scratch. Throws NftError for what nft does not take.
+ * Translates match expressions from nft's language into data, by letting nft load them into an empty namespace and list
+ * them again. Throws NftError for what nft does not take.
  */
 export async function translateMatches(family: Family, matches: string): Promise<Json[]> {
-  const scratch = `add table ${family} scratch; add chain ${family} scratch scratch; add rule ${family} scratch scratch ${matches} counter`
-  const loaded = await runNft(['-f', '-'], `${scratch}\n`)
-  if (loaded.failed) throw new NftError(`read the nftables expression "${matches}"`, loaded.words, {})
-  const listed = await runNft(['-j', 'list', 'chain', family, 'scratch', 'scratch'], '')
-  await runNft(['delete', 'table', family, 'scratch'], '')
-  const { nftables } = JSON.parse(listed.stdout) as { nftables: { rule?: { expr: Json[] } }[] }
-  const expressions = nftables.find(({ rule }) => rule)?.rule?.expr ?? []
-  return expressions.slice(0, -1) // the counter only made the rule complete
+  const runNft = await loadNft()
+  const namespace = openNewNamespace()
+  try {
+    return inNamespace(namespace, () => {
+      const scratch = `table ${family} scratch { chain scratch { ${matches} counter; }; }`
+      const loaded = runNft(['-f', '-'], `${scratch}\n`)
+      if (loaded.failed) throw new NftError(`read the nftables expression "${matches}"`, loaded.words, {})
+      const { nftables } = JSON.parse(runNft(['-j', 'list', 'ruleset']).stdout) as {
+        nftables: { rule?: RuleSpec }[]
+      }
+      const expressions = nftables.find(({ rule }) => rule)?.rule?.expr ?? []
+      return expressions.slice(0, -1) // the counter only made the rule complete
+    })
+  } finally {
+    close(namespace)
+  }
 }

@@ -25,8 +25,12 @@ export const TABLE = 'catena'
 
 export type Field = 'address' | 'protocol' | 'port' | 'interface' | 'hardware'
 
+/** What elements serve: one plugin's sweep must not take another's for the same attachment. */
+export type Role = 'masquerade' | 'ports' | 'frames'
+
 export interface Collection {
   name: string
+  role: Role
   key: readonly Field[]
   interval?: boolean
   /** A map's values; absent for a set. */
@@ -37,21 +41,21 @@ const port: readonly Field[] = ['protocol', 'port']
 const hostPort: readonly Field[] = ['address', 'protocol', 'port']
 
 export const internetCollections: readonly Collection[] = [
-  { name: 'masquerade_source', key: ['address'] },
-  { name: 'masquerade_local', key: ['address', 'address'], interval: true },
-  { name: 'hairpin', key: ['address', 'address', 'protocol', 'port'], interval: true },
-  { name: 'port_address', key: port, value: 'address' },
-  { name: 'port_port', key: port, value: 'port' },
-  { name: 'port_conditions', key: port, value: 'verdict' },
-  { name: 'hostip_address', key: hostPort, value: 'address' },
-  { name: 'hostip_port', key: hostPort, value: 'port' },
-  { name: 'hostip_conditions', key: hostPort, value: 'verdict' },
-  { name: 'route_localnet', key: ['interface'] },
+  { name: 'masquerade_source', role: 'masquerade', key: ['address'] },
+  { name: 'masquerade_local', role: 'masquerade', key: ['address', 'address'], interval: true },
+  { name: 'hairpin', role: 'ports', key: ['address', 'address', 'protocol', 'port'], interval: true },
+  { name: 'port_address', role: 'ports', key: port, value: 'address' },
+  { name: 'port_port', role: 'ports', key: port, value: 'port' },
+  { name: 'port_conditions', role: 'ports', key: port, value: 'verdict' },
+  { name: 'hostip_address', role: 'ports', key: hostPort, value: 'address' },
+  { name: 'hostip_port', role: 'ports', key: hostPort, value: 'port' },
+  { name: 'hostip_conditions', role: 'ports', key: hostPort, value: 'verdict' },
+  { name: 'route_localnet', role: 'ports', key: ['interface'] },
 ]
 
 export const bridgeCollections: readonly Collection[] = [
-  { name: 'guarded_port', key: ['interface'] },
-  { name: 'allowed_source', key: ['interface', 'hardware'] },
+  { name: 'guarded_port', role: 'frames', key: ['interface'] },
+  { name: 'allowed_source', role: 'frames', key: ['interface', 'hardware'] },
 ]
 
 /** The families that have a table of ours. */
@@ -60,6 +64,10 @@ export type OurFamily = (typeof families)[number]
 
 export function collectionsOf(family: OurFamily): readonly Collection[] {
   return family === 'bridge' ? bridgeCollections : internetCollections
+}
+
+export function roleOf(family: OurFamily, name: string): Role | undefined {
+  return collectionsOf(family).find(collection => collection.name === name)?.role
 }
 
 /** Lengths of a field in a key, before padding to four bytes. */

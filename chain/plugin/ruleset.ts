@@ -24,6 +24,8 @@ import {
   families,
   fieldLength,
   type OurFamily,
+  type Role,
+  roleOf,
   skeleton,
   skeletonRules,
   TABLE,
@@ -184,44 +186,58 @@ export function additions(owned: Owned): Command[] {
   ]
 }
 
-/** Decides about an element whose key another owner holds: take it over, or refuse by throwing. */
-export type OnConflict = (held: FoundElement, wanted: OwnedElement) => void
+/** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
+export type OnConflict = (held: FoundElement, wanted: OwnedElement) => 'take' | 'leave'
 
 const ATTEMPTS = 8
 
 /**
  * Adds what an owner needs as one transaction, with the tables if they are not there. Keys that others hold are taken over
- * with all that their owner has, unless `onConflict` throws. What the same owner has already is replaced.
+ * with all that their owner has in the same role, unless `onConflict` says otherwise. What the owner has already is replaced.
  */
-export async function addOwned(engine: Engine, owned: Owned, onConflict?: OnConflict): Promise<void> {
+export async function addOwned(
+  engine: Engine,
+  owned: Owned,
+  onConflict: OnConflict = () => 'take',
+): Promise<void> {
   using _shared = lockTables(true)
   using netfilter = openNetfilter()
-  let displaced: Command[] = []
+  let way: { displaced: Command[]; wanted: Owned } = { displaced: [], wanted: owned }
   for (let attempt = 1; ; attempt++) {
     const used = new Set(owned.elements.map(({ family }) => family))
     const missing = [...used].filter(family => !tableExists(netfilter, family, TABLE))
     try {
-      return await engine([...missing.flatMap(skeleton), ...displaced, ...additions(owned)])
+      return await engine([...missing.flatMap(skeleton), ...way.displaced, ...additions(way.wanted)])
     } catch (thrown) {
       if (!(thrown instanceof NftError) || attempt === ATTEMPTS) throw explain(thrown)
       if (thrown.errno !== errno.EEXIST && thrown.errno !== errno.ENOENT) throw explain(thrown)
-      displaced = displacements(netfilter, owned, onConflict)
+      way = clearTheWay(netfilter, owned, onConflict)
     }
   }
 }
 
-/** The owners that stand in the way give up all they have; the same owner's leftovers go as well. */
-function displacements(netfilter: Transport, owned: Owned, onConflict: OnConflict | undefined): Command[] {
+/** Owners that stand in the way give up what they have in these roles; the same owner's leftovers go as well. */
+function clearTheWay(
+  netfilter: Transport,
+  owned: Owned,
+  onConflict: OnConflict,
+): { displaced: Command[]; wanted: Owned } {
   const found = listOwned(netfilter)
   const held = new Map(found.map(element => [keyText(element), element]))
   const owners = new Set<string | undefined>([owned.owner.id])
-  for (const wanted of owned.elements) {
+  const elements = owned.elements.filter(wanted => {
     const holder = held.get(keyText(wanted))
-    if (!holder || holder.owner === owned.owner.id) continue
-    onConflict?.(holder, wanted)
+    if (!holder || holder.owner === owned.owner.id) return true
+    if (onConflict(holder, wanted) === 'leave') return false
     owners.add(holder.owner)
-  }
-  return removals(netfilter, found, owner => owners.has(owner))
+    return true
+  })
+  const roles = new Set(owned.elements.map(({ family, collection }) => roleOf(family, collection)))
+  const displaced = removals(netfilter, found, {
+    isOwner: owner => owner !== undefined && owners.has(owner),
+    hasRole: role => roles.has(role),
+  })
+  return { displaced, wanted: { ...owned, elements } }
 }
 
 function keyText({ family, collection, key }: OwnedElement): string {
@@ -300,16 +316,26 @@ function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdic
   return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
 }
 
-/** Commands that delete the elements and chains of owners. */
+interface Picked {
+  isOwner(owner: string | undefined): boolean
+  hasRole(role: Role | undefined): boolean
+}
+
+/** Commands that delete the elements and chains of owners in some roles. */
 function removals(
   netfilter: Transport,
   found: readonly FoundElement[],
-  isOwner: (owner: string | undefined) => boolean,
+  { isOwner, hasRole }: Picked,
 ): Command[] {
-  const elements = found.filter(({ owner }) => owner !== undefined && isOwner(owner))
-  const chains = (['ip', 'ip6'] as const).flatMap(family =>
-    ownedChains(netfilter, family).filter(({ owner }) => isOwner(owner)),
+  const elements = found.filter(
+    ({ owner, family, collection }) =>
+      owner !== undefined && isOwner(owner) && hasRole(roleOf(family, collection)),
   )
+  const chains = hasRole('ports')
+    ? (['ip', 'ip6'] as const).flatMap(family =>
+        ownedChains(netfilter, family).filter(({ owner }) => isOwner(owner)),
+      )
+    : []
   return [
     ...elementCommands(
       'delete',
@@ -330,26 +356,28 @@ function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
     .filter(({ owner }) => owner !== undefined)
 }
 
+export interface Removal {
+  roles: readonly Role[]
+  isOwner(owner: string): boolean
+  /** More to delete in the same transaction, such as what the Go plugins left. */
+  extra?(netfilter: Transport): Command[]
+}
+
 /**
- * Removes everything of the owners that a predicate picks, with `extra` commands in the same transaction. Tables in which
- * nobody owns anything afterwards go as a whole. Needs no namespace, no address, no configuration.
+ * Removes everything that the picked owners have in these roles. Tables in which nobody owns anything afterwards go as a
+ * whole. Needs no namespace, no address, no configuration.
  */
-export async function removeOwned(
-  engine: Engine,
-  isOwner: (owner: string) => boolean,
-  extra: (netfilter: Transport) => Command[] = () => [],
-): Promise<'removed' | 'absent'> {
-  const shared = lockTables(true)
+export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
+  const { extra = () => [] } = removal
   using netfilter = openNetfilter()
-  try {
-    const plan = planRemoval(netfilter, isOwner)
-    if (plan.emptied.length === 0) return await applyRemoval(engine, [...plan.commands, ...extra(netfilter)])
-  } finally {
-    shared[Symbol.dispose]()
+  {
+    using _shared = lockTables(true)
+    const { commands, emptied } = planRemoval(netfilter, removal)
+    if (emptied.length === 0) return await applyRemoval(engine, [...commands, ...extra(netfilter)])
   }
   using _exclusive = lockTables(false)
-  const { commands, emptied } = planRemoval(netfilter, isOwner)
-  for (const family of emptied) if (family === 'ip') closeLocalnet(netfilter)
+  const { commands, emptied } = planRemoval(netfilter, removal)
+  if (emptied.includes('ip')) closeLocalnet(netfilter)
   const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
   return applyRemoval(engine, [...commands, ...tables, ...extra(netfilter)])
 }
@@ -367,19 +395,24 @@ async function applyRemoval(engine: Engine, commands: readonly Command[]): Promi
 /** What to delete from tables that others still need, and which tables nobody will need. */
 function planRemoval(
   netfilter: Transport,
-  isOwner: (owner: string) => boolean,
+  { roles, isOwner }: Removal,
 ): { commands: Command[]; emptied: OurFamily[] } {
-  const found = listOwned(netfilter)
   const present = families.filter(family => tableExists(netfilter, family, TABLE))
-  const picked = (owner: string | undefined) => owner !== undefined && isOwner(owner)
+  const found = listOwned(netfilter, present)
+  const picked: Picked = {
+    isOwner: owner => owner !== undefined && isOwner(owner),
+    hasRole: role => role !== undefined && roles.includes(role),
+  }
+  const stays = ({ owner, family, collection }: FoundElement) =>
+    owner !== undefined && !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection)))
   const emptied = present.filter(
-    family =>
-      !found.some(
-        element => element.family === family && element.owner !== undefined && !picked(element.owner),
-      ),
+    family => !found.some(element => element.family === family && stays(element)),
   )
-  const kept = found.filter(({ family }) => !emptied.includes(family))
-  const commands = removals(netfilter, kept, picked)
+  const commands = removals(
+    netfilter,
+    found.filter(({ family }) => !emptied.includes(family)),
+    picked,
+  )
   return { commands: commands.filter(command => !emptied.includes(familyOfCommand(command))), emptied }
 }
 
