@@ -449,8 +449,14 @@ function localnetKey(link: string): string {
   return `net/ipv4/conf/${link}/route_localnet`
 }
 
-/** What is missing of an owner's elements, and of the tables' own rules: sentences for CHECK; none when all is there. */
-export function missingOwned({ owner, elements, chains = [] }: Owned): string[] {
+/**
+ * What is missing of an owner's elements, and of the tables' own rules: sentences for CHECK; none when all is there. An
+ * element may belong to another owner of whom `alsoFine` says so.
+ */
+export function missingOwned(
+  { owner, elements, chains = [] }: Owned,
+  alsoFine: (owner: string) => boolean = () => false,
+): string[] {
   using netfilter = openNetfilter()
   const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
   const used = [...new Set(elements.map(({ family }) => family))]
@@ -464,6 +470,7 @@ export function missingOwned({ owner, elements, chains = [] }: Owned): string[] 
       const held = found.get(keyText(element))
       const what = `${element.family} ${TABLE} ${element.collection} ${JSON.stringify(element.key)}`
       if (!held) return [`element ${what} is missing`]
+      if (held.owner !== owner.id && held.owner !== undefined && alsoFine(held.owner)) return []
       if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]
       const same = JSON.stringify(held.value) === JSON.stringify(element.value)
       return same

@@ -241,7 +241,7 @@ function routeDocument({ dst, gw, mtu, advmss, priority, table, scope }: Route):
 /** 1.0.0 and later: keys in alphabetical order at every level, as a map of Go prints. */
 function currentDocument({ interfaces, ips, routes, dns }: Result, cniVersion: string): Json {
   const dnsPart = dnsDocument(dns)
-  return sorted({
+  return sortKeys({
     cniVersion,
     ...(Object.keys(dnsPart).length > 0 ? { dns: dnsPart } : {}),
     ...compact({
@@ -258,11 +258,12 @@ function currentInterface({ name, mac, mtu, sandbox, socketPath, pciID }: Interf
   return { name, ...compact({ mac, mtu, sandbox, socketPath, pciID }, ['mtu']) }
 }
 
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted)
+/** A document with its keys in alphabetical order at every level, as Go prints a map. */
+export function sortKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sortKeys)
   if (typeof value !== 'object' || value === null) return value
   const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1))
-  return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)]))
+  return Object.fromEntries(entries.map(([key, inner]) => [key, sortKeys(inner)]))
 }
 
 /** 0.3.0 – 0.4.0: fixed order, each address with its family, `dns` always. */
@@ -299,9 +300,9 @@ function oldestDocument({ ips, routes, dns }: Result, cniVersion: string): Json 
   return { cniVersion, ...document, dns: dnsDocument(dns) }
 }
 
-/** JSON as Go prints it: four blanks, and `<`, `>`, `&` and the line separators escaped. */
-export function printJson(document: unknown): string {
-  return JSON.stringify(document, null, 4).replace(
+/** JSON as Go prints it: four blanks (or compact, with none), and `<`, `>`, `&` and the line separators escaped. */
+export function printJson(document: unknown, indentation = 4): string {
+  return JSON.stringify(document, null, indentation).replace(
     /[<>&\u2028\u2029]/g,
     character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )

@@ -1,0 +1,87 @@
+/**
+ * One operation at a time per container: within this process by a queue, among processes by flock. Other containers'
+ * operations go on beside it. Knows nothing of what the operations are.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import { ensureFolder, type HeldLock, removeFile, takeLock, withLock } from '../linux/files.ts'
+
+export const LOCK_FOLDER = '/run/cni/catena'
+
+/**
+ * flock cannot be waited for by an event, and waiting inside the call would stop this thread, which another container's
+ * lock may depend on: two processes that wait for one another would wait for ever.
+ */
+const ATTEMPT_EVERY = 20 // milliseconds
+
+const queues = new Map<string, Promise<void>>()
+
+export interface LockPlace {
+  lockDir?: string | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** Runs a body when no other operation on the container runs. Rejects with the signal's reason when aborted before. */
+export async function exclusively<T>(
+  containerId: string,
+  body: () => Promise<T>,
+  { lockDir = LOCK_FOLDER, signal }: LockPlace = {},
+): Promise<T> {
+  const file = `${lockDir}/${containerId}.lock`
+  const turn = takeTurn(file)
+  try {
+    await unlessAborted(turn.before, signal)
+    using _held = await acquire(file, lockDir, signal)
+    return await body()
+  } finally {
+    turn.end()
+  }
+}
+
+/** A place in the queue: `before` is over when all earlier ones are. */
+function takeTurn(key: string): { before: Promise<void>; end(): void } {
+  const before = queues.get(key) ?? Promise.resolve()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const tail = before.then(() => promise)
+  queues.set(key, tail)
+  tail.then(() => {
+    if (queues.get(key) === tail) queues.delete(key)
+  })
+  return { before, end: resolve }
+}
+
+async function unlessAborted(waited: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (!signal) return waited
+  signal.throwIfAborted()
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = () => reject(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  try {
+    await Promise.race([waited, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+async function acquire(file: string, folder: string, signal: AbortSignal | undefined): Promise<HeldLock> {
+  ensureFolder(folder, 0o700)
+  for (;;) {
+    const held = tryAcquire(file, folder)
+    if (held) return held
+    await pause(ATTEMPT_EVERY, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted())
+  }
+}
+
+/**
+ * The file goes with the lock, so that the folder does not fill. Both happen behind a door, a lock held for microseconds:
+ * whoever locks a file is sure that it is the one which the name stands for.
+ */
+function tryAcquire(file: string, folder: string): HeldLock | undefined {
+  const behindDoor = <R>(body: () => R) => withLock(`${folder}/door`, body)
+  const held = behindDoor(() => takeLock(file, { tryOnly: true }))
+  if (!held) return undefined
+  const release = () => {
+    removeFile(file)
+    held[Symbol.dispose]()
+  }
+  return { [Symbol.dispose]: () => behindDoor(release) }
+}
