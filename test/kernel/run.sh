@@ -39,7 +39,7 @@ cd $(printf %q "$PWD")
 $(printf '%q ' "$@")
 echo \$? >$(printf %q "$work/status")
 sync
-halt -f -p
+halt -f -p 2>/dev/null
 GUEST
 } >"$work/init"
 chmod +x "$work/init"
