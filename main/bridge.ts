@@ -9,6 +9,7 @@ import {
   announceInterface,
   checkInterface,
   configureInterface,
+  onHost,
   openContainer,
   removeInterface,
   requirePrevious,
@@ -127,7 +128,7 @@ function joinBridge(host: Transport, { config, undo }: Request): Link {
     vlanFiltering: config.vlan !== 0 || config.vlanTrunk !== undefined,
   })
   // Another container may have joined a bridge that this ADD created: it goes only if nobody did.
-  if (created) undo(`delete bridge ${config.bridge}`, () => port.removeIfUnused(host, link))
+  if (created) undo(`delete bridge ${config.bridge}`, () => onHost(anew => port.removeIfUnused(anew, link)))
   return link
 }
 
@@ -150,7 +151,7 @@ async function plugIn(host: Transport, { request, link }: { request: Request; li
     hairpin: config.hairpinMode,
     isolated: config.portIsolation,
   })
-  undo(`delete ${hostEnd.name}`, () => removeLink(host, hostEnd.index))
+  undo(`delete ${hostEnd.name}`, () => onHost(anew => removeLink(anew, hostEnd.index)))
   return hostEnd
 }
 
@@ -192,15 +193,14 @@ function becomeGateway(
     force: config.forceAddress,
   })
   for (const cidr of added) {
-    undo(`delete ${formatCidr(cidr)} from ${link.name}`, () => {
-      if (port.isUnused(host, link)) {
-        removeAddress(host, {
-          link: link.index,
-          address: formatAddress(cidr.address),
-          prefixLength: cidr.prefixLength,
-        })
-      }
-    })
+    const address = {
+      link: link.index,
+      address: formatAddress(cidr.address),
+      prefixLength: cidr.prefixLength,
+    }
+    undo(`delete ${formatCidr(cidr)} from ${link.name}`, () =>
+      onHost(anew => port.isUnused(anew, link) && removeAddress(anew, address)),
+    )
   }
   gateway.enableForwarding(result.ips)
 }

@@ -2,10 +2,10 @@
 import { errno } from '../chain/linux/libc.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { type Connection, flushConnections } from '../chain/linux/netlink/conntrack.ts'
-import { findLink } from '../chain/linux/netlink/link.ts'
+import { changeBridgePort, findLink } from '../chain/linux/netlink/link.ts'
 import { openNetfilter, rulesetGeneration } from '../chain/linux/netlink/nftables.ts'
 import { routeTo } from '../chain/linux/netlink/route.ts'
-import { isRefusal, openRoute } from '../chain/linux/netlink/socket.ts'
+import { isRefusal, openRoute, request } from '../chain/linux/netlink/socket.ts'
 import { NftError, translateMatches } from '../chain/linux/nft.ts'
 import { type AddRequest, type Attachment, type CheckRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
@@ -25,7 +25,7 @@ import {
   removeOwned,
 } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { everyStep, type Undo } from '../chain/plugin/undo.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
@@ -43,14 +43,14 @@ export const portmap = definePlugin({
   name: 'portmap',
   config: configuration,
 
-  async add(request) {
-    const { config, attachment, netns, previous, engine, undo } = request
+  async add(call) {
+    const { config, attachment, netns, previous, engine, undo } = call
     if (!previous)
       throw new CniError(code.invalidConfiguration, 'prevResult: must be called as chained plugin')
     const mappings = portMappings(config)
     if (mappings.length === 0) return previous
-    const targets = targetsOf(previous, request)
-    const owned = await ownedBy(request, targets)
+    const targets = targetsOf(previous, call)
+    const owned = await ownedBy(call, targets)
     undo('forget the holder', () => forget(owned.owner.id))
     remember({ ...attachment, netns, addresses: targets.map(({ address }) => address) })
     undo('delete the rules', () => sweep(engine, owned.owner.id))
@@ -58,6 +58,7 @@ export const portmap = definePlugin({
     const shared = localnet === undefined ? [] : localnetGuard(localnet)
     await addOwned(engine, { ...owned, shared }, (held, wanted) => settle(held, wanted, attachment))
     if (localnet !== undefined) openLocalnet(localnet)
+    if (config.snat) letThroughSamePort(previous, undo)
     forgetConnectionsToHost(mappings)
     return previous
   },
@@ -236,6 +237,25 @@ function linkTowards(targets: readonly Target[]): string | undefined {
     if (isRefusal(thrown, errno.ENETUNREACH, errno.EHOSTUNREACH)) return undefined
     throw thrown
   }
+}
+
+/**
+ * With br_netfilter, a container's connection to its own published port is translated inside the bridge and has to leave
+ * through the port that it came in by: a bridge lets only hairpin ports do that.
+ */
+function letThroughSamePort({ interfaces }: Result, undo: Undo): void {
+  using host = openRoute()
+  for (const { name, sandbox } of interfaces) {
+    const link = sandbox ? undefined : findLink(host, name)
+    if (!link?.port || link.port.hairpin) continue
+    request(host, changeBridgePort(link.index, { hairpin: true }))
+    undo(`take hairpin mode from ${name}`, () => removeHairpin(link.index))
+  }
+}
+
+function removeHairpin(port: number): void {
+  using host = openRoute()
+  if (findLink(host, port)) request(host, changeBridgePort(port, { hairpin: false }))
 }
 
 const UDP = 17

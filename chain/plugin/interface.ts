@@ -49,6 +49,12 @@ export function openContainer(netns: string): Transport {
   return inNamespace(netns, openRoute)
 }
 
+/** Runs a step with a route socket of its own on the host: for undoing, which happens after ADD's own socket is closed. */
+export function onHost<T>(step: (host: Transport) => T): T {
+  using host = openRoute()
+  return step(host)
+}
+
 /** Opens a route socket in a container that may be gone; undefined then. */
 export function openContainerIfPresent(netns: string | undefined): Transport | undefined {
   return netns !== undefined && namespaceState(netns) === 'present'

@@ -62,7 +62,7 @@ export interface FoundElement extends OwnedElement {
   comment: string
 }
 
-const LOCK = '/run/catena/nftables.lock'
+const LOCK = '/run/catena/nftables/lock'
 
 /** Adding shares the lock; only who deletes a whole table excludes the others. */
 function lockTables(shared: boolean): Disposable {
