@@ -51,7 +51,7 @@ export interface RuntimeOptions {
   path: readonly string[]
   /** Results are kept in its folder `results`; "/var/lib/cni" unless given. */
   cacheFolder?: string | undefined
-  /** Locks are kept here; "/run/catena" unless given. */
+  /** Locks are kept here; "/run/catena/locks" unless given. */
   lockFolder?: string | undefined
   /** What plugins inherit beside CNI_*; this process's environment unless given. */
   environment?: Readonly<Record<string, string | undefined>> | undefined

@@ -1,89 +1,245 @@
-/** Finds network configurations in a folder, as libcni does: .conflist first, then .conf and .json. Knows no plugin. */
-import { folderOf, listFolder, readFile } from '../linux/files.ts'
+/** Network configurations from disk, found and read as libcni finds and reads them. Knows files and JSON; runs nothing. */
+import { listFolder, readFile } from '../linux/files.ts'
+import { status } from '../linux/libc.ts'
+import { type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
-import {
-  listOf,
-  type Network,
-  type NetworkList,
-  type PluginConfiguration,
-  parseNetwork,
-  parseNetworkList,
-  parseObject,
-  pluginOf,
-} from './list.ts'
+import { compareVersions, newestVersion } from '../protocol/version.ts'
 
-/** Where runtimes look for network configurations. */
-export const CONFIGURATION_FOLDER = '/etc/cni/net.d'
-
-/** The paths of a folder's files with one of these extensions (".conflist"), sorted; none when there is no folder. */
-export function configurationFiles(folder: string, extensions: readonly string[]): string[] {
-  return (listFolder(folder) ?? [])
-    .filter(name => extensions.some(extension => name.endsWith(extension) && name.length > extension.length))
-    .sort()
-    .map(name => `${folder}/${name}`)
+/** One plugin of a network, as the configuration has it. */
+export interface PluginConfiguration {
+  type: string
+  /** The plugin's own name in a list, which hardly anybody sets; "" when absent. */
+  name: string
+  /** Which capability arguments it takes. */
+  capabilities: Readonly<Record<string, boolean>>
+  /** The whole object, with keys that nobody here knows. */
+  raw: Readonly<JsonObject>
 }
 
-/**
- * The network of that name. As with libcni the first file that names it wins, a .conflist before a .conf or .json, and
- * a file before it which cannot be read ends the search, whatever network it is of.
- */
+/** A network of several plugins (.conflist). */
+export interface NetworkList {
+  name: string
+  /** The version that plugins are spoken to in; "" counts as 0.1.0. */
+  cniVersion: string
+  disableCheck: boolean
+  disableGC: boolean
+  /** No plugins from the folder beside the file. */
+  loadOnlyInlinedPlugins: boolean
+  plugins: readonly PluginConfiguration[]
+  /** The configuration as it came: kept with results. */
+  text: string
+}
+
+/** A network of a single plugin (.conf). */
+export interface Network {
+  name: string
+  cniVersion: string
+  plugin: PluginConfiguration
+  text: string
+}
+
+/** The network of that name in a folder: .conflist files first, then .conf and .json. Any broken file on the way is an error. */
 export function loadNetworkList(folder: string, name: string): NetworkList {
-  const lists = configurationFiles(folder, ['.conflist'])
+  const lists = listNetworkFiles(folder, ['.conflist'])
   for (const file of lists) {
-    const list = loadNetworkListFile(file)
+    const list = loadNetworkFile(file)
     if (list.name === name) return list
   }
-  const singles = configurationFiles(folder, ['.conf', '.json'])
-  for (const file of singles) {
-    const network = loadNetworkFile(file)
-    if (network.name === name) return upconverted(network)
+  const single = listNetworkFiles(folder, ['.conf', '.json'])
+  for (const file of single) {
+    const list = loadNetworkFile(file)
+    if (list.name === name) return list
   }
-  if (lists.length + singles.length === 0) {
-    throw new CniError(code.invalidConfiguration, `no net configurations found in ${folder}`)
-  }
-  throw new CniError(code.invalidConfiguration, `no net configuration with name "${name}" in ${folder}`)
-}
-
-/** A .conflist file, with the plugins of the folder that has the network's name beside it. */
-export function loadNetworkListFile(file: string): NetworkList {
-  const list = inFile(file, () => parseNetworkList(textOf(file)))
-  const more = list.loadOnlyInlinedPlugins ? [] : folderPlugins(`${folderOf(file)}/${list.name}`)
-  const plugins = [...list.plugins, ...more]
-  if (plugins.length > 0) return { ...list, plugins }
-  throw new CniError(code.invalidConfiguration, `${file}: no plugin configs found`, {
-    details: `neither under "plugins" nor as *.conf in ${folderOf(file)}/${list.name}`,
-  })
-}
-
-/** A .conf or .json file: one plugin, by itself. */
-export function loadNetworkFile(file: string): Network {
-  return inFile(file, () => parseNetwork(textOf(file)))
-}
-
-/** A single plugin as the list that libcni makes of it, whose text is the list's. */
-function upconverted(network: Network): NetworkList {
-  const { name, cniVersion, plugin } = network
-  return { ...listOf(network), source: JSON.stringify({ cniVersion, name, plugins: [plugin.json] }) }
-}
-
-function folderPlugins(folder: string): PluginConfiguration[] {
-  return configurationFiles(folder, ['.conf']).map(file =>
-    inFile(file, () => pluginOf(parseObject(textOf(file), 'error parsing configuration'), 'plugin')),
+  throw new CniError(
+    code.invalidConfiguration,
+    lists.length + single.length === 0
+      ? `no net configurations found in ${folder}`
+      : `no net configuration with name "${name}" in ${folder}`,
+    { details: 'networks are .conflist, .conf and .json files there, found by the "name" inside' },
   )
 }
 
-function textOf(file: string): string {
-  const text = readFile(file)
-  if (text === undefined) throw new CniError(code.io, 'there is no such file')
-  return text
+/** Paths of regular files in a folder with one of these endings, sorted; none when there is no folder. */
+export function listNetworkFiles(
+  folder: string,
+  endings: readonly string[] = ['.conflist', '.conf', '.json'],
+): string[] {
+  return (listFolder(folder) ?? [])
+    .filter(name => endings.includes(endingOf(name)))
+    .map(name => `${folder.replace(/\/+$/, '')}/${name}`)
+    .filter(isFile)
+    .sort()
 }
 
-/** Whatever is wrong is wrong in a file, which the person on call wants to know first. */
-function inFile<T>(file: string, body: () => T): T {
+function endingOf(name: string): string {
+  const dot = name.lastIndexOf('.')
+  return dot < 0 ? '' : name.slice(dot)
+}
+
+function isFile(path: string): boolean {
+  return ((status(path)?.mode ?? 0) & 0o170000) !== 0o040000 // S_IFMT, S_IFDIR
+}
+
+/** A network from a file: a list with the plugins of the folder beside it, or a single plugin made a list. Errors name the file. */
+export function loadNetworkFile(file: string): NetworkList {
   try {
-    return body()
+    const text = readFile(file)
+    if (text === undefined) throw new CniError(code.io, 'there is no such file')
+    if (endingOf(file) !== '.conflist') return listFromNetwork(parseNetwork(text))
+    return withFolderPlugins(file, readNetworkList(text))
   } catch (thrown) {
-    const { code: number, details, message } = toCniError(thrown)
-    throw new CniError(number, `${file}: ${message}`, { details, cause: thrown })
+    const error = toCniError(thrown)
+    throw new CniError(error.code, `${file}: ${error.message}`, { details: error.details, cause: thrown })
   }
+}
+
+/** Appends `<folder of the file>/<network>/*.conf`, unless the list says that it is complete. */
+function withFolderPlugins(file: string, list: NetworkList): NetworkList {
+  if (list.loadOnlyInlinedPlugins) return requirePlugins(list)
+  const folder = `${file.slice(0, file.lastIndexOf('/') + 1)}${list.name}`
+  const more = listNetworkFiles(folder, ['.conf']).map(loadFolderPlugin)
+  return requirePlugins({ ...list, plugins: [...list.plugins, ...more] })
+}
+
+function loadFolderPlugin(file: string): PluginConfiguration {
+  try {
+    return readPlugin(parseObject(readFile(file) ?? ''), '')
+  } catch (thrown) {
+    const error = toCniError(thrown)
+    throw new CniError(error.code, `${file}: ${error.message}`, { details: error.details, cause: thrown })
+  }
+}
+
+function requirePlugins(list: NetworkList): NetworkList {
+  if (list.plugins.length > 0) return list
+  throw new CniError(code.invalidConfiguration, `plugins: no plugin configs found for network ${list.name}`)
+}
+
+/** A list from its text alone. Codes 6 and 7; messages start with the key. */
+export function parseNetworkList(text: string): NetworkList {
+  return requirePlugins(readNetworkList(text))
+}
+
+/** A list from its text; without plugins where a folder may hold them. */
+function readNetworkList(text: string): NetworkList {
+  const json = parseObject(text)
+  const name = requireString(json, 'name')
+  if (name === '') throw new CniError(code.invalidConfiguration, 'name: is missing')
+  const loadOnlyInlinedPlugins = readFlag(json, 'loadOnlyInlinedPlugins')
+  return {
+    name,
+    cniVersion: selectVersion(json),
+    disableCheck: readFlag(json, 'disableCheck'),
+    disableGC: readFlag(json, 'disableGC'),
+    loadOnlyInlinedPlugins,
+    plugins: readPlugins(json.plugins, loadOnlyInlinedPlugins),
+    text,
+  }
+}
+
+/** A single plugin's configuration from its text. */
+export function parseNetwork(text: string): Network {
+  const raw = parseObject(text)
+  const plugin = readPlugin(raw, '')
+  const cniVersion = lookup(raw, 'cniVersion') ?? ''
+  if (typeof cniVersion !== 'string') throw wrong('cniVersion', 'must be a string', cniVersion)
+  return { name: plugin.name, cniVersion, plugin, text }
+}
+
+/** A single plugin's configuration as a list of one. */
+export function listFromNetwork({ name, cniVersion, plugin }: Network): NetworkList {
+  const flags = { disableCheck: false, disableGC: false, loadOnlyInlinedPlugins: false }
+  const text = JSON.stringify({ cniVersion, name, plugins: [plugin.raw] })
+  return { name, cniVersion, ...flags, plugins: [plugin], text }
+}
+
+function wrong(path: string, requirement: string, value: unknown): CniError {
+  return new CniError(code.invalidConfiguration, `${path}: ${requirement}: got ${JSON.stringify(value)}`)
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function parseObject(text: string): JsonObject {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (thrown) {
+    throw new CniError(code.decoding, 'error parsing configuration: it is not JSON', {
+      details: text.trim() === '' ? 'the file is empty' : toCniError(thrown).message,
+      cause: thrown,
+    })
+  }
+  if (isObject(json)) return json
+  throw new CniError(code.decoding, 'error parsing configuration: it is not a JSON object')
+}
+
+function requireString(json: JsonObject, key: string): string {
+  const value = json[key] ?? ''
+  if (typeof value !== 'string') throw wrong(key, 'must be a string', value)
+  return value
+}
+
+/** The highest of `cniVersion` and `cniVersions` that this runtime speaks; `cniVersion` itself when it speaks none. */
+function selectVersion(json: JsonObject): string {
+  const given = requireString(json, 'cniVersion')
+  const listed = json.cniVersions ?? []
+  if (!Array.isArray(listed)) throw wrong('cniVersions', 'must be a list of strings', listed)
+  if (listed.length === 0) return given
+  const spoken = [...listed.map(readVersion), given].filter(
+    version => compareVersions(version, newestVersion) <= 0,
+  )
+  return spoken.sort(compareVersions).at(-1) ?? given
+}
+
+function readVersion(version: unknown, index: number): string {
+  if (typeof version === 'string') return version
+  throw wrong(`cniVersions[${index}]`, 'must be a string', version)
+}
+
+/** true and false, also as text in any case: earlier documents of the specification had them so. */
+function readFlag(json: JsonObject, key: string): boolean {
+  const value = json[key] ?? false
+  if (typeof value === 'boolean') return value
+  const text = typeof value === 'string' ? value.toLowerCase() : ''
+  if (text === 'true' || text === 'false') return text === 'true'
+  throw wrong(key, 'must be true or false', value)
+}
+
+function readPlugins(list: unknown, required: boolean): PluginConfiguration[] {
+  if (list === undefined) {
+    if (!required) return []
+    throw new CniError(code.invalidConfiguration, 'plugins: is missing, and loadOnlyInlinedPlugins is true')
+  }
+  if (!Array.isArray(list)) throw wrong('plugins', 'must be a list', list)
+  if (list.length === 0) throw new CniError(code.invalidConfiguration, 'plugins: must not be empty')
+  return list.map((plugin, index) => {
+    if (!isObject(plugin)) throw wrong(`plugins[${index}]`, 'must be an object', plugin)
+    return readPlugin(plugin, `plugins[${index}].`)
+  })
+}
+
+function readPlugin(raw: JsonObject, path: string): PluginConfiguration {
+  const text = (key: string): string => {
+    const value = lookup(raw, key) ?? ''
+    if (typeof value !== 'string') throw wrong(`${path}${key}`, 'must be a string', value)
+    return value
+  }
+  const type = text('type')
+  if (type === '') throw new CniError(code.invalidConfiguration, `${path}type: is missing`)
+  return { type, name: text('name'), capabilities: readCapabilities(raw, path), raw }
+}
+
+function readCapabilities(raw: JsonObject, path: string): Record<string, boolean> {
+  const value = lookup(raw, 'capabilities') ?? {}
+  if (!isObject(value)) throw wrong(`${path}capabilities`, 'must be an object', value)
+  const capabilities: Record<string, boolean> = {}
+  for (const [capability, enabled] of Object.entries(value)) {
+    if (typeof enabled !== 'boolean' && enabled !== null) {
+      throw wrong(`${path}capabilities.${capability}`, 'must be true or false', enabled)
+    }
+    capabilities[capability] = enabled ?? false
+  }
+  return capabilities
 }

@@ -5,7 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ensureFolder, type HeldLock, removeFile, takeLock, withLock } from '../linux/files.ts'
 
-export const LOCK_FOLDER = '/run/cni/catena'
+const LOCK_FOLDER = '/run/catena/locks' // gone after a reboot, as its holders are
 
 /**
  * flock cannot be waited for by an event, and waiting inside the call would stop this thread, which another container's
@@ -16,7 +16,7 @@ const ATTEMPT_EVERY = 20 // milliseconds
 const queues = new Map<string, Promise<void>>()
 
 export interface LockPlace {
-  lockDir?: string | undefined
+  lockFolder?: string | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -24,13 +24,13 @@ export interface LockPlace {
 export async function exclusively<T>(
   containerId: string,
   body: () => Promise<T>,
-  { lockDir = LOCK_FOLDER, signal }: LockPlace = {},
+  { lockFolder = LOCK_FOLDER, signal }: LockPlace = {},
 ): Promise<T> {
-  const file = `${lockDir}/${containerId}.lock`
+  const file = `${lockFolder}/${containerId}.lock`
   const turn = takeTurn(file)
   try {
     await unlessAborted(turn.before, signal)
-    using _held = await acquire(file, lockDir, signal)
+    using _held = await acquire(file, lockFolder, signal)
     return await body()
   } finally {
     turn.end()
@@ -63,7 +63,7 @@ async function unlessAborted(waited: Promise<void>, signal: AbortSignal | undefi
 }
 
 async function acquire(file: string, folder: string, signal: AbortSignal | undefined): Promise<HeldLock> {
-  ensureFolder(folder, 0o700)
+  ensureFolder(folder)
   for (;;) {
     const held = tryAcquire(file, folder)
     if (held) return held
@@ -76,7 +76,7 @@ async function acquire(file: string, folder: string, signal: AbortSignal | undef
  * whoever locks a file is sure that it is the one which the name stands for.
  */
 function tryAcquire(file: string, folder: string): HeldLock | undefined {
-  const behindDoor = <R>(body: () => R) => withLock(`${folder}/door`, body)
+  const behindDoor = <R>(body: () => R) => withLock(`${folder}/lock`, body)
   const held = behindDoor(() => takeLock(file, { tryOnly: true }))
   if (!held) return undefined
   const release = () => {
