@@ -82,6 +82,7 @@ async function runProcess(call: Call): Promise<Answer> {
     try {
       return await runOnce(call)
     } catch (thrown) {
+      if (call.signal?.aborted) throw thrown // the caller's own reason, as the caller gave it
       if (!isTextBusy(thrown)) throw notStarted(call, thrown)
       if (attempt === TEXT_BUSY_ATTEMPTS) throw notStarted(call, thrown)
       await Bun.sleep(TEXT_BUSY_PAUSE)
@@ -111,8 +112,13 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     stderr: 'pipe',
     detached: true,
   })
+  const output = [drain(child.stdout), drain(child.stderr)] as const
   let timedOut = false
-  const endGroup = () => void kill(-child.pid, SIGKILL)
+  const endGroup = () => {
+    kill(-child.pid, SIGKILL)
+    // what has left the group may keep the pipes open for ever: nobody waits for it
+    child.exited.then(() => output.forEach(({ stop }) => void stop()))
+  }
   const overdue = () => {
     timedOut = true
     endGroup()
@@ -120,11 +126,7 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
   const timer = timeout === undefined ? undefined : setTimeout(overdue, timeout)
   signal?.addEventListener('abort', endGroup, { once: true })
   try {
-    const [stdout, stderr, status] = await Promise.all([
-      new Response(child.stdout).text(),
-      new Response(child.stderr).text(),
-      child.exited,
-    ])
+    const [stdout, stderr, status] = await Promise.all([output[0].text, output[1].text, child.exited])
     signal?.throwIfAborted()
     const ended = child.signalCode?.toString()
     return { status, stdout, stderr, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
@@ -132,4 +134,15 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     clearTimeout(timer)
     signal?.removeEventListener('abort', endGroup)
   }
+}
+
+/** Reads a stream to its end, or until told to stop; then `text` is what has come so far. */
+function drain(stream: ReadableStream<Uint8Array>): { text: Promise<string>; stop(): Promise<void> } {
+  const reader = stream.getReader()
+  const parts: Uint8Array[] = []
+  const readOn = async () => {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value)
+    return Buffer.concat(parts).toString()
+  }
+  return { text: readOn(), stop: () => reader.cancel() }
 }

@@ -72,7 +72,7 @@ test.each([
   },
 ])('$name', ({ files, types }) => {
   using folder = folderWith(files as Record<string, object | string>)
-  expect(loadNetworkList(folder.path, 'net').plugins.map(({ type }) => type)).toEqual(types)
+  expect(loadNetworkList(folder.path, 'net').plugins.map(({ type }) => type)).toEqual([...types])
 })
 
 test.each([
