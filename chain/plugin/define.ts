@@ -25,6 +25,8 @@ export interface BaseRequest<Configuration> {
   /** Applies nftables rulesets. */
   engine: Engine
   world: World
+  /** The configuration as it came: for what decoding loses, such as keys that stand there twice. */
+  stdin: string
   /** CNI_PATH, split. */
   path: string[]
 }

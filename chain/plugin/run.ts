@@ -67,7 +67,8 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
       await plugin.del({ ...request, netns: namespaceState(netns) === 'present' ? netns : undefined })
       return ''
     case 'GC':
-      await plugin.gc?.({ ...request, valid: base.validAttachments })
+      // Without a list of what is alive nothing is known to be dead.
+      if (base.validAttachments) await plugin.gc?.({ ...request, valid: base.validAttachments })
       return ''
     case 'STATUS':
       await plugin.status?.(request)
@@ -125,6 +126,7 @@ function requestFor(given: {
     network,
     cniVersion,
     world,
+    stdin,
     path: environment.path,
     args: environment.args,
     engine: world.engine ?? applyWithNft,

@@ -46,8 +46,8 @@ export interface BaseConfiguration {
   cniVersion: string
   name: string
   prevResult: unknown
-  /** GC: attachments that the runtime says are alive. */
-  validAttachments: { containerId: string; interface: string }[]
+  /** GC: attachments that the runtime says are alive; undefined when it says nothing. */
+  validAttachments: { containerId: string; interface: string }[] | undefined
 }
 
 export function decodeBase(json: JsonObject): BaseConfiguration {
@@ -71,7 +71,7 @@ export function decodeBase(json: JsonObject): BaseConfiguration {
 }
 
 function decodeAttachments(list: unknown): BaseConfiguration['validAttachments'] {
-  if (!Array.isArray(list)) return []
+  if (!Array.isArray(list)) return undefined
   return list.filter(isObject).map(entry => ({
     containerId: String(lookup(entry, 'containerID') ?? ''),
     interface: String(lookup(entry, 'ifname') ?? ''),

@@ -1,0 +1,231 @@
+/** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
+import * as z from 'zod/mini'
+import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
+import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
+import { inNamespace } from '../chain/linux/netns.ts'
+import {
+  type AddRequest,
+  type Attachment,
+  type AttachmentRequest,
+  definePlugin,
+} from '../chain/plugin/define.ts'
+import {
+  announceInterface,
+  openContainer,
+  openContainerIfPresent,
+  requirePrevious,
+} from '../chain/plugin/interface.ts'
+import { main } from '../chain/plugin/run.ts'
+import { chooseMac, macArgument } from '../chain/plugin/schema.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
+import { requireAllowed } from './tuning/allowlist.ts'
+import { type Attributes, currentOf, differencesOf, namesIn, settingsOf } from './tuning/attributes.ts'
+import { readBackup, removeBackup, removeStaleBackups, saveBackup } from './tuning/backup.ts'
+import { duplicateIn } from './tuning/duplicates.ts'
+import {
+  applySetting,
+  differenceOf,
+  refuseConflicts,
+  restoreSetting,
+  type Setting,
+  settingOf,
+} from './tuning/sysctl.ts'
+
+const wishes = {
+  sysctl: z.optional(z.record(z.string(), z.string())),
+  mac: z.optional(z.string()),
+  promisc: z.optional(z.boolean()),
+  mtu: z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff))),
+  allmulti: z.optional(z.boolean()),
+  txQLen: z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff))),
+}
+
+const config = z.object({
+  ...wishes,
+  /** Where backups are kept. */
+  dataDir: z._default(z.string(), ''),
+  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
+  args: z.optional(z.object({ cni: z.optional(z.object(wishes)) })),
+})
+
+type Configuration = z.infer<typeof config>
+
+const DATA_FOLDER = '/run/cni/tuning'
+
+export const tuning = definePlugin({
+  name: 'tuning',
+  config,
+
+  add(request) {
+    const { attachment, netns, undo } = request
+    const settings = settingsWanted(request)
+    requireAllowed(settings.map(({ key }) => key))
+    const wanted = attributesWanted(request)
+    const result = requirePrevious(request.previous, 'tuning')
+    using container = openContainer(netns)
+    const link = namesIn(wanted).length > 0 ? mustFind(container, request) : undefined
+    for (const setting of settings) {
+      const written = inNamespace(netns, () => applySetting(setting))
+      undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(written)))
+    }
+    if (!link) return result
+    undo('restore the backup', saveBackup(folderOf(request), attachment, currentOf(link, namesIn(wanted))))
+    tune(request, { container, link, wanted })
+    return announce(request, describe(result, { name: link.name, wanted }), wanted)
+  },
+
+  check(request) {
+    const { netns, previous } = request
+    requirePrevious(previous, 'tuning')
+    const settings = settingsWanted(request)
+    const wanted = attributesWanted(request)
+    using container = openContainer(netns)
+    const differences = [
+      ...inNamespace(netns, () => settings.map(differenceOf)).filter(each => each !== undefined),
+      ...(namesIn(wanted).length > 0 ? differencesOf(mustFind(container, request), wanted) : []),
+    ]
+    if (differences.length === 0) return
+    throw new CniError(code.internal, differences.join('; '), {
+      details: `the container in ${netns} no longer is as ADD left it`,
+    })
+  },
+
+  del(request) {
+    const { attachment, netns, world } = request
+    const saved = readBackup(folderOf(request), attachment)
+    using container = openContainerIfPresent(netns)
+    if (saved && container)
+      restore(container, attachment, saved).forEach(line => void world.stderr(`${line}\n`))
+    removeBackup(folderOf(request), attachment)
+  },
+
+  status({ config }) {
+    try {
+      requireAllowed(Object.keys(config.sysctl ?? {}))
+    } catch (thrown) {
+      if (!(thrown instanceof CniError)) throw thrown
+      throw new CniError(code.pluginNotAvailable, thrown.message, { details: thrown.details, cause: thrown })
+    }
+  },
+
+  gc(request) {
+    removeStaleBackups(folderOf(request), request)
+  },
+})
+
+function folderOf({ config }: { config: Configuration }): string {
+  return config.dataDir || DATA_FOLDER
+}
+
+/** Sysctls of the configuration, with those of args.cni over them. */
+function settingsWanted({ attachment, config, stdin }: AttachmentRequest<Configuration>): Setting[] {
+  const duplicate = duplicateIn(stdin, 'sysctl')
+  if (duplicate !== undefined) {
+    throw new CniError(
+      code.invalidConfiguration,
+      `sysctl.${duplicate}: duplicated sysctl keys are not allowed`,
+    )
+  }
+  const override = config.args?.cni?.sysctl ?? {}
+  const setting = (place: string) => (entry: [string, string]) =>
+    settingOf(`${place}.${entry[0]}`, entry[0], { name: attachment.interface, value: entry[1] })
+  const own = Object.entries(config.sysctl ?? {})
+    .filter(([key]) => !Object.hasOwn(override, key))
+    .map(setting('sysctl'))
+  const overriding = Object.entries(override).map(setting('args.cni.sysctl'))
+  refuseConflicts(own)
+  refuseConflicts(overriding)
+  return [...own, ...overriding]
+}
+
+/** args.cni goes before the configuration. promisc: false and mtu: 0 leave the interface alone. */
+function attributesWanted({ args, config }: AttachmentRequest<Configuration>): Attributes {
+  const override = config.args?.cni
+  return {
+    mac: chooseMac([
+      { key: 'mac', value: config.mac },
+      macArgument(args),
+      { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
+      { key: 'args.cni.mac', value: override?.mac },
+    ]),
+    promisc: (override?.promisc ?? config.promisc) || undefined,
+    mtu: (override?.mtu ?? config.mtu) || undefined,
+    allmulti: override?.allmulti ?? config.allmulti,
+    txQLen: override?.txQLen ?? config.txQLen,
+  }
+}
+
+function mustFind(
+  container: Transport,
+  { attachment, netns }: { attachment: Attachment; netns?: string | undefined },
+): Link {
+  const link = findLink(container, attachment.interface)
+  if (link) return link
+  throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`, {
+    details: 'tuning comes after the plugin that makes the interface',
+  })
+}
+
+/** Sets attribute by attribute; each refusal of the kernel names what was being set. */
+function tune(
+  { netns, undo }: AddRequest<Configuration>,
+  { container, link, wanted }: { container: Transport; link: Link; wanted: Attributes },
+): void {
+  const before = currentOf(link, namesIn(wanted))
+  for (const name of namesIn(wanted)) {
+    if (before[name] === wanted[name]) continue
+    setLink(container, link.index, settingsOf(wanted, name))
+    undo(`restore ${name} of ${link.name}`, () => {
+      using again = openContainer(netns) // the first socket is closed by then
+      setLink(again, link.index, settingsOf(before, name))
+    })
+  }
+}
+
+/** prevResult with the interface's new hardware address, and its MTU where one was told. */
+function describe(result: Result, { name, wanted }: { name: string; wanted: Attributes }): Result {
+  const { mac, mtu } = wanted
+  return {
+    ...result,
+    interfaces: result.interfaces.map(one =>
+      one.name === name
+        ? {
+            ...one,
+            ...(mac === undefined ? {} : { mac }),
+            ...(mtu === undefined || one.mtu === undefined ? {} : { mtu }),
+          }
+        : one,
+    ),
+  }
+}
+
+/** Neighbours have heard of the old hardware address: the new one is announced. */
+function announce(
+  { attachment, netns }: AddRequest<Configuration>,
+  result: Result,
+  { mac }: Attributes,
+): Result {
+  const name = attachment.interface
+  using container = openContainer(netns)
+  const link = mac === undefined ? undefined : findLink(container, name)
+  const ips = result.ips.filter(({ interface: index }) => result.interfaces[index ?? -1]?.name === name)
+  if (link?.up) announceInterface({ netns, name, result: { ...result, ips } }, link)
+  return result
+}
+
+/** Puts saved attributes back; answers what the kernel refused. An interface that is gone needs nothing. */
+function restore(container: Transport, attachment: Attachment, saved: Attributes): string[] {
+  const link = findLink(container, attachment.interface)
+  if (!link) return []
+  const changes = namesIn(saved)
+    .toReversed() // the reverse of ADD
+    .map(name => changeLink(link.index, settingsOf(saved, name)))
+  return changes.length === 0
+    ? []
+    : attempt(container, changes)
+        .filter(answer => answer instanceof KernelError)
+        .map(({ message }) => message)
+}
+
+if (import.meta.main) main(tuning)

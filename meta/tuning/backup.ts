@@ -1,0 +1,78 @@
+/** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
+import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../../chain/linux/files.ts'
+import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
+import { parseMac } from '../../chain/protocol/address.ts'
+import { type Attributes, attributeNames } from './attributes.ts'
+
+/** The reference passes over keys that it does not know: `network` says whose GC may remove the file. */
+type Backup = Attributes & { network?: string }
+
+function pathOf(folder: string, { containerId, interface: name }: ValidAttachment): string {
+  return `${folder}/${containerId}_${name}.json`
+}
+
+/** The attributes that were saved; undefined when there is no file, or none that can be read. */
+export function readBackup(folder: string, attachment: ValidAttachment): Attributes | undefined {
+  const found = parse(readFile(pathOf(folder, attachment)))
+  if (!found) return undefined
+  const { network: _, ...attributes } = found
+  return attributes
+}
+
+function parse(text: string | undefined): Backup | undefined {
+  if (!text) return undefined
+  try {
+    return keepWellFormed(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+const types = { mac: 'string', promisc: 'boolean', mtu: 'number', allmulti: 'boolean', txQLen: 'number' }
+
+function keepWellFormed(json: Record<string, unknown> | null): Backup {
+  const entries = attributeNames
+    .map(name => [name, json?.[name]] as const)
+    .filter(([name, value]) => typeof value === types[name] && (name !== 'mac' || parseMac(String(value))))
+  const network = json?.network
+  return { ...Object.fromEntries(entries), ...(typeof network === 'string' ? { network } : {}) }
+}
+
+/**
+ * Saves attributes that have not been saved yet: of what an earlier ADD saved nothing is lost. Answers how to take it
+ * back.
+ */
+export function saveBackup(folder: string, attachment: Attachment, original: Attributes): () => void {
+  const path = pathOf(folder, attachment)
+  const text = readFile(path)
+  const saved = parse(text)
+  ensureFolder(folder, 0o700)
+  write(path, inOrder({ ...original, ...saved }, attachment.network))
+  return () => (saved && text !== undefined ? write(path, text) : removeFile(path))
+}
+
+function inOrder(attributes: Attributes, network: string): string {
+  const entries = attributeNames.map(name => [name, attributes[name]])
+  return JSON.stringify({ ...Object.fromEntries(entries), network }, null, 1) // one blank: as the reference
+}
+
+function write(path: string, text: string): void {
+  writeAtomically(path, text, { mode: 0o600, durable: false }) // /run: interfaces do not outlive the machine either
+}
+
+export function removeBackup(folder: string, attachment: ValidAttachment): 'removed' | 'absent' {
+  return removeFile(pathOf(folder, attachment))
+}
+
+/** Removes a network's backups that no valid attachment owns. Those that name no network are some other runtime's. */
+export function removeStaleBackups(
+  folder: string,
+  { network, valid }: { network: string; valid: readonly ValidAttachment[] },
+): void {
+  const alive = new Set(valid.map(attachment => pathOf(folder, attachment)))
+  for (const name of listFolder(folder) ?? []) {
+    const path = `${folder}/${name}`
+    if (!name.endsWith('.json') || alive.has(path)) continue
+    if (parse(readFile(path))?.network === network) removeFile(path)
+  }
+}
