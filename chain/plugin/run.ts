@@ -6,7 +6,7 @@ import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
 import { applyWithNft } from '../linux/nft.ts'
 import { type BaseConfiguration, decode, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
-import { type Environment, parseEnvironment } from '../protocol/environment.ts'
+import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult } from '../protocol/result.ts'
 import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
@@ -51,6 +51,7 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   const base = decodeBase(json)
   learn(base.cniVersion)
   const { verb } = environment
+  checkVerb(verb)
   checkVersion(verb, base.cniVersion, versions)
   refuseOwnNamespace(environment)
   const request = requestFor({ environment, base, world, stdin, config: decode(plugin.config, json) })
@@ -73,8 +74,6 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
     case 'STATUS':
       await plugin.status?.(request)
       return ''
-    default:
-      throw new CniError(code.invalidEnvironment, `unknown CNI_COMMAND: ${String(verb)}`)
   }
 }
 
