@@ -53,6 +53,9 @@ const occasional = {
   epoll_ctl: { args: ['i32', 'i32', 'i32', 'ptr'], returns: 'i32' },
   epoll_wait: { args: ['i32', 'ptr', 'i32', 'i32'], returns: 'i32' },
   eventfd: { args: ['u32', 'i32'], returns: 'i32' },
+  symlink: { args: ['ptr', 'ptr'], returns: 'i32' },
+  fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
+  getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
   strerror: { args: ['i32'], returns: 'ptr' },
 } as const
 
@@ -102,6 +105,7 @@ export const errno = {
   EROFS: 30,
   ERANGE: 34,
   ENOTEMPTY: 39,
+  ENODATA: 61,
   EPROTO: 71,
   EOVERFLOW: 75,
   EMSGSIZE: 90,
@@ -243,6 +247,17 @@ export function setSocketOption(descriptor: number, level: number, option: numbe
   )
 }
 
+const SOL_SOCKET = 1
+const SO_ATTACH_FILTER = 26
+
+/** Lets a socket hear only what a classic BPF program (an array of struct sock_filter) accepts. */
+export function attachFilter(descriptor: number, program: Uint8Array): void {
+  const header = new DataView(new ArrayBuffer(16)) // struct sock_fprog: count, then a pointer
+  header.setUint16(0, program.length / 8, true)
+  header.setBigUint64(8, BigInt(ptr(program)), true)
+  setSocketOption(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(header.buffer))
+}
+
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
 }
@@ -344,6 +359,8 @@ export interface FileStatus {
   size: number
   /** Last change, milliseconds since the epoch. */
   modified: number
+  /** The same, in nanoseconds. */
+  modifiedNanoseconds: bigint
 }
 
 const AT_FDCWD = -100
@@ -367,6 +384,7 @@ export function status(path: string): FileStatus | undefined {
     inode: view.getBigUint64(32, true),
     size: Number(view.getBigUint64(40, true)),
     modified: Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6),
+    modifiedNanoseconds: view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true)),
     device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
   }
 }
@@ -396,6 +414,34 @@ export function makeFolder(path: string, mode: number): void {
 
 export function removeFolder(path: string): void {
   checked(moreLibc().rmdir(ptr(cString(path))), () => `remove folder ${path}`)
+}
+
+export function symbolicLink(target: string, name: string): void {
+  checked(moreLibc().symlink(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
+}
+
+/** Sets an extended attribute (xattr(7)) of an open file. */
+export function setAttribute(descriptor: number, name: string, value: string): void {
+  const bytes = Buffer.from(value)
+  checked(
+    moreLibc().fsetxattr(descriptor, ptr(cString(name)), ptr(bytes), bytes.length, 0),
+    () => `set attribute ${name}`,
+  )
+}
+
+/** An extended attribute of a file; undefined when it has none of that name, or the file system has none at all. */
+export function readAttribute(path: string, name: string): string | undefined {
+  const bytes = new Uint8Array(256)
+  try {
+    const length = checked(
+      moreLibc().getxattr(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length),
+      () => `read attribute ${name} of ${path}`,
+    )
+    return Buffer.from(bytes.subarray(0, length)).toString()
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT)) return undefined
+    throw thrown
+  }
 }
 
 export function readLink(path: string): string {

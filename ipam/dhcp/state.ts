@@ -24,6 +24,9 @@ export interface StoredLease {
   lease: Lease
 }
 
+/** Where the daemon is found unless the configuration says otherwise. */
+export const DEFAULT_SOCKET = '/run/cni/dhcp.sock'
+
 const VERSION = 1
 
 /** Where a daemon's leases are: the plugin finds the same folder from the same socket path. */

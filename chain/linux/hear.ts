@@ -1,0 +1,44 @@
+/** Sockets of any family on the program's own event loop: one loop hears thousands, and none waits for another. */
+
+export interface Ears {
+  /** One datagram, or as much of a stream as came. */
+  heard(bytes: Uint8Array): void
+  /** The socket has failed, as a packet socket does when its link goes down; it is closed already. */
+  failed(error: Error): void
+}
+
+export interface Hearing {
+  /** Closes the descriptor too. */
+  close(): void
+}
+
+/** Hears a non-blocking socket. The descriptor belongs to the hearing from now on. */
+export function hear(descriptor: number, ears: Ears): Hearing {
+  let open = true
+  const fail = (error: Error) => {
+    if (open) ears.failed(error)
+    open = false
+  }
+  const options: Bun.FdSocketOptions = {
+    fd: descriptor,
+    socket: {
+      data: (_socket, bytes) => {
+        if (open) ears.heard(bytes)
+      },
+      close: (_socket, error) => fail(error ?? new Error('the socket was closed')),
+      error: (_socket, error) => fail(error),
+    },
+  }
+  // Bun takes a descriptor of any socket here, and reads it a datagram at a time; its types know that of listeners only
+  const opening = Bun.connect(options as unknown as Bun.UnixSocketOptions)
+  opening.catch(fail)
+  return {
+    close() {
+      open = false
+      opening.then(
+        socket => socket.terminate(),
+        () => undefined,
+      )
+    },
+  }
+}
