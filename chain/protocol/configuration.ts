@@ -57,7 +57,7 @@ export function decodeBase(json: JsonObject): BaseConfiguration {
   }
   const name = lookup(json, 'name') ?? ''
   if (typeof name !== 'string') {
-    throw new CniError(code.invalidConfiguration, `name: must be a string: got ${JSON.stringify(name)}`)
+    throw new CniError(code.decoding, `name: must be a string: got ${JSON.stringify(name)}`)
   }
   checkNetworkName(name)
   return {
@@ -85,6 +85,7 @@ interface SchemaDefinition {
   element?: Schema
   innerType?: Schema
   valueType?: Schema
+  options?: readonly Schema[]
   in?: Schema
 }
 interface Schema {
@@ -93,12 +94,17 @@ interface Schema {
 
 /** Renames keys to the schema's spelling and drops nulls. Keys of records are data and stay. */
 export function matchKeys(schema: Schema, value: unknown): unknown {
-  const { type, shape, element, innerType, valueType, in: input } = schema._zod.def
+  const { type, shape, element, innerType, valueType, options, in: input } = schema._zod.def
   if (type === 'object' && shape && isObject(value)) return matchObject(shape, value)
   if (type === 'array' && element && Array.isArray(value)) return value.map(item => matchKeys(element, item))
   if (type === 'record' && valueType && isObject(value)) {
     const entries = Object.entries(value).filter(([, item]) => item !== null)
     return Object.fromEntries(entries.map(([key, item]) => [key, matchKeys(valueType, item)]))
+  }
+  if (options) {
+    const kind = Array.isArray(value) ? 'array' : 'object'
+    const fitting = options.find(option => option._zod.def.type === kind)
+    return fitting ? matchKeys(fitting, value) : value
   }
   if (type === 'pipe' && input) return matchKeys(input, value)
   return innerType ? matchKeys(innerType, value) : value

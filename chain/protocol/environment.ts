@@ -57,6 +57,12 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
   }
 }
 
+/** Verbs that do not exist: code 4. Checked after the configuration was read, as the reference does. */
+export function checkVerb(verb: string): void {
+  if ((everyVerb as readonly string[]).includes(verb)) return
+  throw new CniError(code.invalidEnvironment, `unknown CNI_COMMAND: ${verb}`)
+}
+
 /** SPEC.md, "Parameters": a letter or digit, then letters, digits, underscores, dots, hyphens. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
 
@@ -91,7 +97,9 @@ export function checkInterfaceName(value: string): void {
   }
   if (value === '.' || value === '..') refuse('interface name is . or ..')
   if (/[/:]/.test(value)) refuse('interface name contains / or :', value)
-  if (/\s/u.test(value)) refuse('interface name contains whitespace characters', JSON.stringify(value))
+  // what Go's unicode.IsSpace takes for it: \s has U+FEFF in addition, and lacks U+0085
+  if (/\p{White_Space}/u.test(value))
+    refuse('interface name contains whitespace characters', JSON.stringify(value))
 }
 
 /**

@@ -102,10 +102,10 @@ function pick(from: Json, keys: Readonly<Record<string, 'string' | 'number'>>, w
   for (const [key, type] of Object.entries(keys)) {
     const value = lookup(from, key)
     if (value === undefined || value === '') continue
-    if (typeof value !== type) {
+    if (type === 'number' ? !Number.isInteger(value) : typeof value !== type) {
       throw new CniError(
         code.decoding,
-        `could not parse prevResult: ${what}.${key}: must be a ${type}: got ${JSON.stringify(value)}`,
+        `could not parse prevResult: ${what}.${key}: must be ${type === 'number' ? 'an integer' : 'a string'}: got ${JSON.stringify(value)}`,
       )
     }
     picked[key] = value
@@ -134,7 +134,6 @@ const routeKeys = {
 
 function readCurrent(result: Json): Result {
   const ips = list(lookup(result, 'ips'), 'ips').map(ip => pick(ip, ipKeys, 'ips') as unknown as IpConfig)
-  for (const ip of ips) requireCidr(ip.address, 'ips.address')
   return {
     interfaces: list(lookup(result, 'interfaces'), 'interfaces').map(one => ({
       name: '',
@@ -146,8 +145,10 @@ function readCurrent(result: Json): Result {
   }
 }
 
-function requireCidr(address: unknown, what: string): void {
-  if (typeof address === 'string' && parseCidr(address)) return
+/** An address with prefix length in its canonical text; host bits stay. */
+function requireCidr(address: unknown, what: string): string {
+  const parsed = typeof address === 'string' ? parseCidr(address) : undefined
+  if (parsed) return formatCidr(parsed)
   throw new CniError(
     code.decoding,
     `could not parse prevResult: ${what}: must be an address with prefix: got ${JSON.stringify(address)}`,
@@ -155,20 +156,29 @@ function requireCidr(address: unknown, what: string): void {
 }
 
 function canonicalIp(ip: IpConfig): IpConfig {
-  const address = parseCidr(ip.address)
-  const gateway = ip.gateway === undefined ? undefined : parseAddress(ip.gateway)
   return {
     ...ip,
-    ...(address ? { address: formatCidr(address) } : {}),
-    ...(gateway ? { gateway: formatAddress(gateway) } : {}),
+    address: requireCidr(ip.address, 'ips.address'),
+    ...(ip.gateway === undefined ? {} : { gateway: requireAddress(ip.gateway, 'ips.gateway') }),
   }
+}
+
+/** An address in its canonical text. */
+function requireAddress(text: string, what: string): string {
+  const address = parseAddress(text)
+  if (address) return formatAddress(address)
+  throw new CniError(
+    code.decoding,
+    `could not parse prevResult: ${what}: must be an address: got ${JSON.stringify(text)}`,
+  )
 }
 
 function readRoutes(value: unknown): Route[] {
   return list(value, 'routes').map(one => {
     const route = pick(one, routeKeys, 'routes') as unknown as Route
-    requireCidr(route.dst, 'routes.dst')
-    return route
+    const dst = requireCidr(route.dst, 'routes.dst')
+    const gw = route.gw === undefined ? {} : { gw: requireAddress(route.gw, 'routes.gw') }
+    return { ...route, dst, ...gw }
   })
 }
 
@@ -190,10 +200,9 @@ function readOldest(result: Json): Result {
   return {
     interfaces: [],
     ips: parts.map(part => {
-      const address = lookup(part, 'ip')
-      requireCidr(address, 'ip')
+      const address = requireCidr(lookup(part, 'ip'), 'ip')
       const gateway = lookup(part, 'gateway')
-      return canonicalIp({ address: String(address), ...(gateway ? { gateway: String(gateway) } : {}) })
+      return canonicalIp({ address, ...(gateway ? { gateway: String(gateway) } : {}) })
     }),
     routes: parts.flatMap(part => readRoutes(lookup(part, 'routes'))),
     dns: readDns(lookup(result, 'dns')),
@@ -233,9 +242,13 @@ function dnsDocument({ nameservers, domain, search, options }: Dns): Json {
 }
 
 function routeDocument({ dst, gw, mtu, advmss, priority, table, scope }: Route): Json {
+  const network = parseCidr(dst)
   const gateway = gw === undefined ? undefined : parseAddress(gw)
-  const canonical = gateway ? formatAddress(gateway) : gw
-  return compact({ dst, gw: canonical, mtu, advmss, priority, table, scope }, ['mtu', 'advmss', 'priority'])
+  const canonical = {
+    dst: network ? formatCidr(network) : dst,
+    gw: gateway ? formatAddress(gateway) : gw,
+  }
+  return compact({ ...canonical, mtu, advmss, priority, table, scope }, ['mtu', 'advmss', 'priority'])
 }
 
 /** 1.0.0 and later: keys in alphabetical order at every level, as a map of Go prints. */
