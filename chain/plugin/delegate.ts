@@ -106,7 +106,7 @@ function parseDelegateResult(stdout: string, type: string, cniVersion: string): 
       cause: thrown,
     })
   }
-  return parseResult(json, cniVersion)
+  return parseResult(json, cniVersion, `result of plugin ${type}`)
 }
 
 /** Takes addresses from an IPAM plugin; they are given back when ADD fails. A result without addresses is refused. */

@@ -68,22 +68,27 @@ function familyOf(version: string): readonly string[] {
 
 /**
  * Reads a result (of a delegate, or prevResult) of the configuration's version family into the newest shape. A result that
- * names a version of another family is refused; one that names none is of the configuration's.
+ * names a version of another family is refused; one that names none is of the configuration's. `what` names it in refusals.
  */
-export function parseResult(json: unknown, cniVersion: string): Result {
+export function parseResult(json: unknown, cniVersion: string, what = 'prevResult'): Result {
+  try {
+    return readResult(json, familyOf(cniVersion))
+  } catch (thrown) {
+    if (!(thrown instanceof CniError)) throw thrown
+    throw new CniError(thrown.code, `could not parse ${what}: ${thrown.message}`, { cause: thrown })
+  }
+}
+
+function readResult(json: unknown, family: readonly string[]): Result {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new CniError(
-      code.decoding,
-      `could not parse prevResult: it is not an object: ${JSON.stringify(json)}`,
-    )
+    throw new CniError(code.decoding, `it is not an object: ${JSON.stringify(json)}`)
   }
   const result = json as Json
-  const family = familyOf(cniVersion)
   const named = lookup(result, 'cniVersion')
   if (named !== undefined && !family.includes(String(named))) {
     throw new CniError(
       code.internal,
-      `could not parse prevResult: result type supports ${JSON.stringify(family)} but unmarshalled CNIVersion is "${named}"`,
+      `result type supports ${JSON.stringify(family)} but unmarshalled CNIVersion is "${named}"`,
     )
   }
   return family.includes('0.1.0') ? readOldest(result) : readCurrent(result)
@@ -93,7 +98,7 @@ function list(value: unknown, what: string): Json[] {
   if (value === undefined) return []
   if (Array.isArray(value) && value.every(item => typeof item === 'object' && item !== null))
     return value as Json[]
-  throw new CniError(code.decoding, `could not parse prevResult: ${what}: must be a list of objects`)
+  throw new CniError(code.decoding, `${what}: must be a list of objects`)
 }
 
 /** Copies the named keys whose values are there and of the right type. */
@@ -105,7 +110,7 @@ function pick(from: Json, keys: Readonly<Record<string, 'string' | 'number'>>, w
     if (type === 'number' ? !Number.isInteger(value) : typeof value !== type) {
       throw new CniError(
         code.decoding,
-        `could not parse prevResult: ${what}.${key}: must be ${type === 'number' ? 'an integer' : 'a string'}: got ${JSON.stringify(value)}`,
+        `${what}.${key}: must be ${type === 'number' ? 'an integer' : 'a string'}: got ${JSON.stringify(value)}`,
       )
     }
     picked[key] = value
@@ -149,10 +154,7 @@ function readCurrent(result: Json): Result {
 function requireCidr(address: unknown, what: string): string {
   const parsed = typeof address === 'string' ? parseCidr(address) : undefined
   if (parsed) return formatCidr(parsed)
-  throw new CniError(
-    code.decoding,
-    `could not parse prevResult: ${what}: must be an address with prefix: got ${JSON.stringify(address)}`,
-  )
+  throw new CniError(code.decoding, `${what}: must be an address with prefix: got ${JSON.stringify(address)}`)
 }
 
 function canonicalIp(ip: IpConfig): IpConfig {
@@ -167,10 +169,7 @@ function canonicalIp(ip: IpConfig): IpConfig {
 function requireAddress(text: string, what: string): string {
   const address = parseAddress(text)
   if (address) return formatAddress(address)
-  throw new CniError(
-    code.decoding,
-    `could not parse prevResult: ${what}: must be an address: got ${JSON.stringify(text)}`,
-  )
+  throw new CniError(code.decoding, `${what}: must be an address: got ${JSON.stringify(text)}`)
 }
 
 function readRoutes(value: unknown): Route[] {

@@ -109,7 +109,7 @@ export function cachedResult(
 export function resultIn(result: JsonObject, cniVersion: string): JsonObject {
   const named = lookup(result, 'cniVersion')
   const own = typeof named === 'string' && named !== '' ? named : cniVersion
-  const parsed = parseResult(result, own)
+  const parsed = parseResult(result, own, 'result')
   if (own !== cniVersion) return resultDocument(parsed, cniVersion)
   return named === own ? result : { ...result, cniVersion }
 }

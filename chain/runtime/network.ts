@@ -8,6 +8,7 @@ import type { AddOptions, Attachment, CachedAttachment, RuntimeOptions } from '.
 import { cachedResult, listCached, readCached } from './cache.ts'
 import { listFromNetwork, type Network, type NetworkList } from './load.ts'
 
+export type { Builtins } from '../invoke/invoke.ts'
 export { CniError } from '../protocol/error.ts'
 export { parseResult, type Result } from '../protocol/result.ts'
 export { addNetworkList, checkNetworkList, delNetworkList } from './attach.ts'

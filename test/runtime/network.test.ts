@@ -194,6 +194,14 @@ test.each([
     },
   },
   {
+    name: 'a result that cannot be understood',
+    script: `echo '{"cniVersion": "1.1.0", "ips": 5}'`,
+    expected: {
+      code: 6,
+      message: 'plugin type="two" failed (add): could not parse result: ips: must be a list of objects',
+    },
+  },
+  {
     name: 'no result',
     script: 'exit 0',
     expected: {
