@@ -24,7 +24,7 @@ function ipv4Bytes(text: string): Uint8Array | undefined {
 
 function ipv6Bytes(text: string): Uint8Array | undefined {
   const halves = text.split('::')
-  if (halves.length > 2) return undefined
+  if (halves.length > 2 || /\..*:/.test(text)) return undefined // an IPv4 part comes last
   const [head, tail] = halves.map(half => (half === '' ? [] : half.split(':')).flatMap(groupBytes))
   if (head === undefined || [...head, ...(tail ?? [])].includes(Number.NaN)) return undefined
   const missing = 16 - head.length - (tail?.length ?? 0)

@@ -6,9 +6,9 @@ import {
   isErrno,
   mount,
   O_CREAT,
+  O_EXCL,
   O_RDONLY,
   open,
-  SystemError,
   setNamespace,
   status,
   unlink,
@@ -62,17 +62,20 @@ export function ownNamespaceIdentity(): string | undefined {
  * happens. Sockets and /proc/sys/net files that the body opens stay bound to the namespace and can be used outside.
  */
 export function inNamespace<T>(namespace: string | number, body: () => NotAsync<T>): NotAsync<T> {
-  const home = open(OWN, O_RDONLY)
   const target = typeof namespace === 'number' ? namespace : open(namespace, O_RDONLY)
   try {
-    setNamespace(target, CLONE_NEWNET, `network namespace ${namespace}`)
+    const home = open(OWN, O_RDONLY)
     try {
-      return body()
+      setNamespace(target, CLONE_NEWNET, `network namespace ${namespace}`)
+      try {
+        return body()
+      } finally {
+        setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+      }
     } finally {
-      setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+      close(home)
     }
   } finally {
-    close(home)
     if (typeof namespace === 'string') close(target)
   }
 }
@@ -97,10 +100,9 @@ export function openNewNamespace(): number {
  * A path that exists already is refused with EEXIST.
  */
 export function createNamespace(path: string): void {
-  if (status(path) !== undefined) throw new SystemError(`create network namespace ${path}`, errno.EEXIST)
+  close(open(path, O_RDONLY | O_CREAT | O_EXCL, 0o444))
   const home = open(OWN, O_RDONLY)
   try {
-    close(open(path, O_RDONLY | O_CREAT, 0o444))
     unshare(CLONE_NEWNET)
     try {
       mount(OWN, path, { flags: MS_BIND })

@@ -25,6 +25,7 @@ import {
   messages,
   readInt32,
   readText,
+  readUint32,
 } from './codec.ts'
 
 /** Datagrams to and from the kernel: the seam at which a test can play the kernel. */
@@ -160,6 +161,7 @@ export function batch(transport: Transport, asked: readonly Request[]): Message[
 
 /** As `batch`, with refusals as values beside the replies of the others. */
 export function attempt(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
+  if (asked.length === 0) return []
   const sequences = asked.map(nextSequence)
   transport.send(
     join(
@@ -201,13 +203,10 @@ export function readRefusal(operation: string, message: Message): KernelError | 
   return new KernelError(operation, number, readSentence(message))
 }
 
-function readSentence({ flags, payload }: Message): string | undefined {
+function readSentence({ type, flags, payload }: Message): string | undefined {
   if (!(flags & ACK_TLVS)) return undefined
-  const HEADER = 20 // struct nlmsgerr: the error and the header of the refused message
-  if (payload.length < HEADER) return undefined
-  const echoed = new DataView(payload.buffer, payload.byteOffset).getUint32(4, true)
   try {
-    const start = flags & CAPPED ? HEADER : 4 + ((echoed + 3) & ~3)
+    const start = type === DONE ? 4 : echoEnd(flags, payload)
     if (start > payload.length) return undefined
     const sentence = attributeMap(payload.subarray(start)).get(NLMSGERR_ATTR_MSG)
     return sentence && readText(sentence)
@@ -215,6 +214,13 @@ function readSentence({ flags, payload }: Message): string | undefined {
     if (thrown instanceof CodecError) return undefined
     throw thrown
   }
+}
+
+/** Where the attributes of an error begin: after the request, of which a capped error echoes the header only. */
+function echoEnd(flags: number, payload: Uint8Array): number {
+  const HEADER = 20 // struct nlmsgerr: the error and the header of the refused message
+  if (flags & CAPPED || payload.length < HEADER) return HEADER
+  return 4 + 4 * Math.ceil(readUint32(payload.subarray(4)) / 4)
 }
 
 /** A dump that changed while it was read keeps being read anew, this many times: each costs a fraction of a millisecond. */

@@ -117,17 +117,17 @@ export const bridgePort = bytes(`
   0a 00 01 00               # IFLA_ADDRESS, length 10
   c6 fd e8 50 06 40 00 00   # c6:fd:e8:50:06:40, padding
   08 00 05 00 03 00 00 00   # IFLA_LINK 3
-  44 00 12 00               # IFLA_LINKINFO, length 68
+  48 00 12 00               # IFLA_LINKINFO, length 72
   09 00 01 00               # IFLA_INFO_KIND, length 9
   76 65 74 68 00 00 00 00   # "veth\\0", padding
   0b 00 04 00               # IFLA_INFO_SLAVE_KIND, length 11
   62 72 69 64 67 65 00 00   # "bridge\\0", padding
-  28 00 05 00               # IFLA_INFO_SLAVE_DATA, length 40
+  2c 00 05 00               # IFLA_INFO_SLAVE_DATA, length 44
   05 00 01 00 03 00 00 00   # IFLA_BRPORT_STATE forwarding
   06 00 02 00 20 00 00 00   # IFLA_BRPORT_PRIORITY 32
   05 00 04 00 01 00 00 00   # IFLA_BRPORT_MODE: hairpin
   05 00 05 00 00 00 00 00   # IFLA_BRPORT_GUARD
-  05 00 21 00 01 00 00 00 # IFLA_BRPORT_ISOLATED
+  05 00 21 00 01 00 00 00   # IFLA_BRPORT_ISOLATED
 `)
 
 /** `tcp dport 80 jump d comment "owner one"` in chain c of table ip t, as nft 1.0.6 reads it back. */

@@ -1,0 +1,316 @@
+import { describe, expect, test } from 'bun:test'
+import { errno, SystemError } from '../../../chain/linux/libc.ts'
+import { listAddresses } from '../../../chain/linux/netlink/address.ts'
+import {
+  CodecError,
+  encodeMessage,
+  flag,
+  join,
+  type Message,
+  messages,
+  text,
+} from '../../../chain/linux/netlink/codec.ts'
+import { changeLink, createLink, findLink, setLink } from '../../../chain/linux/netlink/link.ts'
+import {
+  attempt,
+  awaitEvent,
+  batch,
+  dump,
+  isRefusal,
+  KernelError,
+  NETLINK_ROUTE,
+  openRoute,
+  openTransport,
+  readRefusal,
+  request,
+  type Transport,
+} from '../../../chain/linux/netlink/socket.ts'
+import { inNamespace } from '../../../chain/linux/netns.ts'
+import { freshNamespace } from '../../fixtures/namespace.ts'
+import { acknowledgement, refusal } from './captured.ts'
+
+// linux/netlink.h
+const ERROR = 2 // NLMSG_ERROR
+const DONE = 3 // NLMSG_DONE
+const MULTI = 2 // NLM_F_MULTI
+const INTERRUPTED = 0x10 // NLM_F_DUMP_INTR
+const CAPPED = 0x100 // NLM_F_CAPPED
+const ACK_TLVS = 0x200 // NLM_F_ACK_TLVS
+const SENTENCE = 1 // NLMSGERR_ATTR_MSG
+
+const wanted = { operation: 'set mtu 10 on eth0', type: 19, payload: new Uint8Array(16) }
+
+function int32(value: number): Uint8Array {
+  return new Uint8Array(new Int32Array([value]).buffer)
+}
+
+type Answer = Omit<Message, 'sequence'> & { sequence?: number }
+
+/** A kernel whose answers to the n-th datagram are written down; each list of answers is one datagram. */
+function scripted(...script: ((sent: Message[]) => Answer[][])[]): Transport & { sent: Message[][] } {
+  const sent: Message[][] = []
+  const queue: Uint8Array[] = []
+  return {
+    sent,
+    send(datagram) {
+      const received = [...messages(datagram)]
+      const answers = script[sent.length]?.(received) ?? []
+      sent.push(received)
+      const sequence = received[0]?.sequence ?? 0
+      for (const datagram of answers) {
+        queue.push(join(...datagram.map(answer => encodeMessage({ sequence, ...answer }))))
+      }
+    },
+    receive() {
+      const datagram = queue.shift()
+      if (!datagram) throw new Error('the script has no more answers')
+      return datagram
+    },
+    close() {},
+    [Symbol.dispose]() {},
+  }
+}
+
+const header = (length: number) => join(int32(length), new Uint8Array(12))
+const acknowledged: Answer = { type: ERROR, flags: CAPPED, payload: join(int32(0), header(32)) }
+
+const refused = (number: number, sentence?: string): Answer => ({
+  type: ERROR,
+  flags: CAPPED | (sentence === undefined ? 0 : ACK_TLVS),
+  payload: join(int32(-number), header(32), ...(sentence === undefined ? [] : [text(SENTENCE, sentence)])),
+})
+
+const part = (value: number, flags = MULTI): Answer => ({ type: 16, flags, payload: new Uint8Array([value]) })
+const done = (flags = MULTI): Answer => ({ type: DONE, flags, payload: int32(0) })
+const valuesOf = (found: Message[]) => found.map(({ payload }) => payload[0])
+
+describe('a request', () => {
+  test('ends with its acknowledgement and answers what came before it', () => {
+    const kernel = scripted(() => [[part(7, 0)], [acknowledged]])
+    expect(valuesOf(request(kernel, wanted))).toEqual([7])
+    expect(kernel.sent.flat().map(({ type, flags }) => ({ type, flags }))).toEqual([{ type: 19, flags: 5 }])
+  })
+
+  test('passes over answers to others: late ones and events', () => {
+    const kernel = scripted(() => [
+      [{ ...refused(19), sequence: 0 }],
+      [{ ...part(1), sequence: 4e9 }],
+      [acknowledged],
+    ])
+    expect(request(kernel, wanted)).toEqual([])
+  })
+
+  test("is refused with what was done, the errno and the kernel's own sentence", () => {
+    const kernel = scripted(() => [[refused(22, 'mtu less than device minimum')]])
+    expect(() => request(kernel, wanted)).toThrow(
+      new KernelError('set mtu 10 on eth0', 22, 'mtu less than device minimum'),
+    )
+  })
+
+  test('is refused without a sentence where the kernel gives none', () => {
+    const kernel = scripted(() => [[refused(1)]])
+    expect(() => request(kernel, wanted)).toThrow('set mtu 10 on eth0: Operation not permitted (EPERM)')
+  })
+
+  test('with an errno that has no name here is refused in words all the same', () => {
+    const kernel = scripted(() => [[refused(114)]])
+    expect(() => request(kernel, wanted)).toThrow(
+      'set mtu 10 on eth0: Operation already in progress (errno 114)',
+    )
+  })
+})
+
+describe('a captured answer', () => {
+  const only = (datagram: Uint8Array) => {
+    const [message] = messages(datagram)
+    if (!message) throw new Error('no message')
+    return message
+  }
+
+  test('of the kernel that carried a request out', () => {
+    expect(readRefusal('x', only(acknowledgement))).toBeUndefined()
+  })
+
+  test('of the kernel that refused one and echoed it whole', () => {
+    expect(readRefusal('set mtu 10 on veth0', only(refusal))).toEqual(
+      new KernelError('set mtu 10 on veth0', errno.EINVAL, 'mtu less than device minimum'),
+    )
+  })
+})
+
+describe('an errno is told although what follows it is malformed:', () => {
+  test.each([
+    { name: 'nothing follows', flags: ACK_TLVS, payload: int32(-22) },
+    {
+      name: 'the header of the request is cut',
+      flags: ACK_TLVS,
+      payload: join(int32(-22), new Uint8Array(8)),
+    },
+    {
+      name: 'the request is longer than the message',
+      flags: ACK_TLVS,
+      payload: join(int32(-22), header(4096)),
+    },
+    {
+      name: 'the request is negatively long',
+      flags: ACK_TLVS,
+      payload: join(int32(-22), header(-16), text(1, 'x')),
+    },
+    {
+      name: 'an attribute is cut',
+      flags: ACK_TLVS | CAPPED,
+      payload: join(int32(-22), header(32), new Uint8Array(3)),
+    },
+    {
+      name: 'an attribute is longer than the message',
+      flags: ACK_TLVS | CAPPED,
+      payload: join(int32(-22), header(32), new Uint8Array([200, 0, 1, 0])),
+    },
+    {
+      name: 'no attribute is a sentence',
+      flags: ACK_TLVS | CAPPED,
+      payload: join(int32(-22), header(32), flag(9)),
+    },
+  ])('$name', ({ flags, payload }) => {
+    const kernel = scripted(() => [[{ type: ERROR, flags, payload }]])
+    expect(() => request(kernel, wanted)).toThrow(new KernelError(wanted.operation, errno.EINVAL))
+  })
+})
+
+test('an answer without an errno is no answer', () => {
+  const kernel = scripted(() => [[{ type: ERROR, flags: 0, payload: new Uint8Array(2) }]])
+  expect(() => request(kernel, wanted)).toThrow(CodecError)
+})
+
+describe('several requests', () => {
+  const other = { ...wanted, operation: 'set mtu 1 on eth1' }
+
+  test('go out in one datagram; each one is told what came of it', () => {
+    const kernel = scripted(([first, second]) => [
+      [
+        { ...refused(22), sequence: first?.sequence ?? 0 },
+        { ...part(3, 0), sequence: second?.sequence ?? 0 },
+        { ...acknowledged, sequence: second?.sequence ?? 0 },
+      ],
+    ])
+    const [one, two] = attempt(kernel, [wanted, other])
+    expect(one).toEqual(new KernelError(wanted.operation, 22))
+    expect(Array.isArray(two) && valuesOf(two)).toEqual([3])
+    expect(kernel.sent.length).toBe(1)
+  })
+
+  test('fail as one with the first refusal', () => {
+    const kernel = scripted(sent => [
+      sent.map(({ sequence }, index) => ({ ...refused(index + 1), sequence })),
+    ])
+    expect(() => batch(kernel, [wanted, other])).toThrow(new KernelError(wanted.operation, 1))
+  })
+
+  test('may be none at all', () => {
+    expect(batch(scripted(), [])).toEqual([])
+  })
+})
+
+describe('a dump', () => {
+  test('is read to its end over several datagrams', () => {
+    const kernel = scripted(() => [[part(1), part(2)], [part(3)], [done()]])
+    expect(valuesOf(dump(kernel, wanted))).toEqual([1, 2, 3])
+  })
+
+  test.each<{ name: string; first: Answer[][] }>([
+    { name: 'on one of its parts', first: [[part(1, MULTI | INTERRUPTED), part(2)], [done()]] },
+    { name: 'on its end', first: [[part(1)], [done(MULTI | INTERRUPTED)]] },
+  ])('that the kernel marks as interrupted $name is taken anew, never returned', ({ first }) => {
+    const kernel = scripted(
+      () => first,
+      () => [[part(8)], [done()]],
+    )
+    expect(valuesOf(dump(kernel, wanted))).toEqual([8])
+    expect(kernel.sent.length).toBe(2)
+  })
+
+  test('that is interrupted for ever is refused', () => {
+    const interrupted = () => [[part(1), done(MULTI | INTERRUPTED)]]
+    const kernel = scripted(...Array.from({ length: 100 }, () => interrupted))
+    expect(() => dump(kernel, wanted)).toThrow(
+      new KernelError(wanted.operation, errno.EAGAIN, 'the list changed while it was read, 64 times'),
+    )
+  })
+
+  test('is refused at its beginning', () => {
+    const kernel = scripted(() => [[refused(95, 'not here')]])
+    expect(() => dump(kernel, wanted)).toThrow(new KernelError(wanted.operation, 95, 'not here'))
+  })
+
+  test('is refused at its end, where the sentence follows the errno at once', () => {
+    const end = {
+      type: DONE,
+      flags: MULTI | ACK_TLVS,
+      payload: join(int32(-22), text(SENTENCE, 'no such filter')),
+    }
+    const kernel = scripted(() => [[part(1), end]])
+    expect(() => dump(kernel, wanted)).toThrow(new KernelError(wanted.operation, 22, 'no such filter'))
+  })
+
+  test('passes over the rest of one that was given up', () => {
+    const kernel = scripted(
+      () => [[refused(1)]],
+      ([sent]) => [[{ ...part(1), sequence: (sent?.sequence ?? 0) - 1 }], [part(2), done()]],
+    )
+    expect(() => dump(kernel, wanted)).toThrow(KernelError)
+    expect(valuesOf(dump(kernel, wanted))).toEqual([2])
+  })
+})
+
+describe('the real kernel', () => {
+  test('says in its own sentence why it refuses', () => {
+    using namespace = freshNamespace()
+    namespace.createLink({ name: 'one', kind: { type: 'veth', peer: { name: 'two' } } })
+    const refuse = () => setLink(namespace.route, 'one', { mtu: 10 })
+    expect(refuse).toThrow(new KernelError('set mtu 10 on one', errno.EINVAL, 'mtu less than device minimum'))
+  })
+
+  test('carries out the others of a batch of which one is refused', () => {
+    using namespace = freshNamespace()
+    namespace.createLink({ name: 'one', kind: { type: 'bridge' } })
+    const answers = attempt(namespace.route, [
+      changeLink('none', { up: true }),
+      changeLink('one', { mtu: 1300 }),
+    ])
+    expect(answers.map(answer => isRefusal(answer, errno.ENODEV))).toEqual([true, false])
+    expect(namespace.link('one').mtu).toBe(1300)
+  })
+
+  test('hands out lists that are longer than one datagram', () => {
+    using namespace = freshNamespace()
+    const link = namespace.link('lo').index
+    const some = Array.from({ length: 700 }, (_, index) => `10.${index >> 8}.${index & 255}.1`)
+    for (const address of some) namespace.addAddress('lo', address)
+    const listed = listAddresses(namespace.route, link, [2]).map(({ address }) => address)
+    expect(listed.filter(address => address !== '127.0.0.1').sort()).toEqual(some.sort())
+  })
+
+  test('tells of what happens to those who joined a group, without waiting for more', () => {
+    using namespace = freshNamespace()
+    using events = namespace.inside(() => openTransport(NETLINK_ROUTE, [1])) // RTNLGRP_LINK
+    createLink(namespace.route, { name: 'seen', kind: { type: 'bridge' } })
+    expect(awaitEvent(events, ({ type }) => type === 16, 5000)).toBe(true)
+    expect(awaitEvent(events, () => false, 20)).toBe(false)
+  })
+
+  test('a socket keeps to the namespace that it was opened in', () => {
+    using namespace = freshNamespace()
+    using inside = inNamespace(namespace.path, openRoute)
+    using outside = openRoute()
+    createLink(inside, { name: 'inner', kind: { type: 'bridge' } })
+    expect(findLink(inside, 'inner')?.kind).toBe('bridge')
+    expect(findLink(outside, 'inner')).toBeUndefined()
+  })
+
+  test('a closed socket may be closed again, and refuses requests', () => {
+    const route = openRoute()
+    route.close()
+    route.close()
+    expect(() => findLink(route, 'lo')).toThrow(SystemError)
+  })
+})
