@@ -153,8 +153,8 @@ export function removeFile(path: string): 'removed' | 'absent' {
   }
 }
 
-/** The names in a folder, unordered, without `.` and `..`; undefined when there is no folder. */
-export function listFolder(path: string): string[] | undefined {
+/** The names in a folder, unordered, without `.` and `..`; undefined when there is no folder. About `atMost`, when given. */
+export function listFolder(path: string, atMost = Number.POSITIVE_INFINITY): string[] | undefined {
   let descriptor: number
   try {
     descriptor = open(path, O_RDONLY | O_DIRECTORY)
@@ -163,18 +163,18 @@ export function listFolder(path: string): string[] | undefined {
     throw thrown
   }
   try {
-    return entryNames(descriptor)
+    return entryNames(descriptor, atMost)
   } finally {
     close(descriptor)
   }
 }
 
-function entryNames(descriptor: number): string[] {
-  const buffer = Buffer.alloc(262144)
+function entryNames(descriptor: number, atMost: number): string[] {
+  const buffer = Buffer.alloc(Math.min(262144, 32 * atMost))
   const names: string[] = []
   for (;;) {
     const filled = readFolderEntries(descriptor, buffer)
-    if (filled === 0) return names
+    if (filled === 0 || names.length >= atMost) return names
     for (let at = 0; at < filled; ) {
       const length = buffer.readUInt16LE(at + 16) // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name
       const end = buffer.indexOf(0, at + 19)

@@ -129,7 +129,7 @@ async function loadNft(): Promise<RunNft> {
 
 const document = (commands: readonly Command[]) => JSON.stringify({ nftables: commands })
 
-/** The engine that runs `nft -j -f -` once. */
+/** The engine that runs `nft -j -f -` once: it can apply everything. */
 export const applyWithNft: Engine = async commands => {
   if (commands.length === 0) return
   const runNft = await loadNft()
@@ -141,14 +141,23 @@ export const applyWithNft: Engine = async commands => {
   throw new NftError(`apply nftables rules${subject}: ${firstLine(words)}`, words, { errno: number, command })
 }
 
+/** The engine of plugins: over netlink what can be encoded there, by nft what cannot. */
+export const applyRuleset: Engine = async commands => {
+  if (commands.length === 0) return
+  const { applyBatch } = await import('./netlink/nftables-batch.ts')
+  if (!applyBatch(commands)) await applyWithNft(commands)
+}
+
 /** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
 function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | undefined {
+  const isRefused = (count: number) =>
+    runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, count))).failed
   let accepted = 0
   let refused = commands.length
+  if (!isRefused(refused)) return undefined // what was refused a moment ago would be taken now: none is to blame
   while (refused - accepted > 1) {
     const middle = (accepted + refused) >> 1
-    const { failed } = runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, middle)))
-    if (failed) refused = middle
+    if (isRefused(middle)) refused = middle
     else accepted = middle
   }
   return commands[refused - 1]

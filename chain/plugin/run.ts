@@ -4,7 +4,7 @@
  */
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
-import { applyWithNft } from '../linux/nft.ts'
+import { applyRuleset } from '../linux/nft.ts'
 import { type BaseConfiguration, decode, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
@@ -128,7 +128,7 @@ function requestFor(given: {
     stdin,
     path: environment.path,
     args: environment.args,
-    engine: world.engine ?? applyWithNft,
+    engine: world.engine ?? applyRuleset,
     delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
     attachment: {
       network,
@@ -155,4 +155,25 @@ export function main(plugin: Plugin): void {
   run(plugin, processWorld()).then(status => {
     process.exitCode = status
   })
+}
+
+/** The process as one that stays sees it. */
+export interface Service {
+  env: Readonly<Record<string, string | undefined>>
+  pid: number
+  stderr(text: string): void
+  /** Calls back with the name of the signal that asks the process to end. */
+  onEnd(callback: (signal: string) => void): void
+}
+
+export function processService(): Service {
+  const { env, pid } = process
+  return {
+    env,
+    pid,
+    stderr: processWorld().stderr,
+    onEnd(callback) {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => callback(signal))
+    },
+  }
 }

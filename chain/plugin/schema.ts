@@ -1,9 +1,9 @@
 /** Pieces of configuration that several plugins have, as schemas; and what is derived from them. */
 import * as z from 'zod/mini'
-import { parseMac } from '../protocol/address.ts'
+import { formatCidr, parseAddress, parseCidr, parseMac } from '../protocol/address.ts'
 import { parseArguments } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
-import type { Dns } from '../protocol/result.ts'
+import type { Dns, Route } from '../protocol/result.ts'
 
 /** `ipam`: only its type concerns the plugin that delegates. */
 export const ipam = z.optional(z.object({ type: z.optional(z.string()) }))
@@ -47,4 +47,33 @@ export function chooseMac(
 /** The MAC of CNI_ARGS as a candidate for `chooseMac`. */
 export function macArgument(args: string): { key: string; value: string | undefined } {
   return { key: 'CNI_ARGS: MAC', value: parseArguments(args, ['MAC']).MAC }
+}
+
+/** `routes` of the IPAM plugins: copied into the result. */
+export const routes = z._default(
+  z.array(
+    z.object({
+      dst: z.string().check(z.refine(text => parseCidr(text) !== undefined, 'must be a network with prefix')),
+      gw: z.optional(
+        z
+          .string()
+          .check(z.refine(text => text === '' || parseAddress(text) !== undefined, 'must be an address')),
+      ),
+      mtu: z.optional(z.int()),
+      advmss: z.optional(z.int()),
+      priority: z.optional(z.int()),
+      table: z.optional(z.int()),
+      scope: z.optional(z.int()),
+    }),
+  ),
+  [],
+)
+
+/** Configured routes as a result has them; destinations keep their host bits, as the reference leaves them. */
+export function configuredRoutes(configured: z.infer<typeof routes>): Route[] {
+  return configured.map(given => {
+    const dst = parseCidr(given.dst)
+    const named = Object.entries(given).filter(([, value]) => value !== undefined && value !== '')
+    return { ...(Object.fromEntries(named) as unknown as Route), dst: dst ? formatCidr(dst) : given.dst }
+  })
 }

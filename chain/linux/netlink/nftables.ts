@@ -163,8 +163,19 @@ function targetOf(data: Uint8Array): string[] {
   return chain ? [readText(chain)] : []
 }
 
-/** The names of a table's sets and maps. */
-export function listSets(netfilter: Transport, family: Family, table: string): string[] {
+/** A set or map as the kernel keeps it. */
+export interface SetDescription {
+  name: string
+  /** nft's datatype of the key; of a concatenation, six bits for each part. */
+  keyType: number
+  /** nft's datatype of a map's values; 0 for a set. */
+  dataType: number
+  isMap: boolean
+  isInterval: boolean
+}
+
+/** A table's sets and maps. */
+export function describeSets(netfilter: Transport, family: Family, table: string): SetDescription[] {
   const found = orNone(() =>
     dump(netfilter, {
       operation: `list sets of ${family} ${table}`,
@@ -172,7 +183,18 @@ export function listSets(netfilter: Transport, family: Family, table: string): s
       payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
     }),
   )
-  return found.map(({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(2)))
+  return found.map(({ payload }) => {
+    const set = attributeMap(split(payload, 4)[1])
+    const number = (type: number) => readUint32Big(set.get(type) ?? new Uint8Array(4))
+    const flags = number(3)
+    return {
+      name: textOf(set.get(2)),
+      keyType: number(4),
+      dataType: number(6),
+      isMap: (flags & 8) !== 0, // NFT_SET_MAP
+      isInterval: (flags & 4) !== 0, // NFT_SET_INTERVAL
+    }
+  })
 }
 
 export interface Element {

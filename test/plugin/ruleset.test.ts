@@ -1,0 +1,163 @@
+import { expect, test } from 'bun:test'
+import { errno } from '../../chain/linux/libc.ts'
+import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
+import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
+import { applyRuleset, applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
+import { families, skeleton } from '../../chain/plugin/layout.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import {
+  additions,
+  addOwned,
+  guardPort,
+  listOwned,
+  masquerade,
+  missingOwned,
+  type Owned,
+  publish,
+  removeOwned,
+} from '../../chain/plugin/ruleset.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+
+const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, interface: 'eth0' })
+
+/** One of each kind of element that a container may have. */
+function everything(containerId: string, number: number): Owned {
+  const address = `10.1.0.${number}`
+  const six = `fd00::${number}`
+  return {
+    owner: ownerNamed(containerId),
+    elements: [
+      ...masquerade([
+        { address, network: '10.1.0.0/16' },
+        { address: six, network: 'fd00::/64' },
+      ]),
+      ...publish({
+        protocol: 'tcp',
+        hostPort: 8000 + number,
+        containerPort: 80,
+        address,
+        hairpin: ['10.1.0.0/16', '127.0.0.0/8'],
+      }),
+      ...publish({
+        protocol: 'sctp',
+        hostPort: 9000 + number,
+        containerPort: 90,
+        address: six,
+        hairpin: ['::/0'],
+        hostAddress: '2001:db8::1',
+      }),
+      ...publish({
+        protocol: 'udp',
+        hostPort: 53 + number,
+        containerPort: 53,
+        address,
+        hairpin: ['0.0.0.0/0'],
+        hostAddress: '192.0.2.1',
+        conditions: `conditions-${ownerNamed(containerId).id}`,
+      }),
+      ...guardPort(`veth${number}`, `02:00:00:00:00:0${number}`),
+    ],
+    chains: [{ family: 'ip', name: `conditions-${ownerNamed(containerId).id}`, rules: [[{ accept: null }]] }],
+  }
+}
+
+const tables = families.flatMap(skeleton)
+const chainsOnly = ({ owner, chains = [] }: Owned) => additions({ owner, elements: [], chains })
+const elementsOnly = ({ owner, elements }: Owned) => additions({ owner, elements })
+
+function judged(namespace: Namespace, commands: readonly Command[]): void {
+  const { exitCode, stderr } = namespace.inside(() =>
+    Bun.spawnSync(['nft', '-c', '-j', '-f', '-'], {
+      stdin: Buffer.from(JSON.stringify({ nftables: commands })),
+    }),
+  )
+  expect({ exitCode, stderr: stderr.toString() }).toEqual({ exitCode: 0, stderr: '' })
+}
+
+test.each([
+  ['the tables', tables],
+  ['an owner with everything', [...tables, ...additions(everything('one', 1))]],
+])('nft itself takes %s', (_, commands) => {
+  using namespace = freshNamespace()
+  judged(namespace, commands)
+})
+
+/** Runs a body with the thread of the tests in a namespace of its own: engines work where the thread is. */
+async function rulesetAfter(engine: (commands: readonly Command[]) => Promise<void> | void): Promise<string> {
+  const owned = everything('one', 1)
+  const host = hostNamespace()
+  await applyWithNft([...tables, ...chainsOnly(owned)])
+  try {
+    await engine(elementsOnly(owned))
+    return host.run('nft', 'list', 'ruleset')
+  } finally {
+    host.run('nft', 'flush', 'ruleset')
+  }
+}
+
+test('elements that go over netlink are, to nft, the same as those it adds itself', async () => {
+  const own = await rulesetAfter(commands => expect(applyBatch(commands)).toBe(true))
+  expect(own).toBe(await rulesetAfter(applyWithNft))
+  expect(own).toContain('10.1.0.1 . 127.0.0.0/8 . tcp . 80')
+})
+
+test('a batch is refused as a whole, with the command that the kernel refused and its errno', async () => {
+  await applyWithNft(tables)
+  try {
+    const first = {
+      owner: ownerNamed('one'),
+      elements: masquerade([{ address: '10.1.0.1', network: '10.1.0.0/16' }]),
+    }
+    const clash = {
+      owner: ownerNamed('two'),
+      elements: [...masquerade([{ address: '10.1.0.2', network: '10.1.0.0/16' }]), ...first.elements],
+    }
+    applyBatch(additions(first))
+    const attempt = () => applyBatch(additions(clash))
+    expect(attempt).toThrow(NftError)
+    expect(attempt).toThrow('create element ip catena masquerade_source')
+    try {
+      attempt()
+    } catch (thrown) {
+      expect((thrown as NftError).errno).toBe(errno.EEXIST)
+    }
+    using netfilter = openNetfilter()
+    expect(new Set(listOwned(netfilter).map(({ owner }) => owner))).toEqual(new Set([first.owner.id]))
+  } finally {
+    hostNamespace().run('nft', 'flush', 'ruleset')
+  }
+})
+
+test('what is read back is what was put there, and DEL by owner leaves the other owner whole', async () => {
+  const one = everything('one', 1)
+  const two = everything('two', 2)
+  await addOwned(applyRuleset, one)
+  await addOwned(applyRuleset, two)
+  expect(missingOwned(one)).toEqual([])
+  const sweep = (owned: Owned) =>
+    removeOwned(applyRuleset, {
+      roles: ['masquerade', 'ports', 'frames'],
+      isOwner: id => id === owned.owner.id,
+    })
+  expect(await sweep(one)).toBe('removed')
+  expect(missingOwned(two)).toEqual([])
+  expect(missingOwned(one)).not.toEqual([])
+  expect(await sweep(two)).toBe('removed')
+  expect(hostNamespace().run('nft', 'list', 'ruleset')).toBe('')
+  expect(await sweep(two)).toBe('absent')
+})
+
+test('a retry of the same owner replaces what is left of the first try', async () => {
+  const owned = everything('one', 1)
+  await addOwned(applyRuleset, owned)
+  await addOwned(applyRuleset, owned)
+  expect(missingOwned(owned)).toEqual([])
+  hostNamespace().run('nft', 'flush', 'ruleset')
+})
+
+test('ADDs at the same moment on a host without tables all succeed', async () => {
+  const all = Array.from({ length: 8 }, (_, index) => everything(`container-${index}`, index + 1))
+  await Promise.all(all.map(owned => addOwned(applyRuleset, owned)))
+  for (const owned of all) expect(missingOwned(owned)).toEqual([])
+  hostNamespace().run('nft', 'flush', 'ruleset')
+})
