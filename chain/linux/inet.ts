@@ -67,7 +67,8 @@ function longestZeroRun(groups: number[]): { start: number; length: number } | u
 /** The bytes of a hardware address in its colon form. */
 export function hardwareAddressBytes(address: string): Uint8Array {
   const parts = address.split(':')
-  if (!parts.every(part => /^[0-9a-f]{2}$/i.test(part))) {
+  const isLength = [6, 8, 20].includes(parts.length) // Ethernet, EUI-64, InfiniBand
+  if (!isLength || !parts.every(part => /^[0-9a-f]{2}$/i.test(part))) {
     throw new RangeError(`${JSON.stringify(address)} is not a hardware address`)
   }
   return Uint8Array.from(parts, part => Number.parseInt(part, 16))

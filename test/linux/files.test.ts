@@ -1,0 +1,311 @@
+import { afterAll, describe, expect, test } from 'bun:test'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import {
+  createExclusively,
+  ensureFolder,
+  folderOf,
+  listFolder,
+  readFile,
+  removeFile,
+  takeLock,
+  withLock,
+  writeAtomically,
+  writeExisting,
+} from '../../chain/linux/files.ts'
+import { SystemError } from '../../chain/linux/libc.ts'
+
+const root = mkdtempSync(`${tmpdir()}/catena-files-`)
+afterAll(() => rmSync(root, { recursive: true }))
+const folder = () => mkdtempSync(`${root}/case-`)
+const modeOf = (path: string) => (statSync(path).mode & 0o7777).toString(8)
+
+describe('reading', () => {
+  test.each([
+    ['nothing', ''],
+    ['a line', 'one\n'],
+    ['more than one buffer', 'é'.repeat(100_000)],
+  ])('gives %s as it was written', (_, text) => {
+    const path = `${folder()}/file`
+    writeFileSync(path, text)
+    expect(readFile(path)).toBe(text)
+  })
+
+  test('tells a missing file, or one below what is no folder, from one that may not be read', () => {
+    const here = folder()
+    writeFileSync(`${here}/file`, '')
+    expect([readFile(`${here}/none`), readFile(`${here}/file/none`)]).toEqual([undefined, undefined])
+    expect(() => readFile(here)).toThrow(SystemError) // a folder is no file
+  })
+
+  test('a path with a zero byte is refused rather than cut short', () => {
+    expect(() => readFile('/etc/passwd\0.json')).toThrow(RangeError)
+  })
+})
+
+describe('replacing a file', () => {
+  test('leaves the new text, the wanted permissions whatever the umask, and nothing else', () => {
+    const here = folder()
+    const umask = process.umask(0o077)
+    try {
+      writeAtomically(`${here}/file`, 'old', { mode: 0o644 })
+      writeAtomically(`${here}/file`, 'new', { mode: 0o644, durable: false })
+    } finally {
+      process.umask(umask)
+    }
+    expect({
+      text: readFileSync(`${here}/file`, 'utf8'),
+      mode: modeOf(`${here}/file`),
+      all: readdirSync(here),
+    }).toEqual({
+      text: 'new',
+      mode: '644',
+      all: ['file'],
+    })
+  })
+
+  test('whoever reads meanwhile sees the old text or the new one, never a part', async () => {
+    const here = folder()
+    const path = `${here}/file`
+    writeAtomically(path, 'a'.repeat(50_000))
+    const reader = Bun.spawn(
+      [
+        process.execPath,
+        '-e',
+        `const { readFileSync, existsSync } = require('node:fs')
+         console.log('ready')
+         let bad = 0, seen = 0
+         while (!existsSync('${here}/stop')) {
+           const text = readFileSync('${path}', 'utf8'); seen++
+           if (!/^(a{50000}|b{50000})$/.test(text)) bad++
+         }
+         console.log(JSON.stringify({ bad, some: seen > 0 }))`,
+      ],
+      { stdout: 'pipe' },
+    )
+    const output = reader.stdout.getReader()
+    await output.read() // it is ready
+    for (let round = 0; round < 100; round++) {
+      writeAtomically(path, (round % 2 ? 'a' : 'b').repeat(50_000), { durable: false })
+    }
+    writeFileSync(`${here}/stop`, '')
+    const { value } = await output.read()
+    expect(JSON.parse(Buffer.from(value ?? []).toString())).toEqual({ bad: 0, some: true })
+    expect(await reader.exited).toBe(0)
+  })
+
+  test('that cannot be written leaves the old text and no temporary one', () => {
+    const here = folder()
+    mkdirSync(`${here}/taken`)
+    expect(() => writeAtomically(`${here}/taken`, 'text')).toThrow(SystemError) // a folder is not replaced
+    expect(() => writeAtomically(`${here}/none/file`, 'text')).toThrow(`open ${here}/none/`)
+    expect(readdirSync(here)).toEqual(['taken'])
+  })
+
+  test('is durable by the order of its system calls: written, synchronized, renamed, folder synchronized', () => {
+    const here = folder()
+    const script = `import { writeAtomically } from '${import.meta.dir}/../../chain/linux/files.ts'
+      writeAtomically('${here}/file', 'text')`
+    writeFileSync(`${here}/script.ts`, script)
+    const traced = Bun.spawnSync([
+      'strace',
+      '-f',
+      '-o',
+      `${here}/trace`,
+      '-e',
+      'trace=write,fsync,fdatasync,rename,renameat,renameat2',
+      process.execPath,
+      `${here}/script.ts`,
+    ])
+    expect(traced.exitCode).toBe(0)
+    const calls = readFileSync(`${here}/trace`, 'utf8')
+      .split('\n')
+      .flatMap(line => /(fsync|rename)\w*\(|write\(\d+, "text"/.exec(line)?.[0].replace(/\(.*/, '') ?? [])
+    expect(calls).toEqual(['write', 'fsync', 'rename', 'fsync'])
+  })
+})
+
+describe('creating a file', () => {
+  test('says whether the name was free; what is there stays', () => {
+    const here = folder()
+    const outcomes = [
+      createExclusively(`${here}/10.1.0.2`, 'one'),
+      createExclusively(`${here}/10.1.0.2`, 'other'),
+    ]
+    expect(outcomes).toEqual(['created', 'exists'])
+    expect({ text: readFile(`${here}/10.1.0.2`), all: readdirSync(here) }).toEqual({
+      text: 'one',
+      all: ['10.1.0.2'],
+    })
+  })
+
+  test('of many processes at once succeeds for exactly one', async () => {
+    const here = folder()
+    const script = `import { createExclusively } from '${import.meta.dir}/../../chain/linux/files.ts'
+      for (let name = 0; name < 50; name++) console.log(name, createExclusively('${here}/' + name, String(process.pid)))`
+    writeFileSync(`${here}/script.ts`, script)
+    const outputs = await Promise.all(
+      Array.from({ length: 4 }, () => {
+        const child = Bun.spawn([process.execPath, `${here}/script.ts`], { stdout: 'pipe' })
+        return new Response(child.stdout).text()
+      }),
+    )
+    const created = outputs.flatMap(output => output.split('\n').filter(line => line.endsWith('created')))
+    expect(created.map(line => Number.parseInt(line, 10)).sort((one, other) => one - other)).toEqual(
+      Array.from({ length: 50 }, (_, name) => name),
+    )
+  })
+})
+
+describe('a folder', () => {
+  test('with thousands of names is listed whole', () => {
+    const here = folder()
+    const names = Array.from(
+      { length: 5000 },
+      (_, index) => `10.22.${index >> 8}.${index & 255}-${'x'.repeat(index % 40)}`,
+    )
+    for (const name of names) writeFileSync(`${here}/${name}`, '')
+    expect(listFolder(here)?.sort()).toEqual(names.sort())
+  })
+
+  test('may be listed in part, and gives then no name that is not there', () => {
+    const here = folder()
+    for (let index = 0; index < 500; index++) writeFileSync(`${here}/${index}`, '')
+    const some = listFolder(here, 10) ?? []
+    expect(some.length).toBeGreaterThanOrEqual(10)
+    expect(some.every(name => Number(name) < 500)).toBe(true)
+  })
+
+  test('shows hidden names and those beyond ASCII, and neither itself nor the one above', () => {
+    const here = folder()
+    for (const name of ['.hidden', 'käse', 'x y']) writeFileSync(`${here}/${name}`, '')
+    expect(listFolder(here)?.sort()).toEqual(['.hidden', 'käse', 'x y'].sort())
+  })
+
+  test('that is empty is told from one that is not there', () => {
+    const here = folder()
+    expect([listFolder(here), listFolder(`${here}/none`)]).toEqual([[], undefined])
+  })
+
+  test('is made with those above it; one that exists, also behind a link, is fine', () => {
+    const here = folder()
+    ensureFolder(`${here}/a/b/c`, 0o700)
+    ensureFolder(`${here}/a/b/c`)
+    symlinkSync(`${here}/a`, `${here}/link`)
+    ensureFolder(`${here}/link/b/d`)
+    expect([modeOf(`${here}/a/b/c`), readdirSync(`${here}/a/b`).sort()]).toEqual(['700', ['c', 'd']])
+  })
+
+  test.each([
+    ['/a/b', '/a'],
+    ['/a', '/'],
+    ['a', '.'],
+    ['a/b', 'a'],
+  ])('that holds %s is %s', (path, holder) => expect(folderOf(path)).toBe(holder))
+})
+
+test('deleting a file twice is a success twice; a folder is no file', () => {
+  const here = folder()
+  writeFileSync(`${here}/file`, '')
+  expect([removeFile(`${here}/file`), removeFile(`${here}/file`), removeFile(`${here}/file/x`)]).toEqual([
+    'removed',
+    'absent',
+    'absent',
+  ])
+  expect(() => removeFile(here)).toThrow(SystemError)
+})
+
+test('a file that must exist is written in place, and not made', () => {
+  const here = folder()
+  expect(() => writeExisting(`${here}/file`, 'x')).toThrow(
+    `open ${here}/file: No such file or directory (ENOENT)`,
+  )
+  writeFileSync(`${here}/file`, 'old')
+  chmodSync(`${here}/file`, 0o640)
+  writeExisting(`${here}/file`, 'new')
+  expect([readFile(`${here}/file`), modeOf(`${here}/file`)]).toEqual(['new', '640'])
+})
+
+describe('a lock', () => {
+  /** Another process that holds the lock until it is told to let go. */
+  async function holder(path: string, shared = false) {
+    const script = `import { takeLock } from '${import.meta.dir}/../../chain/linux/files.ts'
+      const held = takeLock('${path}', { shared: ${shared} })
+      console.log('held')
+      await Bun.stdin.text()
+      held[Symbol.dispose]()`
+    const file = `${folder()}/script.ts`
+    writeFileSync(file, script)
+    const child = Bun.spawn([process.execPath, file], { stdin: 'pipe', stdout: 'pipe' })
+    await child.stdout.getReader().read()
+    return {
+      release: () => {
+        child.stdin.end()
+        return child.exited
+      },
+      kill: () => {
+        child.kill('SIGKILL')
+        return child.exited
+      },
+    }
+  }
+
+  const isFree = (path: string, shared = false) => {
+    using held = takeLock(path, { tryOnly: true, shared })
+    return held !== undefined
+  }
+
+  test('is held by one process at a time, and free when that one lets go', async () => {
+    const path = `${folder()}/lock`
+    const other = await holder(path)
+    expect(isFree(path)).toBe(false)
+    await other.release()
+    expect(isFree(path)).toBe(true)
+  })
+
+  test('is free again when the process that holds it is killed', async () => {
+    const path = `${folder()}/lock`
+    const other = await holder(path)
+    await other.kill()
+    expect(isFree(path)).toBe(true)
+  })
+
+  test('may be shared by those who only read', async () => {
+    const path = `${folder()}/lock`
+    const other = await holder(path, true)
+    expect([isFree(path, true), isFree(path)]).toEqual([true, false])
+    await other.release()
+  })
+
+  test('is waited for: what is counted under it is counted once', async () => {
+    const here = folder()
+    const script = `import { withLock, readFile } from '${import.meta.dir}/../../chain/linux/files.ts'
+      import { writeFileSync } from 'node:fs'
+      for (let round = 0; round < 200; round++) withLock('${here}/lock', () =>
+        writeFileSync('${here}/count', String(Number(readFile('${here}/count') ?? 0) + 1)))`
+    writeFileSync(`${here}/script.ts`, script)
+    const children = Array.from({ length: 3 }, () => Bun.spawn([process.execPath, `${here}/script.ts`]))
+    expect(await Promise.all(children.map(child => child.exited))).toEqual([0, 0, 0])
+    expect(readFile(`${here}/count`)).toBe('600')
+  })
+
+  test('is let go when the body under it throws, and its file stays', () => {
+    const path = `${folder()}/lock`
+    expect(() =>
+      withLock(path, () => {
+        throw new Error('mine')
+      }),
+    ).toThrow('mine')
+    expect([isFree(path), readFile(path), modeOf(path)]).toEqual([true, '', '600'])
+  })
+})
