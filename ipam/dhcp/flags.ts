@@ -40,37 +40,51 @@ const flags: Readonly<Record<string, Flag>> = {
   hostprefix: {
     kind: 'text',
     help: 'stands before the paths of socket and namespaces',
-    set: (options, value) => void (options.hostPrefix = value),
+    set: (options, value) => {
+      options.hostPrefix = value
+    },
   },
   socketpath: {
     kind: 'text',
     help: `where plugins find the daemon (default ${DEFAULT_SOCKET})`,
-    set: (options, value) => void (options.socketPath = value),
+    set: (options, value) => {
+      options.socketPath = value
+    },
   },
   broadcast: {
     kind: 'switch',
     help: 'have servers broadcast their replies',
-    set: (options, value) => void (options.broadcast = value),
+    set: (options, value) => {
+      options.broadcast = value
+    },
   },
   timeout: {
     kind: 'duration',
     help: 'wait for the first answer (default 10s)',
-    set: ({ timing }, value) => void (timing.timeout = value),
+    set: ({ timing }, value) => {
+      timing.timeout = value
+    },
   },
   resendmax: {
     kind: 'duration',
     help: 'longest pause between tries (default 62s)',
-    set: ({ timing }, value) => void (timing.resendMax = value),
+    set: ({ timing }, value) => {
+      timing.resendMax = value
+    },
   },
   resendtimeout: {
     kind: 'duration',
     help: 'end of all tries (default 208s)',
-    set: ({ timing }, value) => void (timing.resendTimeout = value),
+    set: ({ timing }, value) => {
+      timing.resendTimeout = value
+    },
   },
   probe: {
     kind: 'duration',
     help: 'wait for others that have the address; 0 asks nobody (default 200ms)',
-    set: ({ timing }, value) => void (timing.probe = value),
+    set: ({ timing }, value) => {
+      timing.probe = value
+    },
   },
 }
 

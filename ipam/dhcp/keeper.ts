@@ -120,15 +120,18 @@ function settle(work: Work): void {
   const { phase, wakeAt } = work.state
   if (phase !== 'requesting' && phase !== 'verifying') stopProbing(work)
   if (phase === 'bound' || phase === 'stopped') hangUp(work)
-  if (phase === 'stopped') return close(work)
-  if (wakeAt === undefined) return
+  if (phase === 'stopped') close(work)
+  if (phase === 'stopped' || wakeAt === undefined) return
   const wait = Math.min(LONGEST_TIMER, Math.max(1, wakeAt - work.surroundings.clock()))
   work.timer = setTimeout(onTimer, wait, work)
 }
 
 function onTimer(work: Work): void {
   const { wakeAt } = work.state
-  if (wakeAt === undefined || work.surroundings.clock() < wakeAt) return settle(work)
+  if (wakeAt === undefined || work.surroundings.clock() < wakeAt) {
+    settle(work)
+    return
+  }
   try {
     if (isStillThere(work)) happen(work, { type: 'timer' })
   } catch (thrown) {
@@ -242,24 +245,31 @@ function carryOut(work: Work, action: Action): void {
   const { surroundings, outcome } = work
   switch (action.type) {
     case 'send':
-      return attempt(work, () => send(work, action))
+      attempt(work, () => send(work, action))
+      break
     case 'probe':
-      return attempt(work, () => probe(work, action.address))
+      attempt(work, () => probe(work, action.address))
+      break
     case 'note':
-      return surroundings.log(action.what, { why: action.why })
+      surroundings.log(action.what, { why: action.why })
+      break
     case 'bound':
       attempt(work, () => surroundings.save(action.lease))
       surroundings.log(action.how, factsOf(action.lease))
-      return outcome.resolve(action.lease)
+      outcome.resolve(action.lease)
+      break
     case 'lost':
-      return lose(work, action)
+      lose(work, action)
+      break
     case 'failed':
       surroundings.log('failed', { why: action.why })
       surroundings.forget()
-      return outcome.reject(new CniError(code.tryAgainLater, `no DHCP lease: ${action.why}`))
+      outcome.reject(new CniError(code.tryAgainLater, `no DHCP lease: ${action.why}`))
+      break
     case 'released':
       surroundings.forget()
-      return surroundings.log('released', { address: action.lease?.address })
+      surroundings.log('released', { address: action.lease?.address })
+      break
   }
 }
 

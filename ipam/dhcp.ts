@@ -1,0 +1,155 @@
+/** dhcp: IPAM by the DHCP server of the network that a container is connected to. A thin plugin: `dhcp daemon` keeps the leases. */
+import type * as z from 'zod/mini'
+import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../chain/linux/files.ts'
+import { readLink } from '../chain/linux/libc.ts'
+import { type AttachmentRequest, type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import { main } from '../chain/plugin/run.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
+import { asCniError, callDaemon, greetDaemon, type Method, NoDaemonError, RefusedError } from './dhcp/dial.ts'
+import { clientIdentifier, clientOptions, configuration } from './dhcp/options.ts'
+import {
+  DEFAULT_SOCKET,
+  decodeLease,
+  encodeNote,
+  fileNames,
+  isLeaseFile,
+  type ReleaseNote,
+  stateFolder,
+} from './dhcp/state.ts'
+import type { Call } from './dhcp/wire.ts'
+
+type Configuration = z.infer<typeof configuration>
+
+export const dhcp = definePlugin({
+  name: 'dhcp',
+  config: configuration,
+
+  async add(request) {
+    clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
+    return ask(request, 'DHCP.Allocate')
+  },
+
+  async check(request) {
+    const { previous } = request
+    const leased = await askForOwn(request)
+    const had = previous?.ips.map(({ address }) => address)
+    if (had === undefined || leased.ips.every(({ address }) => had.includes(address))) return
+    const addresses = leased.ips.map(({ address }) => address).join(', ')
+    throw new CniError(code.internal, `the DHCP lease is for ${addresses}, which prevResult does not have`, {
+      details: `prevResult has ${had.join(', ') || 'no addresses'}`,
+    })
+  },
+
+  async del(request) {
+    const { attachment } = request
+    await releaseOrNote(request, { ...attachment, ifname: attachment.interface })
+  },
+
+  async status({ config }) {
+    try {
+      await greetDaemon(socketOf(config))
+    } catch (thrown) {
+      const { message, details } = asCniError(thrown, 'DHCP.Allocate') as CniError
+      throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
+    }
+  },
+
+  /** The daemon's files say which leases there are; those of this network that no valid attachment has are released. */
+  async gc(request) {
+    const folder = stateFolder(socketOf(request.config))
+    const stored = (listFolder(folder) ?? [])
+      .filter(isLeaseFile)
+      .map(name => decodeLease(readFile(`${folder}/${name}`) ?? ''))
+    const stale = stored
+      .filter(lease => lease !== undefined)
+      .filter(
+        ({ network, containerId, ifname }) =>
+          network === request.network &&
+          !request.valid.some(valid => valid.containerId === containerId && valid.interface === ifname),
+      )
+    await everyStep(
+      Object.fromEntries(
+        stale.map(lease => [
+          `release the lease of ${lease.containerId} on ${lease.ifname}`,
+          () => releaseOrNote(request, lease),
+        ]),
+      ),
+    )
+  },
+})
+
+function socketOf({ ipam }: Configuration): string {
+  return ipam.daemonSocketPath || DEFAULT_SOCKET
+}
+
+async function ask(
+  request: AttachmentRequest<Configuration> & { netns: string },
+  method: Method,
+): Promise<Result> {
+  try {
+    return await callDaemon(socketOf(request.config), method, callOf(request, request.netns))
+  } catch (thrown) {
+    throw asCniError(thrown, method)
+  }
+}
+
+/** A Go daemon cannot check: it is asked for the lease, which it has unless it was restarted. */
+async function askForOwn(request: AttachmentRequest<Configuration> & { netns: string }): Promise<Result> {
+  try {
+    return await ask(request, 'DHCP.Check')
+  } catch (thrown) {
+    const { cause } = thrown as CniError
+    if (cause instanceof RefusedError && cause.message.includes("can't find method"))
+      return ask(request, 'DHCP.Allocate')
+    throw thrown
+  }
+}
+
+function callOf({ attachment, args, path, stdin }: AttachmentRequest<Configuration>, netns: string): Call {
+  const { containerId, interface: ifname } = attachment
+  return { containerId, ifname, args, path: path.join(':'), netns: absolute(netns), stdin }
+}
+
+/** The daemon has another working folder. */
+function absolute(path: string): string {
+  return path === '' || path.startsWith('/') ? path : `${readLink('/proc/self/cwd')}/${path}`
+}
+
+/**
+ * Releases a lease; where no daemon answers, a note tells the next one to. Between the note and its folder's being read, a
+ * daemon may start: so it is tried once more after the note.
+ */
+async function releaseOrNote(request: BaseRequest<Configuration>, of: ReleaseNote): Promise<void> {
+  const { network, containerId, ifname } = of
+  const socket = socketOf(request.config)
+  const stdin = JSON.stringify({ cniVersion: request.cniVersion, name: network, ipam: request.config.ipam })
+  const release = () =>
+    callDaemon(socket, 'DHCP.Release', {
+      containerId,
+      netns: '',
+      ifname,
+      args: '',
+      path: request.path.join(':'),
+      stdin,
+    })
+  try {
+    await release()
+    return
+  } catch (thrown) {
+    if (!(thrown instanceof NoDaemonError)) throw asCniError(thrown, 'DHCP.Release')
+  }
+  const folder = stateFolder(socket)
+  const path = `${folder}/${fileNames(clientIdentifier(containerId, network, ifname)).note}`
+  ensureFolder(folder, 0o700)
+  writeAtomically(path, encodeNote({ network, containerId, ifname }))
+  try {
+    await release()
+    removeFile(path)
+  } catch (thrown) {
+    if (!(thrown instanceof NoDaemonError)) throw asCniError(thrown, 'DHCP.Release')
+  }
+}
+
+if (import.meta.main) main(dhcp)

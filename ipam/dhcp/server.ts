@@ -1,0 +1,92 @@
+/** Plugins' connections to the daemon: greets, reads calls, answers them, each when its answer is there. Knows no DHCP. */
+import { toCniError } from '../../chain/protocol/error.ts'
+import type { Log, Registry } from './registry.ts'
+import { type Asked, createServerSide, type ServerSide } from './wire.ts'
+
+interface Connection {
+  side: ServerSide
+  /** What the socket would not take yet. */
+  unsent: Uint8Array
+  /** Calls without an answer yet. */
+  open: Set<Asked>
+}
+
+type Socket = Bun.Socket<Connection>
+
+export interface Server {
+  stop(): void
+}
+
+/** Serves on a path, or on a descriptor that listens already. */
+export function serve(where: { unix: string } | { fd: number }, registry: Registry, log: Log): Server {
+  const listener = Bun.listen<Connection>({
+    ...(where as { unix: string }), // a descriptor is taken too; the types know of paths and ports
+    socket: {
+      open(socket) {
+        socket.data = { side: createServerSide(), unsent: new Uint8Array(0), open: new Set() }
+      },
+      data: (socket, bytes) => receive(socket, bytes, registry, log),
+      drain: socket => write(socket, new Uint8Array(0)),
+      // whoever hung up has no use for an address: it would be kept for nobody
+      close({ data }) {
+        for (const asked of data.open)
+          if (asked.method === 'DHCP.Allocate') attemptRelease(registry, asked, log)
+      },
+      error: (_socket, error) => log('error', { error: String(error) }),
+    },
+  })
+  return { stop: () => listener.stop(true) }
+}
+
+function receive(socket: Socket, bytes: Uint8Array, registry: Registry, log: Log): void {
+  const { side, open } = socket.data
+  try {
+    const { reply, asked } = side.receive(bytes)
+    write(socket, reply)
+    for (const each of asked) {
+      open.add(each)
+      answer(registry, each).then(outcome => {
+        if (!open.delete(each)) return
+        if (outcome instanceof Error)
+          log('refused call', {
+            method: each.method,
+            container: each.call.containerId,
+            error: outcome.message,
+          })
+        write(socket, side.answer(each, outcome))
+      })
+    }
+  } catch (thrown) {
+    log('error', { error: `a connection: ${toCniError(thrown).message}` })
+    socket.end()
+  }
+}
+
+async function answer(registry: Registry, { method, call }: Asked) {
+  try {
+    if (method === 'DHCP.Allocate') return await registry.allocate(call)
+    if (method === 'DHCP.Check') return await registry.check(call)
+    if (method !== 'DHCP.Release') return new Error(`rpc: can't find method ${method}`)
+    registry.release(call)
+    return undefined
+  } catch (thrown) {
+    const error = toCniError(thrown)
+    return error.details ? new Error(`${error.message}: ${error.details}`) : error
+  }
+}
+
+function attemptRelease(registry: Registry, { call }: Asked, log: Log): void {
+  try {
+    log('hung up', { container: call.containerId })
+    registry.release(call)
+  } catch (thrown) {
+    log('error', { error: toCniError(thrown).message })
+  }
+}
+
+function write(socket: Socket, bytes: Uint8Array): void {
+  const { data } = socket
+  const all = Buffer.concat([data.unsent, bytes])
+  const written = all.length === 0 ? 0 : Math.max(0, socket.write(all))
+  data.unsent = all.subarray(written)
+}
