@@ -5,6 +5,7 @@ import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
+import { guardPort, masquerade, type Owned } from '../chain/plugin/elements.ts'
 import {
   announceInterface,
   checkInterface,
@@ -16,14 +17,7 @@ import {
 } from '../chain/plugin/interface.ts'
 import { legacyMasquerade, legacySpoofCheck } from '../chain/plugin/legacy.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
-import {
-  addOwned,
-  guardPort,
-  masquerade,
-  missingOwned,
-  type Owned,
-  removeOwned,
-} from '../chain/plugin/ruleset.ts'
+import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'

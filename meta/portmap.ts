@@ -8,22 +8,12 @@ import { routeTo } from '../chain/linux/netlink/route.ts'
 import { isRefusal, openRoute, request } from '../chain/linux/netlink/socket.ts'
 import { NftError, translateMatches } from '../chain/linux/nft.ts'
 import { type AddRequest, type Attachment, type CheckRequest, definePlugin } from '../chain/plugin/define.ts'
+import { type Owned, type OwnedChain, type OwnedElement, publish } from '../chain/plugin/elements.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
 import { legacyPorts } from '../chain/plugin/legacy.ts'
+import { type FoundElement, listOwned } from '../chain/plugin/owned.ts'
 import { isStale, ownerOf, wordsIn } from '../chain/plugin/owner.ts'
-import {
-  addOwned,
-  type FoundElement,
-  listOwned,
-  localnetGuard,
-  missingOwned,
-  type Owned,
-  type OwnedChain,
-  type OwnedElement,
-  openLocalnet,
-  publish,
-  removeOwned,
-} from '../chain/plugin/ruleset.ts'
+import { addOwned, localnetGuard, missingOwned, openLocalnet, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep, type Undo } from '../chain/plugin/undo.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../chain/protocol/address.ts'

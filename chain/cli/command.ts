@@ -1,6 +1,5 @@
 /** The command `catena`: thin subcommands over the runtime, taking what cnitool takes. */
 import { Command } from 'commander'
-import type { Builtins } from '../invoke/invoke.ts'
 import { ensureFolder, folderOf } from '../linux/files.ts'
 import { createNamespace, namespaceState } from '../linux/netns.ts'
 import { type CniError, errorDocument, toCniError } from '../protocol/error.ts'
@@ -9,6 +8,7 @@ import { newestVersion, supportedVersions } from '../protocol/version.ts'
 import {
   type Attachment,
   addNetworkList,
+  type Builtins,
   checkNetworkList,
   delNetworkList,
   gcNetworkList,

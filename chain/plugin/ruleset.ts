@@ -1,66 +1,17 @@
 /**
- * What containers have in our nftables tables: put there as one transaction, found again and swept by owner alone. Builders
- * are pure; the layout itself is layout.ts. Knows no plugin.
+ * An owner's share in our nftables tables: put there as one transaction, found again and swept by owner alone, compared for
+ * CHECK. Knows no plugin.
  */
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
-import { addressText, hardwareAddressText } from '../linux/inet.ts'
 import { errno } from '../linux/libc.ts'
-import {
-  type Element,
-  listChains,
-  listElements,
-  listRules,
-  openNetfilter,
-  tableExists,
-} from '../linux/netlink/nftables.ts'
+import { listRules, openNetfilter, tableExists } from '../linux/netlink/nftables.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
-import type { Command, Engine, Json } from '../linux/nft.ts'
-import { NftError } from '../linux/nft.ts'
+import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import { CniError, code } from '../protocol/error.ts'
-import {
-  collectionsOf,
-  type Field,
-  families,
-  fieldLength,
-  type OurFamily,
-  type Role,
-  roleOf,
-  skeleton,
-  skeletonRules,
-  TABLE,
-} from './layout.ts'
-import { type Owner, ownerIn } from './owner.ts'
-
-/** An element to add: one key of one collection, for one owner. */
-export interface OwnedElement {
-  family: OurFamily
-  collection: string
-  /** A part per field of the collection's key. */
-  key: readonly Json[]
-  value?: Json
-}
-
-/** A chain of an owner's own, named after it, with rules. */
-export interface OwnedChain {
-  family: OurFamily
-  name: string
-  rules: readonly Json[][]
-}
-
-export interface Owned {
-  owner: Owner
-  elements: readonly OwnedElement[]
-  chains?: readonly OwnedChain[]
-  /** Elements that stay as long as the table: they belong to all. */
-  shared?: readonly OwnedElement[]
-}
-
-/** An element found in the kernel. */
-export interface FoundElement extends OwnedElement {
-  owner: string | undefined
-  comment: string
-}
+import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
+import { families, type OurFamily, type Role, roleOf, skeleton, skeletonRules, TABLE } from './layout.ts'
+import { type FoundElement, listOwned, ownedChains } from './owned.ts'
 
 const LOCK = '/run/catena/nftables/lock'
 
@@ -68,122 +19,6 @@ const LOCK = '/run/catena/nftables/lock'
 function lockTables(shared: boolean): Disposable {
   ensureFolder(folderOf(LOCK))
   return takeLock(LOCK, { shared })
-}
-
-const prefixOf = (cidr: string): Json => {
-  const [addr = '', length] = cidr.split('/')
-  const full = addr.includes(':') ? 128 : 32
-  return Number(length) === full ? addr : { prefix: { addr, len: Number(length) } }
-}
-
-/** Addresses of a container whose traffic leaves masqueraded, but for their own networks ("10.1.0.0/16"). */
-export function masquerade(pairs: readonly { address: string; network: string }[]): OwnedElement[] {
-  return pairs.flatMap(({ address, network }) => {
-    const family = address.includes(':') ? 'ip6' : 'ip'
-    return [
-      { family, collection: 'masquerade_source', key: [address] },
-      { family, collection: 'masquerade_local', key: [address, prefixOf(network)] },
-    ] satisfies OwnedElement[]
-  })
-}
-
-export interface PublishedPort {
-  protocol: 'tcp' | 'udp' | 'sctp'
-  hostPort: number
-  /** The host address that it is reachable on; absent: on all. */
-  hostAddress?: string
-  containerPort: number
-  /** Address of the container; its family is the mapping's. */
-  address: string
-  /** Sources whose connections must be masqueraded to come back the same way. */
-  hairpin: readonly string[]
-  /** Name of the owner's chain with conditions, if there are any. */
-  conditions?: string
-}
-
-/** The elements that publish a port. */
-export function publish(port: PublishedPort): OwnedElement[] {
-  const { protocol, hostPort, hostAddress, containerPort, address, hairpin, conditions } = port
-  const family = address.includes(':') ? 'ip6' : 'ip'
-  const kind = hostAddress === undefined ? 'port' : 'hostip'
-  const key = [...(hostAddress === undefined ? [] : [hostAddress]), protocol, hostPort]
-  return [
-    { family, collection: `${kind}_address`, key, value: address },
-    { family, collection: `${kind}_port`, key, value: containerPort },
-    ...(conditions === undefined
-      ? []
-      : [
-          {
-            family,
-            collection: `${kind}_conditions`,
-            key,
-            value: { goto: { target: conditions } },
-          } as OwnedElement,
-        ]),
-    ...hairpin.map<OwnedElement>(source => ({
-      family,
-      collection: 'hairpin',
-      key: [address, prefixOf(source), protocol, containerPort],
-    })),
-  ]
-}
-
-/** Frames from a bridge port (by name) are let through with this hardware address only. */
-export function guardPort(port: string, address: string): OwnedElement[] {
-  return [
-    { family: 'bridge', collection: 'guarded_port', key: [port] },
-    { family: 'bridge', collection: 'allowed_source', key: [port, address] },
-  ]
-}
-
-function elementJson({ key, value }: OwnedElement, comment?: string): Json {
-  const [first = null] = key
-  const whole: Json = key.length === 1 ? first : { concat: [...key] }
-  const element: Json = comment === undefined ? whole : { elem: { val: whole, comment } }
-  return value === undefined ? element : [element, value]
-}
-
-/** Elements of one collection in one command: nft then sends them in one message. */
-function elementCommands(
-  verb: 'create' | 'add' | 'delete',
-  elements: readonly { element: OwnedElement; comment?: string }[],
-): Command[] {
-  const groups = new Map<string, Json[]>()
-  for (const { element, comment } of elements) {
-    const name = `${element.family} ${element.collection}`
-    const group = groups.get(name) ?? []
-    group.push(elementJson(element, comment))
-    groups.set(name, group)
-  }
-  return [...groups].map(([name, elem]) => {
-    const [family, collection = ''] = name.split(' ') as [OurFamily, string]
-    return { [verb]: { element: { family, table: TABLE, name: collection, elem } } } as unknown as Command
-  })
-}
-
-function chainCommands({ owner, chains = [] }: Owned): Command[] {
-  return chains.flatMap(({ family, name, rules }) => [
-    { create: { chain: { family, table: TABLE, name } } },
-    ...rules.map<Command>(expr => ({
-      add: { rule: { family, table: TABLE, chain: name, expr, comment: owner.comment } },
-    })),
-  ])
-}
-
-/** Commands that put an owner's elements and chains there; refused as a whole when a key is taken. Pure. */
-export function additions(owned: Owned): Command[] {
-  const { owner, elements, shared = [] } = owned
-  return [
-    ...chainCommands(owned),
-    ...elementCommands(
-      'add',
-      shared.map(element => ({ element })),
-    ),
-    ...elementCommands(
-      'create',
-      elements.map(element => ({ element, comment: owner.comment })),
-    ),
-  ]
 }
 
 /** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
@@ -240,10 +75,6 @@ function clearTheWay(
   return { displaced, wanted: { ...owned, elements } }
 }
 
-function keyText({ family, collection, key }: OwnedElement): string {
-  return JSON.stringify([family, collection, key])
-}
-
 /** An nft failure as a CNI error with a hint. */
 export function explain(thrown: unknown): unknown {
   if (!(thrown instanceof NftError)) return thrown
@@ -253,67 +84,6 @@ export function explain(thrown: unknown): unknown {
     details: `${thrown.words.trim()}${hint}`,
     cause: thrown,
   })
-}
-
-/** All elements in our tables, of all owners. */
-export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
-  return only
-    .filter(family => tableExists(netfilter, family, TABLE))
-    .flatMap(family =>
-      collectionsOf(family).flatMap(({ name, key, value }) =>
-        listElements(netfilter, family, TABLE, name).map(element => ({
-          family,
-          collection: name,
-          key: readKey(element, key, family),
-          ...(value === undefined ? {} : { value: readValue(element, value, family) }),
-          comment: element.comment,
-          owner: ownerIn(element.comment),
-        })),
-      ),
-    )
-}
-
-function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
-  let at = 0
-  return fields.map(field => {
-    const length = fieldLength(field, family)
-    const start = key.subarray(at, at + length)
-    const end = keyEnd?.subarray(at, at + length)
-    at += (length + 3) & ~3
-    return readField(field, start, end)
-  })
-}
-
-const protocols: Record<number, string> = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
-
-function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined): Json {
-  switch (field) {
-    case 'address':
-      return readInterval(start, end ?? start)
-    case 'protocol':
-      return protocols[start[0] ?? 0] ?? start[0] ?? 0
-    case 'port':
-      return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
-    case 'interface':
-      return Buffer.from(start).toString().replace(/\0.*$/s, '')
-    case 'hardware':
-      return hardwareAddressText(start)
-  }
-}
-
-function readInterval(start: Uint8Array, end: Uint8Array): Json {
-  let same = 0
-  for (const [index, byte] of start.entries()) {
-    const difference = byte ^ (end[index] ?? 0)
-    same += Math.clz32(difference) - 24
-    if (difference !== 0) break
-  }
-  return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }
-}
-
-function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdict', family: OurFamily): Json {
-  if (kind === 'verdict') return { goto: { target: target ?? '' } }
-  return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
 }
 
 interface Picked {
@@ -346,14 +116,6 @@ function removals(
       { delete: { chain: { family, table: TABLE, name } } },
     ]),
   ]
-}
-
-/** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
-function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
-  return listChains(netfilter, family)
-    .filter(({ table }) => table === TABLE)
-    .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
-    .filter(({ owner }) => owner !== undefined)
 }
 
 export interface Removal {

@@ -3,19 +3,11 @@ import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
 import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
 import { applyRuleset, applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
+import { additions, guardPort, masquerade, type Owned, publish } from '../../chain/plugin/elements.ts'
 import { families, skeleton } from '../../chain/plugin/layout.ts'
+import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import {
-  additions,
-  addOwned,
-  guardPort,
-  listOwned,
-  masquerade,
-  missingOwned,
-  type Owned,
-  publish,
-  removeOwned,
-} from '../../chain/plugin/ruleset.ts'
+import { addOwned, missingOwned, removeOwned } from '../../chain/plugin/ruleset.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 
 const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, interface: 'eth0' })

@@ -1,0 +1,83 @@
+/** What our nftables tables hold, read from the kernel: every element with its owner, and owners' chains. Changes nothing. */
+import { addressText, hardwareAddressText } from '../linux/inet.ts'
+import { type Element, listChains, listElements, tableExists } from '../linux/netlink/nftables.ts'
+import type { Transport } from '../linux/netlink/socket.ts'
+import type { Json } from '../linux/nft.ts'
+import type { OwnedElement } from './elements.ts'
+import { collectionsOf, type Field, families, fieldLength, type OurFamily, TABLE } from './layout.ts'
+import { ownerIn } from './owner.ts'
+
+/** An element found in the kernel. */
+export interface FoundElement extends OwnedElement {
+  owner: string | undefined
+  comment: string
+}
+
+/** All elements in our tables, of all owners. */
+export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
+  return only
+    .filter(family => tableExists(netfilter, family, TABLE))
+    .flatMap(family =>
+      collectionsOf(family).flatMap(({ name, key, value }) =>
+        listElements(netfilter, family, TABLE, name).map(element => ({
+          family,
+          collection: name,
+          key: readKey(element, key, family),
+          ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+          comment: element.comment,
+          owner: ownerIn(element.comment),
+        })),
+      ),
+    )
+}
+
+function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
+  let at = 0
+  return fields.map(field => {
+    const length = fieldLength(field, family)
+    const start = key.subarray(at, at + length)
+    const end = keyEnd?.subarray(at, at + length)
+    at += (length + 3) & ~3
+    return readField(field, start, end)
+  })
+}
+
+const protocols: Record<number, string> = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
+
+function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined): Json {
+  switch (field) {
+    case 'address':
+      return readInterval(start, end ?? start)
+    case 'protocol':
+      return protocols[start[0] ?? 0] ?? start[0] ?? 0
+    case 'port':
+      return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
+    case 'interface':
+      return Buffer.from(start).toString().replace(/\0.*$/s, '')
+    case 'hardware':
+      return hardwareAddressText(start)
+  }
+}
+
+function readInterval(start: Uint8Array, end: Uint8Array): Json {
+  let same = 0
+  for (const [index, byte] of start.entries()) {
+    const difference = byte ^ (end[index] ?? 0)
+    same += Math.clz32(difference) - 24
+    if (difference !== 0) break
+  }
+  return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }
+}
+
+function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdict', family: OurFamily): Json {
+  if (kind === 'verdict') return { goto: { target: target ?? '' } }
+  return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
+}
+
+/** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
+export function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
+  return listChains(netfilter, family)
+    .filter(({ table }) => table === TABLE)
+    .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
+    .filter(({ owner }) => owner !== undefined)
+}
