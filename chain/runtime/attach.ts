@@ -15,7 +15,7 @@ import {
 } from './attachment.ts'
 import { cachedResult, readCached, removeCached, resultIn, writeCached } from './cache.ts'
 import type { NetworkList, PluginConfiguration } from './load.ts'
-import { exclusively } from './lock.ts'
+import { asOperation } from './lock.ts'
 import { callPlugin, failed, runtimeConfigFor } from './step.ts'
 
 /** The version that brought CHECK, and the cached result for DEL. */
@@ -59,7 +59,7 @@ async function alone<T>(
   body: () => Promise<T>,
 ): Promise<T> {
   checkAttachment(list.name, attachment)
-  return exclusively(attachment.containerId, body, options)
+  return asOperation({ network: list.name, containerId: attachment.containerId }, body, options)
 }
 
 async function add(list: NetworkList, attachment: Attachment, options: AddOptions): Promise<JsonObject> {
@@ -180,21 +180,20 @@ function isAbort(thrown: unknown, { signal }: RuntimeOptions): boolean {
   return signal?.aborted === true && thrown === signal.reason
 }
 
-/** DEL after a failed ADD, also when that was aborted. Answers what went wrong. */
+/** DEL after a failed ADD, also when that was aborted: over all plugins, whatever became of the others. Answers what went wrong. */
 async function takeBack(
-  {
-    list,
-    attachment,
-    previous,
-  }: { list: NetworkList; attachment: Attachment; previous: JsonObject | undefined },
+  given: { list: NetworkList; attachment: Attachment; previous: JsonObject | undefined },
   options: RuntimeOptions,
 ): Promise<string | undefined> {
-  try {
-    await delPlugins({ list, attachment, previous }, { ...options, signal: undefined })
-    return undefined
-  } catch (thrown) {
-    return toCniError(thrown).message
+  const failures: string[] = []
+  for (const plugin of given.list.plugins.toReversed()) {
+    try {
+      await delOne({ ...given, plugin }, { ...options, signal: undefined })
+    } catch (thrown) {
+      failures.push(toCniError(thrown).message)
+    }
   }
+  return failures.join('; ') || undefined
 }
 
 function withDetails(thrown: unknown, more: string): CniError {
@@ -235,10 +234,12 @@ function completed(attachment: Attachment, cached: CachedAttachment | undefined)
 export async function del(list: NetworkList, attachment: Attachment, options: RuntimeOptions): Promise<void> {
   const key = { ...attachment, network: list.name }
   const cached = readable(list, attachment, options)
-  await delPlugins(
-    { list, attachment: completed(attachment, cached), previous: previousForDel(cached, list) },
-    options,
-  )
+  const turn = {
+    list,
+    attachment: completed(attachment, cached),
+    previous: previousForDel(cached, list),
+  }
+  for (const plugin of list.plugins.toReversed()) await delOne({ ...turn, plugin }, options)
   removeCached(key, options)
 }
 
@@ -252,20 +253,11 @@ function previousForDel(cached: CachedAttachment | undefined, list: NetworkList)
   }
 }
 
-async function delPlugins(
-  {
-    list,
-    attachment,
-    previous,
-  }: { list: NetworkList; attachment: Attachment; previous: JsonObject | undefined },
-  options: RuntimeOptions,
-): Promise<void> {
-  for (const plugin of list.plugins.toReversed()) {
-    try {
-      const stdin = inputFor({ list, plugin, attachment, previous })
-      await callPlugin({ verb: 'DEL', plugin, attachment, stdin }, options)
-    } catch (thrown) {
-      throw isAbort(thrown, options) ? thrown : failed(plugin, 'delete', thrown)
-    }
+async function delOne(turn: Turn, options: RuntimeOptions): Promise<void> {
+  const { attachment, plugin } = turn
+  try {
+    await callPlugin({ verb: 'DEL', plugin, attachment, stdin: inputFor(turn) }, options)
+  } catch (thrown) {
+    throw isAbort(thrown, options) ? thrown : failed(plugin, 'delete', thrown)
   }
 }

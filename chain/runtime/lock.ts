@@ -1,6 +1,6 @@
 /**
- * One operation at a time per container: within this process by a queue, among processes by flock. Other containers'
- * operations go on beside it. Knows nothing of what the operations are.
+ * One operation at a time per container, none beside GC on its network: within this process by a queue, among processes
+ * by flock. Other containers' operations go on beside it. Knows nothing of what the operations are.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { ensureFolder, type HeldLock, removeFile, takeLock, withLock } from '../linux/files.ts'
@@ -30,7 +30,7 @@ export async function exclusively<T>(
   const turn = takeTurn(file)
   try {
     await unlessAborted(turn.before, signal)
-    using _held = await acquire(file, lockFolder, signal)
+    using _held = await acquire(() => takeOwn(file, lockFolder), lockFolder, signal)
     return await body()
   } finally {
     turn.end()
@@ -62,20 +62,59 @@ async function unlessAborted(waited: Promise<void>, signal: AbortSignal | undefi
   }
 }
 
-async function acquire(file: string, folder: string, signal: AbortSignal | undefined): Promise<HeldLock> {
+/**
+ * Runs an operation on a container's attachment to a network: beside those on other containers, but not beside GC
+ * (SPEC.md, "Lifecycle & Ordering"). The network comes before the container, or GC and it could wait for one another.
+ */
+export async function asOperation<T>(
+  { network, containerId }: { network: string; containerId: string },
+  body: () => Promise<T>,
+  place: LockPlace = {},
+): Promise<T> {
+  using _network = await enterNetwork(network, { shared: true }, place)
+  return await exclusively(containerId, body, place)
+}
+
+/** Runs GC: when all operations on the network have ended, and before any that come after it. */
+export async function asCollection<T>(
+  network: string,
+  body: () => Promise<T>,
+  place: LockPlace = {},
+): Promise<T> {
+  using _network = await enterNetwork(network, { shared: false }, place)
+  return await body()
+}
+
+/** Everybody passes the gate; GC keeps it while it waits, so that ever new operations do not keep it waiting for ever. */
+async function enterNetwork(
+  network: string,
+  { shared }: { shared: boolean },
+  { lockFolder = LOCK_FOLDER, signal }: LockPlace,
+): Promise<HeldLock> {
+  const take = (file: string) =>
+    acquire(() => takeLock(`${lockFolder}/${file}`, { tryOnly: true, shared }), lockFolder, signal)
+  using _gate = await take(`${network}.gate`)
+  return await take(`${network}.network`)
+}
+
+async function acquire(
+  attempt: () => HeldLock | undefined,
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<HeldLock> {
   ensureFolder(folder)
   for (;;) {
-    const held = tryAcquire(file, folder)
+    const held = attempt()
     if (held) return held
     await pause(ATTEMPT_EVERY, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted())
   }
 }
 
 /**
- * The file goes with the lock, so that the folder does not fill. Both happen behind a door, a lock held for microseconds:
- * whoever locks a file is sure that it is the one which the name stands for.
+ * A container's file goes with the lock, so that the folder does not fill. Both happen behind a door, a lock held for
+ * microseconds: whoever locks a file is sure that it is the one which the name stands for. Networks are few: theirs stay.
  */
-function tryAcquire(file: string, folder: string): HeldLock | undefined {
+function takeOwn(file: string, folder: string): HeldLock | undefined {
   const behindDoor = <R>(body: () => R) => withLock(`${folder}/lock`, body)
   const held = behindDoor(() => takeLock(file, { tryOnly: true }))
   if (!held) return undefined

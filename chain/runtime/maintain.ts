@@ -1,12 +1,13 @@
 /** What is asked of a whole network: GC, STATUS, and whether its plugins are there and understand it. */
 import type { JsonObject } from '../protocol/configuration.ts'
+import { checkNetworkName } from '../protocol/environment.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions, newestVersion } from '../protocol/version.ts'
 import { del } from './attach.ts'
 import { checkAttachment, type RuntimeOptions, type ValidAttachment } from './attachment.ts'
 import { listCached, readCached } from './cache.ts'
 import type { NetworkList, PluginConfiguration } from './load.ts'
-import { exclusively } from './lock.ts'
+import { asCollection, exclusively } from './lock.ts'
 import { callPlugin, failed } from './step.ts'
 
 /** The version that brought GC and STATUS. */
@@ -14,7 +15,8 @@ const MAINTENANCE_SINCE = '1.1.0'
 
 /**
  * Deletes cached attachments of this network that are not among the valid ones (without a list: all of them), then runs GC
- * over the plugins from version 1.1.0 on. Everything is tried; throws all failures as one.
+ * over the plugins from version 1.1.0 on. Everything is tried; throws all failures as one. Waits for operations on the
+ * network to end, and lets none begin.
  */
 export async function gcNetworkList(
   list: NetworkList,
@@ -22,6 +24,15 @@ export async function gcNetworkList(
   options: RuntimeOptions,
 ): Promise<void> {
   if (list.disableGC) return
+  checkNetworkName(list.name) // before it becomes a part of a path
+  await asCollection(list.name, () => collectGarbage(list, valid, options), options)
+}
+
+async function collectGarbage(
+  list: NetworkList,
+  valid: readonly ValidAttachment[] | undefined,
+  options: RuntimeOptions,
+): Promise<void> {
   const failures = await deleteStale(list, valid, options)
   if (compareVersions(list.cniVersion, MAINTENANCE_SINCE) >= 0) {
     for (const plugin of list.plugins) {

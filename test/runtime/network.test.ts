@@ -254,6 +254,20 @@ test('with undo a failed ADD is followed by DEL over the whole list, with the la
   expect(plugins.calls()[2]?.stdin.prevResult).toMatchObject({ dns: { domain: 'one' } })
 })
 
+test('undo goes on after a plugin whose DEL fails, and tells', async () => {
+  using plugins = fakePlugins('one', 'two', 'three')
+  using options = runtime(plugins)
+  plugins.answer('three', 'ADD', { code: 11, msg: 'later', details: 'full' }, 1)
+  plugins.answer('two', 'DEL', { code: 5, msg: 'no disk' }, 1)
+  const adding = addNetworkList(listOf(['one', 'two', 'three']), attachment, { ...options, undo: true })
+  expect(await adding.catch(thrown => thrown)).toMatchObject({
+    code: 11,
+    message: 'plugin type="three" failed (add): later',
+    details: 'full; could not take back what was added: plugin type="two" failed (delete): no disk',
+  })
+  expect(plugins.order().slice(3)).toEqual(['three DEL', 'two DEL', 'one DEL'])
+})
+
 test('undo leaves an interface alone which was there before the ADD', async () => {
   using plugins = fakePlugins('one')
   using options = runtime(plugins)
@@ -643,7 +657,7 @@ test('operations on one container run one at a time among processes too, and lea
   expect(await Promise.all(others.map(({ exited }) => exited))).toEqual([0, 0, 0])
   expect(plugins.notes()).toHaveLength(20)
   expect(alternate(plugins.notes())).toBe(true)
-  expect(readdirSync(options.lockFolder)).toEqual(['lock'])
+  expect(readdirSync(options.lockFolder).sort()).toEqual(['lock', 'net.gate', 'net.network'])
 })
 
 test('operations on different containers run beside one another', async () => {
@@ -678,4 +692,69 @@ test('who waits for another operation can give up, and the next in line is not l
   await Bun.write(`${plugins.path}/go`, '\n')
   await Promise.all([first, third])
   expect(plugins.order()).toEqual(['one DEL', 'one CHECK'])
+})
+
+/** A plugin that says when it begins a verb, and goes on when it may. */
+function stopAt(plugins: FakePlugins, verb: string) {
+  plugins.behave(
+    'one',
+    verb,
+    'echo >"$home/begun"; read <"$home/go"; echo "$CNI_COMMAND ends" >>"$home/notes"',
+  )
+  return {
+    begun: () => Bun.file(`${plugins.path}/begun`).text(),
+    letGo: () => Bun.write(`${plugins.path}/go`, '\n'),
+  }
+}
+
+test('ADD and DEL wait for GC on their network; other networks do not', async () => {
+  using plugins = fakePlugins('one')
+  using options = runtime(plugins)
+  await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
+  const list = listOf(['one'])
+  const { begun, letGo } = stopAt(plugins, 'GC')
+  const collecting = gcNetworkList(list, [], options)
+  await begun()
+  const adding = addNetworkList(list, attachment, options)
+  const deleting = delNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
+  await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
+  expect(plugins.calls().map(({ verb, stdin }) => `${verb} ${stdin.name}`)).toEqual(['GC net', 'ADD other'])
+  await letGo()
+  await Promise.all([collecting, adding, deleting])
+  expect(plugins.order()).toHaveLength(4)
+})
+
+test('GC waits for an ADD in progress, and those that come after wait for GC', async () => {
+  using plugins = fakePlugins('one')
+  using options = runtime(plugins)
+  await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
+  const list = listOf(['one'])
+  const { begun, letGo } = stopAt(plugins, 'DEL')
+  plugins.behave('one', 'GC', 'echo "GC ends" >>"$home/notes"')
+  const deleting = delNetworkList(list, attachment, options)
+  await begun()
+  const collecting = gcNetworkList(list, [], options)
+  const adding = addNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
+  await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
+  expect(plugins.order()).toEqual(['one DEL', 'one ADD'])
+  await letGo()
+  await Promise.all([deleting, collecting, adding])
+  expect(plugins.order()).toEqual(['one DEL', 'one ADD', 'one GC', 'one ADD'])
+  expect(plugins.notes()).toEqual(['DEL ends', 'GC ends'])
+})
+
+test('who waits for GC can give up', async () => {
+  using plugins = fakePlugins('one')
+  using options = runtime(plugins)
+  await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
+  const { begun, letGo } = stopAt(plugins, 'GC')
+  const collecting = gcNetworkList(listOf(['one']), [], options)
+  await begun()
+  const controller = new AbortController()
+  const adding = addNetworkList(listOf(['one']), attachment, { ...options, signal: controller.signal })
+  controller.abort(new Error('enough'))
+  await expect(adding).rejects.toThrow('enough')
+  await letGo()
+  await collecting
+  expect(plugins.order()).toEqual(['one GC'])
 })
