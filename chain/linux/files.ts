@@ -170,7 +170,7 @@ export function listFolder(path: string, atMost = Number.POSITIVE_INFINITY): str
 }
 
 function entryNames(descriptor: number, atMost: number): string[] {
-  const buffer = Buffer.alloc(Math.min(262144, 32 * atMost))
+  const buffer = Buffer.alloc(Math.min(262144, Math.max(4096, 32 * atMost)))
   const names: string[] = []
   for (;;) {
     const filled = readFolderEntries(descriptor, buffer)

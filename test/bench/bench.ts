@@ -29,6 +29,8 @@ interface Place {
   container: Namespace
   containerId: string
   path: string
+  /** Disposed of when all rounds are over. */
+  places: DisposableStack
 }
 
 function callPlugin(
@@ -91,12 +93,43 @@ function ipamTypes({ ipam }: Step): string[] {
   return ipam && typeof ipam === 'object' && 'type' in ipam ? [String(ipam.type)] : []
 }
 
-async function measure(each: Case, rounds: number): Promise<Sample[]> {
+/** The configuration of another container of the network: it publishes another port. */
+function neighbour(each: Case, number: number): Case {
+  const shifted = (text: string) =>
+    text.replace(/"hostPort":(\d+)/g, (_, port) => `"hostPort":${Number(port) + number}`)
+  return { ...each, plugins: JSON.parse(shifted(JSON.stringify(each.plugins))) }
+}
+
+/** ADDs containers that stay: a node has its bridge and its tables when the next one comes. */
+function populate(each: Case, { side, place, count }: { side: Side; place: Place; count: number }): void {
+  for (let number = 1; number <= count; number++) {
+    const container = place.places.use(freshNamespace('neighbour'))
+    const containerId = `${place.containerId}-neighbour-${number}`
+    let previous: unknown
+    for (const step of neighbour(each, number).plugins) {
+      const given = {
+        side,
+        place: { ...place, container, containerId },
+        interface: each.interface ?? 'eth0',
+        previous,
+      }
+      previous = JSON.parse(callPlugin('ADD', step, given).output)
+    }
+  }
+}
+
+async function measure(
+  each: Case,
+  { rounds, neighbours }: { rounds: number; neighbours: number },
+): Promise<Sample[]> {
   await warm(each)
   using places = new DisposableStack()
   const path = programFolder(each, places)
-  const run = (side: Side, round: number) =>
-    runOnce(each, { side, round, place: newPlace(each, { path, places }) })
+  const run = (side: Side, round: number) => {
+    const place = newPlace(each, { path, places })
+    populate(each, { side, place, count: neighbours })
+    return runOnce(each, { side, round, place })
+  }
   for (const side of ['ours', 'theirs'] as const) run(side, -1)
   return Array.from({ length: rounds }, (_, round) => {
     const order: Side[] = Math.random() < 0.5 ? ['ours', 'theirs'] : ['theirs', 'ours']
@@ -115,7 +148,7 @@ function newPlace(each: Case, { path, places }: { path: string; places: Disposab
   const container = places.use(freshNamespace('container'))
   const more = each.prepare?.(host)
   if (more) places.use(more)
-  return { host, container, containerId: `container-${++count}`, path }
+  return { host, container, containerId: `container-${++count}`, path, places }
 }
 
 /** PATH: the machine's, or a folder with those programs that the case's host has. */
@@ -144,6 +177,7 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       rounds: { type: 'string', default: '30' },
+      neighbours: { type: 'string', default: '0' },
       json: { type: 'string', default: `${import.meta.dir}/../../.cache/bench/latest.json` },
       ours: { type: 'string', default: ours },
       theirs: { type: 'string', default: peers },
@@ -167,7 +201,10 @@ async function main(): Promise<void> {
       continue
     }
     try {
-      const measured = await measure(each, Number(values.rounds))
+      const measured = await measure(each, {
+        rounds: Number(values.rounds),
+        neighbours: Number(values.neighbours),
+      })
       samples[each.name] = measured
       rows.push(...rowsOf(each, measured))
     } catch (thrown) {
@@ -175,17 +212,17 @@ async function main(): Promise<void> {
       process.exitCode = 1
     }
   }
-  const machine = await describeMachine(Number(values.rounds))
+  const machine = await describeMachine(Number(values.rounds), Number(values.neighbours))
   console.log(markdown(rows, { machine, left }))
   await Bun.write(values.json, JSON.stringify({ machine, rows, left, samples }))
 }
 
-async function describeMachine(rounds: number): Promise<string> {
+async function describeMachine(rounds: number, neighbours: number): Promise<string> {
   const record = Bun.file(`${folders.theirs}/.version`)
   const version = (await record.exists()) ? (await record.text()).trim() : folders.theirs
   const nft = Bun.spawnSync(['nft', '--version']).stdout.toString().split(' ')[1]
   const load = loadavg()[0]?.toFixed(1)
-  return `${rounds} shuffled pairs, ${cpus().length} CPUs, load ${load}, kernel ${release()}, nft ${nft}, Go plugins ${version}`
+  return `${rounds} shuffled pairs, ${neighbours} containers there before, ${cpus().length} CPUs, load ${load}, kernel ${release()}, nft ${nft}, Go plugins ${version}`
 }
 
 await main()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures our plugins beside the Go plugins, in a private host. Prints a table, and writes all samples as JSON.
-# usage: npm run bench [-- --rounds N --json FILE --ours FOLDER --theirs FOLDER --list NAME...]
+# usage: npm run bench [-- --rounds N --neighbours N --json FILE --ours FOLDER --theirs FOLDER --list NAME...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PWD/node_modules/.bin:$PATH
