@@ -1,252 +1,177 @@
 /** host-local: hands out addresses of ranges, kept on this host's disk. */
-import * as z from 'zod/mini'
-import { readFile } from '../chain/linux/files.ts'
-import {
-  type AddRequest,
-  type AttachmentRequest,
-  type BaseRequest,
-  definePlugin,
-} from '../chain/plugin/define.ts'
+import { close, SystemError } from '../chain/linux/libc.ts'
+import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/plugin/define.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
-import {
-  type Address,
-  formatAddress,
-  formatCidr,
-  parseAddress,
-  parseCidr,
-} from '../chain/protocol/address.ts'
-import { parseArguments } from '../chain/protocol/environment.ts'
+import { configuredRoutes } from '../chain/plugin/schema.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
-import { emptyResult, type IpConfig, type Route } from '../chain/protocol/result.ts'
-import { compareVersions } from '../chain/protocol/version.ts'
-import { type Allocation, allocateNext, allocateRequested, usage } from './host-local/allocate.ts'
+import type { IpConfig } from '../chain/protocol/result.ts'
+import { type Allocation, allocate, type Wish } from './host-local/allocate.ts'
 import {
-  describeSet,
-  parseRangeSets,
-  type RangeConfiguration,
-  type RangeSet,
-  rangeOf,
-} from './host-local/ranges.ts'
-import { parseResolvConf } from './host-local/resolv.ts'
+  anyConfiguration,
+  configurationOf,
+  dnsOf,
+  folderOf,
+  type Given,
+  rangeSetsOf,
+  requestedAddresses,
+  requireRangeSets,
+} from './host-local/configuration.ts'
+import type { Owner } from './host-local/directory.ts'
+import { assign, type RangeSet, rangeOf } from './host-local/ranges.ts'
+import { checkFree } from './host-local/status.ts'
 import {
-  findAddresses,
-  free,
-  lockStore,
-  type Owner,
-  ownerAt,
-  releaseOwner,
-  reservedAddresses,
-  type Store,
-  storeOf,
+  addressesOf,
+  makeDurable,
+  noteGiven,
+  openStore,
+  openStoreIfPresent,
+  readAllEntries,
+  release,
 } from './host-local/store.ts'
-
-const rangeKeys = {
-  subnet: z.optional(z.string()),
-  rangeStart: z.optional(z.string()),
-  rangeEnd: z.optional(z.string()),
-  gateway: z.optional(z.string()),
-}
-const rangeSets = z.optional(z.array(z.array(z.object(rangeKeys))))
-
-const route = z.object({
-  dst: z.string().check(z.refine(text => parseCidr(text) !== undefined, 'must be a network with prefix')),
-  gw: z.optional(
-    z.string().check(z.refine(text => text === '' || parseAddress(text) !== undefined, 'must be an address')),
-  ),
-  mtu: z.optional(z.int()),
-  advmss: z.optional(z.int()),
-  priority: z.optional(z.int()),
-  table: z.optional(z.int()),
-  scope: z.optional(z.int()),
-})
-
-const ips = z.optional(z.array(z.string()))
-
-const configuration = z.object({
-  ipam: z.object({
-    ...rangeKeys,
-    ranges: rangeSets,
-    routes: z.optional(z.array(route)),
-    dataDir: z._default(z.string(), '/var/lib/cni/networks'),
-    resolvConf: z.optional(z.string()),
-  }),
-  args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
-  runtimeConfig: z.optional(z.object({ ips, ipRanges: rangeSets })),
-})
-
-type Configuration = z.infer<typeof configuration>
-type Request = AttachmentRequest<Configuration>
 
 export const hostLocal = definePlugin({
   name: 'host-local',
-  config: configuration,
+  config: anyConfiguration,
 
   add(request) {
-    const sets = setsOf(request)
-    const requested = requestedAddresses(request)
-    const store = storeFor(request)
-    const dns = resolvConfOf(request.config)
-    using _lock = lockStore(store)
-    const allocations = allocateAll(request, { sets, requested, store })
-    return { ...emptyResult(), ips: allocations.map(describe), routes: routesOf(request.config), dns }
+    const config = configurationOf(request)
+    const sets = requireRangeSets(config, request.cniVersion)
+    const wanted = assign(sets, requestedAddresses(config, request))
+    const dns = dnsOf(config)
+    const allocations = inFolder(request, folder => allocateAll(request, { sets, wanted, folder }))
+    return { interfaces: [], ips: allocations.map(ipOf), routes: configuredRoutes(config.ipam.routes), dns }
   },
 
   check(request) {
-    setsOf(request)
-    const owner = ownerFor(request)
-    if (findAddresses(storeFor(request), owner).length > 0) return
-    throw new CniError(code.internal, 'Failed to find address added by container', {
-      details: `no file in ${storeFor(request).folder} names container ${owner.containerId}, interface ${owner.interface}`,
+    const sets = requireRangeSets(configurationOf(request), request.cniVersion)
+    const held = inFolder(request, folder => {
+      using store = openStoreIfPresent(folder, request.world.stderr)
+      return store ? addressesOf(store, request.attachment, 'always') : []
     })
+    if (held.length === 0) throw notHeld(request, 'Failed to find address added by container')
+    for (const { address } of request.previous?.ips ?? []) {
+      const parsed = parseCidr(address)?.address
+      if (!parsed || !sets.some(set => rangeOf(set, parsed)) || held.includes(formatAddress(parsed))) continue
+      throw notHeld(request, `address ${address} of prevResult is not reserved for this container`)
+    }
   },
 
   del(request) {
-    const store = storeFor(request)
-    using _lock = lockStore(store)
-    releaseOwner(store, ownerFor(request))
+    const { attachment, world } = request
+    inFolder(request, folder => {
+      using store = openStoreIfPresent(folder, world.stderr)
+      if (store) release(store, attachment, addressesOf(store, attachment, 'always'))
+    })
   },
 
   status(request) {
-    const store = storeFor(request)
-    const full = setsOf(request)
-      .map(set => ({ set, ...usage(store, set) }))
-      .filter(({ used, size }) => used >= size)
-    if (full.length === 0) return
-    const sentences = full.map(({ set, used, size }) => `${describeSet(set)}: ${used} of ${size} in use`)
-    throw new CniError(
-      code.pluginNotAvailable,
-      `no IP addresses available in range set ${sentences.join('; ')}`,
-      {
-        details: `reservations are the files in ${store.folder}`,
-      },
-    )
+    const sets = rangeSetsOf(configurationOf(request), request.cniVersion)
+    inFolder(request, folder => checkFree({ folder, warn: request.world.stderr }, sets))
   },
 
-  gc(request) {
-    const store = storeFor(request)
-    using _lock = lockStore(store)
-    for (const address of reservedAddresses(store)) {
-      const owner = ownerAt(store, address)
-      if (owner === undefined) continue
-      const isValid =
-        owner !== 'nobody' &&
-        request.valid.some(
-          one =>
-            one.containerId === owner.containerId && one.interface === (owner.interface ?? one.interface),
-        )
-      if (!isValid) free(store, address)
-    }
+  async gc(request) {
+    using store = inFolder(request, folder => openStoreIfPresent(folder, request.world.stderr))
+    if (!store) return
+    const stale = readAllEntries(store).filter(({ owner }) => !request.valid.some(one => isOf(owner, one)))
+    await everyStep(
+      Object.fromEntries(
+        stale.map(({ address, owner }) => [`free ${address}`, () => release(store, owner, [address])]),
+      ),
+    )
   },
 })
 
-function storeFor({ config, network }: BaseRequest<Configuration>): Store {
-  return storeOf(config.ipam.dataDir || '/var/lib/cni/networks', network)
-}
-
-function ownerFor({ attachment }: Request): Owner {
-  return { containerId: attachment.containerId, interface: attachment.interface }
-}
-
-/** All range sets in the order of the result: the runtime's, the single range of old configurations, `ranges`. */
-function setsOf({ config, cniVersion }: BaseRequest<Configuration>): RangeSet[] {
-  const { subnet, rangeStart, rangeEnd, gateway, ranges = [] } = config.ipam
-  const given = config.runtimeConfig?.ipRanges ?? []
-  const single: RangeConfiguration[][] =
-    subnet === undefined ? [] : [[{ subnet, rangeStart, rangeEnd, gateway }]]
-  const sets = parseRangeSets(
-    [...given, ...single, ...ranges],
-    [
-      ...given.map((_, index) => `runtimeConfig.ipRanges[${index}]`),
-      ...single.map(() => 'ipam'),
-      ...ranges.map((_, index) => `ipam.ranges[${index}]`),
-    ],
-  )
-  for (const family of [4, 6] as const) {
-    const count = sets.filter(set => set[0]?.subnet.address.family === family).length
-    if (count > 1 && compareVersions(cniVersion, '0.3.0') < 0) {
-      throw new CniError(
-        code.invalidConfiguration,
-        `ipam.ranges: CNI version ${cniVersion} does not support more than 1 address per family`,
-      )
-    }
-  }
-  return sets
-}
-
-/** Addresses that were asked for in any of the three places; a prefix length is passed over. */
-function requestedAddresses({ config, args }: Request): Address[] {
-  const { IP } = parseArguments(args, ['IP'])
-  const places: [string, readonly string[]][] = [
-    ['CNI_ARGS: IP', IP ? [IP] : []],
-    ['args.cni.ips', config.args?.cni?.ips ?? []],
-    ['runtimeConfig.ips', config.runtimeConfig?.ips ?? []],
-  ]
-  return places.flatMap(([key, texts]) =>
-    texts.map((text, index) => {
-      const address = text.includes('/') ? parseCidr(text)?.address : parseAddress(text)
-      if (address) return address
-      throw new CniError(
-        code.invalidConfiguration,
-        `${key}[${index}]: must be an address: got ${JSON.stringify(text)}`,
-      )
-    }),
-  )
-}
-
-function allocateAll(
-  request: AddRequest<Configuration>,
-  { sets, requested, store }: { sets: RangeSet[]; requested: Address[]; store: Store },
-): Allocation[] {
-  const pending = [...requested]
-  const taken = (allocations: readonly Allocation[]) => {
-    for (const { address } of allocations) free(store, formatAddress(address))
-  }
-  const allocations: Allocation[] = []
-  request.undo('free the addresses', () => taken(allocations)) // only this call's: a live attachment keeps its own
-  for (const [index, set] of sets.entries()) {
-    const wish = { store, owner: ownerFor(request), set, index, warn: request.world.stderr }
-    const position = pending.findIndex(address => rangeOf(set, address) !== undefined)
-    const [address] = position < 0 ? [] : pending.splice(position, 1)
-    try {
-      allocations.push(address ? allocateRequested(wish, address) : allocateNext(wish))
-    } catch (thrown) {
-      const { code: number, message, details } = toCniError(thrown)
-      throw new CniError(number, `failed to allocate for range ${index}: ${message}`, {
-        details,
-        cause: thrown,
-      })
-    }
-  }
-  if (pending.length > 0) {
-    const left = pending.map(formatAddress).join(' ')
-    throw new CniError(code.internal, `failed to allocate all requested IPs: ${left}`, {
-      details: `no range set holds them: ${sets.map(describeSet).join('; ')}`,
+/** Runs what works on the network's folder. What the system refuses there is code 5, and names the folder. */
+function inFolder<T>(request: Given, body: (folder: string) => T): T {
+  const folder = folderOf(request)
+  try {
+    return body(folder)
+  } catch (thrown) {
+    if (!(thrown instanceof SystemError)) throw thrown
+    throw new CniError(code.io, `ipam.dataDir: cannot keep reservations in ${folder}`, {
+      details: thrown.message,
+      cause: thrown,
     })
+  }
+}
+
+/** One address of each set, under one lock; durable before it is answered, but that without the lock. */
+function allocateAll(
+  request: AddRequest<unknown>,
+  given: { sets: readonly RangeSet[]; wanted: readonly Wish['requested'][]; folder: string },
+): Allocation[] {
+  const allocations: Allocation[] = []
+  try {
+    allocateLocked(request, given, allocations)
+    makeDurable(
+      given,
+      allocations.map(({ reservation }) => reservation),
+    )
+  } finally {
+    for (const { reservation } of allocations) close(reservation.descriptor)
   }
   return allocations
 }
 
-function describe({ address, range }: Allocation): IpConfig {
-  return {
-    address: formatCidr({ address, prefixLength: range.subnet.prefixLength }),
-    gateway: formatAddress(range.gateway),
+function allocateLocked(
+  { attachment: owner, world, undo }: AddRequest<unknown>,
+  { sets, wanted, folder }: Parameters<typeof allocateAll>[1],
+  allocations: Allocation[],
+): void {
+  using store = openStore(folder, world.stderr)
+  try {
+    for (const [position, set] of sets.entries()) {
+      const wish = { store, owner, set, position, requested: wanted[position] }
+      const allocation = namingRange(position, () => allocate(wish))
+      undo(`free ${allocation.name}`, () => {
+        using again = openStore(folder, world.stderr)
+        release(again, owner, [allocation.name])
+      })
+      allocations.push(allocation)
+    }
+  } finally {
+    if (allocations.length > 0)
+      noteGiven(
+        store,
+        owner,
+        allocations.map(({ name }) => name),
+      )
   }
 }
 
-function routesOf({ ipam }: Configuration): Route[] {
-  return (ipam.routes ?? []).map(
-    given =>
-      Object.fromEntries(
-        Object.entries(given).filter(([, value]) => value !== undefined && value !== ''),
-      ) as unknown as Route,
-  )
+function namingRange<T>(position: number, body: () => T): T {
+  try {
+    return body()
+  } catch (thrown) {
+    if (!(thrown instanceof CniError)) throw thrown
+    const { code: number, message, details } = toCniError(thrown)
+    throw new CniError(number, `failed to allocate for range ${position}: ${message}`, {
+      details,
+      cause: thrown,
+    })
+  }
 }
 
-function resolvConfOf({ ipam: { resolvConf } }: Configuration) {
-  if (!resolvConf) return {}
-  const text = readFile(resolvConf)
-  if (text !== undefined) return parseResolvConf(text)
-  throw new CniError(code.invalidConfiguration, `ipam.resolvConf: cannot open ${resolvConf}: no such file`)
+function ipOf({ name, range }: Allocation): IpConfig {
+  return { address: `${name}/${range.subnet.prefixLength}`, gateway: formatAddress(range.gateway) }
+}
+
+function notHeld(request: Given & Pick<AttachmentRequest<unknown>, 'attachment'>, message: string): CniError {
+  const { containerId, interface: name } = request.attachment
+  return new CniError(code.internal, message, {
+    details: `no file in ${folderOf(request)} reserves it for container ${containerId}, interface ${name}`,
+  })
+}
+
+/** A reservation in the oldest format belongs to all interfaces of its container. */
+function isOf(owner: Owner, valid: ValidAttachment): boolean {
+  return (
+    owner.containerId === valid.containerId &&
+    (owner.interface === undefined || owner.interface === valid.interface)
+  )
 }
 
 if (import.meta.main) main(hostLocal)

@@ -1,179 +1,158 @@
-/** Finds and reserves one address of a range set, under the network's lock. */
+/** Chooses one address of a range set, under the network's lock: the one asked for, the one had before a reboot, or the next. */
 import { liveAddresses } from '../../chain/linux/live-addresses.ts'
 import { type Address, formatAddress, parseAddress, sameAddress } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { candidates, describeSet, type Range, type RangeSet, rangeOf, sizeOf } from './ranges.ts'
+import { earlierBoot } from './boot.ts'
+import type { Owner } from './directory.ts'
+import { type Candidate, candidates, describeSet, type RangeSet, rangeOf, sizeOf } from './ranges.ts'
 import {
-  free,
-  isHeldBy,
-  knownAddresses,
+  addressesOf,
+  describeOwner,
   lastReserved,
-  mark,
-  markedAddresses,
-  type Owner,
-  ownerAt,
+  ownerOf,
+  presenceOf,
+  type Reservation,
   reserve,
-  reservedAddresses,
+  reservedNames,
   type Store,
   setLastReserved,
 } from './store.ts'
-
-export interface Allocation {
-  address: Address
-  range: Range
-}
 
 export interface Wish {
   store: Store
   owner: Owner
   set: RangeSet
   /** Position of the set among all: round robin remembers by it. */
-  index: number
-  /** Says something to the operator. */
-  warn(text: string): void
+  position: number
+  requested: Address | undefined
 }
 
-/** Reserves the address that was asked for. */
-export function allocateRequested(wish: Wish, requested: Address): Allocation {
-  const { store, owner, set, index } = wish
-  const range = rangeOf(set, requested)
-  const text = formatAddress(requested)
-  if (!range)
-    throw new CniError(code.internal, `requested IP address ${text} is not in range set ${describeSet(set)}`)
-  if (sameAddress(requested, range.gateway))
-    throw new CniError(code.internal, `requested ip ${text} is subnet's gateway`)
-  if (!take(wish, text) && !comesBack(store, text, owner)) {
-    throw new CniError(
-      code.internal,
-      `requested IP address ${text} is not available in range set ${describeSet(set)}`,
-      {
-        details: `it is reserved for ${describeOwner(store, text)}`,
-      },
-    )
+export interface Allocation extends Candidate {
+  reservation: Reservation
+}
+
+/** Reserves one address for a wish, or says why there is none. */
+export function allocate(wish: Wish): Allocation {
+  const { store, position, requested } = wish
+  if (requested) {
+    const allocation = allocateRequested(wish, requested)
+    setLastReserved(store, position, allocation.name)
+    return allocation
   }
-  setLastReserved(store, index, text)
-  return { address: requested, range }
-}
-
-/** An address reserved before the machine started, or by the Go plugin, that nobody has on a link, is its owner's again. */
-function comesBack(store: Store, text: string, owner: Owner): boolean {
-  if (!isHeldBy(store, text, owner) || markedAddresses(store).has(text) || liveAddresses().has(text))
-    return false
-  mark(store, text)
-  return true
-}
-
-function describeOwner(store: Store, text: string): string {
-  const owner = ownerAt(store, text)
-  return owner === undefined || owner === 'nobody'
-    ? 'nobody'
-    : `container ${owner.containerId} (${owner.interface ?? 'any interface'})`
-}
-
-/** How many addresses are tried one by one before the folder is listed. */
-const TRIES = 64
-
-/** Reserves the next free address in round robin; the one it had, for a container that comes back after a reboot. */
-export function allocateNext(wish: Wish): Allocation {
-  const { store, set, index } = wish
-  const own = ownAddress(wish)
+  const own = ownAgain(wish)
   if (own) return own
-  const last = parseAddress(lastReserved(store, index) ?? '')
-  const found = tryOneByOne(wish, last) ?? tryWithList(wish, last) ?? reclaim(wish)
-  if (!found) throw exhausted(store, set)
-  setLastReserved(store, index, formatAddress(found.address))
-  return found
+  const next = allocateNext(wish)
+  setLastReserved(store, position, next.name)
+  return next
 }
 
-/** What the owner holds in this set already: its own after a reboot, a forbidden second one otherwise. */
-function ownAddress({ store, owner, set }: Wish): Allocation | undefined {
-  for (const text of knownAddresses(store, owner)) {
-    const address = parseAddress(text)
+function allocateRequested(wish: Wish, requested: Address): Allocation {
+  const { store, set } = wish
+  const range = rangeOf(set, requested)
+  const name = formatAddress(requested)
+  if (!range) throw new CniError(code.internal, `requested IP address ${name} is not in ${describeSet(set)}`)
+  if (sameAddress(requested, range.gateway)) {
+    throw new CniError(code.internal, `requested ip ${name} is subnet's gateway`)
+  }
+  const holder = ownerOf(store, name)
+  const candidate = { name, range }
+  if (holder === undefined) return take(wish, candidate)
+  if (holder === 'nobody') return takeFromNobody(wish, candidate)
+  if (isAbandoned(store, name)) return takeOver(wish, candidate)
+  throw new CniError(
+    code.internal,
+    `requested IP address ${name} is not available in range set ${describeSet(set)}`,
+    { details: `${store.folder}/${name} reserves it for ${describeOwner(holder)}` },
+  )
+}
+
+/** Reserved before the machine started, and on no link. */
+function isAbandoned({ folder }: Store, name: string): boolean {
+  return earlierBoot()(`${folder}/${name}`) && liveAddresses()?.has(name) === false
+}
+
+/** What the owner holds in this set already: its own again after a reboot, a second one that is forbidden otherwise. */
+function ownAgain(wish: Wish): Allocation | undefined {
+  const { store, owner, set } = wish
+  for (const name of addressesOf(store, owner, 'if few')) {
+    const address = parseAddress(name)
     const range = address && rangeOf(set, address)
     if (!range) continue
-    if (comesBack(store, text, owner)) return { address, range }
+    if (isAbandoned(store, name)) return take(wish, { name, range }, true)
     throw new CniError(
       code.internal,
-      `${text} has been allocated to ${owner.containerId}, duplicate allocation is not allowed`,
+      `${name} has been allocated to ${owner.containerId}, duplicate allocation is not allowed`,
       {
-        details: `the reservation is ${store.folder}/${text}; DEL releases it`,
+        details: `${store.folder}/${name} reserves it for this container and interface; DEL releases it`,
       },
     )
   }
   return undefined
 }
 
-function tryOneByOne(wish: Wish, last: Address | undefined): Allocation | undefined {
+/** How many names are tried one by one before the folder is listed: usually the first one is free. */
+const TRIES = 64
+
+function allocateNext(wish: Wish): Allocation {
+  const { store, set, position } = wish
   let tries = 0
-  for (const candidate of candidates(wish.set, last)) {
-    if (take(wish, formatAddress(candidate.address))) return candidate
-    if (++tries === TRIES) return undefined
+  let listed: Set<string> | undefined
+  for (const candidate of candidates(set, parseAddress(lastReserved(store, position)))) {
+    if (listed?.has(candidate.name)) continue
+    const presence = presenceOf(store, candidate.name)
+    if (presence === 'absent') return take(wish, candidate)
+    if (presence === 'empty') return takeFromNobody(wish, candidate)
+    if (++tries === TRIES) listed = new Set(reservedNames(store))
   }
-  return undefined
+  const reclaimable = findReclaimable(store, set)
+  if (reclaimable) return takeOver(wish, reclaimable)
+  throw exhausted(store, set)
 }
 
-function tryWithList(wish: Wish, last: Address | undefined): Allocation | undefined {
-  const reserved = new Set(reservedAddresses(wish.store))
-  if (countIn(wish.set, reserved) >= sizeOf(wish.set)) return undefined
-  for (const candidate of candidates(wish.set, last)) {
-    const text = formatAddress(candidate.address)
-    if (!reserved.has(text) && take(wish, text)) return candidate
-  }
-  return undefined
+function take({ store, owner }: Wish, candidate: Candidate, replaced = false): Allocation {
+  return { ...candidate, reservation: reserve(store, candidate.name, owner, replaced) }
 }
 
-/** Reserves a free address, or one whose file is empty or torn: nobody can own that. */
-function take({ store, owner, warn }: Wish, text: string): boolean {
-  if (reserve(store, text, owner) === 'reserved') return true
-  if (ownerAt(store, text) !== 'nobody') return false
-  warn(
-    `host-local: ${store.folder}/${text} names no owner (a write was cut off): the address counts as free\n`,
+function takeFromNobody(wish: Wish, candidate: Candidate): Allocation {
+  const { folder, warn } = wish.store
+  warn(`host-local: ${folder}/${candidate.name} names no owner (a write was cut off): it counts as free\n`)
+  return take(wish, candidate, true)
+}
+
+function takeOver(wish: Wish, candidate: Candidate): Allocation {
+  const { store } = wish
+  const holder = ownerOf(store, candidate.name)
+  if (holder === undefined || holder === 'nobody') return takeFromNobody(wish, candidate)
+  store.warn(
+    `host-local: ${candidate.name} was reserved for ${describeOwner(holder)} before the machine started, ` +
+      'and no link has it: it is taken over\n',
   )
-  free(store, text)
-  return reserve(store, text, owner) === 'reserved'
+  return take(wish, candidate, true)
 }
 
-/** With the set full: takes over an address from before the machine started that no link of any namespace has. */
-function reclaim(wish: Wish): Allocation | undefined {
-  const { store, set, owner, warn } = wish
-  const marked = markedAddresses(store)
-  const old = reservedAddresses(store).filter(text => !marked.has(text))
-  const live = old.length > 0 ? liveAddresses() : marked
-  for (const text of old) {
-    const address = parseAddress(text)
-    const range = address && rangeOf(set, address)
-    if (!range || live.has(text)) continue
-    warn(
-      `host-local: ${text}, reserved for ${describeOwner(store, text)} before the machine started, is taken over\n`,
-    )
-    free(store, text)
-    if (reserve(store, text, owner) === 'reserved') return { address, range }
+/** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
+const LOOKED_AT = 1500
+
+/** In a set that is full: an address whose file is torn, or from before the machine started while no link has the address. */
+export function findReclaimable(store: Pick<Store, 'folder'>, set: RangeSet): Candidate | undefined {
+  const all = [...candidates(set, undefined)]
+  const start = all.length > LOOKED_AT ? Math.floor(Math.random() * all.length) : 0
+  const isStale = earlierBoot()
+  let live: ReturnType<typeof liveAddresses>
+  for (const candidate of [...all.slice(start), ...all.slice(0, start)].slice(0, LOOKED_AT)) {
+    if (ownerOf(store, candidate.name) === 'nobody') return candidate
+    if (!isStale(`${store.folder}/${candidate.name}`)) continue
+    live ??= liveAddresses()
+    if (live?.has(candidate.name) === false) return candidate
   }
   return undefined
 }
 
-function countIn(set: RangeSet, reserved: Iterable<string>): bigint {
-  let count = 0n
-  for (const text of reserved) {
-    const address = parseAddress(text)
-    const range = address && rangeOf(set, address)
-    if (range && !sameAddress(address, range.gateway)) count++
-  }
-  return count
-}
-
-/** How full a set is. */
-export function usage(store: Store, set: RangeSet): { used: bigint; size: bigint } {
-  return { used: countIn(set, reservedAddresses(store)), size: sizeOf(set) }
-}
-
-function exhausted(store: Store, set: RangeSet): CniError {
-  const { used, size } = usage(store, set)
+function exhausted({ folder }: Store, set: RangeSet): CniError {
+  const size = sizeOf(set)
   return new CniError(
     code.internal,
-    `no IP addresses available in range set: ${describeSet(set)}: ${used} of ${size} are in use`,
-    {
-      details: `reservations are the files in ${store.folder}; each names its container`,
-    },
+    `no IP addresses available in range set: ${describeSet(set)}: ${size} of ${size} are in use`,
+    { details: `each is reserved by a file of its name in ${folder}, which names its container` },
   )
 }

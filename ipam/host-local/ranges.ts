@@ -31,6 +31,7 @@ export interface Range {
   gateway: Address
 }
 
+/** A container gets one address of each set. */
 export type RangeSet = readonly Range[]
 
 const refuse = (path: string, reason: string) => new CniError(code.invalidConfiguration, `${path}: ${reason}`)
@@ -55,7 +56,21 @@ export function parseRange(range: RangeConfiguration, path: string): Range {
       `${formatAddress(start)} is behind the range's end ${formatAddress(end)}`,
     )
   }
-  return { subnet, start, end, gateway: parseOptional(range.gateway, `${path}.gateway`) ?? first }
+  return { subnet, start, end, gateway: parseGateway(range.gateway, `${path}.gateway`, subnet) ?? first }
+}
+
+/**
+ * A gateway that the container cannot reach is a mistake. Link-local ones are reached whatever the subnet, and are usual.
+ */
+function parseGateway(text: string | undefined, path: string, subnet: Cidr): Address | undefined {
+  const gateway = parseOptional(text, path)
+  if (!gateway || contains(subnet, gateway) || isLinkLocal(gateway)) return gateway
+  throw refuse(path, `${formatAddress(gateway)} is not in network ${formatCidr(subnet)}`)
+}
+
+/** RFC 3927 and RFC 4291, 2.5.6. */
+function isLinkLocal({ family, value }: Address): boolean {
+  return family === 4 ? value >> 16n === 0xa9fen : value >> 118n === 0x3fan
 }
 
 function parseSubnet(text: string | undefined, path: string): Cidr {
@@ -80,42 +95,51 @@ function parseOptional(text: string | undefined, path: string): Address | undefi
   return address
 }
 
-/** The range sets of a configuration, held against one another; `paths` says where each stands. */
-export function parseRangeSets(
-  sets: readonly (readonly RangeConfiguration[])[],
-  paths: readonly string[],
-): RangeSet[] {
-  if (sets.length === 0) throw refuse('ipam.ranges', 'no IP ranges specified')
-  const parsed = sets.map((set, index) => parseRangeSet(set, paths[index] ?? ''))
-  for (const [index, set] of parsed.entries()) {
-    for (const [other, before] of parsed.slice(0, index).entries()) {
-      if (set.some(range => before.some(one => overlap(range, one)))) {
-        throw refuse(
-          paths[index] ?? '',
-          `overlaps with ${paths[other]}: range set ${index} overlaps with ${other}`,
-        )
-      }
-    }
-  }
-  return parsed
+/** A range set as configured, and where it stands. */
+export interface RangeSetSource {
+  path: string
+  ranges: readonly { path: string; range: RangeConfiguration }[]
 }
 
-function parseRangeSet(set: readonly RangeConfiguration[], path: string): RangeSet {
-  if (set.length === 0) throw refuse(path, 'empty range set')
-  const ranges = set.map((range, index) => parseRange(range, `${path}[${index}]`))
-  for (const [index, range] of ranges.entries()) {
-    for (const [other, before] of ranges.slice(0, index).entries()) {
-      if (before.subnet.address.family !== range.subnet.address.family)
-        throw refuse(`${path}[${index}]`, 'mixed address families')
-      if (overlap(range, before)) {
-        throw refuse(
-          `${path}[${index}]`,
-          `subnets ${describeRange(before)} and ${describeRange(range)} overlap (range ${other})`,
-        )
-      }
-    }
+/** A list of range sets as a configuration has it, at its path. */
+export function sourcesAt(
+  path: string,
+  sets: readonly (readonly RangeConfiguration[])[] = [],
+): RangeSetSource[] {
+  return sets.map((set, index) => ({
+    path: `${path}[${index}]`,
+    ranges: set.map((range, position) => ({ path: `${path}[${index}][${position}]`, range })),
+  }))
+}
+
+/** The range sets of a configuration, held against one another. */
+export function parseRangeSets(sources: readonly RangeSetSource[]): RangeSet[] {
+  const sets = sources.map(parseRangeSet)
+  for (const [index, set] of sets.entries()) {
+    const other = sets
+      .slice(0, index)
+      .findIndex(before => set.some(range => before.some(one => overlap(range, one))))
+    if (other < 0) continue
+    throw refuse(
+      sources[index]?.path ?? '',
+      `${describeSet(set)} overlaps with ${describeSet(sets[other] ?? [])} of ${sources[other]?.path}`,
+    )
   }
-  return ranges
+  return sets
+}
+
+function parseRangeSet({ path, ranges }: RangeSetSource): RangeSet {
+  if (ranges.length === 0) throw refuse(path, 'empty range set')
+  const parsed = ranges.map(({ range, path }) => parseRange(range, path))
+  for (const [index, range] of parsed.entries()) {
+    const where = ranges[index]?.path ?? path
+    if (range.start.family !== parsed[0]?.start.family) {
+      throw refuse(where, 'mixed address families: a container gets one address of each range set')
+    }
+    const before = parsed.slice(0, index).find(one => overlap(range, one))
+    if (before) throw refuse(where, `subnets ${describeRange(before)} and ${describeRange(range)} overlap`)
+  }
+  return parsed
 }
 
 function overlap(one: Range, other: Range): boolean {
@@ -151,26 +175,63 @@ function holdsGateway({ start, end, gateway }: Range): boolean {
   return gateway.family === start.family && start.value <= gateway.value && gateway.value <= end.value
 }
 
+/** An address that may be handed out, by its text: the name of its reservation. */
+export interface Candidate {
+  name: string
+  range: Range
+}
+
 /**
  * The addresses of a set in round robin: from the one behind the last reserved to that itself. Without one that lies in
  * the set, from its beginning. Gateways are passed over. Lazy: a /64 is never walked.
  */
-export function* candidates(
-  set: RangeSet,
-  last: Address | undefined,
-): Generator<{ address: Address; range: Range }> {
-  const from = last === undefined ? -1 : set.findIndex(range => rangeOf([range], last) !== undefined)
-  const beginning = from < 0 || last === undefined ? undefined : last
-  const order = from < 0 ? [...set] : [...set.slice(from + 1), ...set.slice(0, from)]
-  const home = from < 0 ? undefined : set[from]
-  if (home && beginning) yield* walk(home, beginning.value + 1n, home.end.value)
-  for (const range of order) yield* walk(range, range.start.value, range.end.value)
-  if (home && beginning) yield* walk(home, home.start.value, beginning.value)
+export function* candidates(set: RangeSet, last: Address | undefined): Generator<Candidate> {
+  const home = last && rangeOf(set, last)
+  if (!home) {
+    for (const range of set) yield* walk(range, range.start.value, range.end.value)
+    return
+  }
+  const position = set.indexOf(home)
+  yield* walk(home, last.value + 1n, home.end.value)
+  for (const range of [...set.slice(position + 1), ...set.slice(0, position)]) {
+    yield* walk(range, range.start.value, range.end.value)
+  }
+  yield* walk(home, home.start.value, last.value)
 }
 
-function* walk(range: Range, from: bigint, to: bigint): Generator<{ address: Address; range: Range }> {
-  for (let value = from; value <= to; value++) {
-    const address: Address = { family: range.start.family, value }
-    if (!sameAddress(address, range.gateway)) yield { address, range }
+/** Addresses that differ in their last part only share all text but that: 16 bits for IPv6, 8 for IPv4. */
+function* walk(range: Range, from: bigint, to: bigint): Generator<Candidate> {
+  const { family } = range.start
+  const bits = family === 6 ? 16n : 8n
+  const mask = (1n << bits) - 1n
+  const gateway = range.gateway.family === family ? formatAddress(range.gateway) : undefined
+  for (let value = from; value <= to; value = (value | mask) + 1n) {
+    const head = formatAddress({ family, value: (value & ~mask) | 1n }).slice(0, -1)
+    const first = Number(value & mask)
+    const last = (value | mask) <= to ? Number(mask) : Number(to & mask)
+    for (let low = first; low <= last; low++) {
+      // an IPv6 address that ends in zeros may end in "::"
+      const name =
+        low === 0 && family === 6
+          ? formatAddress({ family, value: value & ~mask })
+          : head + low.toString(family === 6 ? 16 : 10)
+      if (name !== gateway) yield { name, range }
+    }
   }
+}
+
+/**
+ * Which set each requested address belongs to. One address is handed out per set, so that whatever is left over cannot be
+ * had; undefined stands for a set from which none is asked for.
+ */
+export function assign(sets: readonly RangeSet[], requested: readonly Address[]): (Address | undefined)[] {
+  const unique = requested.filter(
+    (one, index) => requested.findIndex(each => sameAddress(each, one)) === index,
+  )
+  const assigned = sets.map(set => unique.find(address => rangeOf(set, address)))
+  const left = unique.filter(address => !assigned.includes(address)).map(formatAddress)
+  if (left.length === 0) return assigned
+  throw new CniError(code.internal, `failed to allocate all requested IPs: ${left.join(' ')}`, {
+    details: `each range set gives one address; the sets are ${sets.map(describeSet).join('; ')}`,
+  })
 }

@@ -1,152 +1,257 @@
 /**
- * Reservations on disk, in the Go plugin's place and format: a file per address, named by it, with its owner inside. Beside
- * them, in places of ours, an index from owner to addresses and a marker per address that says "of this boot". Both are
- * hints: what a reservation file says is the truth.
+ * Reservations on disk, in the Go plugin's place and format: a file per address, named by it, with its owner inside; its lock;
+ * and where round robin stands. Knows no ranges.
  */
 import {
-  createExclusively,
   ensureFolder,
-  folderOf,
   type HeldLock,
   listFolder,
   readFile,
   removeFile,
+  synchronizeFolder,
+  TEMPORARY_PREFIX,
   takeLock,
-  writeAtomically,
 } from '../../chain/linux/files.ts'
+import {
+  close,
+  errno,
+  isErrno,
+  link,
+  O_CREAT,
+  O_RDONLY,
+  O_TRUNC,
+  O_WRONLY,
+  open,
+  readInto,
+  rename,
+  status,
+  synchronize,
+  writeAll,
+} from '../../chain/linux/libc.ts'
+import { markAsOfThisBoot } from './boot.ts'
+import {
+  type Directory,
+  type Entry,
+  entriesFor,
+  type Owner,
+  openDirectory,
+  rebuild,
+  update,
+} from './directory.ts'
 
-/** The attachment that holds an address. */
-export interface Owner {
-  containerId: string
-  interface: string
-}
-
+/** A network's reservations, locked. */
 export interface Store {
   /** `<dataDir>/<network>`. */
   folder: string
-  /** Owner → addresses, on disk: survives a reboot, so that a container gets its address again. */
-  index: string
-  /** Address → nothing, in memory: gone with a reboot, so that what is left on disk is known to be old. */
-  markers: string
+  directory: Directory
+  /** Says something to the operator. */
+  warn(text: string): void
+  [Symbol.dispose](): void
 }
 
-const INDEX = '/var/lib/cni/catena/host-local'
-const MARKERS = '/run/catena/host-local'
-
-/** Where a network's reservations are. A data folder of its own has an index and markers of its own. */
-export function storeOf(dataDir: string, network: string): Store {
-  const folder = `${dataDir}/${network}`
-  const key = `${digest(dataDir).slice(0, 8)}-${network}`
-  return { folder, index: `${INDEX}/${key}`, markers: `${MARKERS}/${key}` }
-}
-
-function digest(text: string): string {
-  return new Bun.CryptoHasher('sha512').update(text).digest('hex')
-}
-
-/** Takes the network's lock, the same as the Go plugin's. */
-export function lockStore({ folder }: Store): HeldLock {
+/** Locks a network's reservations, with the Go plugin's lock. */
+export function openStore(folder: string, warn: Store['warn']): Store {
   ensureFolder(folder)
-  return takeLock(`${folder}/lock`, { mode: 0o750 })
+  const lock: HeldLock = takeLock(`${folder}/lock`, { mode: 0o750 })
+  return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: () => lock[Symbol.dispose]() }
 }
+
+/** As `openStore`, where nothing is to be made: undefined when there are no reservations. */
+export function openStoreIfPresent(folder: string, warn: Store['warn']): Store | undefined {
+  return listFolder(folder, 1) === undefined ? undefined : openStore(folder, warn)
+}
+
+/** Names that can be addresses: not the lock, nor where round robin stands, nor what is half done. */
+function isReservation(name: string): boolean {
+  return (
+    name !== 'lock' && !name.startsWith('last_reserved_ip.') && !name.startsWith('.') && /[.:]/.test(name)
+  )
+}
+
+/** The addresses that have a file, by name alone. About `atMost`, when given. */
+export function reservedNames({ folder }: Pick<Store, 'folder'>, atMost?: number): string[] {
+  return (listFolder(folder, atMost) ?? []).filter(isReservation)
+}
+
+const LINE_BREAK = '\r\n' // as the Go plugin writes it on every system
 
 function contentOf({ containerId, interface: name }: Owner): string {
-  return `${containerId}\r\n${name}`
+  return `${containerId}${LINE_BREAK}${name ?? ''}`
 }
 
-function indexPath({ index }: Store, owner: Owner): string {
-  return `${index}/${digest(contentOf(owner)).slice(0, 32)}`
+/** The owner that a reservation names; undefined for an empty or torn one, which is nobody's. */
+export function parseOwner(content: string): Owner | undefined {
+  const [containerId = '', name] = content.trim().split(LINE_BREAK)
+  if (containerId === '' || content.includes('\0')) return undefined
+  if (name !== undefined) return { containerId, interface: name }
+  return content.includes('\r') ? undefined : { containerId }
 }
 
-const isAddress = (name: string) => /^[0-9a-f.:]+$/.test(name) && /[.:]/.test(name) && !name.startsWith('.')
-
-/** The addresses that have a file, by name alone. */
-export function reservedAddresses({ folder }: Store): string[] {
-  return (listFolder(folder) ?? []).filter(isAddress)
+/** The owner of an address: 'nobody' when its file is empty or torn, undefined when there is none. */
+export function ownerOf({ folder }: Pick<Store, 'folder'>, address: string): Owner | 'nobody' | undefined {
+  const content = readReservation(`${folder}/${address}`)
+  return content === undefined ? undefined : (parseOwner(content) ?? 'nobody')
 }
 
-/** The addresses that were reserved since the machine started. */
-export function markedAddresses({ markers }: Store): Set<string> {
-  return new Set(listFolder(markers) ?? [])
+/** Longer than any owner that the specification allows; a shorter read is the end of the file. */
+const buffer = new Uint8Array(1024)
+
+/** As `readFile`, with less ado: there may be thousands. */
+function readReservation(path: string): string | undefined {
+  try {
+    const descriptor = open(path, O_RDONLY)
+    try {
+      return Buffer.from(buffer.subarray(0, readInto(descriptor, buffer, path))).toString()
+    } finally {
+      close(descriptor)
+    }
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.EISDIR)) return undefined
+    throw thrown
+  }
 }
 
-/** What a reservation file says: its owner; 'nobody' for an empty or torn one; undefined when there is none. */
-export function ownerAt({ folder }: Store, address: string): Partial<Owner> | 'nobody' | undefined {
-  const text = readFile(`${folder}/${address}`)?.trim()
-  if (text === undefined) return undefined
-  const [containerId, name] = text.split('\r\n')
-  if (!containerId || containerId.includes('\0')) return 'nobody'
-  return { containerId, ...(name === undefined ? {} : { interface: name }) }
+/** "container c1, interface eth0", for errors. */
+export function describeOwner({ containerId, interface: name }: Owner): string {
+  return `container ${containerId}${name ? `, interface ${name}` : ''}`
 }
 
-/** True when the file is this owner's. The oldest format names the container alone. */
-export function isHeldBy(store: Store, address: string, owner: Owner): boolean {
-  const found = ownerAt(store, address)
-  if (found === undefined || found === 'nobody') return false
-  return found.containerId === owner.containerId && (found.interface ?? owner.interface) === owner.interface
+export function sameOwner(one: Owner, other: Owner): boolean {
+  return one.containerId === other.containerId && one.interface === other.interface
+}
+
+/** Reading more files than this would show in the time that an ADD takes. */
+const FEW = 512
+
+/**
+ * The addresses of an owner. Reads its own files; all files only where someone else has changed the folder, and then for an
+ * ADD only if they are few: the Go plugin's reservations on a node that was taken over.
+ */
+export function addressesOf(store: Store, owner: Owner, thoroughness: 'always' | 'if few'): string[] {
+  const { directory } = store
+  const read =
+    directory.complete || (thoroughness === 'if few' && reservedNames(store, FEW).length >= FEW)
+      ? confirmed(store, entriesFor(directory, owner.containerId))
+      : readAllEntries(store)
+  const exact = read.filter(entry => sameOwner(entry.owner, owner))
+  const oldest = read.filter(entry => sameOwner(entry.owner, { containerId: owner.containerId }))
+  return (exact.length > 0 ? exact : oldest).map(({ address }) => address).toSorted()
+}
+
+/** What the files say about the addresses that the directory names. */
+function confirmed(store: Store, entries: readonly Entry[]): Entry[] {
+  return entries.flatMap(({ address }) => {
+    const owner = ownerOf(store, address)
+    return owner === undefined || owner === 'nobody' ? [] : [{ address, owner }]
+  })
+}
+
+/** Reads every reservation, for the directory. What is empty or torn is deleted: nobody can own it. */
+export function readAllEntries(store: Store): Entry[] {
+  const { folder, warn, directory } = store
+  const entries: Entry[] = []
+  for (const name of listFolder(folder) ?? []) {
+    if (name.startsWith(TEMPORARY_PREFIX)) removeFile(`${folder}/${name}`) // of one that was killed: we hold the lock
+    if (!isReservation(name)) continue
+    const owner = ownerOf(store, name)
+    if (owner === undefined) continue
+    if (owner === 'nobody') {
+      warn(
+        `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
+      )
+      removeFile(`${folder}/${name}`)
+    } else entries.push({ address: name, owner })
+  }
+  rebuild(directory, entries)
+  return entries
+}
+
+/** A reservation that was written and is not yet sure to survive a power cut. */
+export interface Reservation {
+  address: string
+  descriptor: number
+}
+
+/** Whether an address has a file. */
+export type Presence = 'absent' | 'empty' | 'taken'
+
+export function presenceOf({ folder }: Store, address: string): Presence {
+  const found = status(`${folder}/${address}`)
+  return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
 }
 
 /**
- * Reserves an address. Order, for power cuts: text, fsync, then the name by link(2), then the folder's fsync: a name that is
- * there is whole, and one that was answered stays. Index and marker come after it: without them a DEL reads the files.
+ * Writes a reservation: text into a temporary file, then its name. By link(2), which fails where there is one; by rename(2) over
+ * what is `replaced`. Whoever is killed between any two calls leaves no file with less than its whole text.
+ * The fsyncs come later and without the lock (`makeDurable`).
  */
-export function reserve(store: Store, address: string, owner: Owner): 'reserved' | 'taken' {
-  if (createExclusively(`${store.folder}/${address}`, contentOf(owner)) === 'exists') return 'taken'
-  ensureFolder(store.markers)
-  writeAtomically(`${store.markers}/${address}`, '', { durable: false })
-  remember(store, owner, [...indexed(store, owner), address])
-  return 'reserved'
+export function reserve(store: Store, address: string, owner: Owner, replaced = false): Reservation {
+  const { folder } = store
+  const temporary = `${folder}/${TEMPORARY_PREFIX}${address}`
+  const descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+  try {
+    writeAll(descriptor, Buffer.from(contentOf(owner)), temporary)
+    markAsOfThisBoot(descriptor)
+    if (replaced) rename(temporary, `${folder}/${address}`)
+    else link(temporary, `${folder}/${address}`)
+  } catch (thrown) {
+    close(descriptor)
+    throw thrown
+  } finally {
+    removeFile(temporary)
+  }
+  return { address, descriptor }
 }
 
-function remember(store: Store, owner: Owner, addresses: readonly string[]): void {
-  const path = indexPath(store, owner)
-  ensureFolder(folderOf(path))
-  writeAtomically(path, [...new Set(addresses)].join('\n'), { durable: false }) // a hint: losing it costs time only
+/**
+ * Makes reservations survive a power cut: their text, then the folder's names. Names first, fsync second, is one commit of the
+ * file system's journal instead of two, and outside the lock others share it. A power cut in between can leave a name
+ * without text: free, as everything of an ADD that never answered.
+ */
+export function makeDurable({ folder }: Pick<Store, 'folder'>, reservations: readonly Reservation[]): void {
+  for (const { address, descriptor } of reservations) synchronize(descriptor, `${folder}/${address}`)
+  if (reservations.length > 0) synchronizeFolder(folder)
 }
 
-/** Marks an address as reserved in this boot. */
-export function mark({ markers }: Store, address: string): void {
-  ensureFolder(markers)
-  writeAtomically(`${markers}/${address}`, '', { durable: false })
+/** Notes for later calls who got what; under the lock, when all files are written. */
+export function noteGiven(store: Store, owner: Owner, addresses: readonly string[]): void {
+  const given = addresses.map(address => ({ address, owner }))
+  update(store.directory, owner.containerId, { given })
 }
 
-function indexed(store: Store, owner: Owner): string[] {
-  return (readFile(indexPath(store, owner)) ?? '').split('\n').filter(isAddress)
+/**
+ * Frees addresses that a container holds; others' stay. No fsync: after a power cut the reservation would be one of an earlier
+ * boot, which is reclaimed.
+ */
+export function release(
+  store: Store,
+  { containerId }: Owner,
+  addresses: readonly string[],
+): 'removed' | 'absent' {
+  const isHeld = (address: string) => {
+    const found = ownerOf(store, address)
+    return found !== undefined && found !== 'nobody' && found.containerId === containerId
+  }
+  const held = addresses.filter(isHeld)
+  for (const address of held) removeFile(`${store.folder}/${address}`)
+  const hinted = entriesFor(store.directory, containerId).map(({ address }) => address)
+  const lost = hinted.filter(address => !isHeld(address))
+  if (lost.length > 0 || held.length > 0) update(store.directory, containerId, { lost })
+  return held.length > 0 ? 'removed' : 'absent'
 }
 
-/** The owner's addresses by the index alone, each confirmed by its file: no other file is read. */
-export function knownAddresses(store: Store, owner: Owner): string[] {
-  return indexed(store, owner).filter(address => isHeldBy(store, address, owner))
+/** The address that a range set handed out last. Anything but an address means that there was none. */
+export function lastReserved({ folder }: Store, set: number): string {
+  return readFile(`${folder}/last_reserved_ip.${set}`) ?? ''
 }
 
-/** The owner's addresses: by the index if it knows any, else by reading every file, as for what the Go plugin reserved. */
-export function findAddresses(store: Store, owner: Owner): string[] {
-  const known = knownAddresses(store, owner)
-  return known.length > 0
-    ? known
-    : reservedAddresses(store).filter(address => isHeldBy(store, address, owner))
-}
-
-/** Frees one address, whoever holds it. */
-export function free(store: Store, address: string): 'removed' | 'absent' {
-  const outcome = removeFile(`${store.folder}/${address}`)
-  removeFile(`${store.markers}/${address}`)
-  return outcome
-}
-
-/** Frees all that an owner has. */
-export function releaseOwner(store: Store, owner: Owner): 'removed' | 'absent' {
-  const addresses = findAddresses(store, owner)
-  for (const address of addresses) free(store, address)
-  removeFile(indexPath(store, owner))
-  return addresses.length > 0 ? 'removed' : 'absent'
-}
-
-/** The address that a range set handed out last. */
-export function lastReserved({ folder }: Store, set: number): string | undefined {
-  return readFile(`${folder}/last_reserved_ip.${set}`)?.trim()
-}
-
+/** In place, as the Go plugin does: losing it loses nothing but the order. */
 export function setLastReserved({ folder }: Store, set: number, address: string): void {
-  writeAtomically(`${folder}/last_reserved_ip.${set}`, address, { durable: false })
+  const path = `${folder}/last_reserved_ip.${set}`
+  const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+  try {
+    writeAll(descriptor, Buffer.from(address), path)
+  } finally {
+    close(descriptor)
+  }
 }

@@ -1,0 +1,114 @@
+/** host-local's configuration: its schema, and what follows from it. DEL and GC need the folder alone, and take any other nonsense. */
+import * as z from 'zod/mini'
+import { readFile } from '../../chain/linux/files.ts'
+import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
+import { routes } from '../../chain/plugin/schema.ts'
+import { type Address, parseAddress, parseCidr } from '../../chain/protocol/address.ts'
+import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
+import { parseArguments } from '../../chain/protocol/environment.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+import type { Dns } from '../../chain/protocol/result.ts'
+import { compareVersions } from '../../chain/protocol/version.ts'
+import { parseRangeSets, type RangeSet, sourcesAt } from './ranges.ts'
+import { parseResolvConf } from './resolv.ts'
+
+/** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from freeing. */
+export const anyConfiguration = z.object({
+  ipam: z.optional(z.unknown()),
+  args: z.optional(z.unknown()),
+  runtimeConfig: z.optional(z.unknown()),
+})
+
+const rangeKeys = {
+  subnet: z.optional(z.string()),
+  rangeStart: z.optional(z.string()),
+  rangeEnd: z.optional(z.string()),
+  gateway: z.optional(z.string()),
+}
+const rangeSets = z.optional(z.array(z.array(z.object(rangeKeys))))
+const ips = z.optional(z.array(z.string()))
+
+/** What ADD, CHECK and STATUS hold it against. */
+export const configuration = z.object({
+  ipam: z.object({
+    ...rangeKeys,
+    ranges: rangeSets,
+    routes,
+    dataDir: z.optional(z.string()),
+    resolvConf: z.optional(z.string()),
+  }),
+  args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
+  runtimeConfig: z.optional(z.object({ ips, ipRanges: rangeSets })),
+})
+
+/** A request of whatever verb. */
+export type Given = BaseRequest<z.infer<typeof anyConfiguration>>
+export type Configuration = z.infer<typeof configuration>
+
+/** The whole configuration. Code 7 for what it must not be. */
+export function configurationOf({ config }: Given): Configuration {
+  return decode(configuration, config)
+}
+
+const DATA_DIR = '/var/lib/cni/networks' // the reference's
+
+/** `<dataDir>/<network>`, whatever the rest of the configuration is. */
+export function folderOf({ config, network }: Given): string {
+  const { ipam } = config
+  const given = typeof ipam === 'object' && ipam !== null ? lookup(ipam as JsonObject, 'dataDir') : undefined
+  return `${typeof given === 'string' && given !== '' ? given : DATA_DIR}/${network}`
+}
+
+/** All range sets in the order of the result: the runtime's, the single range of old configurations, `ranges`. */
+export function rangeSetsOf({ ipam, runtimeConfig }: Configuration, cniVersion: string): RangeSet[] {
+  const { subnet, rangeStart, rangeEnd, gateway } = ipam
+  const single = { path: 'ipam', range: { subnet, rangeStart, rangeEnd, gateway } }
+  const sets = parseRangeSets([
+    ...sourcesAt('runtimeConfig.ipRanges', runtimeConfig?.ipRanges),
+    ...(subnet === undefined ? [] : [{ path: 'ipam', ranges: [single] }]),
+    ...sourcesAt('ipam.ranges', ipam.ranges),
+  ])
+  for (const family of [4, 6] as const) {
+    const count = sets.filter(set => set[0]?.start.family === family).length
+    if (count > 1 && compareVersions(cniVersion, '0.3.0') < 0) {
+      throw new CniError(
+        code.invalidConfiguration,
+        `ipam.ranges: CNI version ${cniVersion} does not support more than 1 address per family`,
+      )
+    }
+  }
+  return sets
+}
+
+/** The range sets, of which ADD and CHECK need one at least. */
+export function requireRangeSets(config: Configuration, cniVersion: string): RangeSet[] {
+  const sets = rangeSetsOf(config, cniVersion)
+  if (sets.length > 0) return sets
+  throw new CniError(code.invalidConfiguration, 'ipam.ranges: no IP ranges specified')
+}
+
+/** Addresses that were asked for in any of the three places; a prefix length is passed over. */
+export function requestedAddresses(
+  { args, runtimeConfig }: Configuration,
+  { args: text }: Pick<AttachmentRequest<unknown>, 'args'>,
+): Address[] {
+  const { IP } = parseArguments(text, ['IP'])
+  return [
+    ...(IP ? [parseRequested(IP, 'CNI_ARGS: IP')] : []),
+    ...(args?.cni?.ips ?? []).map((each, index) => parseRequested(each, `args.cni.ips[${index}]`)),
+    ...(runtimeConfig?.ips ?? []).map((each, index) => parseRequested(each, `runtimeConfig.ips[${index}]`)),
+  ]
+}
+
+function parseRequested(text: string, path: string): Address {
+  const address = text.includes('/') ? parseCidr(text)?.address : parseAddress(text)
+  if (address) return address
+  throw new CniError(code.invalidConfiguration, `${path}: must be an address: got ${JSON.stringify(text)}`)
+}
+
+export function dnsOf({ ipam: { resolvConf } }: Configuration): Dns {
+  if (!resolvConf) return {}
+  const text = readFile(resolvConf)
+  if (text !== undefined) return parseResolvConf(text)
+  throw new CniError(code.invalidConfiguration, `ipam.resolvConf: cannot open ${resolvConf}: no such file`)
+}
