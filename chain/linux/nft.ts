@@ -169,7 +169,7 @@ function firstLine(words: string): string {
 
 /** The only place that reads nft's words, and only their first line: it prints strerror() of what the kernel said. */
 function errnoOf(words: string): number | undefined {
-  const line = firstLine(words)
+  const line = firstLine(words).replace(/; did you mean .*$/, '')
   if (line.endsWith('No such file or directory')) return errno.ENOENT
   if (line.endsWith('File exists')) return errno.EEXIST
   if (line.endsWith('Device or resource busy')) return errno.EBUSY
