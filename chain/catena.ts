@@ -24,6 +24,7 @@ export const plugins: Readonly<Record<string, Entry>> = {
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,
   },
   portmap: { file: 'meta/portmap.ts', load: async () => (await import('../meta/portmap.ts')).portmap },
+  static: { file: 'ipam/static.ts', load: async () => (await import('../ipam/static.ts')).staticAddresses },
   tuning: { file: 'meta/tuning.ts', load: async () => (await import('../meta/tuning.ts')).tuning },
 }
 

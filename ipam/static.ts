@@ -1,0 +1,153 @@
+/** static: hands out the addresses that its configuration, or whoever adds the container, names. Keeps nothing. */
+import * as z from 'zod/mini'
+import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import { main } from '../chain/plugin/run.ts'
+import { configuredDns, configuredRoutes, dns, routes } from '../chain/plugin/schema.ts'
+import {
+  type Address,
+  type Cidr,
+  contains,
+  formatAddress,
+  formatCidr,
+  parseAddress,
+  parseCidr,
+  sameAddress,
+} from '../chain/protocol/address.ts'
+import { decode } from '../chain/protocol/configuration.ts'
+import { parseArguments } from '../chain/protocol/environment.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { IpConfig } from '../chain/protocol/result.ts'
+import { compareVersions } from '../chain/protocol/version.ts'
+
+const ips = z.optional(z.array(z.string()))
+
+const configuration = z.object({
+  ipam: z.object({
+    addresses: z._default(z.array(z.object({ address: z.string(), gateway: z.optional(z.string()) })), []),
+    routes,
+    dns,
+  }),
+  args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
+  runtimeConfig: z.optional(z.object({ ips })),
+})
+
+/** DEL, GC and STATUS have nothing to do, and no configuration may keep them from it. */
+const anyConfiguration = z.object({
+  ipam: z.optional(z.unknown()),
+  args: z.optional(z.unknown()),
+  runtimeConfig: z.optional(z.unknown()),
+})
+
+interface Assigned {
+  cidr: Cidr
+  gateway?: Address
+}
+
+export const staticAddresses = definePlugin({
+  name: 'static',
+  config: anyConfiguration,
+
+  add(request) {
+    const { ipam } = decode(configuration, request.config)
+    return {
+      interfaces: [],
+      ips: addressesOf(request).map(ipOf),
+      routes: configuredRoutes(ipam.routes),
+      dns: configuredDns(ipam.dns) ?? {},
+    }
+  },
+
+  check(request) {
+    if (!request.previous)
+      throw new CniError(code.invalidConfiguration, 'prevResult: static: Required prevResult missing')
+    const { ips: present } = request.previous
+    for (const { cidr, gateway } of addressesOf(request)) {
+      const found = present.find(({ address }) => {
+        const parsed = parseCidr(address)
+        return parsed !== undefined && sameAddress(parsed.address, cidr.address)
+      })
+      if (!found || !gateway || found.gateway === formatAddress(gateway)) continue
+      throw new CniError(
+        code.internal,
+        `address ${found.address} of prevResult has gateway ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,
+        { details: 'the configuration was changed after ADD; the container has to be added again' },
+      )
+    }
+  },
+
+  del() {},
+})
+
+/**
+ * Configured ones and those of CNI_ARGS beside them; `args.cni.ips` instead of all that, and `runtimeConfig.ips` instead of
+ * everything: the reference's precedence. What is replaced may be anything.
+ */
+function addressesOf({ config, args, cniVersion }: BaseRequest<unknown> & { args: string }): Assigned[] {
+  const { ipam, args: wanted, runtimeConfig } = decode(configuration, config)
+  const fromArguments = argumentAddresses(args)
+  const addresses = listed(runtimeConfig?.ips, 'runtimeConfig.ips') ??
+    listed(wanted?.cni?.ips, 'args.cni.ips') ?? [...ipam.addresses.map(configured), ...fromArguments]
+  refuseTwoOfAFamily(addresses, cniVersion)
+  return addresses
+}
+
+/** The addresses of a list; undefined when it names none. */
+function listed(texts: readonly string[] = [], path: string): Assigned[] | undefined {
+  if (texts.length === 0) return undefined
+  return texts.map((text, index) => ({ cidr: mustBeCidr(text, `${path}[${index}]`) }))
+}
+
+function configured(
+  { address, gateway }: { address: string; gateway?: string | undefined },
+  index: number,
+): Assigned {
+  const path = `ipam.addresses[${index}]`
+  const parsed = gateway ? parseGateway(gateway, `${path}.gateway`) : undefined
+  return { cidr: mustBeCidr(address, `${path}.address`), ...(parsed ? { gateway: parsed } : {}) }
+}
+
+function argumentAddresses(args: string): Assigned[] {
+  const { IP = '', GATEWAY = '' } = parseArguments(args, ['IP', 'GATEWAY'])
+  const split = (text: string) => (text === '' ? [] : text.split(',').map(each => each.trim()))
+  const gateways = split(GATEWAY).map(text => parseGateway(text, 'CNI_ARGS: GATEWAY'))
+  return split(IP).map(text => {
+    const cidr = mustBeCidr(text, 'CNI_ARGS: IP')
+    const gateway = gateways.findLast(each => contains(cidr, each))
+    return { cidr, ...(gateway ? { gateway } : {}) }
+  })
+}
+
+function mustBeCidr(text: string, path: string): Cidr {
+  const cidr = parseCidr(text)
+  if (cidr) return cidr
+  throw new CniError(
+    code.invalidConfiguration,
+    `${path}: must be an address in CIDR notation, such as 10.1.0.5/16: got ${JSON.stringify(text)}`,
+  )
+}
+
+function parseGateway(text: string, path: string): Address {
+  const gateway = parseAddress(text)
+  if (gateway) return gateway
+  throw new CniError(
+    code.invalidConfiguration,
+    `${path}: invalid gateway address: must be an address: got ${JSON.stringify(text)}`,
+  )
+}
+
+function refuseTwoOfAFamily(addresses: readonly Assigned[], cniVersion: string): void {
+  if (compareVersions(cniVersion, '0.3.0') >= 0) return
+  for (const family of [4, 6]) {
+    if (addresses.filter(({ cidr }) => cidr.address.family === family).length < 2) continue
+    throw new CniError(
+      code.invalidConfiguration,
+      `ipam.addresses: CNI version ${cniVersion} does not support more than 1 address per family`,
+    )
+  }
+}
+
+function ipOf({ cidr, gateway }: Assigned): IpConfig {
+  return { address: formatCidr(cidr), ...(gateway ? { gateway: formatAddress(gateway) } : {}) }
+}
+
+if (import.meta.main) main(staticAddresses)
