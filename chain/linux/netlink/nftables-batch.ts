@@ -52,6 +52,8 @@ interface Encoded {
 
 /** More than fits one datagram with the usual buffers goes through nft, which enlarges them. */
 const LARGEST_BATCH = 128 * 1024
+/** nft's own limit, NFTNL_UDATA_COMMENT_MAXLEN. */
+const LONGEST_COMMENT = 128
 /** An attribute's length has 16 bits. */
 const LARGEST_ATTRIBUTE = 60 * 1024
 
@@ -174,6 +176,7 @@ function encodeElement(element: Json, set: SetDescription): Uint8Array | undefin
   const fields = isConcatenation(key) ? key.concat : [key]
   const bounds = encodeKey(fields, set)
   const data = value === undefined ? undefined : encodeValue(value, set)
+  if (comment !== undefined && comment.length > LONGEST_COMMENT) return undefined
   if (!bounds || (value !== undefined && !data)) return undefined
   return nested(
     1, // NFTA_LIST_ELEM
@@ -203,12 +206,14 @@ function commentData(comment: string): Uint8Array {
 
 function encodeKey(
   fields: readonly Json[],
-  { keyType }: SetDescription,
+  { isInterval, keyType }: SetDescription,
 ): { start: Uint8Array; end: Uint8Array } | undefined {
   const types = typesIn(keyType)
   if (types.length !== fields.length) return undefined
   const parts = fields.map((field, index) => encodeField(field, types[index] ?? 0))
   if (parts.includes(undefined)) return undefined
+  // intervals of a single field are elements of their own kind, and other sets have none
+  if (isInterval ? fields.length === 1 : parts.some(part => part?.isRange)) return undefined
   const whole = (pick: 'start' | 'end') =>
     fields.length === 1
       ? (parts[0]?.[pick] ?? new Uint8Array(0))
@@ -230,18 +235,21 @@ function typesIn(concatenated: number): number[] {
   return types
 }
 
-function encodeField(field: Json, type: number): { start: Uint8Array; end: Uint8Array } | undefined {
+function encodeField(
+  field: Json,
+  type: number,
+): { start: Uint8Array; end: Uint8Array; isRange: boolean } | undefined {
   const datatype = datatypes[type]
   if (!datatype) return undefined
   if (typeof field !== 'object' || field === null || Array.isArray(field)) {
     const bytes = datatype.encode(field)
-    return { start: bytes, end: bytes }
+    return { start: bytes, end: bytes, isRange: false }
   }
   if (!('prefix' in field)) return undefined
   const { addr, len } = field.prefix as { addr: string; len: number }
   const start = datatype.encode(addr)
   const end = start.map((byte, index) => byte | (0xff >> Math.min(8, Math.max(0, len - index * 8))))
-  return { start, end }
+  return { start, end, isRange: true }
 }
 
 function encodeValue(value: Json, { dataType }: SetDescription): Uint8Array | undefined {

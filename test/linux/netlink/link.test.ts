@@ -17,7 +17,7 @@ import { testOn } from '../../kernel/features.ts'
 import { bridgePort } from './captured.ts'
 
 test('a port of a bridge, as the kernel tells of it', () => {
-  expect(readLinkMessage({ type: 16, flags: 0, sequence: 0, payload: bridgePort })).toEqual({
+  expect(readLinkMessage({ type: 16, flags: 0, sequence: 0, payload: bridgePort })).toMatchObject({
     index: 4,
     name: 'veth0',
     kind: 'veth',
