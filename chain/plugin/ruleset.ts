@@ -5,6 +5,7 @@
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
 import { errno } from '../linux/libc.ts'
 import { listRules, openNetfilter, tableExists } from '../linux/netlink/nftables.ts'
+import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
@@ -131,7 +132,8 @@ export interface Removal {
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
   const { extra = () => [] } = removal
-  using netfilter = openNetfilter()
+  const netfilter = openNetfilter()
+  using _later = closingLater(netfilter)
   {
     using _shared = lockTables(true)
     const { commands, emptied } = planRemoval(netfilter, removal)

@@ -36,6 +36,7 @@ const OPERSTATE = 16
 const LINKINFO = 18
 const IFALIAS = 20
 const AF_SPEC = 26
+const GROUP = 27
 const NET_NS_FD = 28
 const PROMISCUITY = 30
 const EXT_MASK = 29
@@ -76,6 +77,8 @@ export interface Link {
   parentNamespace?: number
   master?: number
   alias?: string
+  /** Number of the group, 0 when nobody set one. */
+  group: number
   transmitQueueLength: number
   promiscuity: number
   /** Wanted by someone through IFF_PROMISC, IFF_ALLMULTI. */
@@ -114,6 +117,8 @@ export interface LinkSettings {
   /** Descriptor of the namespace to put the link into. */
   namespace?: number
   alias?: string
+  /** Unlike an alias, it can be given at creation. */
+  group?: number
   transmitQueueLength?: number
   promiscuous?: boolean
   allMulticast?: boolean
@@ -140,7 +145,7 @@ function header(index: number, flags = 0, change = 0): Uint8Array {
 }
 
 function settingsAttributes(settings: LinkSettings): Uint8Array[] {
-  const { name, mtu, address, master, namespace, alias, transmitQueueLength } = settings
+  const { name, mtu, address, master, namespace, alias, group, transmitQueueLength } = settings
   return [
     ...(name === undefined ? [] : [text(IFNAME, name)]),
     ...(mtu === undefined ? [] : [uint32(MTU, mtu)]),
@@ -148,6 +153,7 @@ function settingsAttributes(settings: LinkSettings): Uint8Array[] {
     ...(master === undefined ? [] : [uint32(MASTER, master)]),
     ...(namespace === undefined ? [] : [uint32(NET_NS_FD, namespace)]),
     ...(alias === undefined ? [] : [attribute(IFALIAS, Buffer.from(alias === '' ? '\0' : alias))]),
+    ...(group === undefined ? [] : [uint32(GROUP, group)]),
     ...(transmitQueueLength === undefined ? [] : [uint32(TXQLEN, transmitQueueLength)]),
   ]
 }
@@ -330,6 +336,7 @@ export function readLinkMessage({ payload }: Message): Link {
     state: OPERATIONAL_STATES[get(OPERSTATE, readUint8) ?? 0] ?? 'unknown',
     mtu: get(MTU, readUint32) ?? 0,
     address: get(ADDRESS, hardwareAddressText) ?? '',
+    group: get(GROUP, readUint32) ?? 0,
     transmitQueueLength: get(TXQLEN, readUint32) ?? 0,
     promiscuity: get(PROMISCUITY, readUint32) ?? 0,
     ...(permanent === undefined ? {} : { permanentAddress: permanent }),

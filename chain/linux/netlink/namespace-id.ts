@@ -1,0 +1,33 @@
+/** Numbers by which one namespace knows another (linux/net_namespace.h): how a link is told where its parent is. */
+import { close, O_RDONLY, open } from '../libc.ts'
+import { attributeMap, int32, join, readInt32, split, uint32 } from './codec.ts'
+import { attempt, KernelError, type Request, type Transport } from './socket.ts'
+
+const RTM_NEWNSID = 88
+const RTM_GETNSID = 90
+const NETNSA_NSID = 1
+const NETNSA_FD = 3
+const NOT_ASSIGNED = -1 // NETNSA_NSID_NOT_ASSIGNED
+
+function about(operation: string, type: number, ...parts: Uint8Array[]): Request {
+  return { operation, type, payload: join(new Uint8Array(4), ...parts) } // struct rtgenmsg, padded
+}
+
+/** The number by which a socket's namespace knows this thread's; given to it when it has none. */
+export function ownNamespaceId(route: Transport): number {
+  const descriptor = open('/proc/thread-self/ns/net', O_RDONLY)
+  try {
+    const own = uint32(NETNSA_FD, descriptor)
+    const [, found] = attempt(route, [
+      // refused with EEXIST where there is a number already
+      about('number the own namespace', RTM_NEWNSID, own, int32(NETNSA_NSID, NOT_ASSIGNED)),
+      about("look up the own namespace's number", RTM_GETNSID, own),
+    ])
+    if (found instanceof KernelError) throw found
+    const [reply] = found ?? []
+    const value = reply && attributeMap(split(reply.payload, 4)[1]).get(NETNSA_NSID)
+    return value ? readInt32(value) : NOT_ASSIGNED
+  } finally {
+    close(descriptor)
+  }
+}

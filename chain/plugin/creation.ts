@@ -1,0 +1,60 @@
+/**
+ * Creating a container's interface once: marked until its ADD has come to its end, so that a retry tells what a killed ADD
+ * left from what is alive. Knows no kind of link.
+ */
+import { errno } from '../linux/libc.ts'
+import { findLink, removeLink, setLink } from '../linux/netlink/link.ts'
+import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
+import { CniError, code } from '../protocol/error.ts'
+import type { AddRequest } from './define.ts'
+import { openContainer, removeInterface } from './interface.ts'
+
+/** The group of links whose ADD has not come to its end: a number that nobody else uses, "CTNA". Set at creation. */
+export const PENDING = 0x43544e41
+
+/** Deletes a link that a killed ADD left; one that is finished, or somebody else's, stays. */
+export function removePending(route: Transport, name: string): 'removed' | 'absent' {
+  const left = findLink(route, name)
+  return left?.group === PENDING ? removeLink(route, left.index) : 'absent'
+}
+
+/** From here on the link is a finished attachment's. */
+export function markFinished(route: Transport, link: string | number): void {
+  setLink(route, link, { group: 0 })
+}
+
+export interface Creation {
+  create(): void
+  /** Clears away what a killed ADD left, when a name is taken. */
+  clear(): 'removed' | 'absent'
+}
+
+type Request = Pick<
+  AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
+  'config' | 'netns' | 'attachment' | 'delegate' | 'undo'
+>
+
+/** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
+export async function createOnce(request: Request, { create, clear }: Creation): Promise<void> {
+  const { config, netns, delegate, undo } = request
+  const name = request.attachment.interface
+  try {
+    create()
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear() === 'absent') throw explainTaken(thrown, request)
+    if (config.ipam?.type) await delegate.del(config.ipam.type)
+    create()
+  }
+  undo(`delete ${name}`, () => removeInterface(netns, name))
+}
+
+function explainTaken(thrown: unknown, { netns, attachment }: Request): unknown {
+  if (!isRefusal(thrown, errno.EEXIST)) return thrown
+  using container = openContainer(netns)
+  const taken = findLink(container, attachment.interface)
+  if (!taken) return thrown
+  return new CniError(code.internal, `interface ${taken.name} already exists in ${netns}`, {
+    details: `it is a ${taken.kind ?? 'device'} with hardware address ${taken.address || 'none'}: a second ADD for a live attachment, or another network`,
+    cause: thrown,
+  })
+}

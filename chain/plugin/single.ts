@@ -1,0 +1,68 @@
+/** From a new link in the container to ADD's result, for plugins whose result is that one interface. */
+import { findLink, type Link } from '../linux/netlink/link.ts'
+import { ensureSysctl } from '../linux/sysctl.ts'
+import { inNamespace } from '../linux/netns.ts'
+import type { Interface, Result } from '../protocol/result.ts'
+import { emptyResult } from '../protocol/result.ts'
+import { markFinished } from './creation.ts'
+import type { AddRequest } from './define.ts'
+import { allocate } from './delegate.ts'
+import { announceInterface, bestEffort, configureInterface, findOwnInterface, openContainer } from './interface.ts'
+
+export type SingleRequest = Pick<
+  AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
+  'config' | 'netns' | 'attachment' | 'delegate' | 'undo'
+>
+
+/** The IPAM plugin's answer, or an empty result where the configuration has no IPAM plugin: a link without addresses. */
+export async function takeAddresses(request: SingleRequest): Promise<Result> {
+  const type = request.config.ipam?.type
+  return type ? await allocate(request, type) : emptyResult()
+}
+
+/** A result whose addresses are all on one interface. */
+export function placeOn(addresses: Result, place: Interface): Result {
+  return {
+    ...addresses,
+    interfaces: [place],
+    ips: addresses.ips.map(ip => ({ ...ip, interface: 0 })),
+  }
+}
+
+/** When the neighbours are told of the addresses: as the link comes up, and again after, by those that can. */
+export type Announcement = 'none' | 'when up' | 'again'
+
+/** Puts addresses and routes on CNI_IFNAME and brings it up; it is a finished attachment's from then on. */
+export function finishInterface(
+  { netns, attachment }: Pick<SingleRequest, 'netns' | 'attachment'>,
+  { addresses, announcement }: { addresses: Result; announcement: Announcement },
+): { result: Result; link: Link } {
+  const name = attachment.interface
+  const result = placeOn(addresses, { name, sandbox: netns })
+  if (announcement === 'when up') inNamespace(netns, () => announceWhenUp(name))
+  const link = configureInterface({ netns, name, result })
+  if (announcement === 'again') announceInterface({ netns, name, result }, link)
+  using container = openContainer(netns)
+  markFinished(container, link.index)
+  return { link, result: placeOn(addresses, { name, mac: link.address, sandbox: netns }) }
+}
+
+/** The kernel announces what is on the link as it comes up. */
+function announceWhenUp(name: string): void {
+  bestEffort(() => ensureSysctl(`net/ipv4/conf/${name}/arp_notify`, '1'))
+  bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/ndisc_notify`, '1'))
+}
+
+/** The MTU that CHECK expects: a later plugin's word in prevResult counts more than the configuration. */
+export function expectedMtu(
+  previous: Result,
+  { netns, name, configured }: { netns: string; name: string; configured: number },
+): number | undefined {
+  return findOwnInterface(previous, { netns, name }).mtu || configured || undefined
+}
+
+/** The container's interface as it is now. */
+export function findInterface(netns: string, name: string): Link | undefined {
+  using container = openContainer(netns)
+  return findLink(container, name)
+}
