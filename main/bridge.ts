@@ -1,6 +1,5 @@
 /** bridge: joins containers of a network on a bridge of the host, which may be their gateway. */
 
-import { removeAddress } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
@@ -49,7 +48,8 @@ export const bridge = definePlugin({
       const hostEnd = await plugIn(host, { request, link })
       const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
       const placed = describe(addressed, { link, hostEnd, attachment, netns })
-      if (config.isGateway || config.isDefaultGateway) becomeGateway(host, { request, link, result: placed })
+      if (config.isGateway || config.isDefaultGateway)
+        becomeGateway(host, { request, link, hostEnd, result: placed })
       const containerEnd = config.disableContainerInterface
         ? readContainerEnd(request)
         : bringUp(request, placed)
@@ -64,7 +64,7 @@ export const bridge = definePlugin({
         port.awaitPort(host, events, hostEnd.index)
         announceInterface({ netns, name: attachment.interface, result: placed }, containerEnd)
       }
-      port.markFinished(host, hostEnd)
+      port.markFinished(host, hostEnd, attachment)
       return finish(placed, { config, bridge: findLink(host, link.index) ?? link, containerEnd })
     } finally {
       events.close()
@@ -76,7 +76,13 @@ export const bridge = definePlugin({
     const result = requirePrevious(previous, 'bridge')
     using host = openRoute()
     const link = checkBridge(host, config, result)
-    const containerEnd = checkInterface({ netns, name: attachment.interface, previous, kind: 'veth' })
+    const containerEnd = checkInterface({
+      netns,
+      name: attachment.interface,
+      previous,
+      kind: 'veth',
+      leftDown: config.disableContainerInterface,
+    })
     const hostEnd = checkHostEnd(host, { containerEnd, link, result })
     const owned = ownedBy({ config, attachment, result, hostEnd, containerEnd })
     const [missing] = missingOwned(owned)
@@ -179,23 +185,20 @@ function describe(
 
 function becomeGateway(
   host: Transport,
-  { request, link, result }: { request: Request; link: Link; result: Result },
+  parts: { request: Request; link: Link; hostEnd: Link; result: Result },
 ): void {
+  const { request, link, hostEnd, result } = parts
   const { config, undo } = request
-  const added = gateway.ensureGateways(host, link, {
+  gateway.ensureGateways(host, link, {
     gateways: gateway.gatewaysOf(result),
     force: config.forceAddress,
+    changed: (what, cidr) =>
+      undo(`take back that ${formatCidr(cidr)} was ${what} at ${link.name}`, () =>
+        onHost(
+          anew => port.isUnused(anew, link, hostEnd.index) && gateway.undoChange(anew, link, { what, cidr }),
+        ),
+      ),
   })
-  for (const cidr of added) {
-    const address = {
-      link: link.index,
-      address: formatAddress(cidr.address),
-      prefixLength: cidr.prefixLength,
-    }
-    undo(`delete ${formatCidr(cidr)} from ${link.name}`, () =>
-      onHost(anew => port.isUnused(anew, link) && removeAddress(anew, address)),
-    )
-  }
   gateway.enableForwarding(result.ips)
 }
 

@@ -6,7 +6,7 @@ import {
   listAddresses,
   removeAddress,
 } from '../../chain/linux/netlink/address.ts'
-import { type Link, setLink } from '../../chain/linux/netlink/link.ts'
+import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import {
@@ -55,19 +55,21 @@ export function gatewaysOf(result: Result): Cidr[] {
   return [...found.values()]
 }
 
+/** An address that was put on the link, or taken from it to make room. */
+export type Change = (what: 'added' | 'removed', cidr: Cidr) => void
+
 /**
  * Puts gateway addresses on a link. Another IPv4 address, or an IPv6 one of an overlapping network, is refused, or
- * replaced when `force` says so. Answers what was added, for undoing.
+ * replaced when `force` says so. Each step is told to `changed` when it is taken, for undoing.
  */
 export function ensureGateways(
   host: Transport,
   link: Link,
-  options: { gateways: readonly Cidr[]; force: boolean },
-): Cidr[] {
+  options: { gateways: readonly Cidr[]; force: boolean; changed: Change },
+): void {
+  const { gateways, ...rest } = options
   const present = listAddresses(host, link.index)
-  return options.gateways.filter(gateway =>
-    ensureGateway(host, { link, gateway, present, force: options.force }),
-  )
+  for (const gateway of gateways) ensureGateway(host, { link, gateway, present, ...rest })
 }
 
 interface GatewayStep {
@@ -75,28 +77,46 @@ interface GatewayStep {
   gateway: Cidr
   present: readonly InterfaceAddress[]
   force: boolean
+  changed: Change
 }
 
-function ensureGateway(host: Transport, { link, gateway, present, force }: GatewayStep): boolean {
+function ensureGateway(host: Transport, { link, gateway, present, force, changed }: GatewayStep): void {
   const wanted = formatCidr(gateway)
   const cidrs = present
     .map(({ address, prefixLength }) => parseCidr(`${address}/${prefixLength}`))
     .filter(one => one !== undefined)
-  if (cidrs.some(one => formatCidr(one) === wanted)) return false
+  if (cidrs.some(one => formatCidr(one) === wanted)) return
   const family = gateway.address.family
   for (const other of cidrs) {
     if (other.address.family !== family || (family === 6 && !overlaps(other, gateway))) continue
     if (!force) throw occupied(link, other, wanted)
-    removeAddress(host, { link: link.index, ...plain(other) })
+    if (removeAddress(host, { link: link.index, ...plain(other) }) === 'removed') changed('removed', other)
   }
   try {
     addAddress(host, { link: link.index, ...plain(gateway), skipDetection: true })
   } catch (thrown) {
-    if (isRefusal(thrown, errno.EEXIST)) return false // another container's ADD was quicker
+    if (isRefusal(thrown, errno.EEXIST)) return // another container's ADD was quicker
     throw thrown
   }
-  setLink(host, link.index, { address: link.address }) // an address that was set stays when ports come and go
-  return true
+  changed('added', gateway)
+  keepHardwareAddress(host, link.index)
+}
+
+/** A hardware address that was set stays when ports come and go; a bridge that others made has its lowest port's. */
+function keepHardwareAddress(host: Transport, index: number): void {
+  const link = findLink(host, index)
+  if (link) setLink(host, index, { address: link.address })
+}
+
+/** Takes a step of `ensureGateways` back. */
+export function undoChange(
+  host: Transport,
+  link: Link,
+  { what, cidr }: { what: Parameters<Change>[0]; cidr: Cidr },
+): void {
+  const address = { link: link.index, ...plain(cidr) }
+  if (what === 'added') removeAddress(host, address)
+  else addAddress(host, { ...address, skipDetection: true })
 }
 
 function plain({ address, prefixLength }: Cidr): { address: string; prefixLength: number } {

@@ -4,7 +4,6 @@ import { readFile } from '../../chain/linux/files.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
 import {
   changeBridgePort,
-  changeLink,
   createLink,
   findLink,
   getLink,
@@ -96,9 +95,6 @@ export function hostEndName(attachment: Attachment): string {
   return `veth${ownerOf(attachment).id.slice(-8)}`
 }
 
-/** The alias of a host end whose ADD has not come to its end. */
-const PENDING = 'catena: being added'
-
 export interface PortWish {
   attachment: Attachment
   netns: string
@@ -130,13 +126,12 @@ export function createPort(host: Transport, wish: PortWish): Link {
         up: true,
         ...size,
       }),
-      changeLink(name, { alias: PENDING }),
       changeBridgePort(name, { hairpin, isolated }),
       getLink(name),
     ])
     if (created instanceof KernelError) throw refusedPair(created, attachment, name)
     for (const answer of rest) if (answer instanceof KernelError) throw undoPair(host, name, answer)
-    const [reply] = rest[2] as Exclude<(typeof rest)[number], KernelError>
+    const [reply] = rest[1] as Exclude<(typeof rest)[number], KernelError>
     if (!reply) throw new CniError(code.internal, `the kernel did not describe ${name}`)
     bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
     return readLinkMessage(reply)
@@ -151,27 +146,33 @@ function undoPair(host: Transport, name: string, refusal: KernelError): KernelEr
 }
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
-  const taken = refusal.errno === errno.EEXIST
-  const message = taken
-    ? `container veth name ("${attachment.interface}") peer provided ("${host}") already exists`
-    : `create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
+  if (refusal.errno === errno.EEXIST) return occupied(attachment, host, refusal)
+  const message = `create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
+  return new CniError(code.internal, message, { details: refusal.message, cause: refusal })
+}
+
+function occupied(attachment: Attachment, host: string, cause?: KernelError): CniError {
+  const message = `container veth name ("${attachment.interface}") peer provided ("${host}") already exists`
   return new CniError(code.internal, message, {
-    details: taken
-      ? 'the interface is in use: a second ADD for a live attachment, or another network'
-      : refusal.message,
-    cause: refusal,
+    details: 'the interface is in use: a second ADD for a live attachment, or another network',
+    cause,
   })
 }
 
-/** What an earlier ADD of the same attachment left when it was killed; a finished one is refused by `createPort`. */
+/**
+ * Deletes what an earlier ADD of the same attachment left when it was killed: a host end without the alias that the last
+ * step gives. A finished one is refused before anything of it is touched.
+ */
 export function removeHalfDone(host: Transport, attachment: Attachment): 'removed' | 'absent' {
   const left = findLink(host, hostEndName(attachment))
-  return left?.alias === PENDING ? removeLink(host, left.index) : 'absent'
+  if (!left) return 'absent'
+  if (left.alias) throw occupied(attachment, left.name)
+  return removeLink(host, left.index)
 }
 
-/** From here on the port is a finished attachment's. */
-export function markFinished(host: Transport, port: Link): void {
-  setLink(host, port.index, { alias: '' })
+/** From here on the port is a finished attachment's; its alias says to people whose. */
+export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
+  setLink(host, port.index, { alias: ownerOf(attachment).comment })
 }
 
 const FORWARDING = 3 // BR_STATE_FORWARDING
@@ -205,9 +206,9 @@ export function findPort(host: Transport, containerEnd: Link, bridge: Link): Lin
   )
 }
 
-/** True when nothing is on the bridge. */
-export function isUnused(host: Transport, bridge: Link): boolean {
-  return !listLinks(host).some(({ master }) => master === bridge.index)
+/** True when nothing is on the bridge, but for one port that does not count. */
+export function isUnused(host: Transport, bridge: Link, except?: number): boolean {
+  return !listLinks(host).some(({ index, master }) => master === bridge.index && index !== except)
 }
 
 /** Deletes a bridge that nothing is on. */
