@@ -1,4 +1,4 @@
-import { expect, test } from 'bun:test'
+import { afterAll, expect, test } from 'bun:test'
 import { AF_INET } from '../../chain/linux/inet.ts'
 import { listConnections, openConntrack } from '../../chain/linux/netlink/conntrack.ts'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
@@ -35,6 +35,12 @@ function published(container: Namespace, options: Published): Chain {
     { netns: container, path: peers, ...rest },
   )
 }
+
+/** Bridges outlive their containers; other tests use the same addresses. */
+afterAll(() => {
+  using host = hostNamespace()
+  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
+})
 
 let cables = 0
 
