@@ -19,6 +19,7 @@ interface Entry {
 export const plugins: Readonly<Record<string, Entry>> = {
   bridge: { file: 'main/bridge.ts', load: async () => (await import('../main/bridge.ts')).bridge },
   loopback: { file: 'main/loopback.ts', load: async () => (await import('../main/loopback.ts')).loopback },
+  ptp: { file: 'main/ptp.ts', load: async () => (await import('../main/ptp.ts')).ptp },
   'host-local': {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,

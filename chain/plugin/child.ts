@@ -3,7 +3,15 @@
  * final name wherever the kernel can do that.
  */
 import { errno } from '../linux/libc.ts'
-import { changeLink, findLink, getLink, type NewLink, newLink, readLinkMessage, removeLink } from '../linux/netlink/link.ts'
+import {
+  changeLink,
+  findLink,
+  getLink,
+  type NewLink,
+  newLink,
+  readLinkMessage,
+  removeLink,
+} from '../linux/netlink/link.ts'
 import type { Kind } from '../linux/netlink/link-kind.ts'
 import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import { isRefusal, request, type Transport } from '../linux/netlink/socket.ts'
@@ -50,7 +58,10 @@ export function createChild(wish: ChildWish): void {
 }
 
 /** Clears away what a killed ADD left, under either name. */
-export function clearChild({ attachment, netns }: Pick<ChildWish, 'attachment' | 'netns'>): 'removed' | 'absent' {
+export function clearChild({
+  attachment,
+  netns,
+}: Pick<ChildWish, 'attachment' | 'netns'>): 'removed' | 'absent' {
   using container = openContainer(netns)
   const found = [attachment.interface, temporaryName(attachment)].map(name => removePending(container, name))
   return found.includes('removed') ? 'removed' : 'absent'

@@ -27,6 +27,8 @@ export interface Creation {
   create(): void
   /** Clears away what a killed ADD left, when a name is taken. */
   clear(): 'removed' | 'absent'
+  /** What else may be taken than CNI_IFNAME. */
+  other?: string
 }
 
 type Request = Pick<
@@ -35,26 +37,34 @@ type Request = Pick<
 >
 
 /** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
-export async function createOnce(request: Request, { create, clear }: Creation): Promise<void> {
+export async function createOnce(request: Request, creation: Creation): Promise<void> {
+  const { create, clear } = creation
   const { config, netns, delegate, undo } = request
   const name = request.attachment.interface
   try {
     create()
   } catch (thrown) {
-    if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear() === 'absent') throw explainTaken(thrown, request)
+    if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear() === 'absent')
+      throw explainTaken(thrown, { ...request, ...creation })
     if (config.ipam?.type) await delegate.del(config.ipam.type)
     create()
   }
   undo(`delete ${name}`, () => removeInterface(netns, name))
 }
 
-function explainTaken(thrown: unknown, { netns, attachment }: Request): unknown {
+function explainTaken(thrown: unknown, { netns, attachment, other }: Request & Creation): unknown {
   if (!isRefusal(thrown, errno.EEXIST)) return thrown
   using container = openContainer(netns)
   const taken = findLink(container, attachment.interface)
-  if (!taken) return thrown
-  return new CniError(code.internal, `interface ${taken.name} already exists in ${netns}`, {
-    details: `it is a ${taken.kind ?? 'device'} with hardware address ${taken.address || 'none'}: a second ADD for a live attachment, or another network`,
+  if (taken) {
+    return new CniError(code.internal, `interface ${taken.name} already exists in ${netns}`, {
+      details: `it is a ${taken.kind ?? 'device'} with hardware address ${taken.address || 'none'}: a second ADD for a live attachment, or another network`,
+      cause: thrown,
+    })
+  }
+  if (other === undefined) return thrown
+  return new CniError(code.internal, `${other} already exists`, {
+    details: `${attachment.interface} of container ${attachment.containerId} is attached in another namespace; DEL takes it away`,
     cause: thrown,
   })
 }

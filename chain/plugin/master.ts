@@ -1,8 +1,8 @@
 /** The link that a container's interface stands on: which one it is, what it bounds, whether it still is the one. */
 import { errno } from '../linux/libc.ts'
+import { findLink, type Link } from '../linux/netlink/link.ts'
 import type { Kind } from '../linux/netlink/link-kind.ts'
 import { hasKind } from '../linux/netlink/link-probe.ts'
-import { findLink, type Link } from '../linux/netlink/link.ts'
 import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import { listRoutes, MAIN_TABLE } from '../linux/netlink/route.ts'
 import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
@@ -70,10 +70,14 @@ export function checkMtu(mtu: number, { link }: Master): void {
 /** An interface that cannot come up because its master is down, in words. */
 export function explainDown(thrown: unknown, { link }: Master): unknown {
   if (!isRefusal(thrown, errno.ENETDOWN)) return thrown
-  return new CniError(code.internal, `master: ${link.name} is down, so nothing that stands on it can come up`, {
-    details: `${thrown.message}; \`ip link set ${link.name} up\``,
-    cause: thrown,
-  })
+  return new CniError(
+    code.internal,
+    `master: ${link.name} is down, so nothing that stands on it can come up`,
+    {
+      details: `${thrown.message}; \`ip link set ${link.name} up\``,
+      cause: thrown,
+    },
+  )
 }
 
 function differs(message: string): CniError {
@@ -90,7 +94,9 @@ export function checkMaster(link: Link, { choice, netns }: { choice: MasterChoic
     throw differs(`master: ${link.name} does not stand on a link of ${placeOf(choice, netns)}`)
   }
   if (expected && link.parent !== expected.index) {
-    throw differs(`master: ${link.name} stands on link ${link.parent}, not on ${expected.name} (${expected.index})`)
+    throw differs(
+      `master: ${link.name} stands on link ${link.parent}, not on ${expected.name} (${expected.index})`,
+    )
   }
 }
 

@@ -1,13 +1,19 @@
 /** From a new link in the container to ADD's result, for plugins whose result is that one interface. */
 import { findLink, type Link } from '../linux/netlink/link.ts'
-import { ensureSysctl } from '../linux/sysctl.ts'
 import { inNamespace } from '../linux/netns.ts'
+import { ensureSysctl } from '../linux/sysctl.ts'
 import type { Interface, Result } from '../protocol/result.ts'
 import { emptyResult } from '../protocol/result.ts'
 import { markFinished } from './creation.ts'
 import type { AddRequest } from './define.ts'
 import { allocate } from './delegate.ts'
-import { announceInterface, bestEffort, configureInterface, findOwnInterface, openContainer } from './interface.ts'
+import {
+  announceInterface,
+  bestEffort,
+  configureInterface,
+  findOwnInterface,
+  openContainer,
+} from './interface.ts'
 
 export type SingleRequest = Pick<
   AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,

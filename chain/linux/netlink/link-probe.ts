@@ -16,7 +16,11 @@ export function hasKind(route: Transport, kind: string): boolean {
       operation: `ask for ${kind}`,
       type: RTM_NEWLINK,
       flags: CREATE | EXCLUSIVE,
-      payload: join(new Uint8Array(16), nested(LINKINFO, text(INFO_KIND, kind)), uint32(NUM_TX_QUEUES, TOO_MANY)),
+      payload: join(
+        new Uint8Array(16),
+        nested(LINKINFO, text(INFO_KIND, kind)),
+        uint32(NUM_TX_QUEUES, TOO_MANY),
+      ),
     })
     return true
   } catch (thrown) {

@@ -1,0 +1,196 @@
+/** ptp: a veth pair between container and host; the host's end is the container's gateway. */
+import * as z from 'zod/mini'
+import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
+import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { createOnce, markFinished, removePending } from '../chain/plugin/creation.ts'
+import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
+import { allocate } from '../chain/plugin/delegate.ts'
+import { masquerade, type Owned } from '../chain/plugin/elements.ts'
+import { enableForwarding } from '../chain/plugin/forwarding.ts'
+import {
+  checkInterface,
+  configureInterface,
+  openContainer,
+  removeInterface,
+  requirePrevious,
+} from '../chain/plugin/interface.ts'
+import { legacyMasquerade } from '../chain/plugin/legacy.ts'
+import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
+import { isStale, ownerOf } from '../chain/plugin/owner.ts'
+import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
+import { main } from '../chain/plugin/run.ts'
+import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
+import { expectedMtu } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
+import { type Hop, hopsOf, leaveByGateways, missingRoutes, networkText } from './ptp/hop.ts'
+import { createPair, hostEndName, missingOnHost, routeToContainer } from './ptp/pair.ts'
+
+const configuration = z.object({
+  ipMasq: flag,
+  ipMasqBackend: z.optional(z.enum(['', 'iptables', 'nftables'])),
+  mtu,
+  dns,
+  ipam,
+})
+
+/** Position of the container's end in the result, as the reference has it. */
+const CONTAINER = 1
+
+const roles = ['masquerade'] as const
+
+export const ptp = definePlugin({
+  name: 'ptp',
+  config: configuration,
+
+  async add(request) {
+    const { config, attachment, netns, undo, engine } = request
+    const type = requireIpam(config)
+    openContainer(netns).close() // says what is wrong with the path before anything is made
+    using host = openRoute()
+    const hostEnd = await plugIn(host, request)
+    const addresses = await allocate(request, type)
+    const hops = hopsOf(addresses)
+    enableForwarding(hops.map(({ address }) => address))
+    const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
+    routeToContainer(host, hostEnd, hops)
+    const owned = ownedBy(attachment, hops)
+    if (config.ipMasq) {
+      undo('delete the rules', () =>
+        removeOwned(engine, { roles, isOwner: owner => owner === owned.owner.id }),
+      )
+      await addOwned(engine, owned)
+    }
+    markFinished(host, hostEnd.index)
+    return {
+      ...result,
+      dns: configuredDns(config.dns) ?? addresses.dns,
+      interfaces: describe({ hostEnd, containerEnd, netns }),
+    }
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    await delegate.check(requireIpam(config))
+    const result = requirePrevious(previous, 'ptp')
+    const name = attachment.interface
+    const containerEnd = checkInterface({ netns, name, previous, kind: 'veth' })
+    checkLinkMtu(containerEnd, expectedMtu(result, { netns, name, configured: config.mtu }))
+    using host = openRoute()
+    using container = openContainer(netns)
+    const hostEnd = findHostEnd(host, { containerEnd, result })
+    const hops = hopsOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
+    const [missing] = [
+      ...missingRoutes(container, { hops, link: containerEnd.index }).map(
+        route => `route ${route} is missing`,
+      ),
+      ...missingOnHost(host, hostEnd, hops),
+      ...(config.ipMasq ? missingOwned(ownedBy(attachment, hops)) : []),
+    ]
+    if (missing) throw new CniError(code.internal, missing, { details: 'no longer as ADD left it' })
+  },
+
+  async del({ config, attachment, netns, engine, delegate }) {
+    using host = openRoute()
+    const { id } = ownerOf(attachment)
+    await everyStep({
+      // Rules before links: nf_tables and the link then wait for the same grace period.
+      'delete the rules': () =>
+        removeOwned(engine, { roles, isOwner: owner => owner === id, extra: legacyMasquerade(attachment) }),
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'delete the host end': () => removeLink(host, hostEndName(attachment)),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    requireReady('veth')
+    await delegate.status(requireIpam(config))
+  },
+
+  async gc({ config, network, valid, engine, delegate }) {
+    await everyStep({
+      'delete stale rules': () => removeOwned(engine, { roles, isOwner: isStale(network, valid) }),
+      'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+    })
+  },
+})
+
+type Configuration = z.infer<typeof configuration>
+
+function requireIpam({ ipam }: Configuration): string {
+  if (ipam?.type) return ipam.type
+  throw new CniError(code.invalidConfiguration, 'ipam.type: no plugin name provided', {
+    details: 'ptp routes to the container by its address, so it needs an IPAM plugin',
+  })
+}
+
+async function plugIn(host: Transport, request: AddRequest<Configuration>): Promise<Link> {
+  const { config, attachment, netns } = request
+  let hostEnd: Link | undefined
+  await createOnce(request, {
+    create: () => {
+      hostEnd = createPair(host, { attachment, netns, mtu: config.mtu })
+    },
+    clear: () => removePending(host, hostEndName(attachment)),
+    other: `${hostEndName(attachment)} on the host`,
+  })
+  if (!hostEnd) throw new CniError(code.internal, `no veth pair was created for ${attachment.interface}`)
+  return hostEnd
+}
+
+function describe(ends: { hostEnd: Link; containerEnd: Link; netns: string }): Result['interfaces'] {
+  const { hostEnd, containerEnd, netns } = ends
+  return [
+    { name: hostEnd.name, mac: hostEnd.address },
+    { name: containerEnd.name, mac: containerEnd.address, sandbox: netns },
+  ]
+}
+
+function bringUp(
+  addresses: Result,
+  parts: { hostEnd: Link; attachment: Attachment; netns: string; hops: readonly Hop[] },
+): { result: Result; containerEnd: Link } {
+  const { hostEnd, attachment, netns, hops } = parts
+  const name = attachment.interface
+  const result = {
+    ...addresses,
+    interfaces: [{ name: hostEnd.name }, { name, sandbox: netns }],
+    ips: addresses.ips.map(ip => ({ ...ip, interface: CONTAINER })),
+  }
+  const containerEnd = configureInterface({ netns, name, result })
+  using container = openContainer(netns)
+  leaveByGateways(container, { hops, link: containerEnd.index })
+  return { result, containerEnd }
+}
+
+/** The elements that this attachment has in our tables: what ADD puts there and CHECK looks for. */
+function ownedBy(attachment: Attachment, hops: readonly Hop[]): Owned {
+  const pairs = hops.map(hop => ({ address: hop.address, network: networkText(hop) }))
+  return { owner: ownerOf(attachment), elements: masquerade(pairs) }
+}
+
+/** CHECK: the host's end of the pair, which is the one of prevResult. */
+function findHostEnd(
+  host: Transport,
+  { containerEnd, result }: { containerEnd: Link; result: Result },
+): Link {
+  const peer = containerEnd.parent === undefined ? undefined : findLink(host, containerEnd.parent)
+  const hostEnd = peer?.kind === 'veth' ? peer : undefined
+  const expected = hostEnd && result.interfaces.find(({ name, sandbox }) => name === hostEnd.name && !sandbox)
+  if (!hostEnd || !expected) {
+    throw new CniError(code.internal, `the host end of ${containerEnd.name} is not the one in prevResult`, {
+      details: `the host has ${hostEnd?.name ?? 'none'}; prevResult lists ${JSON.stringify(result.interfaces)}`,
+    })
+  }
+  if (expected.mac && expected.mac.toLowerCase() !== hostEnd.address) {
+    throw new CniError(
+      code.internal,
+      `${hostEnd.name} has hardware address ${hostEnd.address}, not ${expected.mac}`,
+    )
+  }
+  if (!hostEnd.up) throw new CniError(code.internal, `host end ${hostEnd.name} is down`)
+  return hostEnd
+}
+
+if (import.meta.main) main(ptp)

@@ -1,0 +1,115 @@
+/** An address of a container with the gateway by which it leaves: what ptp turns into routes on both ends. */
+import { errno } from '../../chain/linux/libc.ts'
+import {
+  describeRoute,
+  listRoutes,
+  MAIN_TABLE,
+  newRoute,
+  type Route,
+  removeRoute,
+  scopes,
+} from '../../chain/linux/netlink/route.ts'
+import { attempt, isRefusal, KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
+import {
+  formatAddress,
+  networkOf,
+  parseAddress,
+  parseCidr,
+  sameAddress,
+  widthOf,
+} from '../../chain/protocol/address.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+import type { Result } from '../../chain/protocol/result.ts'
+
+export interface Hop {
+  address: string
+  gateway: string
+  /** The address's network, its host bits cleared. */
+  network: string
+  prefixLength: number
+  /** Bits of the family's addresses: 32 or 128. */
+  width: 32 | 128
+}
+
+/** Every address of the result with its gateway; one without is refused, for nothing would lead out. */
+export function hopsOf({ ips }: Result): Hop[] {
+  return ips.map(({ address, gateway }, index) => {
+    const cidr = parseCidr(address)
+    const next = gateway === undefined ? undefined : parseAddress(gateway)
+    if (!cidr || !next || next.family !== cidr.address.family) {
+      throw new CniError(
+        code.internal,
+        `IPAM result: ips[${index}].gateway: ${address} needs a gateway of its family`,
+        {
+          details: `it is ${gateway ?? 'missing'}; ptp puts the gateway on the host's end of the pair`,
+        },
+      )
+    }
+    if (sameAddress(next, cidr.address)) {
+      throw new CniError(code.internal, `IPAM result: ips[${index}].gateway: ${address} is its own gateway`)
+    }
+    return {
+      address: formatAddress(cidr.address),
+      gateway: formatAddress(next),
+      network: formatAddress(networkOf(cidr).address),
+      prefixLength: cidr.prefixLength,
+      width: widthOf(cidr.address.family),
+    }
+  })
+}
+
+/** "10.1.0.0/16". */
+export function networkText({ network, prefixLength }: Hop): string {
+  return `${network}/${prefixLength}`
+}
+
+/** The container's own routes: everything but the gateway goes by the gateway, its neighbours of the same network too. */
+export function routesInContainer(
+  { address, gateway, network, prefixLength, width }: Hop,
+  link: number,
+): Route[] {
+  const toGateway = { destination: gateway, prefixLength: width, link, scope: scopes.link, source: address }
+  const toNetwork = {
+    destination: network,
+    prefixLength,
+    link,
+    gateway,
+    scope: scopes.universe,
+    source: address,
+  }
+  return prefixLength === width ? [toGateway] : [toGateway, toNetwork]
+}
+
+/** Replaces the routes that the kernel made for the addresses' networks. */
+export function leaveByGateways(
+  container: Transport,
+  { hops, link }: { hops: readonly Hop[]; link: number },
+): void {
+  for (const { network, prefixLength } of hops) {
+    removeRoute(container, { destination: network, prefixLength, link })
+  }
+  const wanted = hops.flatMap(hop => routesInContainer(hop, link)).map(route => newRoute(route, 'beside'))
+  for (const answer of attempt(container, wanted)) {
+    if (isRefusal(answer, errno.EEXIST)) continue // two addresses with one gateway
+    if (answer instanceof KernelError) throw answer
+  }
+}
+
+/** CHECK: the container's routes that are missing, in words. */
+export function missingRoutes(
+  container: Transport,
+  { hops, link }: { hops: readonly Hop[]; link: number },
+): string[] {
+  const present = listRoutes(container, { table: MAIN_TABLE, link })
+  const isThere = (wanted: Route) =>
+    present.some(
+      ({ destination, prefixLength, gateway }) =>
+        destination === wanted.destination &&
+        prefixLength === wanted.prefixLength &&
+        gateway === wanted.gateway,
+    )
+  return hops
+    .flatMap(hop => routesInContainer(hop, link))
+    .filter(route => !isThere(route))
+    .map(describeRoute)
+}
