@@ -1,25 +1,29 @@
 /** The command `catena`: thin subcommands over the runtime, taking what cnitool takes. */
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { ensureFolder, folderOf } from '../linux/files.ts'
-import { createNamespace, namespaceState } from '../linux/netns.ts'
-import { type CniError, errorDocument, toCniError } from '../protocol/error.ts'
-import { parseResult, printError, printJson } from '../protocol/result.ts'
-import { newestVersion, supportedVersions } from '../protocol/version.ts'
+import { createNamespace, namespaceState, removeNamespace } from '../linux/netns.ts'
+import { CniError, code, toCniError } from '../protocol/error.ts'
+import { supportedVersions } from '../protocol/version.ts'
 import {
   type Attachment,
   addNetworkList,
   type Builtins,
+  type CachedAttachment,
   checkNetworkList,
   delNetworkList,
   gcNetworkList,
   getStatusNetworkList,
+  listAttachments,
   loadNetworkList,
   type NetworkList,
   type RuntimeOptions,
   validateNetworkList,
 } from '../runtime/network.ts'
-import { containerIdFor, type Flags, namespacePath, readSettings, type Settings } from './environment.ts'
-import { renderError, renderResult, renderStep, styleFor } from './render.ts'
+import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
+import { type Output, outputFor } from './output.ts'
+import { drawNetwork } from './picture.ts'
+import { renderResult } from './render.ts'
+import { resultOf, topologyOf } from './topology.ts'
 
 export interface Program {
   builtins: Builtins
@@ -51,73 +55,61 @@ function isUsage(thrown: unknown): thrown is { exitCode: number } {
   return thrown instanceof Error && 'exitCode' in thrown && typeof thrown.exitCode === 'number'
 }
 
-interface Output {
-  /** A person is looking: words and colours instead of JSON. */
-  isTerminal: boolean
-  result(document: object): void
-  line(text: string): void
-  failure(error: CniError): void
-  step: NonNullable<RuntimeOptions['onStep']>
-}
+const EXAMPLES = `
+Examples:
+  catena add demo web --create --cap-args '{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
+  catena list demo
+  catena del demo web
 
-function outputFor(argv: readonly string[]): Output {
-  const isTerminal = Boolean(process.stdout.isTTY) && !argv.includes('--json')
-  const style = styleFor(isTerminal, process.env)
-  return {
-    isTerminal,
-    result(document) {
-      if (isTerminal) console.log(renderResult(parseResult(document, versionOf(document)), style))
-      else console.log(printJson(document))
-    },
-    line: text => {
-      if (isTerminal) console.log(text)
-    },
-    failure(error) {
-      if (isTerminal) console.error(renderError(error, style))
-      else console.log(printError(errorDocument(error, newestVersion)))
-    },
-    step(step) {
-      if (isTerminal) console.log(renderStep(step, style))
-      if (step.stderr) process.stderr.write(step.stderr)
-    },
-  }
-}
-
-function versionOf(document: object): string {
-  return 'cniVersion' in document ? String(document.cniVersion) : newestVersion
-}
+Plugins that this executable holds: `
 
 function commandLine(program: Program, output: Output): Command {
   const root = new Command('catena')
-    .description('Runs CNI networks: the plugins are this executable under other names')
+    .description('Runs CNI networks: adds containers to them, checks and removes them')
     .version(`catena, CNI ${supportedVersions.join(', ')}`, '-V, --version')
     .exitOverride()
-    .showHelpAfterError()
+    .showHelpAfterError('`catena help` tells more.')
+    .addHelpText('after', `${EXAMPLES}${program.pluginNames.join(', ')}`)
+  addAttachmentVerbs(root, program, output)
+  addNetworkVerbs(root, program, output)
+  root
+    .command('list [network]')
+    .description('shows which containers are on the networks')
+    .option('--json', 'print JSON on a terminal too')
+    .action((network: string | undefined) => list(network, output))
+  return root
+}
+
+function addAttachmentVerbs(root: Command, program: Program, output: Output): void {
   const verbs: Record<string, [string, Action]> = {
     add: ['adds a container to a network', add],
     check: ['checks that a container is as ADD left it', check],
     del: ['removes a container from a network', del],
   }
   for (const [name, [description, action]] of Object.entries(verbs)) {
-    withOptions(root.command(`${name} <network> <netns>`).description(description))
-      .option('--create', 'make the namespace first if it is not there')
+    const command = root
+      .command(`${name} <network> <netns>`)
+      .description(`${description}; <netns> is a path, or a name under /run/netns`)
       .option('--container-id <id>', "the container's ID (otherwise from the namespace's path, as cnitool's)")
-      .action((network: string, netns: string, flags: AttachmentFlags) =>
-        action(callFor({ program, output, network, netns, flags })),
-      )
+    if (name === 'add') command.option('--create', 'make the namespace first if it is not there')
+    withOptions(command).action((network: string, netns: string, flags: AttachmentFlags) =>
+      action(callFor({ program, output, network, netns, flags })),
+    )
   }
-  const networkVerbs: Record<string, [string, Action]> = {
-    gc: ['removes what attachments that are gone have left on a network', gc],
+}
+
+function addNetworkVerbs(root: Command, program: Program, output: Output): void {
+  const verbs: Record<string, [string, Action]> = {
+    gc: ['removes all containers from a network, and what those that are gone have left', gc],
     status: ['tells whether a network can take containers', status],
     version: ["tells whether a network's plugins take its version", version],
   }
-  for (const [name, [description, action]] of Object.entries(networkVerbs)) {
-    withOptions(root.command(`${name} <network> [netns]`).description(description)).action(
-      (network: string, netns: string | undefined, flags: AttachmentFlags) =>
-        action(callFor({ program, output, network, netns: netns ?? '', flags })),
+  for (const [name, [description, action]] of Object.entries(verbs)) {
+    const command = root.command(`${name} <network> [netns]`).description(description)
+    withOptions(command).action((network: string, netns: string | undefined, flags: AttachmentFlags) =>
+      action(callFor({ program, output, network, netns: netns ?? '', flags })),
     )
   }
-  return root
 }
 
 function withOptions(command: Command): Command {
@@ -127,9 +119,14 @@ function withOptions(command: Command): Command {
     .option('--path <folders>', 'folders of plugins (CNI_PATH)')
     .option('--args <pairs>', 'K=V;K=V for the plugins (CNI_ARGS)')
     .option('--cap-args <json>', 'capability arguments (CAP_ARGS)')
-    .option('--timeout <ms>', 'milliseconds that a plugin may take', Number)
+    .option('--timeout <ms>', 'milliseconds that a plugin may take', parseMilliseconds)
     .option('--json', 'print JSON on a terminal too')
-    .exitOverride()
+}
+
+function parseMilliseconds(text: string): number {
+  const value = Number(text)
+  if (text !== '' && Number.isSafeInteger(value) && value > 0) return value
+  throw new InvalidArgumentError('It must be a whole number of milliseconds.')
 }
 
 interface Call {
@@ -151,54 +148,98 @@ function callFor(given: {
   flags: AttachmentFlags
 }): Call {
   const { program, output, network, flags } = given
-  const settings: Settings = readSettings(flags, process.env)
-  const netns = given.netns && namespacePath(given.netns, process.cwd())
+  const { configurations, path, ...settings } = readSettings(flags, process.env)
+  const netns = namespacePath(given.netns, process.cwd())
   return {
-    list: loadNetworkList(settings.configurations, network),
+    list: loadNetworkList(configurations, network),
     netns,
     flags,
     output,
-    attachment: {
-      containerId: flags.containerId ?? containerIdFor(netns),
-      netns,
-      ifname: settings.ifname,
-      args: settings.args,
-      capabilityArgs: settings.capabilityArgs,
-    },
-    options: {
-      path: settings.path,
-      builtins: program.builtins,
-      timeout: flags.timeout,
-      onStep: output.step,
-    },
+    attachment: { ...settings, netns, containerId: flags.containerId ?? containerIdFor(netns) },
+    options: { path, builtins: program.builtins, timeout: flags.timeout, onStep: output.step },
   }
+}
+
+/** Answers whether the namespace is a new one. */
+function prepareNamespace(netns: string, create = false): boolean {
+  if (netns === '' || namespaceState(netns) !== 'absent') return false // the plugins say what is wrong with it
+  if (!create) {
+    throw new CniError(code.invalidNamespace, `there is no namespace ${netns}`, {
+      details: 'make it before, or let --create make it',
+    })
+  }
+  ensureFolder(folderOf(netns))
+  createNamespace(netns)
+  return true
 }
 
 const add: Action = async ({ list, netns, attachment, options, flags, output }) => {
-  if (flags.create && namespaceState(netns) === 'absent') {
-    ensureFolder(folderOf(netns))
-    createNamespace(netns)
+  const created = prepareNamespace(netns, flags.create)
+  try {
+    output.result(await addNetworkList(list, attachment, { ...options, undo: true }))
+  } catch (thrown) {
+    if (created) removeNamespace(netns)
+    throw thrown
   }
-  output.result(await addNetworkList(list, attachment, { ...options, undo: true }))
+  output.success(`${attachment.containerId} is on network ${list.name}`)
 }
 
-const check: Action = async ({ list, attachment, options }) => checkNetworkList(list, attachment, options)
+const check: Action = async ({ list, attachment, options, output }) => {
+  await checkNetworkList(list, attachment, options)
+  output.success(`${attachment.containerId} is on network ${list.name} as ADD left it`)
+}
 
-const del: Action = async ({ list, attachment, options }) => delNetworkList(list, attachment, options)
+const del: Action = async ({ list, attachment, options, output }) => {
+  await delNetworkList(list, attachment, options)
+  output.success(`${attachment.containerId} is no longer on network ${list.name}`)
+}
 
 /** As cnitool: no list of valid attachments, so all that the cache knows go. */
-const gc: Action = async ({ list, options }) => {
+const gc: Action = async ({ list, options, output }) => {
   await gcNetworkList(list, undefined, options)
+  output.success(`nothing of any container is left on network ${list.name}`)
 }
 
 const status: Action = async ({ list, options, output }) => {
   await getStatusNetworkList(list, options)
-  output.line(`network ${list.name} can take containers`)
+  output.success(`network ${list.name} can take containers`)
 }
 
 const version: Action = async ({ list, options, output }) => {
   const capabilities = await validateNetworkList(list, options)
-  const document = { name: list.name, cniVersion: list.cniVersion, capabilities }
-  if (output.isTerminal) output.line(`network ${list.name}: every plugin takes version ${list.cniVersion}`)
-  else console.log(printJson(document))
+  output.answer(
+    { name: list.name, cniVersion: list.cniVersion, capabilities },
+    () => `network ${list.name}: every plugin takes version ${list.cniVersion}`,
+  )
+}
+
+/** All that the cache knows: a picture of each network that has a bridge, else its results. */
+function list(network: string | undefined, output: Output): void {
+  const attachments = listAttachments({ network })
+  const document = attachments.map(({ configuration: _, ...attachment }) => attachment)
+  output.answer(document, () => {
+    const networks = [...new Set(attachments.map(attachment => attachment.network))]
+    const parts = networks.map(name =>
+      describeNetwork(
+        name,
+        attachments.filter(each => each.network === name),
+        output,
+      ),
+    )
+    return parts.join('\n\n') || 'no container is on any network'
+  })
+}
+
+function describeNetwork(
+  name: string,
+  attachments: readonly CachedAttachment[],
+  { style, width }: Output,
+): string {
+  const topology = topologyOf(name, attachments)
+  if (topology) return drawNetwork(topology, style, width)
+  const parts = attachments.map(attachment => {
+    const result = resultOf(attachment)
+    return `${attachment.containerId}\n${result ? renderResult(result, style) : '  its result cannot be read'}`
+  })
+  return [`network ${style.bold(name)}`, ...parts].join('\n')
 }

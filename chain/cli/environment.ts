@@ -1,5 +1,5 @@
 /** What the command takes from environment and flags: cnitool's variables, and the same as options. */
-import { status } from '../linux/libc.ts'
+import { resolve } from 'node:path'
 import { CniError, code } from '../protocol/error.ts'
 
 export interface Settings {
@@ -7,8 +7,10 @@ export interface Settings {
   configurations: string
   /** CNI_PATH, split. */
   path: string[]
-  capabilityArgs: Record<string, unknown>
-  args: [string, string][]
+  /** CAP_ARGS; undefined when it says nothing, so that CHECK and DEL use what ADD was given. */
+  capabilityArgs: Record<string, unknown> | undefined
+  /** CNI_ARGS; undefined as above. */
+  args: [string, string][] | undefined
   ifname: string
 }
 
@@ -35,23 +37,22 @@ export function readSettings(flags: Flags, env: Readonly<Record<string, string |
   }
 }
 
-function parseCapabilityArgs(text: string): Record<string, unknown> {
-  if (text === '') return {}
+function parseCapabilityArgs(text: string): Settings['capabilityArgs'] {
+  if (text === '') return undefined
+  let json: unknown
   try {
-    const json: unknown = JSON.parse(text)
-    if (typeof json === 'object' && json !== null && !Array.isArray(json))
-      return json as Record<string, unknown>
+    json = JSON.parse(text)
   } catch (thrown) {
-    throw new CniError(code.invalidEnvironment, 'CAP_ARGS: must be JSON', {
-      details: String(thrown),
-      cause: thrown,
-    })
+    const details = String(thrown).replace(/^SyntaxError: /, '')
+    throw new CniError(code.invalidEnvironment, 'CAP_ARGS: must be JSON', { details, cause: thrown })
   }
+  if (typeof json === 'object' && json !== null && !Array.isArray(json))
+    return json as Record<string, unknown>
   throw new CniError(code.invalidEnvironment, `CAP_ARGS: must be a JSON object: got ${text}`)
 }
 
-function parsePairs(text: string): [string, string][] {
-  if (text === '') return []
+function parsePairs(text: string): Settings['args'] {
+  if (text === '') return undefined
   return text.split(';').map(pair => {
     const [key, value, ...more] = pair.split('=')
     if (key && value && more.length === 0) return [key, value]
@@ -63,11 +64,13 @@ function parsePairs(text: string): [string, string][] {
 
 const NAMED = '/run/netns'
 
-/** A namespace is a path, or a name under /run/netns; the path is made absolute, as cnitool does. */
+/**
+ * The path of a namespace: what has a slash is a path, made absolute and plain as cnitool does; a bare name is one under
+ * /run/netns, whatever lies in the current folder.
+ */
 export function namespacePath(given: string, folder: string): string {
-  if (given.startsWith('/')) return given
-  if (!given.includes('/') && status(`${folder}/${given}`) === undefined) return `${NAMED}/${given}`
-  return `${folder}/${given}`
+  if (given === '') return ''
+  return given.includes('/') ? resolve(folder, given) : `${NAMED}/${given}`
 }
 
 /** cnitool's container ID: "cnitool-" and the first 10 bytes of the SHA-512 of the namespace's path. */

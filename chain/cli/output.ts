@@ -1,0 +1,60 @@
+/** Where the command's words go: JSON as cnitool prints it when piped, something readable on a terminal. */
+import { writeAll } from '../linux/libc.ts'
+import { type CniError, errorDocument } from '../protocol/error.ts'
+import { parseResult, printError, printJson } from '../protocol/result.ts'
+import { newestVersion } from '../protocol/version.ts'
+import type { RuntimeOptions } from '../runtime/network.ts'
+import { renderError, renderResult, renderStep, renderSuccess, type Style, styleFor } from './render.ts'
+
+export interface Output {
+  /** A person is looking: words and colours instead of JSON. */
+  isTerminal: boolean
+  style: Style
+  /** Columns of the terminal. */
+  width: number
+  /** A result of an ADD. */
+  result(document: object): void
+  /** Any other answer: as JSON, or the words for a person. */
+  answer(document: object, words: () => string): void
+  /** What was done, for a person only. */
+  success(sentence: string): void
+  failure(error: CniError): void
+  step: NonNullable<RuntimeOptions['onStep']>
+}
+
+/** Through libc: console.error paints what it prints. */
+const print = (text: string) => writeAll(1, Buffer.from(text), 'standard output')
+const printAside = (text: string) => writeAll(2, Buffer.from(text), 'standard error')
+
+export function outputFor(argv: readonly string[]): Output {
+  const isTerminal = Boolean(process.stdout.isTTY) && !argv.includes('--json')
+  const style = styleFor(isTerminal, process.env)
+  return {
+    isTerminal,
+    style,
+    width: process.stdout.columns || 100,
+    result(document) {
+      if (isTerminal) print(`${renderResult(parseResult(document, versionOf(document)), style)}\n`)
+      else print(printJson(document)) // no newline: byte for byte what cnitool prints
+    },
+    answer(document, words) {
+      print(isTerminal ? `${words()}\n` : `${printJson(document)}\n`)
+    },
+    success(sentence) {
+      if (isTerminal) print(`${renderSuccess(sentence, style)}\n`)
+    },
+    failure(error) {
+      const asideStyle = styleFor(Boolean(process.stderr.isTTY), process.env)
+      if (!isTerminal) print(printError(errorDocument(error, newestVersion)))
+      if (isTerminal || process.stderr.isTTY) printAside(`${renderError(error, asideStyle)}\n`)
+    },
+    step(step) {
+      if (isTerminal) print(`${renderStep(step, style)}\n`)
+      if (step.stderr) printAside(step.stderr)
+    },
+  }
+}
+
+function versionOf(document: object): string {
+  return 'cniVersion' in document ? String(document.cniVersion) : newestVersion
+}
