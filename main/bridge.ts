@@ -83,7 +83,7 @@ export const bridge = definePlugin({
       kind: 'veth',
       leftDown: config.disableContainerInterface,
     })
-    const hostEnd = checkHostEnd(host, { containerEnd, link, result })
+    const hostEnd = checkHostEnd(host, { config, containerEnd, link, result })
     const owned = ownedBy({ config, attachment, result, hostEnd, containerEnd })
     const [missing] = missingOwned(owned)
     if (missing)
@@ -113,8 +113,10 @@ export const bridge = definePlugin({
   },
 
   async gc({ config, network, valid, engine, delegate }) {
+    const isOwner = isStale(network, valid)
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, { roles, isOwner: isStale(network, valid) }),
+      'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
+      'delete stale host ends': () => onHost(host => port.removeHostEnds(host, isOwner)),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
   },
@@ -278,8 +280,9 @@ function checkBridge(host: Transport, config: BridgeConfiguration, result: Resul
 
 function checkHostEnd(
   host: Transport,
-  { containerEnd, link, result }: { containerEnd: Link; link: Link; result: Result },
+  parts: { config: BridgeConfiguration; containerEnd: Link; link: Link; result: Result },
 ): Link {
+  const { config, containerEnd, link, result } = parts
   const hostEnd = port.findPort(host, containerEnd, link)
   if (!hostEnd) {
     throw new CniError(code.internal, `${containerEnd.name} has no host end on bridge ${link.name}`, {
@@ -299,6 +302,10 @@ function checkHostEnd(
     )
   }
   if (!hostEnd.up) throw new CniError(code.internal, `host end ${hostEnd.name} is down`)
+  if (config.hairpinMode && !hostEnd.port?.hairpin)
+    throw new CniError(code.internal, `host end ${hostEnd.name} is not in hairpin mode`)
+  if (config.portIsolation && !hostEnd.port?.isolated)
+    throw new CniError(code.internal, `host end ${hostEnd.name} is not isolated`)
   return hostEnd
 }
 

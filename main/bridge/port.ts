@@ -27,7 +27,7 @@ import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
+import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 /**
@@ -92,7 +92,11 @@ function adoptBridge(host: Transport, bridge: Link, { name, promiscuous, vlanFil
 
 /** The host end's name follows from the attachment, so that a retry and a late DEL find it without the container. */
 export function hostEndName(attachment: Attachment): string {
-  return `veth${ownerOf(attachment).id.slice(-8)}`
+  return nameFor(ownerOf(attachment).id)
+}
+
+function nameFor(owner: string): string {
+  return `veth${owner.slice(-8)}`
 }
 
 export interface PortWish {
@@ -173,6 +177,14 @@ export function removeHalfDone(host: Transport, attachment: Attachment): 'remove
 /** From here on the port is a finished attachment's; its alias says to people whose. */
 export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
   setLink(host, port.index, { alias: ownerOf(attachment).comment })
+}
+
+/** Deletes the host ends of owners that a test picks: they carry their owner in their alias. */
+export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
+  for (const { alias = '', index, name } of listLinks(host)) {
+    const owner = ownerIn(alias)
+    if (owner !== undefined && name === nameFor(owner) && isPicked(owner)) removeLink(host, index)
+  }
 }
 
 const FORWARDING = 3 // BR_STATE_FORWARDING
