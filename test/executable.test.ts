@@ -1,0 +1,213 @@
+import { afterAll, expect, test } from 'bun:test'
+import { statSync } from 'node:fs'
+import { plugins } from '../chain/catena.ts'
+import { removeLink } from '../chain/linux/netlink/link.ts'
+import { freshNamespace, hostNamespace } from './fixtures/namespace.ts'
+import { type Call, execute, mustExecute, ourExecutable } from './fixtures/plugin.ts'
+import { difference, snapshot } from './fixtures/snapshot.ts'
+
+const names = Object.keys(plugins)
+const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }]] }
+const bridge = { type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
+
+afterAll(() => {
+  using host = hostNamespace()
+  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
+})
+
+test.each(names)('%s is a name of the one program', name => {
+  const program = statSync(ourExecutable('catena'))
+  const { ino, dev } = statSync(ourExecutable(name))
+  expect({ ino, dev }).toEqual({ ino: program.ino, dev: program.dev })
+})
+
+test.each(names)('%s answers VERSION whatever else the environment and standard input hold', name => {
+  const { status, json, stdout } = execute(ourExecutable(name), 'VERSION', {
+    config: 'this is not JSON',
+    netns: 'dummy',
+    interface: 'dummy',
+    containerId: '!!',
+    path: 'dummy',
+    args: 'not;pairs',
+  })
+  expect({ status, cniVersion: json.cniVersion }).toEqual({ status: 0, cniVersion: '1.1.0' })
+  expect(json.supportedVersions).toEqual((plugins[name]?.versions ?? json.supportedVersions) as string[])
+  expect(stdout.endsWith('}\n')).toBe(true)
+})
+
+test.each(names)(
+  '%s knows its versions twice: for VERSION without being loaded, and when it is',
+  async name => {
+    const entry = plugins[name]
+    expect((await entry?.load())?.versions).toEqual(entry?.versions as string[])
+  },
+)
+
+test('a plugin that is run by hand says what it is, and fails nobody', () => {
+  const child = Bun.spawnSync([ourExecutable('bridge')], { env: { PATH: '/bin' } })
+  expect({ status: child.exitCode, stdout: child.stdout.toString() }).toEqual({ status: 0, stdout: '' })
+  expect(child.stderr.toString()).toContain('CNI bridge plugin')
+})
+
+interface Refusal {
+  name: string
+  plugin?: string
+  call: Call
+  code: number
+  says: string | RegExp
+}
+
+const config = (changes: object) => ({ ...bridge, ...changes })
+const withIpam = (changes: object) => config({ ipam: { ...ipam, ...changes } })
+
+const refusals: Refusal[] = [
+  { name: 'empty standard input', call: { config: '' }, code: 6, says: 'is not JSON' },
+  { name: 'a cut-off document', call: { config: '{"cniVersion":"1.1.0","na' }, code: 6, says: 'is not JSON' },
+  { name: 'a list instead of an object', call: { config: '[]' }, code: 6, says: 'is not a JSON object' },
+  {
+    name: 'an unknown version',
+    call: { config: config({ cniVersion: '9.9.9' }) },
+    code: 1,
+    says: 'incompatible CNI versions',
+  },
+  { name: 'no name', call: { config: config({ name: '' }) }, code: 7, says: 'missing network name' },
+  {
+    name: 'a forbidden network name',
+    call: { config: config({ name: '../etc' }) },
+    code: 7,
+    says: 'network name',
+  },
+  {
+    name: 'no container ID, no interface and no path, all told at once',
+    call: { containerId: '', interface: '', path: '' },
+    code: 4,
+    says: 'required env variables [CNI_CONTAINERID,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'a forbidden container ID',
+    call: { containerId: '../../etc' },
+    code: 4,
+    says: 'invalid characters in containerID',
+  },
+  {
+    name: 'an interface name of 16 bytes',
+    call: { interface: 'eth0123456789012' },
+    code: 4,
+    says: 'interface name is too long',
+  },
+  { name: 'an interface name with a slash', call: { interface: 'eth/0' }, code: 4, says: 'interface name' },
+  {
+    name: 'an IPAM plugin that is not there',
+    call: { config: config({ ipam: { type: 'no-such-ipam' } }) },
+    code: 999,
+    says: 'failed to find plugin "no-such-ipam"',
+  },
+  {
+    name: 'a namespace path that is nothing',
+    call: { netns: '/run/netns/not-there' },
+    code: 8,
+    says: '/run/netns/not-there',
+  },
+  { name: 'a namespace path that is a file', call: { netns: '/etc/passwd' }, code: 8, says: '/etc/passwd' },
+  {
+    name: "the plugin's own namespace",
+    call: { netns: '/proc/self/ns/net' },
+    code: 8,
+    says: 'should not be the same',
+  },
+  {
+    name: 'a subnet too small to allocate from',
+    call: { config: withIpam({ ranges: [[{ subnet: '10.1.0.0/31' }]] }) },
+    code: 7,
+    says: 'too small',
+  },
+  {
+    name: 'a range outside its subnet',
+    call: { config: withIpam({ ranges: [[{ subnet: '10.1.0.0/24', rangeStart: '10.2.0.1' }]] }) },
+    code: 7,
+    says: 'ranges[0][0].rangeStart',
+  },
+  {
+    name: 'an address out of every range',
+    call: { config: config({ runtimeConfig: { ips: ['192.0.2.1'] } }) },
+    code: 999,
+    says: '192.0.2.1',
+  },
+  {
+    name: 'a key of the wrong type',
+    call: { config: config({ mtu: 'large' }) },
+    code: 7,
+    says: 'mtu: must be a number: got "large"',
+  },
+  {
+    name: 'a VLAN out of bounds',
+    call: { config: config({ vlan: 4095 }) },
+    code: 7,
+    says: 'vlan: must be at most 4094: got 4095',
+  },
+]
+
+test.each(refusals)('$name: code $code, and nothing is left', ({ plugin = 'bridge', call, code, says }) => {
+  using container = freshNamespace()
+  const options = { netns: container, config: bridge, ...call }
+  const before = snapshot()
+  const { status, json, stderr } = execute(ourExecutable(plugin), 'ADD', options)
+  expect({ status, code: json.code, stderr }).toEqual({ status: 1, code, stderr: '' })
+  expect(json.msg).toContain(says)
+  expect(difference(before, snapshot()).added).toEqual([])
+  expect(container.links().map(({ name }) => name)).toEqual(['lo'])
+})
+
+test('an exhausted range says how many of how many are in use', () => {
+  using one = freshNamespace()
+  using other = freshNamespace()
+  const small = { ...withIpam({ ranges: [[{ subnet: '10.3.0.0/30' }]] }), bridge: 'cni3', name: 'small-net' }
+  mustExecute(ourExecutable('bridge'), 'ADD', { netns: one, config: small, containerId: 'one' })
+  const before = snapshot()
+  const { json } = execute(ourExecutable('bridge'), 'ADD', {
+    netns: other,
+    config: small,
+    containerId: 'two',
+  })
+  expect(json.msg).toContain('1 of 1')
+  expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+  mustExecute(ourExecutable('bridge'), 'DEL', { netns: one, config: small, containerId: 'one' })
+})
+
+test('an interface that exists already is refused, and stays as it was', () => {
+  using container = freshNamespace()
+  const options = { netns: container, config: bridge }
+  mustExecute(ourExecutable('bridge'), 'ADD', options)
+  const before = [container.link('eth0'), container.addresses('eth0')]
+  const { status, json } = execute(ourExecutable('bridge'), 'ADD', options)
+  expect({ status, msg: json.msg }).toEqual({ status: 1, msg: expect.stringContaining('already exists') })
+  expect([container.link('eth0'), container.addresses('eth0')]).toEqual(before)
+  mustExecute(ourExecutable('bridge'), 'DEL', options)
+})
+
+test('a .env and a bunfig.toml in the folder that a plugin is started in are not read', async () => {
+  const folder = '/run/hostile'
+  await Bun.write(`${folder}/.env`, 'CNI_COMMAND=VERSION\n')
+  await Bun.write(`${folder}/bunfig.toml`, 'preload = ["./evil.ts"]\n')
+  await Bun.write(`${folder}/evil.ts`, 'console.log("evil")\n')
+  const { exitCode, stdout } = Bun.spawnSync([ourExecutable('loopback')], {
+    cwd: folder,
+    env: { CNI_PATH: '/x' },
+  })
+  expect({ exitCode, code: JSON.parse(stdout.toString()).code }).toEqual({ exitCode: 1, code: 4 })
+})
+
+test('a result of three hundred thousand bytes comes out whole', () => {
+  const ips = Array.from({ length: 4000 }, (_, index) => ({
+    address: `10.${index >> 8}.${index & 255}.1/24`,
+    gateway: '10.0.0.1',
+  }))
+  using container = freshNamespace()
+  const options = { netns: container, config: { type: 'loopback', prevResult: { cniVersion: '1.1.0', ips } } }
+  const { status, json, stdout } = execute(ourExecutable('loopback'), 'ADD', options)
+  expect({ status, count: json.ips.length, large: stdout.length > 300_000 }).toEqual({
+    status: 0,
+    count: 4000,
+    large: true,
+  })
+})
