@@ -22,7 +22,7 @@ export class RefusedError extends Error {
 }
 
 /** A daemon greets at once, but systemd may have to start it first. */
-const GREETING_MILLISECONDS = 15_000
+const GREETING_MILLISECONDS = 5000
 /** The daemon's own limit for an acquisition is 208 s unless its flags say otherwise. */
 const ANSWER_MILLISECONDS = 240_000
 

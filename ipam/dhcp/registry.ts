@@ -123,7 +123,7 @@ async function allocate(shelf: Shelf, asked: Asked): Promise<Result> {
   if (known) return resultFrom(asked, await known.keeper.ready())
   const wanted = shelf.entries.get(asked.identifier)?.keeper.state().lease?.address
   const entry = open(shelf, asked)
-  const lease = await entry.keeper.acquire(wanted)
+  const lease = await orForget(shelf, asked, entry.keeper.acquire(wanted))
   if (lease.prefixLength === undefined) {
     entry.keeper.release()
     throw new CniError(
@@ -150,7 +150,17 @@ async function check(shelf: Shelf, asked: Asked): Promise<Result> {
       `${asked.identifier}: no DHCP lease, and prevResult names no IPv4 address that one could be for`,
     )
   }
-  return resultFrom(asked, await open(shelf, asked).keeper.confirm(address))
+  return resultFrom(asked, await orForget(shelf, asked, open(shelf, asked).keeper.confirm(address)))
+}
+
+/** An acquisition that came to nothing leaves nothing that a later call would be told of. */
+async function orForget(shelf: Shelf, { identifier }: Asked, acquiring: Promise<Lease>): Promise<Lease> {
+  try {
+    return await acquiring
+  } catch (thrown) {
+    if (shelf.entries.get(identifier)?.keeper.state().phase === 'stopped') shelf.entries.delete(identifier)
+    throw thrown
+  }
 }
 
 /** An entry whose namespace and interface are still those of the call, and whose lease is not over. */

@@ -1,0 +1,290 @@
+import { expect, test } from 'bun:test'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
+import { messageType } from '../../../ipam/dhcp/packet.ts'
+import { stateFolder } from '../../../ipam/dhcp/state.ts'
+import { dhcp } from '../../../ipam/dhcp.ts'
+import { connect, hostNamespace } from '../../fixtures/namespace.ts'
+import { call, mustCall } from '../../fixtures/plugin.ts'
+import { type Daemon, daemon, daemonAt, dnsmasq, ear, lan, udhcpd } from './network.ts'
+
+function configFor(socket: string, more: object = {}) {
+  return { type: 'bridge', ipam: { type: 'dhcp', daemonSocketPath: socket, ...more } }
+}
+
+const addressOf = (result: { ips: { address: string }[] }) => result.ips[0]?.address.replace(/\/.*/, '') ?? ''
+const filesOf = ({ socket }: Pick<Daemon, 'socket'>) =>
+  readdirSync(stateFolder(socket)).filter(name => name !== 'lock')
+
+test('a daemon that was restarted goes on with the leases whose interfaces are still there', async () => {
+  using network = lan()
+  await using _server = await udhcpd(network.namespace, {}, 'option lease 6')
+  const first = await daemon()
+  const container = network.attach('container')
+  const config = configFor(first.socket)
+  const result = await mustCall(dhcp, 'ADD', { config, netns: container })
+  container.addAddress('eth0', result.ips[0].address)
+  expect(await first.end()).toBe(0)
+  await using second = await daemonAt(first.socket)
+  expect(await second.event('adopted')).toMatchObject({ address: addressOf(result) })
+  await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
+  await second.event('renewed')
+  await mustCall(dhcp, 'DEL', { config, netns: container })
+  expect(filesOf(second)).toEqual([])
+})
+
+test('the lease of a namespace that went while no daemon ran is given back from the host', async () => {
+  using network = lan()
+  using host = hostNamespace()
+  connect(
+    { namespace: host, name: 'lan0', addresses: ['10.9.0.2/24'] },
+    { namespace: network.namespace, name: 'host0' },
+  )
+  network.namespace.run('ip', 'link', 'set', 'host0', 'master', 'br0')
+  await using server = await dnsmasq(network.namespace, {})
+  const first = await daemon()
+  const container = network.attach('container')
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(first.socket), netns: container })
+  await first.end()
+  container[Symbol.dispose]()
+  await using second = await daemonAt(first.socket)
+  await second.event('released')
+  expect(await server.says(/DHCPRELEASE\(br0\) \S+/)).toContain(addressOf(result))
+  expect(filesOf(second)).toEqual([])
+  host.run('ip', 'link', 'delete', 'lan0')
+})
+
+test('DEL without a daemon succeeds, and the next daemon gives the address back', async () => {
+  using network = lan()
+  await using server = await dnsmasq(network.namespace, {})
+  const first = await daemon()
+  const container = network.attach('container')
+  const config = configFor(first.socket)
+  await mustCall(dhcp, 'ADD', { config, netns: container })
+  await first.end()
+  await mustCall(dhcp, 'DEL', { config, netns: container })
+  await mustCall(dhcp, 'DEL', { config, netns: undefined })
+  await using second = await daemonAt(first.socket)
+  await second.event('deleted meanwhile')
+  await server.says(/DHCPRELEASE/)
+  expect(filesOf(second)).toEqual([])
+})
+
+test('a namespace that disappears takes nothing with it: its address is given back when it would be renewed', async () => {
+  using network = lan()
+  using listener = ear(network.namespace, 'br0')
+  await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
+  await using keeper = await daemon()
+  const container = network.attach('container')
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: container })
+  container[Symbol.dispose]()
+  expect(await keeper.event('abandoned')).toMatchObject({ why: 'its namespace has gone' })
+  expect((await listener.next(messageType.release)).message.clientAddress).toBe(addressOf(result))
+  expect(filesOf(keeper)).toEqual([])
+})
+
+test('CHECK has a server confirm an address that the daemon does not know, and takes no other', async () => {
+  using network = lan()
+  using listener = ear(network.namespace, 'br0')
+  await using _server = await dnsmasq(network.namespace, {}, '--dhcp-authoritative')
+  const first = await daemon()
+  const container = network.attach('container')
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(first.socket), netns: container })
+  await first.end()
+  await using second = await daemon()
+  const config = configFor(second.socket)
+  await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
+  await second.event('confirmed')
+  const foreign = { ...result, ips: [{ address: '10.8.0.7/24' }] }
+  const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: foreign }, netns: container })
+  expect(json).toMatchObject({ code: 999, msg: expect.stringContaining('which prevResult does not have') })
+  await using third = await daemon()
+  const refused = await call(dhcp, 'CHECK', {
+    config: { ...configFor(third.socket), prevResult: foreign },
+    netns: container,
+  })
+  expect(refused.json.msg).toContain('10.8.0.7 was refused by 10.9.0.1')
+  const unnamed = await call(dhcp, 'CHECK', { config: configFor(third.socket), netns: container })
+  expect(unnamed.json.msg).toContain('prevResult names no IPv4 address')
+  expect(
+    listener.heard.filter(each => each.message.options.get(53)?.[0] === messageType.discover),
+  ).toHaveLength(1)
+})
+
+test('STATUS says 50 without a daemon, and nothing with one', async () => {
+  const config = configFor('/run/cni/nobody.sock')
+  expect((await call(dhcp, 'STATUS', { config })).json).toMatchObject({
+    code: 50,
+    msg: 'error dialing DHCP daemon: /run/cni/nobody.sock: there is no socket (ENOENT)',
+  })
+  await using keeper = await daemon()
+  await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
+})
+
+test('a socket that accepts and says nothing costs five seconds, and then an error', async () => {
+  const silent = Bun.listen({ unix: '/run/cni-silent.sock', socket: { data() {} } })
+  try {
+    expect((await call(dhcp, 'STATUS', { config: configFor('/run/cni-silent.sock') })).json).toMatchObject({
+      code: 50,
+      msg: expect.stringContaining('has not greeted in 5 s'),
+    })
+  } finally {
+    silent.stop(true)
+  }
+})
+
+test('ADD without a daemon says what to start', async () => {
+  using network = lan()
+  const container = network.attach('container')
+  const { json } = await call(dhcp, 'ADD', { config: configFor('/run/cni/nobody.sock'), netns: container })
+  expect(json).toEqual({
+    cniVersion: '1.1.0',
+    code: 11,
+    msg: 'error dialing DHCP daemon: /run/cni/nobody.sock: there is no socket (ENOENT)',
+    details: expect.stringContaining('dhcp daemon'),
+  })
+})
+
+test('GC gives back the leases of its network that no valid attachment has', async () => {
+  using network = lan()
+  await using server = await dnsmasq(network.namespace, {})
+  await using keeper = await daemon()
+  const config = configFor(keeper.socket)
+  for (const containerId of ['alive', 'dead']) {
+    await mustCall(dhcp, 'ADD', { config, netns: network.attach(containerId), containerId })
+  }
+  const other = { ...config, name: 'another-net' }
+  await mustCall(dhcp, 'ADD', { config: other, netns: network.attach('other'), containerId: 'other' })
+  const valid = [{ containerID: 'alive', ifname: 'eth0' }]
+  await mustCall(dhcp, 'GC', { config: { ...config, 'cni.dev/valid-attachments': valid } })
+  expect(await keeper.event('released')).toMatchObject({ container: 'dead' })
+  await server.says(/DHCPRELEASE/)
+  expect(filesOf(keeper)).toHaveLength(2)
+})
+
+test('a plugin that is killed while it waits leaves no address behind', async () => {
+  using network = lan()
+  using listener = ear(network.namespace, 'br0')
+  await using keeper = await daemon()
+  const container = network.attach('container')
+  const plugin = Bun.spawn([process.execPath, `${import.meta.dir}/../../../ipam/dhcp.ts`], {
+    stdin: Buffer.from(
+      JSON.stringify({ cniVersion: '1.1.0', name: 'test-net', ...configFor(keeper.socket) }),
+    ),
+    env: {
+      CNI_COMMAND: 'ADD',
+      CNI_CONTAINERID: 'killed',
+      CNI_NETNS: container.path,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: '/',
+    },
+  })
+  await listener.next(messageType.discover)
+  plugin.kill('SIGKILL')
+  await keeper.event('hung up')
+  await keeper.event('released')
+  expect(filesOf(keeper)).toEqual([])
+})
+
+test('hundreds of containers get their addresses at once', async () => {
+  using network = lan()
+  await using _server = await dnsmasq(
+    network.namespace,
+    { first: '10.9.0.3', last: '10.9.0.254' },
+    '--dhcp-lease-max=1000',
+  )
+  await using keeper = await daemon('-timeout', '2s')
+  const config = configFor(keeper.socket)
+  const containers = Array.from({ length: 200 }, (_, index) => network.attach(`many-${index}`))
+  const started = performance.now()
+  const results = await Promise.all(
+    containers.map((netns, index) => mustCall(dhcp, 'ADD', { config, netns, containerId: `c${index}` })),
+  )
+  const milliseconds = Math.round(performance.now() - started)
+  expect(new Set(results.map(addressOf)).size).toBe(200)
+  await Promise.all(
+    containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
+  )
+  expect(filesOf(keeper)).toEqual([])
+  console.log(milliseconds)
+  expect(milliseconds).toBeLessThan(20_000)
+}, 60_000)
+
+test('a socket that a killed daemon left is replaced, one that answers is not', async () => {
+  const path = '/run/cni-left.sock'
+  const left = Bun.spawn(
+    [
+      process.execPath,
+      '-e',
+      `Bun.listen({ unix: '${path}', socket: { data() {} } }); console.log('listens')`,
+    ],
+    { stdout: 'pipe' },
+  )
+  await left.stdout.getReader().read()
+  const words: string[] = []
+  const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
+  expect(await runDaemon(['-socketpath', path], world)).toBe(1)
+  expect(words.join('')).toContain('somebody answers at /run/cni-left.sock already')
+  left.kill('SIGKILL')
+  await left.exited
+  expect(existsSync(path)).toBe(true)
+  const keeper = await daemonAt(path)
+  await mustCall(dhcp, 'STATUS', { config: configFor(path) })
+  await keeper.end()
+  expect(existsSync(path)).toBe(false)
+})
+
+test('two daemons do not keep the same leases', async () => {
+  await using keeper = await daemon()
+  const words: string[] = []
+  const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
+  expect(await runDaemon(['-socketpath', keeper.socket], world)).toBe(1)
+  expect(JSON.parse(words.join(''))).toMatchObject({
+    event: 'failed to start',
+    error: `another daemon keeps the leases of ${keeper.socket}`,
+  })
+})
+
+test('the pid file holds the number of the process, and goes with it', async () => {
+  const keeper = await daemon('--pidfile=/run/dhcp.pid')
+  expect(readFileSync('/run/dhcp.pid', 'utf8')).toBe(String(process.pid))
+  await keeper.end()
+  expect(existsSync('/run/dhcp.pid')).toBe(false)
+})
+
+test('a torn lease file is told and removed', async () => {
+  const first = await daemon()
+  await first.end()
+  writeFileSync(`${stateFolder(first.socket)}/0123.lease`, '{"version":1,"conta')
+  await using second = await daemonAt(first.socket)
+  expect(await second.event('unreadable')).toMatchObject({ file: expect.stringContaining('0123.lease') })
+  expect(filesOf(second)).toEqual([])
+})
+
+test('systemd hands the socket over', async () => {
+  const daemonFile = `${import.meta.dir}/../../../ipam/dhcp/daemon.ts`
+  const listener = `/run/cni-systemd.sock`
+  const program = `
+    import { runDaemon } from '${daemonFile}'
+    import { processService } from '${import.meta.dir}/../../../chain/plugin/run.ts'
+    const service = processService()
+    process.exitCode = await runDaemon(['-socketpath', '${listener}'], { ...service, env: { LISTEN_PID: String(service.pid), LISTEN_FDS: '1' } })`
+  const listening = Bun.listen({ unix: listener, socket: { data() {} } })
+  const child = Bun.spawn([process.execPath, '-e', program], {
+    stdio: ['ignore', 'inherit', 'pipe', listening.fd],
+  })
+  try {
+    const { value } = await child.stderr.getReader().read()
+    expect(JSON.parse(Buffer.from(value ?? []).toString())).toMatchObject({
+      event: 'started',
+      socket: 'descriptor 3',
+    })
+    await mustCall(dhcp, 'STATUS', { config: configFor(listener) })
+    child.kill('SIGTERM')
+    expect(await child.exited).toBe(0)
+    expect(existsSync(listener)).toBe(true)
+  } finally {
+    child.kill('SIGKILL')
+    listening.stop(true)
+  }
+})
