@@ -69,7 +69,7 @@ export const hostLocal = definePlugin({
 
   status(request) {
     const sets = rangeSetsOf(configurationOf(request), request.cniVersion)
-    inFolder(request, folder => checkFree({ folder, warn: request.world.stderr }, sets))
+    inFolder(request, folder => checkFree(folder, sets))
   },
 
   async gc(request) {

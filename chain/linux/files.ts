@@ -155,31 +155,51 @@ export function removeFile(path: string): 'removed' | 'absent' {
 
 /** The names in a folder, unordered, without `.` and `..`; undefined when there is no folder. About `atMost`, when given. */
 export function listFolder(path: string, atMost = Number.POSITIVE_INFINITY): string[] | undefined {
+  const names: string[] = []
+  const isThere = scanFolder(
+    path,
+    (bytes, start, end) => names.push(bytes.toString('utf8', start, end)),
+    atMost,
+  )
+  return isThere ? names : undefined
+}
+
+/** Where a name stands in a buffer: it has to be read at once. */
+export type VisitName = (bytes: Buffer, start: number, end: number) => void
+
+/** Visits the names in a folder as bytes, for folders with tens of thousands of them. False when there is no folder. */
+export function scanFolder(path: string, visit: VisitName, atMost = Number.POSITIVE_INFINITY): boolean {
   let descriptor: number
   try {
     descriptor = open(path, O_RDONLY | O_DIRECTORY)
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT)) return undefined
+    if (isErrno(thrown, errno.ENOENT)) return false
     throw thrown
   }
   try {
-    return entryNames(descriptor, atMost)
+    scanEntries(descriptor, visit, atMost)
+    return true
   } finally {
     close(descriptor)
   }
 }
 
-function entryNames(descriptor: number, atMost: number): string[] {
-  const buffer = Buffer.alloc(Math.min(262144, Math.max(4096, 32 * atMost)))
-  const names: string[] = []
+const DOT = 0x2e
+
+function scanEntries(descriptor: number, visit: VisitName, atMost: number): void {
+  const bytes = Buffer.alloc(Math.min(262144, 32 * atMost + 512))
+  let visited = 0
   for (;;) {
-    const filled = readFolderEntries(descriptor, buffer)
-    if (filled === 0 || names.length >= atMost) return names
-    for (let at = 0; at < filled; ) {
-      const length = buffer.readUInt16LE(at + 16) // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name
-      const end = buffer.indexOf(0, at + 19)
-      const name = buffer.toString('utf8', at + 19, end)
-      if (name !== '.' && name !== '..') names.push(name)
+    const filled = readFolderEntries(descriptor, bytes)
+    if (filled === 0 || visited >= atMost) return
+    for (let at = 0; at < filled; visited++) {
+      const length = bytes.readUInt16LE(at + 16) // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name
+      let end = at + 19
+      while (bytes[end] !== 0) end++
+      const start = at + 19
+      const isOwnOrParent =
+        bytes[start] === DOT && (end - start === 1 || (end - start === 2 && bytes[start + 1] === DOT))
+      if (!isOwnOrParent) visit(bytes, start, end)
       at += length
     }
   }

@@ -4,7 +4,16 @@ import { type Address, formatAddress, parseAddress, sameAddress } from '../../ch
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { earlierBoot } from './boot.ts'
 import type { Owner } from './directory.ts'
-import { type Candidate, candidates, describeSet, type RangeSet, rangeOf, sizeOf } from './ranges.ts'
+import {
+  anyAddress,
+  type Candidate,
+  candidates,
+  describeSet,
+  type RangeSet,
+  rangeOf,
+  segments,
+  sizeOf,
+} from './ranges.ts'
 import {
   addressesOf,
   describeOwner,
@@ -13,10 +22,10 @@ import {
   presenceOf,
   type Reservation,
   reserve,
-  reservedNames,
   type Store,
   setLastReserved,
 } from './store.ts'
+import { takenIn } from './taken.ts'
 
 export interface Wish {
   store: Store
@@ -29,6 +38,11 @@ export interface Wish {
 
 export interface Allocation extends Candidate {
   reservation: Reservation
+}
+
+/** An address that can be had; `replaces` where that means to replace a file. */
+interface Vacancy extends Candidate {
+  replaces?: boolean
 }
 
 /** Reserves one address for a wish, or says why there is none. */
@@ -57,7 +71,7 @@ function allocateRequested(wish: Wish, requested: Address): Allocation {
   const holder = ownerOf(store, name)
   const candidate = { name, range }
   if (holder === undefined) return take(wish, candidate)
-  if (holder === 'nobody') return takeFromNobody(wish, candidate)
+  if (holder === 'nobody') return take(wish, ofNobody(wish, candidate))
   if (isAbandoned(store, name)) return takeOver(wish, candidate)
   throw new CniError(
     code.internal,
@@ -78,7 +92,7 @@ function ownAgain(wish: Wish): Allocation | undefined {
     const address = parseAddress(name)
     const range = address && rangeOf(set, address)
     if (!range) continue
-    if (isAbandoned(store, name)) return take(wish, { name, range }, true)
+    if (isAbandoned(store, name)) return take(wish, { name, range, replaces: true })
     throw new CniError(
       code.internal,
       `${name} has been allocated to ${owner.containerId}, duplicate allocation is not allowed`,
@@ -95,53 +109,66 @@ const TRIES = 64
 
 function allocateNext(wish: Wish): Allocation {
   const { store, set, position } = wish
-  let tries = 0
-  let listed: Set<string> | undefined
-  for (const candidate of candidates(set, parseAddress(lastReserved(store, position)))) {
-    if (listed?.has(candidate.name)) continue
-    const presence = presenceOf(store, candidate.name)
-    if (presence === 'absent') return take(wish, candidate)
-    if (presence === 'empty') return takeFromNobody(wish, candidate)
-    if (++tries === TRIES) listed = new Set(reservedNames(store))
-  }
-  const reclaimable = findReclaimable(store, set)
+  const last = parseAddress(lastReserved(store, position))
+  const candidate = firstOfFew(wish, last) ?? firstOfAll(wish, last)
+  if (candidate) return take(wish, candidate)
+  const reclaimable = findReclaimable(store.folder, set)
   if (reclaimable) return takeOver(wish, reclaimable)
   throw exhausted(store, set)
 }
 
-function take({ store, owner }: Wish, candidate: Candidate, replaced = false): Allocation {
-  return { ...candidate, reservation: reserve(store, candidate.name, owner, replaced) }
+function firstOfFew(wish: Wish, last: Address | undefined): Vacancy | undefined {
+  let tries = 0
+  for (const candidate of candidates(wish.set, last)) {
+    const presence = presenceOf(wish.store, candidate.name)
+    if (presence === 'absent') return candidate
+    if (presence === 'empty') return ofNobody(wish, candidate)
+    if (++tries === TRIES) return undefined
+  }
+  return undefined
 }
 
-function takeFromNobody(wish: Wish, candidate: Candidate): Allocation {
-  const { folder, warn } = wish.store
+function firstOfAll({ store, set }: Wish, last: Address | undefined): Candidate | undefined {
+  const taken = takenIn(store.folder, set)
+  for (const segment of segments(set, last)) {
+    const candidate = taken.firstFree(segment)
+    if (candidate) return candidate
+  }
+  return undefined
+}
+
+function take({ store, owner }: Wish, { name, range, replaces = false }: Vacancy): Allocation {
+  return { name, range, reservation: reserve(store, name, owner, replaces) }
+}
+
+function ofNobody({ store: { folder, warn } }: Wish, candidate: Candidate): Vacancy {
   warn(`host-local: ${folder}/${candidate.name} names no owner (a write was cut off): it counts as free\n`)
-  return take(wish, candidate, true)
+  return { ...candidate, replaces: true }
 }
 
 function takeOver(wish: Wish, candidate: Candidate): Allocation {
   const { store } = wish
   const holder = ownerOf(store, candidate.name)
-  if (holder === undefined || holder === 'nobody') return takeFromNobody(wish, candidate)
+  if (holder === undefined || holder === 'nobody') return take(wish, ofNobody(wish, candidate))
   store.warn(
     `host-local: ${candidate.name} was reserved for ${describeOwner(holder)} before the machine started, ` +
       'and no link has it: it is taken over\n',
   )
-  return take(wish, candidate, true)
+  return take(wish, { ...candidate, replaces: true })
 }
 
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
-const LOOKED_AT = 1500
+const LOOKED_AT = 500
 
 /** In a set that is full: an address whose file is torn, or from before the machine started while no link has the address. */
-export function findReclaimable(store: Pick<Store, 'folder'>, set: RangeSet): Candidate | undefined {
-  const all = [...candidates(set, undefined)]
-  const start = all.length > LOOKED_AT ? Math.floor(Math.random() * all.length) : 0
+export function findReclaimable(folder: string, set: RangeSet): Candidate | undefined {
   const isStale = earlierBoot()
   let live: ReturnType<typeof liveAddresses>
-  for (const candidate of [...all.slice(start), ...all.slice(0, start)].slice(0, LOOKED_AT)) {
-    if (ownerOf(store, candidate.name) === 'nobody') return candidate
-    if (!isStale(`${store.folder}/${candidate.name}`)) continue
+  let looked = 0
+  for (const candidate of candidates(set, anyAddress(set))) {
+    if (looked++ === LOOKED_AT) return undefined
+    if (ownerOf({ folder }, candidate.name) === 'nobody') return candidate
+    if (!isStale(`${folder}/${candidate.name}`)) continue
     live ??= liveAddresses()
     if (live?.has(candidate.name) === false) return candidate
   }

@@ -171,7 +171,8 @@ export function sizeOf(set: RangeSet): bigint {
   )
 }
 
-function holdsGateway({ start, end, gateway }: Range): boolean {
+/** Whether the gateway is one of the range's addresses, which is then not handed out. */
+export function holdsGateway({ start, end, gateway }: Range): boolean {
   return gateway.family === start.family && start.value <= gateway.value && gateway.value <= end.value
 }
 
@@ -181,26 +182,45 @@ export interface Candidate {
   range: Range
 }
 
+/** A part of a range, both ends included; empty when `to` is before `from`. */
+export interface Segment {
+  range: Range
+  from: bigint
+  to: bigint
+}
+
 /**
- * The addresses of a set in round robin: from the one behind the last reserved to that itself. Without one that lies in
- * the set, from its beginning. Gateways are passed over. Lazy: a /64 is never walked.
+ * The order of round robin: from the address behind the last reserved to that itself. Without one that lies in the set, from
+ * its beginning.
  */
-export function* candidates(set: RangeSet, last: Address | undefined): Generator<Candidate> {
+export function segments(set: RangeSet, last: Address | undefined): Segment[] {
+  const whole = (range: Range): Segment => ({ range, from: range.start.value, to: range.end.value })
   const home = last && rangeOf(set, last)
-  if (!home) {
-    for (const range of set) yield* walk(range, range.start.value, range.end.value)
-    return
-  }
+  if (!home) return set.map(whole)
   const position = set.indexOf(home)
-  yield* walk(home, last.value + 1n, home.end.value)
-  for (const range of [...set.slice(position + 1), ...set.slice(0, position)]) {
-    yield* walk(range, range.start.value, range.end.value)
-  }
-  yield* walk(home, home.start.value, last.value)
+  return [
+    { range: home, from: last.value + 1n, to: home.end.value },
+    ...[...set.slice(position + 1), ...set.slice(0, position)].map(whole),
+    { range: home, from: home.start.value, to: last.value },
+  ]
+}
+
+/** The addresses of a set in round robin, without gateways. Lazy: a /64 is never walked. */
+export function* candidates(set: RangeSet, last: Address | undefined): Generator<Candidate> {
+  for (const segment of segments(set, last)) yield* walk(segment)
+}
+
+/** Some address of a set, for those who look at a few from anywhere. */
+export function anyAddress(set: RangeSet): Address | undefined {
+  const range = set[Math.floor(Math.random() * set.length)]
+  if (!range) return undefined
+  const { start, end } = range
+  const steps = Number(end.value - start.value) * Math.random()
+  return { family: start.family, value: start.value + BigInt(Math.floor(steps)) }
 }
 
 /** Addresses that differ in their last part only share all text but that: 16 bits for IPv6, 8 for IPv4. */
-function* walk(range: Range, from: bigint, to: bigint): Generator<Candidate> {
+export function* walk({ range, from, to }: Segment): Generator<Candidate> {
   const { family } = range.start
   const bits = family === 6 ? 16n : 8n
   const mask = (1n << bits) - 1n
