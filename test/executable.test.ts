@@ -211,3 +211,23 @@ test('a result of three hundred thousand bytes comes out whole', () => {
     large: true,
   })
 })
+
+test('built separately, a plugin is an executable that does the same', () => {
+  const folder = '/run/separate'
+  const build = Bun.spawnSync(
+    [process.execPath, 'chain/build.ts', '--separate', '--into', folder, 'loopback', 'static'],
+    {
+      cwd: `${import.meta.dir}/..`,
+    },
+  )
+  expect(build.exitCode).toBe(0)
+  using container = freshNamespace()
+  const options = { netns: container, config: { type: 'loopback' } }
+  expect(mustExecute(`${folder}/loopback`, 'ADD', options)).toEqual(
+    mustExecute(ourExecutable('loopback'), 'ADD', options),
+  )
+  expect(execute(`${folder}/static`, 'VERSION').stdout).toBe(
+    execute(ourExecutable('static'), 'VERSION').stdout,
+  )
+  expect(statSync(`${folder}/static`).ino).not.toBe(statSync(`${folder}/loopback`).ino)
+})
