@@ -1,6 +1,7 @@
 /** A list run forwards and backwards over an attachment: the specification's sections 3 and 4, and libcni's habits. */
-import { expect, test } from 'bun:test'
+import { afterEach, expect, test } from 'bun:test'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { close, O_RDWR, open, writeAll } from '../../chain/linux/libc.ts'
 import type { Step } from '../../chain/runtime/attachment.ts'
 import {
   addNetwork,
@@ -571,6 +572,17 @@ test('each step is told when it has ended, with what the plugin wrote to standar
 })
 
 /** Starts a child of its own, notes both process IDs, and never ends. */
+/** Lets go who reads a line from a pipe, now or when he comes to it: the line stays while somebody has the pipe open. */
+function release(pipe: string): void {
+  const descriptor = open(pipe, O_RDWR) // for writing alone it would be refused before he reads
+  writeAll(descriptor, Buffer.from('\n'), pipe)
+  pipes.push(descriptor)
+}
+const pipes: number[] = []
+afterEach(() => {
+  for (const descriptor of pipes.splice(0)) close(descriptor)
+})
+
 const HANGS = 'mkfifo "$home/never"; cat "$home/never" & echo "$$ $!" >>"$home/notes"; BEGUN wait'
 
 function areGone(plugins: FakePlugins): boolean {
@@ -604,7 +616,7 @@ test('a plugin whose child has left its process group and holds the pipes is not
   expect(await adding.catch(thrown => thrown)).toMatchObject({
     details: '300 ms were over; it was killed with all that it had started; it had said: hm',
   })
-  await Bun.write(`${plugins.path}/never`, '\n') // lets the child go
+  release(`${plugins.path}/never`)
 })
 
 test("an aborted ADD ends the plugin with all that it started, takes back, and throws the caller's reason", async () => {
@@ -689,7 +701,7 @@ test('who waits for another operation can give up, and the next in line is not l
   controller.abort(new Error('enough'))
   await expect(second).rejects.toThrow('enough')
   expect(plugins.order()).toEqual(['one DEL'])
-  await Bun.write(`${plugins.path}/go`, '\n')
+  release(`${plugins.path}/go`)
   await Promise.all([first, third])
   expect(plugins.order()).toEqual(['one DEL', 'one CHECK'])
 })
@@ -703,7 +715,7 @@ function stopAt(plugins: FakePlugins, verb: string) {
   )
   return {
     begun: () => Bun.file(`${plugins.path}/begun`).text(),
-    letGo: () => Bun.write(`${plugins.path}/go`, '\n'),
+    letGo: () => release(`${plugins.path}/go`),
   }
 }
 
@@ -719,7 +731,7 @@ test('ADD and DEL wait for GC on their network; other networks do not', async ()
   const deleting = delNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
   await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
   expect(plugins.calls().map(({ verb, stdin }) => `${verb} ${stdin.name}`)).toEqual(['GC net', 'ADD other'])
-  await letGo()
+  letGo()
   await Promise.all([collecting, adding, deleting])
   expect(plugins.order()).toHaveLength(4)
 })
@@ -737,7 +749,7 @@ test('GC waits for an ADD in progress, and those that come after wait for GC', a
   const adding = addNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
   await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
   expect(plugins.order()).toEqual(['one DEL', 'one ADD'])
-  await letGo()
+  letGo()
   await Promise.all([deleting, collecting, adding])
   expect(plugins.order()).toEqual(['one DEL', 'one ADD', 'one GC', 'one ADD'])
   expect(plugins.notes()).toEqual(['DEL ends', 'GC ends'])
@@ -754,7 +766,7 @@ test('who waits for GC can give up', async () => {
   const adding = addNetworkList(listOf(['one']), attachment, { ...options, signal: controller.signal })
   controller.abort(new Error('enough'))
   await expect(adding).rejects.toThrow('enough')
-  await letGo()
+  letGo()
   await collecting
   expect(plugins.order()).toEqual(['one GC'])
 })
