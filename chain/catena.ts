@@ -20,6 +20,10 @@ export const plugins: Readonly<Record<string, Entry>> = {
   bridge: { file: 'main/bridge.ts', load: async () => (await import('../main/bridge.ts')).bridge },
   loopback: { file: 'main/loopback.ts', load: async () => (await import('../main/loopback.ts')).loopback },
   ptp: { file: 'main/ptp.ts', load: async () => (await import('../main/ptp.ts')).ptp },
+  'host-device': {
+    file: 'main/host-device.ts',
+    load: async () => (await import('../main/host-device.ts')).hostDevice,
+  },
   'host-local': {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,

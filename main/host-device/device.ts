@@ -1,0 +1,121 @@
+/** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
+import * as z from 'zod/mini'
+import { listFolder } from '../../chain/linux/files.ts'
+import { errno, isErrno, readLink, status } from '../../chain/linux/libc.ts'
+import { findLink, type Link, listLinks } from '../../chain/linux/netlink/link.ts'
+import type { Transport } from '../../chain/linux/netlink/socket.ts'
+import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
+import { parseMac } from '../../chain/protocol/address.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+
+const text = z._default(z.string(), '')
+const isPart = (value: string) => !value.includes('/') && value !== '.' && value !== '..'
+
+export const configuration = z.object({
+  device: text,
+  hwaddr: text.check(z.refine(value => value === '' || parseMac(value), 'must be a hardware address')),
+  kernelpath: text.check(
+    z.refine(
+      value => value === '' || (value.startsWith('/sys/devices/') && !value.split('/').includes('..')),
+      'must be an absolute path below /sys/devices/',
+    ),
+  ),
+  pciBusID: text.check(z.refine(isPart, 'must be the name of a PCI device, such as 0000:00:1f.6')),
+  DPDKMode: flag,
+  runtimeConfig: z.optional(
+    z.object({ deviceID: text.check(z.refine(isPart, 'must be the name of a device')) }),
+  ),
+  dns,
+  ipam,
+})
+
+export type Configuration = z.infer<typeof configuration>
+
+/** How the device is selected: the first of the reference's order that is given. */
+export type Selection =
+  | { by: 'device' | 'hwaddr'; value: string; dpdk: boolean }
+  | { by: 'kernelpath' | 'pciBusID' | 'runtimeConfig.deviceID'; value: string; folder: string; dpdk: boolean }
+
+const PCI = '/sys/bus/pci/devices'
+const AUXILIARY = '/sys/bus/auxiliary/devices'
+
+/** Reads the selectors; a PCI device tells by its driver whether it is a network device at all. Code 7 when none is given. */
+export function selectionOf(config: Configuration): Selection {
+  const { device, hwaddr, kernelpath } = config
+  const { pciBusID, auxiliary } = busOf(config)
+  const dpdk = pciBusID ? hasUserDriver(pciBusID) : config.DPDKMode
+  if (device) return { by: 'device', value: device, dpdk }
+  if (hwaddr) return { by: 'hwaddr', value: parseMac(hwaddr) ?? hwaddr, dpdk }
+  if (kernelpath) return { by: 'kernelpath', value: kernelpath, folder: kernelpath, dpdk }
+  if (pciBusID) return { by: 'pciBusID', value: pciBusID, folder: `${PCI}/${pciBusID}`, dpdk }
+  if (auxiliary)
+    return { by: 'runtimeConfig.deviceID', value: auxiliary, folder: `${AUXILIARY}/${auxiliary}`, dpdk }
+  throw new CniError(
+    code.invalidConfiguration,
+    'device: specify either "device", "hwaddr", "kernelpath" or "pciBusID"',
+    { details: 'the configuration has none of them, and the runtime gave no runtimeConfig.deviceID' },
+  )
+}
+
+/** The runtime's device takes the place of the configured PCI address. */
+function busOf({ pciBusID, runtimeConfig }: Configuration): { pciBusID: string; auxiliary: string } {
+  const deviceId = runtimeConfig?.deviceID
+  if (!deviceId) return { pciBusID, auxiliary: '' }
+  if (status(`${PCI}/${deviceId}`)) return { pciBusID: deviceId, auxiliary: '' }
+  if (status(`${AUXILIARY}/${deviceId}`)) return { pciBusID: '', auxiliary: deviceId }
+  throw new CniError(
+    code.invalidConfiguration,
+    `runtimeConfig.deviceID: DeviceID ${deviceId} not found or unsupported`,
+    { details: `it is neither in ${PCI} nor in ${AUXILIARY}` },
+  )
+}
+
+/** Drivers that hand a PCI device to a program in user space: the kernel has no link for it. */
+const userDrivers = ['vfio-pci', 'uio_pci_generic', 'igb_uio']
+
+function hasUserDriver(pciBusId: string): boolean {
+  try {
+    const driver = readLink(`${PCI}/${pciBusId}/driver`)
+    return userDrivers.includes(driver.slice(driver.lastIndexOf('/') + 1))
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.ENOENT, errno.EINVAL)) throw thrown
+    throw new CniError(code.invalidConfiguration, `pciBusID: error with host device: ${pciBusId}`, {
+      details: status(`${PCI}/${pciBusId}`) ? 'no driver is bound to it' : `it is not in ${PCI}`,
+      cause: thrown,
+    })
+  }
+}
+
+/** The names of the links below a device's folder in sysfs; those of virtio devices lie one folder deeper. */
+function linkNames(folder: string): string[] {
+  const direct = listFolder(`${folder}/net`)
+  if (direct) return direct.sort()
+  const deeper = (listFolder(folder) ?? []).filter(name => name.startsWith('virtio')).sort()
+  return deeper.flatMap(name => (listFolder(`${folder}/${name}/net`) ?? []).sort())
+}
+
+/** Tells whether a link of the host is the selected device. */
+export function isSelected(selection: Selection, link: Link): boolean {
+  if ('folder' in selection) return linkNames(selection.folder).includes(link.name)
+  return (selection.by === 'device' ? link.name : link.address) === selection.value
+}
+
+/** The selected device among the host's links. Code 7 when it is not there. */
+export function findDevice(host: Transport, selection: Selection): Link {
+  const found = lookUp(host, selection)
+  if (found) return found
+  const { by, value } = selection
+  const where = 'folder' in selection ? `${selection.folder}/net names no link of the host` : 'no such link'
+  throw new CniError(code.invalidConfiguration, `${by}: Link not found: got ${JSON.stringify(value)}`, {
+    details: `failed to find network device: ${where}; is it in another container, or has its driver no link?`,
+  })
+}
+
+function lookUp(host: Transport, selection: Selection): Link | undefined {
+  if ('folder' in selection) {
+    const [first] = linkNames(selection.folder)
+    return first === undefined ? undefined : findLink(host, first)
+  }
+  if (selection.by === 'device') return findLink(host, selection.value)
+  return listLinks(host).find(({ address, loopback }) => !loopback && address === selection.value)
+}
