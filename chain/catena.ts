@@ -20,6 +20,7 @@ export const plugins: Readonly<Record<string, Entry>> = {
   bridge: { file: 'main/bridge.ts', load: async () => (await import('../main/bridge.ts')).bridge },
   loopback: { file: 'main/loopback.ts', load: async () => (await import('../main/loopback.ts')).loopback },
   ptp: { file: 'main/ptp.ts', load: async () => (await import('../main/ptp.ts')).ptp },
+  macvlan: { file: 'main/macvlan.ts', load: async () => (await import('../main/macvlan.ts')).macvlan },
   'host-device': {
     file: 'main/host-device.ts',
     load: async () => (await import('../main/host-device.ts')).hostDevice,
@@ -30,6 +31,11 @@ export const plugins: Readonly<Record<string, Entry>> = {
   },
   portmap: { file: 'meta/portmap.ts', load: async () => (await import('../meta/portmap.ts')).portmap },
   static: { file: 'ipam/static.ts', load: async () => (await import('../ipam/static.ts')).staticAddresses },
+  bandwidth: {
+    file: 'meta/bandwidth.ts',
+    load: async () => (await import('../meta/bandwidth.ts')).bandwidth,
+    versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+  },
   tuning: { file: 'meta/tuning.ts', load: async () => (await import('../meta/tuning.ts')).tuning },
 }
 

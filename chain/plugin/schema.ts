@@ -77,3 +77,15 @@ export function configuredRoutes(configured: z.infer<typeof routes>): Route[] {
     return { ...(Object.fromEntries(named) as unknown as Route), dst: dst ? formatCidr(dst) : given.dst }
   })
 }
+
+/** The kernel's number of a mode. Not part of the schema: DEL must not stumble over a mode that ADD has refused. */
+export function modeNumber(
+  mode: string,
+  { modes, kind }: { modes: Readonly<Record<string, number>>; kind: string },
+): number {
+  const number = Object.hasOwn(modes, mode) ? modes[mode] : undefined
+  if (number !== undefined) return number
+  throw new CniError(code.invalidConfiguration, `mode: unknown ${kind} mode: ${JSON.stringify(mode)}`, {
+    details: `it must be one of ${Object.keys(modes).join(', ')}`,
+  })
+}

@@ -1,0 +1,104 @@
+/** macvlan: an interface with a hardware address of its own on a link of the host. */
+import * as z from 'zod/mini'
+import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
+import { clearChild, createChild } from '../chain/plugin/child.ts'
+import { createOnce } from '../chain/plugin/creation.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
+import { checkInterface, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/plugin/master.ts'
+import { main } from '../chain/plugin/run.ts'
+import {
+  chooseMac,
+  configuredDns,
+  dns,
+  flag,
+  ipam,
+  macArgument,
+  modeNumber,
+  mtu,
+} from '../chain/plugin/schema.ts'
+import { expectedMtu, finishInterface, takeAddresses } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+
+const configuration = z.object({
+  master: z.optional(z.string()),
+  mode: z._default(z.string(), ''),
+  mtu,
+  mac: z.optional(z.string()),
+  linkInContainer: flag,
+  /** Packets of broadcasts that wait in the kernel; 0: its choice. */
+  bcqueuelen: z._default(z.int().check(z.minimum(0), z.maximum(0xffffffff)), 0),
+  dns,
+  ipam,
+  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
+})
+
+type Configuration = z.infer<typeof configuration>
+
+export const macvlan = definePlugin({
+  name: 'macvlan',
+  config: configuration,
+
+  async add(request) {
+    const { config, attachment, netns, args } = request
+    const mode = modeOf(config)
+    const mac = chooseMac([
+      { key: 'mac', value: config.mac },
+      macArgument(args),
+      { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
+    ])
+    const master = findMaster(config, netns)
+    checkMtu(config.mtu, master)
+    const kind = { type: 'macvlan', mode, broadcastQueueLength: config.bcqueuelen } as const
+    await createOnce(request, {
+      create: () => createChild({ attachment, netns, master, kind, mtu: config.mtu, mac }),
+      clear: () => clearChild(request),
+    })
+    const addresses = await takeAddresses(request)
+    const { result } = finishInterface(request, { addresses, announcement: 'again' })
+    return { ...result, dns: configuredDns(config.dns) ?? {} }
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    const mode = modeOf(config)
+    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    const result = requirePrevious(previous, 'macvlan')
+    const name = attachment.interface
+    const link = checkInterface({ netns, name, previous, kind: 'macvlan' })
+    if (link.data.mode !== mode) {
+      throw new CniError(
+        code.internal,
+        `mode: ${name} is in macvlan mode ${nameOf(link.data.mode)}, not ${nameOf(mode)}`,
+      )
+    }
+    checkMaster(link, { choice: config, netns })
+    checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
+  },
+
+  async del({ config, attachment, netns, delegate }) {
+    await everyStep({
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    requireReady('macvlan', config)
+    if (config.ipam?.type) await delegate.status(config.ipam.type)
+  },
+
+  async gc({ config, delegate }) {
+    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  },
+})
+
+function modeOf({ mode }: Configuration): number {
+  return modeNumber(mode || 'bridge', { modes: macvlanModes, kind: 'macvlan' })
+}
+
+function nameOf(mode: number | undefined): string {
+  return Object.entries(macvlanModes).find(([, number]) => number === mode)?.[0] ?? String(mode)
+}
+
+if (import.meta.main) main(macvlan)
