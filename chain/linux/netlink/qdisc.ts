@@ -14,7 +14,7 @@ import {
   uint64,
   viewOf,
 } from './codec.ts'
-import { CREATE, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
+import { CREATE, ECHO, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
 
 const RTM_NEWQDISC = 36
 const RTM_DELQDISC = 37
@@ -201,6 +201,7 @@ export function findDiscipline(route: Transport, link: number, place: Place): Fo
   return readFirst(route, {
     operation: `look up the ${place} discipline of link ${link}`,
     type: RTM_GETQDISC,
+    flags: ECHO,
     payload: trafficHeader({ link, parent: places[place] }),
   })
 }
@@ -214,6 +215,7 @@ export function findBucketClass(
   return readFirst(route, {
     operation: `look up class ${classId} of link ${link}`,
     type: RTM_GETTCLASS,
+    flags: ECHO,
     payload: trafficHeader({ link, handle: classId }),
   })
 }

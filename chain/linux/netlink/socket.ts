@@ -49,6 +49,8 @@ export const NETLINK_NETFILTER = 12
 // linux/netlink.h
 export const REQUEST = 1 // NLM_F_REQUEST
 const ACK = 4 // NLM_F_ACK
+/** NLM_F_ECHO: queueing disciplines are told to who asks only with it. */
+export const ECHO = 8
 const DUMP_INTERRUPTED = 0x10 // NLM_F_DUMP_INTR
 const ACK_TLVS = 0x200 // NLM_F_ACK_TLVS
 const CAPPED = 0x100 // NLM_F_CAPPED

@@ -1,0 +1,151 @@
+/** bandwidth: limits what goes to a container and what comes from it, with bursts, by token buckets on the host. */
+import * as z from 'zod/mini'
+import { createLink, findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
+import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { requireKernel } from '../chain/plugin/probe.ts'
+import { main } from '../chain/plugin/run.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { Interface } from '../chain/protocol/result.ts'
+import {
+  createIfb,
+  findHostEnd,
+  findIfb,
+  findOwnIfb,
+  removeIfb,
+  removeStaleIfbs,
+  requireHostEnd,
+} from './bandwidth/device.ts'
+import { entry, type Limits, limitsOf } from './bandwidth/limits.ts'
+import {
+  redirect,
+  redirectionDifferences,
+  removeRedirection,
+  removeShape,
+  shape,
+  shapeDifferences,
+} from './bandwidth/shape.ts'
+
+const config = z.object({
+  ...entry,
+  runtimeConfig: z.optional(z.object({ bandwidth: z.optional(z.object(entry)) })),
+})
+
+type Configuration = z.infer<typeof config>
+
+/** A link of our own carries the container's traffic alone: what reaches it is shaped whole. */
+const EVERYTHING = { only: false, subnets: [] }
+
+/** The host's interfaces, which limits are put on, are in results since this version. */
+const versions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']
+
+export const bandwidth = definePlugin({
+  name: 'bandwidth',
+  versions,
+  config,
+
+  add(request) {
+    const { attachment, config, netns, undo } = request
+    const previous = requirePrevious(request.previous, 'must be called as chained plugin: bandwidth')
+    const { ingress, egress, scope } = limitsOf(config)
+    if (!ingress && !egress) return previous
+    using container = openContainer(netns)
+    using host = openRoute()
+    const outside = requireHostEnd({ host, container }, { name: attachment.interface, previous })
+    if (ingress) {
+      undo(`stop shaping ${outside.name}`, () => onHost(again => removeShape(again, outside.index)))
+      shape(host, outside, { bucket: ingress, scope })
+    }
+    if (!egress) return previous
+    const ifb = limitEgress(request, { host, outside, egress, scope })
+    return { ...previous, interfaces: [...previous.interfaces, ifb] }
+  },
+
+  check({ attachment, config, netns, previous: given }) {
+    const previous = requirePrevious(given, 'bandwidth')
+    const { ingress, egress, scope } = limitsOf(config)
+    if (!ingress && !egress) return
+    using container = openContainer(netns)
+    using host = openRoute()
+    const outside = requireHostEnd({ host, container }, { name: attachment.interface, previous })
+    const ifb = egress && findIfb(host, attachment)
+    const differences = [
+      ...(ingress ? shapeDifferences(host, outside, { bucket: ingress, scope }) : []),
+      ...(egress && !ifb ? [`the link that takes traffic from ${attachment.interface} is gone`] : []),
+      ...(egress && ifb ? egressDifferences({ host, outside, ifb, egress, scope }) : []),
+    ]
+    if (differences.length === 0) return
+    throw new CniError(code.internal, differences.join('; '), {
+      details: `traffic of ${attachment.interface} in ${netns} no longer is limited as ADD left it`,
+    })
+  },
+
+  async del({ attachment, netns }) {
+    using host = openRoute()
+    using container = openContainerIfPresent(netns)
+    const outside = container && findHostEnd(host, container, attachment.interface)
+    await everyStep({
+      'stop shaping': () => outside && removeShape(host, outside.index),
+      'stop redirecting': () =>
+        outside && removeRedirection(host, outside.index, findIfb(host, attachment)?.index),
+      'delete the ifb': () => removeIfb(host, attachment),
+    })
+  },
+
+  status() {
+    requireKernel('what bandwidth needs (sch_tbf, sch_ingress, cls_u32, act_mirred, ifb)', route => {
+      createLink(route, { name: 'trial', kind: { type: 'ifb' } })
+      const { ingress: bucket } = limitsOf({ ingressRate: 8000, ingressBurst: 8000 })
+      const trial = findLink(route, 'trial')
+      if (!trial || !bucket) return
+      shape(route, trial, { bucket, scope: EVERYTHING })
+      redirect(route, trial, { to: trial.index, scope: EVERYTHING })
+    })
+  },
+
+  gc({ network, valid }) {
+    using host = openRoute()
+    removeStaleIfbs(host, network, valid)
+  },
+})
+
+function onHost<T>(step: (host: Transport) => T): T {
+  using host = openRoute() // undoing comes when the first socket is closed
+  return step(host)
+}
+
+interface Egress {
+  host: Transport
+  outside: Link
+  egress: NonNullable<Limits['egress']>
+  scope: Limits['scope']
+}
+
+/** Traffic from the container goes through a link of its own, where it can be shaped. Answers how the result tells of that. */
+function limitEgress(
+  { attachment, undo }: AddRequest<Configuration>,
+  { host, outside, egress, scope }: Egress,
+): Interface {
+  const leftover = findOwnIfb(host, attachment) // of an ADD that was killed
+  if (leftover) removeLink(host, leftover.index)
+  const ifb = createIfb(host, attachment, outside.mtu)
+  undo(`delete ${ifb.name}`, () => onHost(again => removeLink(again, ifb.index)))
+  shape(host, ifb, { bucket: egress, scope: EVERYTHING })
+  undo(`stop redirecting from ${outside.name}`, () =>
+    onHost(again => removeRedirection(again, outside.index, ifb.index)),
+  )
+  redirect(host, outside, { to: ifb.index, scope })
+  return { name: ifb.name, mac: ifb.address }
+}
+
+function egressDifferences({ host, outside, ifb, egress, scope }: Egress & { ifb: Link }): string[] {
+  return [
+    ...(ifb.up ? [] : [`${ifb.name} is down`]),
+    ...shapeDifferences(host, ifb, { bucket: egress, scope: EVERYTHING }),
+    ...redirectionDifferences(host, outside, { to: ifb.index, scope }),
+  ]
+}
+
+if (import.meta.main) main(bandwidth)

@@ -1,0 +1,623 @@
+import { describe, expect, test } from 'bun:test'
+import { listFilters } from '../../chain/linux/netlink/filter.ts'
+import { createLink, findLink, removeLink, setLink } from '../../chain/linux/netlink/link.ts'
+import { findDiscipline, handleOf, newDiscipline, removeDiscipline } from '../../chain/linux/netlink/qdisc.ts'
+import { request } from '../../chain/linux/netlink/socket.ts'
+import { bandwidth } from '../../meta/bandwidth.ts'
+import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { type Call, call, execute, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
+import { difference, snapshot } from '../fixtures/snapshot.ts'
+
+const Mbit = 1_000_000
+const limits = { ingressRate: 40 * Mbit, ingressBurst: Mbit, egressRate: 20 * Mbit, egressBurst: Mbit }
+const sharedIfb = 'bwp77388ce63739' // H("bwp", 15, "test-netcontainer-1")
+
+let pairs = 0
+
+/** A container that is connected with the host; the host's end has a name of its own, since it goes a moment late. */
+function connected(interfaces: string[] = ['eth0']) {
+  const host = hostNamespace()
+  const container = freshNamespace('container')
+  const ends = interfaces.map((name, index) => {
+    const end = `veth${++pairs}`
+    connect(
+      { namespace: container, name, addresses: [`10.${index}.0.2/24`, `fd00:${index}::2/64`] },
+      {
+        namespace: host,
+        name: end,
+        addresses: [`10.${index}.0.1/24`, `10.${index}.0.9/24`, `fd00:${index}::1/64`],
+      },
+    )
+    return end
+  })
+  const endOf = (name: string) => ends[interfaces.indexOf(name)] ?? ''
+  return {
+    host,
+    container,
+    end: endOf('eth0'),
+    /** A call for one of the interfaces. */
+    callFor: (config: object, more: Call = {}): Call => ({
+      netns: container,
+      ...more,
+      config: {
+        prevResult: resultFor(container, endOf(more.interface ?? 'eth0'), more.interface),
+        ...config,
+      },
+    }),
+    [Symbol.dispose]() {
+      for (const name of [...ends, ...ifbs(host)]) removeLink(host.route, name)
+      container[Symbol.dispose]()
+      host[Symbol.dispose]()
+    },
+  }
+}
+
+function resultFor(container: Namespace, end: string, name = 'eth0') {
+  return { cniVersion: '1.1.0', interfaces: [{ name: end }, { name, sandbox: container.path }], ips: [] }
+}
+
+const ifbs = (host: Namespace) =>
+  host
+    .links()
+    .filter(({ kind }) => kind === 'ifb')
+    .map(({ name }) => name)
+    .sort()
+
+function leftBy(host: Namespace, end: string) {
+  const { index } = host.link(end)
+  return {
+    root: findDiscipline(host.route, index, 'root')?.kind ?? 'noqueue',
+    hook: findDiscipline(host.route, index, 'ingress')?.kind,
+    ifbs: ifbs(host),
+  }
+}
+
+const nothing = { root: 'noqueue', hook: undefined, ifbs: [] }
+
+interface Stream {
+  from: Namespace
+  to: Namespace
+  address: string
+  /** The sender's address. */
+  source?: string
+  /** After the first one. */
+  seconds?: number
+}
+
+const FRAME = 1514 // 1500 and the Ethernet header
+const payload = { 4: FRAME - 66, 6: FRAME - 86 } // less TCP and its timestamps, less IP
+
+/** Bits per second in frames, after the first burst. What the sender had buffered at the end counts as sent: it is kept small. */
+async function throughput({ from, to, address, source, seconds = 2 }: Stream): Promise<number> {
+  const server = to.inside(() => ({
+    process: Bun.spawn(['iperf3', '-s', '-1', '--forceflush'], { stdout: 'pipe', stderr: 'inherit' }),
+  })).process
+  await untilListening(server.stdout)
+  const bind = source === undefined ? [] : ['-B', source]
+  const client = from.inside(() => ({
+    process: Bun.spawn(
+      ['iperf3', '-c', address, ...bind, '-J', '-w', '128K', '-t', `${seconds}`, '-O', '1'],
+      { stdout: 'pipe' },
+    ),
+  })).process
+  const report = (await new Response(client.stdout).json()) as {
+    end: { sum_received: { bits_per_second: number } }
+  }
+  await server.exited
+  return (report.end.sum_received.bits_per_second * FRAME) / payload[address.includes(':') ? 6 : 4]
+}
+
+async function untilListening(output: ReadableStream<Uint8Array>): Promise<void> {
+  let text = ''
+  for await (const chunk of output) {
+    text += new TextDecoder().decode(chunk)
+    if (text.includes('listening')) return
+  }
+  throw new Error(`iperf3 does not listen: ${text}`)
+}
+
+describe('traffic', () => {
+  test.each([
+    { family: 'IPv4', inside: '10.0.0.2', outside: '10.0.0.1' },
+    { family: 'IPv6', inside: 'fd00:0::2', outside: 'fd00:0::1' },
+  ])(
+    '$family is limited to the rate, give or take 5 in a hundred, in both directions',
+    async ({ inside, outside }) => {
+      using net = connected()
+      const { host, container } = net
+      await mustCall(bandwidth, 'ADD', net.callFor(limits))
+      const ingress = await throughput({ from: host, to: container, address: inside })
+      const egress = await throughput({ from: container, to: host, address: outside })
+      for (const share of [ingress / limits.ingressRate, egress / limits.egressRate]) {
+        expect(share).toBeGreaterThan(0.95)
+        expect(share).toBeLessThan(1.05)
+      }
+    },
+  )
+
+  test.each([
+    { subnets: { unshapedSubnets: ['10.0.0.9/29', 'fd00:0::9/128'] }, limited: '10.0.0.1', free: '10.0.0.9' },
+    { subnets: { unshapedSubnets: ['10.0.0.9/29', 'fd00:0::9/128'] }, limited: '10.0.0.1', free: '10.0.0.9' },
+    { subnets: { shapedSubnets: ['10.0.0.0/30', 'fd00:0::/125'] }, limited: 'fd00:0::1', free: 'fd00:0::9' },
+  ])('with $subnets, $limited is limited and $free is not', async ({ subnets, limited, free }) => {
+    using net = connected()
+    const { host, container } = net
+    host.addAddress(net.end, 'fd00:0::9/64')
+    const config = { ...limits, ...subnets }
+    await mustCall(bandwidth, 'ADD', net.callFor(config))
+    await mustCall(bandwidth, 'CHECK', net.callFor(config))
+    const inside = limited.includes(':') ? 'fd00:0::2' : '10.0.0.2'
+    const ingress = (source: string) => throughput({ from: host, to: container, address: inside, source })
+    const egress = (address: string) => throughput({ from: container, to: host, address })
+    expect(Math.abs((await ingress(limited)) / limits.ingressRate - 1)).toBeLessThan(0.05)
+    expect(Math.abs((await egress(limited)) / limits.egressRate - 1)).toBeLessThan(0.05)
+    expect(await ingress(free)).toBeGreaterThan(5 * limits.ingressRate)
+    expect(await egress(free)).toBeGreaterThan(5 * limits.egressRate)
+    await mustCall(bandwidth, 'DEL', net.callFor(config))
+    expect(leftBy(host, net.end)).toEqual(nothing)
+  })
+
+  test('the two interfaces of a container on one network have limits of their own', async () => {
+    using net = connected(['eth0', 'eth1'])
+    const second = { ...limits, egressRate: 60 * Mbit }
+    await mustCall(bandwidth, 'ADD', net.callFor(limits))
+    await mustCall(bandwidth, 'ADD', net.callFor(second, { interface: 'eth1' }))
+    expect(ifbs(net.host)).toEqual([sharedIfb, expect.stringMatching(/^bwp[0-9a-f]{12}$/)].sort())
+    await mustCall(bandwidth, 'CHECK', net.callFor(limits))
+    await mustCall(bandwidth, 'CHECK', net.callFor(second, { interface: 'eth1' }))
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    await mustCall(bandwidth, 'CHECK', net.callFor(second, { interface: 'eth1' }))
+    const rate = await throughput({ from: net.container, to: net.host, address: '10.1.0.1' })
+    expect(Math.abs(rate / second.egressRate - 1)).toBeLessThan(0.05)
+    await mustCall(bandwidth, 'DEL', net.callFor(second, { interface: 'eth1' }))
+    expect(ifbs(net.host)).toEqual([])
+  })
+})
+
+describe('limits', () => {
+  test('the result tells of the link that takes traffic from the container', async () => {
+    using net = connected()
+    const { interfaces } = await mustCall(bandwidth, 'ADD', net.callFor(limits))
+    const { address, alias, mtu, transmitQueueLength, up } = net.host.link(sharedIfb)
+    expect(interfaces).toEqual([
+      { name: net.end },
+      { name: 'eth0', sandbox: net.container.path },
+      { name: sharedIfb, mac: address },
+    ])
+    expect({ mtu, transmitQueueLength, up }).toEqual({ mtu: 1500, transmitQueueLength: 0, up: true })
+    expect(alias).toContain('net: test-net, if: eth0, id: container-1')
+  })
+
+  test.each([
+    { what: 'none', config: {} },
+    { what: 'zeroes', config: { ingressRate: 0, ingressBurst: 0, egressRate: 0, egressBurst: 0 } },
+    {
+      what: 'a zero of the configuration, which goes before the runtime',
+      config: { ingressRate: 0, runtimeConfig: { bandwidth: limits } },
+    },
+    { what: 'subnets without rates', config: { unshapedSubnets: ['10.0.0.0/8'] } },
+  ])('$what: prevResult passes through', async ({ config }) => {
+    using net = connected()
+    const { interfaces } = await mustCall(bandwidth, 'ADD', net.callFor(config))
+    expect(interfaces).toHaveLength(2)
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+    await mustCall(bandwidth, 'CHECK', net.callFor(config))
+  })
+
+  test.each([
+    {
+      config: { ingressRate: 8000, ingressBurst: 8000 },
+      expected: { root: 'tbf', hook: undefined, ifbs: [] },
+    },
+    {
+      config: { egressRate: 8000, egressBurst: 8000 },
+      expected: { root: 'noqueue', hook: 'ingress', ifbs: [sharedIfb] },
+    },
+  ])('$config limits one direction', async ({ config, expected }) => {
+    using net = connected()
+    await mustCall(bandwidth, 'ADD', net.callFor(config))
+    expect<object>(leftBy(net.host, net.end)).toEqual(expected)
+    await mustCall(bandwidth, 'DEL', net.callFor(config))
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+  })
+
+  test.each([
+    { rate: 10 * Mbit, burst: 4294967295, why: 'as containerd sends it: seven minutes worth' },
+    { rate: 8000, burst: 4294967295, why: 'days worth' },
+    { rate: 123, burst: 456, why: "the reference's own example" },
+    { rate: 100_000 * Mbit, burst: 800 * Mbit, why: 'more bytes per second than fit 32 bits' },
+    { rate: 40 * Mbit, burst: 2 ** 32, why: 'the most' },
+  ])(
+    'rate $rate with burst $burst ($why) is in the kernel as it is in the configuration',
+    async ({ rate, burst }) => {
+      for (const subnets of [{}, { unshapedSubnets: ['10.0.0.0/8'] }]) {
+        using net = connected()
+        // as containerd spells the keys
+        const config = {
+          ...subnets,
+          runtimeConfig: {
+            bandwidth: { IngressRate: rate, IngressBurst: burst, EgressRate: rate, EgressBurst: burst },
+          },
+        }
+        await mustCall(bandwidth, 'ADD', net.callFor(config))
+        await mustCall(bandwidth, 'CHECK', net.callFor(config))
+        const found = findDiscipline(net.host.route, net.host.link(sharedIfb).index, 'root')
+        const bytes = Math.floor(rate / 8)
+        expect(found?.bucket?.rate).toBe(BigInt(bytes))
+        expect(found?.bucket?.limit).toBe(
+          Math.min(Math.floor(bytes * 0.025) + Math.floor(burst / 8), 0xffffffff),
+        )
+      }
+    },
+  )
+})
+
+describe('beside the Go plugin', () => {
+  const peer = () => peerExecutable('bandwidth')
+
+  test.each([
+    limits,
+    { ingressRate: 123, ingressBurst: 456, egressRate: 123, egressBurst: 456 },
+    { ingressRate: 100_000 * Mbit, ingressBurst: 800 * Mbit, egressRate: 7 * Mbit, egressBurst: 77_777 },
+  ])('the kernel has the same afterwards: %p', async config => {
+    const views: unknown[] = []
+    for (const add of [
+      (options: Call) => mustCall(bandwidth, 'ADD', options),
+      (options: Call) => mustExecute(peer(), 'ADD', options),
+    ]) {
+      using net = connected()
+      const { route } = net.host
+      const { interfaces } = await add(net.callFor(config))
+      const outside = net.host.link(net.end).index
+      const ifb = net.host.link(sharedIfb)
+      views.push({
+        interfaces: interfaces.map(({ name }: { name: string }) => name.replace(/\d+$/, '')),
+        disciplines: [outside, ifb.index].map(index => findDiscipline(route, index, 'root')),
+        hook: findDiscipline(route, outside, 'ingress'),
+        filters: listFilters(route, outside, handleOf(0xffff)).map(filter => ({
+          ...filter,
+          redirectTo: filter.redirectTo === ifb.index,
+        })),
+        ifb: [ifb.mtu, ifb.transmitQueueLength, ifb.up],
+      })
+      removeLink(route, sharedIfb)
+    }
+    expect(views[0]).toEqual(views[1])
+  })
+
+  test('its CHECK and its DEL take ours, and ours take its', async () => {
+    using net = connected()
+    await mustCall(bandwidth, 'ADD', net.callFor(limits))
+    mustExecute(peer(), 'CHECK', net.callFor(limits))
+    mustExecute(peer(), 'DEL', net.callFor(limits))
+    expect(ifbs(net.host)).toEqual([])
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    mustExecute(peer(), 'ADD', net.callFor(limits))
+    await mustCall(bandwidth, 'CHECK', net.callFor(limits))
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+  })
+
+  test('its second interface of a container fails, ours beside it does not, and DEL of one leaves the other', async () => {
+    using net = connected(['eth0', 'eth1'])
+    mustExecute(peer(), 'ADD', net.callFor(limits))
+    const second = net.callFor(limits, { interface: 'eth1' })
+    expect(execute(peer(), 'ADD', second).status).toBe(1)
+    await mustCall(bandwidth, 'DEL', { ...second, netns: undefined, interface: 'eth7', containerId: 'other' })
+    // what its failed ADD left on the host's end of eth1
+    removeDiscipline(net.host.route, net.host.link(`veth${pairs}`).index, 'root')
+    await mustCall(bandwidth, 'ADD', second)
+    await mustCall(bandwidth, 'DEL', second)
+    await mustCall(bandwidth, 'CHECK', net.callFor(limits))
+  })
+})
+
+describe('CHECK', () => {
+  type Net = ReturnType<typeof connected>
+  test.each([
+    {
+      what: 'the shape of the host end is gone',
+      told: /^veth\d+ has noqueue where tbf was$/,
+      breaks: (net: Net) => void removeDiscipline(net.host.route, net.host.link(net.end).index, 'root'),
+    },
+    {
+      what: 'the rate is another',
+      told: /rate of veth\d+ is 1000, not 5000000/,
+      breaks: (net: Net) => retouch(net, { rate: 1000n }),
+    },
+    {
+      what: 'the burst is another',
+      told: /burst of veth\d+ is 12, not 390625/,
+      breaks: (net: Net) => retouch(net, { ticks: 12 }),
+    },
+    {
+      what: 'the limit is another',
+      told: /limit of veth\d+ is 9, not 250000/,
+      breaks: (net: Net) => retouch(net, { limit: 9 }),
+    },
+    {
+      what: 'the hook is gone',
+      told: /^veth\d+ has no hook/,
+      breaks: (net: Net) => void removeDiscipline(net.host.route, net.host.link(net.end).index, 'ingress'),
+    },
+    {
+      what: 'the filter is gone',
+      told: /the filters of veth\d+ are not as they were: 0 there, 1 wanted/,
+      breaks: (net: Net) => {
+        const { index } = net.host.link(net.end)
+        removeDiscipline(net.host.route, index, 'ingress')
+        request(
+          net.host.route,
+          newDiscipline(index, { kind: 'ingress' }, { handle: handleOf(0xffff), parent: 'ingress' }),
+        )
+      },
+    },
+    {
+      what: 'the ifb is gone',
+      told: /the link that takes traffic from eth0 is gone/,
+      breaks: (net: Net) => void removeLink(net.host.route, sharedIfb),
+    },
+    {
+      what: 'the ifb is down',
+      told: /bwp\w+ is down/,
+      breaks: (net: Net) => setLink(net.host.route, sharedIfb, { up: false }),
+    },
+    {
+      what: 'the ifb does not shape',
+      told: /bwp\w+ has \w+ where tbf was|bwp\w+ has no queueing discipline/,
+      breaks: (net: Net) => void removeDiscipline(net.host.route, net.host.link(sharedIfb).index, 'root'),
+    },
+    {
+      what: 'the ifb is another one',
+      told: /the filters of veth\d+ are not as they were/,
+      breaks: (net: Net) => {
+        removeLink(net.host.route, sharedIfb)
+        createLink(net.host.route, { name: sharedIfb, up: true, kind: { type: 'ifb' } })
+      },
+    },
+  ])('notices that $what', async ({ breaks, told }) => {
+    using net = connected()
+    await mustCall(bandwidth, 'ADD', net.callFor(limits))
+    await mustCall(bandwidth, 'CHECK', net.callFor(limits))
+    breaks(net)
+    const { json } = await call(bandwidth, 'CHECK', net.callFor(limits))
+    expect(json).toMatchObject({ code: 999, msg: expect.stringMatching(told) })
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+  })
+
+  function retouch(net: Net, change: object) {
+    const { index } = net.host.link(net.end)
+    const bucket = { rate: 5_000_000n, ticks: 390_625, limit: 250_000, burst: 125_000, ...change }
+    removeDiscipline(net.host.route, index, 'root')
+    request(
+      net.host.route,
+      newDiscipline(index, { kind: 'tbf', ...bucket }, { handle: handleOf(1), parent: 'root' }),
+    )
+  }
+
+  test('notices that a subnet has been added or taken away', async () => {
+    using net = connected()
+    const config = { ...limits, unshapedSubnets: ['10.0.0.0/8'] }
+    await mustCall(bandwidth, 'ADD', net.callFor(config))
+    const wider = { ...limits, unshapedSubnets: ['10.0.0.0/8', 'fd00::/8'] }
+    const { json } = await call(bandwidth, 'CHECK', net.callFor(wider))
+    expect(json.msg).toMatch(
+      /^the filters of veth\d+ are not as they were: 1 there, 2 wanted; the filters of/,
+    )
+  })
+})
+
+describe('DEL', () => {
+  test.each([
+    { what: 'the namespace is gone', change: { netns: '/run/netns/gone' } },
+    { what: 'the namespace was never named', change: { netns: undefined } },
+    { what: 'there is no prevResult and nothing from the runtime', change: { config: {} } },
+    {
+      what: 'the configuration has changed',
+      change: { config: { ingressRate: 1e9, ingressBurst: 8 * Mbit, shapedSubnets: ['::/0'] } },
+    },
+  ])('removes the ifb though $what, twice', async ({ change }) => {
+    using net = connected()
+    const config = { runtimeConfig: { bandwidth: limits } }
+    await mustCall(bandwidth, 'ADD', net.callFor(config))
+    await mustCall(bandwidth, 'DEL', { ...net.callFor(config), ...change })
+    expect(ifbs(net.host)).toEqual([])
+    await mustCall(bandwidth, 'DEL', { ...net.callFor(config), ...change })
+  })
+
+  test('lets traffic through again, unlimited, where the pair stays', async () => {
+    using net = connected()
+    const before = snapshot()
+    await mustCall(bandwidth, 'ADD', net.callFor(limits))
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+    const rate = await throughput({ from: net.container, to: net.host, address: '10.0.0.1' })
+    expect(rate).toBeGreaterThan(5 * limits.egressRate)
+  })
+
+  test('leaves what another program has put on the host end', async () => {
+    using net = connected()
+    const { index } = net.host.link(net.end)
+    const own = newDiscipline(
+      index,
+      { kind: 'htb', defaultClass: 0 },
+      { handle: handleOf(7), parent: 'root' },
+    )
+    request(net.host.route, own)
+    await mustCall(bandwidth, 'DEL', net.callFor(limits))
+    expect(leftBy(net.host, net.end).root).toBe('htb')
+    const before = snapshot()
+    const { json } = await call(bandwidth, 'ADD', net.callFor(limits))
+    expect(json.msg).toBe(`${net.end} has a queueing discipline already: htb`)
+    expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+  })
+})
+
+describe('ADD', () => {
+  test('takes everything back when a later step fails', async () => {
+    using net = connected()
+    const { route } = net.host
+    const { index } = net.host.link(net.end)
+    createLink(route, { name: 'elsewhere', up: true, kind: { type: 'ifb' } })
+    request(route, newDiscipline(index, { kind: 'ingress' }, { handle: handleOf(0xffff), parent: 'ingress' }))
+    net.host.run(
+      'tc',
+      'filter',
+      'add',
+      'dev',
+      net.end,
+      'parent',
+      'ffff:',
+      'u32',
+      'match',
+      'u32',
+      '0',
+      '0',
+      'action',
+      'mirred',
+      'egress',
+      'redirect',
+      'dev',
+      'elsewhere',
+    )
+    const before = snapshot()
+    const { json } = await call(bandwidth, 'ADD', net.callFor(limits))
+    expect(json).toMatchObject({
+      code: 999,
+      msg: `${net.end} has a hook for incoming packets already: ingress`,
+    })
+    expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+    removeLink(route, 'elsewhere')
+  })
+
+  test('replaces what its own predecessor left, when that was killed', async () => {
+    using net = connected()
+    for (const config of [limits, { ...limits, unshapedSubnets: ['10.9.0.0/16'] }, limits]) {
+      await mustCall(bandwidth, 'ADD', net.callFor(config))
+      await mustCall(bandwidth, 'CHECK', net.callFor(config))
+    }
+    expect(ifbs(net.host)).toEqual([sharedIfb])
+  })
+
+  test.each([
+    { what: 'no interfaces in prevResult', interfaces: () => [], msg: 'prevResult: no interfaces provided' },
+    {
+      what: 'another host interface',
+      interfaces: () => [{ name: 'other0' }],
+      msg: /^no veth peer of container interface found in host ns: veth\d+ is not in prevResult$/,
+    },
+  ])('refuses $what', async ({ interfaces, msg }) => {
+    using net = connected()
+    const prevResult = { interfaces: interfaces() }
+    const { json } = await call(bandwidth, 'ADD', net.callFor({ ...limits, prevResult }))
+    expect(json).toMatchObject({ code: 999, msg: expect.stringMatching(msg) })
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+  })
+
+  test.each([
+    { what: 'no pair', interface: 'alone', msg: 'container interface alone has no veth peer' },
+    {
+      what: 'a pair that ends elsewhere',
+      interface: 'far0',
+      msg: /^veth peer with index \d+ is not in host ns$/,
+    },
+    { what: 'no interface', interface: 'none', msg: 'there is no interface none in the container' },
+  ])('refuses $what', async ({ interface: name, msg }) => {
+    using net = connected()
+    using far = freshNamespace('far')
+    net.container.createLink({ name: 'alone', kind: { type: 'ifb' } })
+    connect({ namespace: net.container, name: 'far0' }, { namespace: far, name: 'far1' })
+    const { json } = await call(bandwidth, 'ADD', net.callFor(limits, { interface: name }))
+    expect(json).toMatchObject({ code: 999, msg: expect.stringMatching(msg) })
+  })
+})
+
+test('GC removes the ifbs of its network that no valid attachment owns, and those of the Go plugin that serve nobody', async () => {
+  using net = connected(['eth0', 'eth1', 'eth2'])
+  const of = (containerId: string, name: string, network = 'test-net') => ({
+    ...net.callFor({ ...limits, name: network }, { interface: name }),
+    containerId,
+  })
+  await mustCall(bandwidth, 'ADD', of('alive', 'eth0'))
+  await mustCall(bandwidth, 'ADD', of('dead', 'eth1'))
+  await mustCall(bandwidth, 'ADD', of('stranger', 'eth2', 'other-net'))
+  const kept = ifbs(net.host).filter(name => !net.host.link(name).alias?.includes('id: dead'))
+  createLink(net.host.route, { name: 'bwp000000000000', up: true, kind: { type: 'ifb' } }) // serves nobody
+  createLink(net.host.route, { name: 'ifb7', kind: { type: 'ifb' } }) // not a plugin's
+  const valid = [{ containerID: 'alive', ifname: 'eth0' }]
+  await mustCall(bandwidth, 'GC', { config: { 'cni.dev/valid-attachments': valid } })
+  expect(ifbs(net.host)).toEqual([...kept, 'ifb7'])
+  for (const name of [...kept, 'ifb7']) removeLink(net.host.route, name)
+})
+
+test('GC leaves an ifb of the Go plugin that a pair still sends to', async () => {
+  using net = connected()
+  mustExecute(peerExecutable('bandwidth'), 'ADD', net.callFor({ ...limits, name: 'other-net' }))
+  const [name = ''] = ifbs(net.host)
+  await mustCall(bandwidth, 'GC', { config: { 'cni.dev/valid-attachments': [] } })
+  expect(findLink(net.host.route, name)).toBeDefined()
+  removeLink(net.host.route, name)
+})
+
+test('STATUS is content with this kernel', async () => {
+  const before = snapshot()
+  await mustCall(bandwidth, 'STATUS')
+  expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+})
+
+describe('refused before anything is touched', () => {
+  test.each([
+    [{ ingressRate: -1, ingressBurst: 8 }, 'ingressRate: must be at least 0: got -1'],
+    [{ egressRate: 8.5, egressBurst: 8 }, 'egressRate: must be an integer: got 8.5'],
+    [{ egressRate: '8', egressBurst: 8 }, 'egressRate: must be a number: got "8"'],
+    [{ ingressRate: 8000 }, 'ingressBurst: must be set, because ingressRate is'],
+    [{ egressBurst: 8000 }, 'egressRate: must be set, because egressBurst is'],
+    [{ egressRate: 7, egressBurst: 8000 }, 'egressRate: must be at least 8 (bits per second): got 7'],
+    [{ egressRate: 8000, egressBurst: 7 }, 'egressBurst: must be at least 8 (bits): got 7'],
+    [
+      { ingressRate: 1e10, ingressBurst: 800 },
+      'ingressBurst: must be more, because at ingressRate 10000000000 it is gone in less than a microsecond: got 800',
+    ],
+    [
+      { ingressRate: 8000, ingressBurst: 2 ** 32 + 1 },
+      'ingressBurst: must be at most 4294967296: got 4294967297',
+    ],
+    [
+      { runtimeConfig: { bandwidth: { ingressRate: -5 } } },
+      'runtimeConfig.bandwidth.ingressRate: must be at least 0: got -5',
+    ],
+    [
+      { runtimeConfig: { bandwidth: { egressRate: 8000 } } },
+      'runtimeConfig.bandwidth.egressBurst: must be set, because runtimeConfig.bandwidth.egressRate is',
+    ],
+    [
+      { unshapedSubnets: ['10.0.0.0/8', 'hello'] },
+      'unshapedSubnets[1]: must be an address with prefix length: got "hello"',
+    ],
+    [
+      { shapedSubnets: ['10.0.0.0/33'] },
+      'shapedSubnets[0]: must be an address with prefix length: got "10.0.0.0/33"',
+    ],
+    [
+      { shapedSubnets: ['10.0.0.0/8'], unshapedSubnets: ['::/0'] },
+      'shapedSubnets: cannot be set together with unshapedSubnets: one of them says it all',
+    ],
+    [
+      { prevResult: null },
+      'prevResult: must be called as chained plugin: bandwidth: Required prevResult missing',
+    ],
+  ])('%j', async (config, msg) => {
+    using net = connected()
+    const before = snapshot()
+    const { json } = await call(bandwidth, 'ADD', net.callFor(config))
+    expect(json).toMatchObject({ code: 7, msg })
+    expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
+  })
+
+  test('a version that has no interfaces in results', async () => {
+    using net = connected()
+    const { json } = await call(bandwidth, 'ADD', net.callFor({ ...limits, cniVersion: '0.2.0' }))
+    expect(json).toMatchObject({ code: 1, msg: 'incompatible CNI versions' })
+  })
+})
