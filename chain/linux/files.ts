@@ -55,6 +55,16 @@ export function writeExisting(path: string, text: string): void {
   }
 }
 
+/** Writes a file in place. A kill can leave it torn: for what is worth nothing then, and must not leave a second name behind. */
+export function writeInPlace(path: string, text: string, mode = 0o600): void {
+  const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode)
+  try {
+    writeAll(descriptor, Buffer.from(text), path)
+  } finally {
+    close(descriptor)
+  }
+}
+
 /** Creates a folder and those above it; existing ones are fine. */
 export function ensureFolder(path: string, mode = 0o755): void {
   if (path === '' || path === '/' || status(path) !== undefined) return

@@ -1,5 +1,5 @@
 /** Folders where plugins keep state, and files in them, under names that the protocol has checked. */
-import { ensureFolder, folderOf, readFile, removeFile, writeAtomically } from '../linux/files.ts'
+import { ensureFolder, folderOf, readFile, removeFile, writeInPlace } from '../linux/files.ts'
 
 /** State that need not outlive the machine: gone after a reboot, as the kernel's state is. */
 export const RUN_FOLDER = '/run/catena'
@@ -15,14 +15,10 @@ export function readState(path: string): unknown {
   }
 }
 
-/** Writes a JSON file; whole or not at all. `durable: false` for files under /run. */
-export function writeState(
-  path: string,
-  value: unknown,
-  options: { mode?: number; durable?: boolean } = {},
-): void {
+/** Writes a JSON file under /run, in place: one that a kill has torn reads as absent, and leaves no other name behind. */
+export function writeState(path: string, value: unknown): void {
   ensureFolder(folderOf(path))
-  writeAtomically(path, JSON.stringify(value), options)
+  writeInPlace(path, JSON.stringify(value))
 }
 
 export const removeState = removeFile

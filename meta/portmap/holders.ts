@@ -19,9 +19,9 @@ export interface Holder extends Attachment {
 
 const pathOf = (owner: string) => `${FOLDER}/${owner}.json`
 
-/** Remembers where an attachment is; before its rules are there, so that no rule is without a record. */
+/** Remembers where an attachment is: before its rules are there, so that no rule is without a record, and none is torn. */
 export function remember(holder: Holder): void {
-  writeState(pathOf(ownerOf(holder).id), holder, { durable: false })
+  writeState(pathOf(ownerOf(holder).id), holder)
 }
 
 export function forget(owner: string): 'removed' | 'absent' {
