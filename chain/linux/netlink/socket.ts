@@ -209,7 +209,6 @@ function readSentence({ type, flags, payload }: Message): string | undefined {
   if (!(flags & ACK_TLVS)) return undefined
   try {
     const start = type === DONE ? 4 : echoEnd(flags, payload)
-    if (start > payload.length) return undefined
     const sentence = attributeMap(payload.subarray(start)).get(NLMSGERR_ATTR_MSG)
     return sentence && readText(sentence)
   } catch (thrown) {
@@ -221,7 +220,7 @@ function readSentence({ type, flags, payload }: Message): string | undefined {
 /** Where the attributes of an error begin: after the request, of which a capped error echoes the header only. */
 function echoEnd(flags: number, payload: Uint8Array): number {
   const HEADER = 20 // struct nlmsgerr: the error and the header of the refused message
-  if (flags & CAPPED || payload.length < HEADER) return HEADER
+  if (flags & CAPPED) return HEADER
   return 4 + 4 * Math.ceil(readUint32(payload.subarray(4)) / 4)
 }
 

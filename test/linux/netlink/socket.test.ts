@@ -112,6 +112,12 @@ describe('a request', () => {
     expect(() => request(kernel, wanted)).toThrow('set mtu 10 on eth0: Operation not permitted (EPERM)')
   })
 
+  test('is refused without a sentence where what was sent comes back and looks like one', () => {
+    const payload = join(int32(-1), header(16), text(SENTENCE, 'an attribute of the request'))
+    const kernel = scripted(() => [[{ type: ERROR, flags: 0, payload }]])
+    expect(() => request(kernel, wanted)).toThrow(new KernelError(wanted.operation, 1))
+  })
+
   test('with an errno that has no name here is refused in words all the same', () => {
     const kernel = scripted(() => [[refused(114)]])
     expect(() => request(kernel, wanted)).toThrow(
@@ -206,8 +212,10 @@ describe('several requests', () => {
     expect(() => batch(kernel, [wanted, other])).toThrow(new KernelError(wanted.operation, 1))
   })
 
-  test('may be none at all', () => {
-    expect(batch(scripted(), [])).toEqual([])
+  test('may be none at all, for which the kernel is not asked', () => {
+    const kernel = scripted()
+    expect(batch(kernel, [])).toEqual([])
+    expect(kernel.sent).toEqual([])
   })
 })
 
