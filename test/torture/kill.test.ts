@@ -67,7 +67,8 @@ function killedAt(point: number, { type, verb, config, container, containerId }:
 
 /** What belongs to a container: round robin's memory, the bridge and the guard of its loopback addresses stay. */
 function leftOf(before: string[]): string[] {
-  const isNetworks = /last_reserved_ip|"name":"route_localnet"|^(link|address|route|qdisc).*kill0|^(address|route|qdisc) /
+  const isNetworks =
+    /last_reserved_ip|"name":"route_localnet"|^(link|address|route|qdisc).*kill0|^(address|route|qdisc) /
   return difference(before, snapshot()).added.filter(line => !isNetworks.test(line))
 }
 
@@ -124,7 +125,9 @@ test('portmap: killed at any call of ADD, nothing is left after DEL, and the por
     const each = { ...given, config: { ...portmap, prevResult }, containerId: `killed-${point}` }
     const killed = killedAt(point, { ...each, verb: 'ADD' })
     mustExecute(ourExecutable('portmap'), 'DEL', { ...each, netns: container })
-    expect({ point, left: leftOf(before) }).toEqual({ point, left: [] })
+    // Hairpin mode stays on the port, which goes with bridge's DEL.
+    const left = leftOf(before).filter(line => !line.startsWith('link veth'))
+    expect({ point, left }).toEqual({ point, left: [] })
     return killed
   })
   expect(kills).toBeGreaterThan(15)
