@@ -31,6 +31,7 @@ const common = {
 
 /** What only some verbs of some plugins call. */
 const occasional = {
+  dup: { args: ['i32'], returns: 'i32' },
   accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
@@ -54,6 +55,7 @@ const occasional = {
   epoll_wait: { args: ['i32', 'ptr', 'i32', 'i32'], returns: 'i32' },
   eventfd: { args: ['u32', 'i32'], returns: 'i32' },
   symlink: { args: ['ptr', 'ptr'], returns: 'i32' },
+  utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
   getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
   strerror: { args: ['i32'], returns: 'ptr' },
@@ -194,6 +196,11 @@ export function open(path: string, flags: number, mode = 0): number {
 
 export function close(descriptor: number): void {
   checked(libc().close(descriptor), () => `close descriptor ${descriptor}`)
+}
+
+/** Another descriptor for the same open file. */
+export function duplicate(descriptor: number): number {
+  return checked(moreLibc().dup(descriptor), () => `duplicate descriptor ${descriptor}`)
 }
 
 /** Reads at most `buffer.length` bytes; 0 at the end. */
@@ -418,6 +425,18 @@ export function removeFolder(path: string): void {
 
 export function symbolicLink(target: string, name: string): void {
   checked(moreLibc().symlink(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
+}
+
+/** Sets the time of a file's last change; that of its last access stays. */
+export function setModified(path: string, time: { seconds: number; nanoseconds: number }): void {
+  const times = new DataView(new ArrayBuffer(32)) // struct timespec[2]: access, modification
+  times.setBigInt64(8, 0x3ffffffen, true) // UTIME_OMIT
+  times.setBigInt64(16, BigInt(time.seconds), true)
+  times.setBigInt64(24, BigInt(time.nanoseconds), true)
+  checked(
+    moreLibc().utimensat(AT_FDCWD, ptr(cString(path)), ptr(new Uint8Array(times.buffer)), 0),
+    () => `set the time of ${path}`,
+  )
 }
 
 /** Sets an extended attribute (xattr(7)) of an open file. */

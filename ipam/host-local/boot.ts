@@ -9,6 +9,7 @@ import {
   isErrno,
   readAttribute,
   readLink,
+  SystemError,
   setAttribute,
   status,
   symbolicLink,
@@ -33,9 +34,8 @@ export function thisBoot(): string {
     symbolicLink(drawn, TWIN) // a link is there with its text or not at all, and is one system call
     return drawn
   } catch (thrown) {
-    if (isErrno(thrown, errno.EEXIST)) return readTwin() ?? kernel // another process was first
-    if (isErrno(thrown, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)) return kernel
-    throw thrown
+    if (!(thrown instanceof SystemError)) throw thrown
+    return readTwin() ?? kernel // another process was first, or nothing can be written there
   }
 }
 
@@ -43,7 +43,7 @@ function readTwin(): string | undefined {
   try {
     return readLink(TWIN)
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.EINVAL)) return undefined
+    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR, errno.EINVAL)) return undefined
     throw thrown
   }
 }

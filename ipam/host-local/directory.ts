@@ -1,7 +1,7 @@
 /**
  * Who holds which address, without reading the reservations: lists of ours under /run, each for a part of the containers. Only a
- * hint, confirmed by the files themselves. It is complete as long as the reservations' folder is as it was when we last
- * changed it; the Go plugin's reservations, a crash and a reboot show by the folder's time of change.
+ * hint, confirmed by the files themselves. It is complete as long as the reservations' folder is as we left it, which the
+ * folder's time of change tells: we set it to one that nobody else would. The Go plugin's reservations, a crash and a reboot show.
  */
 import { ensureFolder, readFile, removeFile } from '../../chain/linux/files.ts'
 import {
@@ -12,6 +12,7 @@ import {
   open,
   readLink,
   SystemError,
+  setModified,
   status,
   symbolicLink,
   writeAll,
@@ -50,7 +51,7 @@ function digest(text: string): Buffer {
 
 function stampOf(folder: string): string | undefined {
   const found = status(folder)
-  return found && `${found.inode}.${found.modifiedNanoseconds}.${found.size}`
+  return found && `${found.inode}.${found.modifiedNanoseconds}`
 }
 
 const stampPath = (lists: string) => `${lists}/stamp`
@@ -130,8 +131,13 @@ export function rebuild(directory: Directory, entries: readonly Entry[]): void {
   })
 }
 
+/**
+ * Leaves a folder with a time of change of our own making. The one that it has says less: the clock of files may stand still for
+ * 4 ms (CONFIG_HZ), and whatever another program does meanwhile does not show.
+ */
 function stamp({ folder, lists }: Directory): void {
-  const current = stampOf(folder)
   removeFile(stampPath(lists))
-  if (current !== undefined) symbolicLink(current, stampPath(lists))
+  const [random = 0] = crypto.getRandomValues(new Uint32Array(1))
+  setModified(folder, { seconds: Math.floor(Date.now() / 1000), nanoseconds: random % 1_000_000_000 })
+  symbolicLink(stampOf(folder) ?? '', stampPath(lists))
 }

@@ -58,7 +58,8 @@ export function openStore(folder: string, warn: Store['warn']): Store {
 
 /** As `openStore`, where nothing is to be made: undefined when there are no reservations. */
 export function openStoreIfPresent(folder: string, warn: Store['warn']): Store | undefined {
-  return listFolder(folder, 1) === undefined ? undefined : openStore(folder, warn)
+  const isFolder = ((status(folder)?.mode ?? 0) & 0o170000) === 0o040000 // S_IFMT, S_IFDIR
+  return isFolder ? openStore(folder, warn) : undefined
 }
 
 /** Names that can be addresses: not the lock, nor where round robin stands, nor what is half done. */

@@ -1,0 +1,38 @@
+/** Folders of reservations for the tests of host-local, and what is in them. */
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+
+/** An empty data folder that goes when disposed of. */
+export function dataFolder(): { path: string } & Disposable {
+  const path = mkdtempSync('/var/lib/cni/host-local-')
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
+}
+
+/** All files below a folder: "10.1.0.2 600 id\r\neth0". */
+export function tree(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .map(name => {
+      const status = lstatSync(`${folder}/${name}`)
+      const content = status.isDirectory() ? '' : readFileSync(`${folder}/${name}`, 'latin1')
+      return `${name} ${(status.mode & 0o7777).toString(8)} ${JSON.stringify(content)}`
+    })
+    .sort()
+}
+
+/** The addresses reserved in a network, with their owners. */
+export function reservations(dataDir: string, network = 'test-net'): Record<string, string> {
+  let names: string[]
+  try {
+    names = readdirSync(`${dataDir}/${network}`)
+  } catch {
+    return {}
+  }
+  const addresses = names.filter(name => name !== 'lock' && !name.startsWith('last_reserved_ip.'))
+  return Object.fromEntries(
+    addresses.sort().map(name => [name, readFileSync(`${dataDir}/${network}/${name}`, 'latin1')]),
+  )
+}
+
+/** What is left of a machine's memory after a reboot. */
+export function reboot(): void {
+  rmSync('/run/catena', { recursive: true, force: true })
+}
