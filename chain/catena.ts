@@ -25,6 +25,8 @@ export const plugins: Readonly<Record<string, Entry>> = {
     file: 'main/host-device.ts',
     load: async () => (await import('../main/host-device.ts')).hostDevice,
   },
+  vlan: { file: 'main/vlan.ts', load: async () => (await import('../main/vlan.ts')).vlan },
+  ipvlan: { file: 'main/ipvlan.ts', load: async () => (await import('../main/ipvlan.ts')).ipvlan },
   'host-local': {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,

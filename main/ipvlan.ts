@@ -1,0 +1,110 @@
+/** ipvlan: an interface that shares its master's hardware address. Behind another plugin, it stands on that one's interface. */
+import * as z from 'zod/mini'
+import { ipvlanModes } from '../chain/linux/netlink/link-kind.ts'
+import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
+import { createOnce } from '../chain/plugin/creation.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { allocate } from '../chain/plugin/delegate.ts'
+import { checkInterface, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/plugin/master.ts'
+import { main } from '../chain/plugin/run.ts'
+import { configuredDns, dns, flag, ipam, modeNumber, mtu } from '../chain/plugin/schema.ts'
+import { expectedMtu } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
+
+const configuration = z.object({
+  master: z.optional(z.string()),
+  mode: z._default(z.string(), ''),
+  mtu,
+  linkInContainer: flag,
+  dns,
+  ipam,
+})
+
+type Configuration = z.infer<typeof configuration>
+
+export const ipvlan = definePlugin({
+  name: 'ipvlan',
+  config: configuration,
+
+  async add(request) {
+    const { config, attachment, netns, previous } = request
+    const kind = { type: 'ipvlan', mode: modeOf(config) } as const
+    requireAddresses(request)
+    const master = findMaster({ ...config, master: config.master || chainedMaster(previous) }, netns)
+    checkMtu(config.mtu, master)
+    await createOnce(request, {
+      create: () => createChild({ attachment, netns, master, kind, mtu: config.mtu }),
+      clear: () => clearChild(request),
+    })
+    const type = config.ipam?.type
+    const addresses = type || !previous ? await allocate(request, type ?? '') : previous
+    const { result } = finishChild(request, { addresses, announcement: 'when up', master })
+    return { ...result, dns: configuredDns(config.dns) ?? {} }
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    const mode = modeOf(config)
+    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    const result = requirePrevious(previous, 'ipvlan')
+    const name = attachment.interface
+    const link = checkInterface({ netns, name, previous, kind: 'ipvlan' })
+    if (link.data.mode !== mode) {
+      throw new CniError(
+        code.internal,
+        `mode: ${name} is in ipvlan mode ${nameOf(link.data.mode)}, not ${nameOf(mode)}`,
+      )
+    }
+    checkMaster(link, { choice: config, netns })
+    checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
+  },
+
+  async del({ config, attachment, netns, delegate }) {
+    await everyStep({
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    // Without a master, it may be the interface of a plugin before this one.
+    requireReady('ipvlan', config.master ? config : undefined)
+    if (config.ipam?.type) await delegate.status(config.ipam.type)
+  },
+
+  async gc({ config, delegate }) {
+    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  },
+})
+
+function modeOf({ mode }: Configuration): number {
+  return modeNumber(mode || 'l2', { modes: ipvlanModes, kind: 'ipvlan' })
+}
+
+function nameOf(mode: number | undefined): string {
+  return Object.entries(ipvlanModes).find(([, number]) => number === mode)?.[0] ?? String(mode)
+}
+
+/** Addresses come from an IPAM plugin, or from the plugin before this one. */
+function requireAddresses({ config, previous }: AddRequest<Configuration>): void {
+  if (config.ipam?.type || (previous && previous.ips.length > 0)) return
+  throw new CniError(code.invalidConfiguration, 'ipam.type: no plugin name provided', {
+    details: 'there is no prevResult with addresses to take instead',
+  })
+}
+
+/** The one interface of prevResult that has a name. */
+function chainedMaster(previous: Result | undefined): string | undefined {
+  if (!previous) return undefined
+  const [first, ...more] = previous.interfaces.filter(({ name }) => name !== '')
+  if (first && more.length === 0 && previous.interfaces.length === 1) return first.name
+  throw new CniError(
+    code.invalidConfiguration,
+    'master: chained master failure. PrevResult lacks a single named interface',
+    { details: `it lists ${JSON.stringify(previous.interfaces)}; name the master in the configuration` },
+  )
+}
+
+if (import.meta.main) main(ipvlan)

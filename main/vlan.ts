@@ -1,0 +1,123 @@
+/** vlan: an interface for one VLAN (802.1Q) of a link of the host. */
+import * as z from 'zod/mini'
+import { errno } from '../chain/linux/libc.ts'
+import { isRefusal } from '../chain/linux/netlink/socket.ts'
+import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
+import { createOnce } from '../chain/plugin/creation.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { checkInterface, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import {
+  checkLinkMtu,
+  checkMaster,
+  checkMtu,
+  findMaster,
+  type Master,
+  requireReady,
+} from '../chain/plugin/master.ts'
+import { main } from '../chain/plugin/run.ts'
+import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
+import { expectedMtu, takeAddresses } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+
+const configuration = z.object({
+  master: z.optional(z.string()),
+  vlanId: z._default(z.int(), 0),
+  mtu,
+  linkInContainer: flag,
+  dns,
+  ipam,
+})
+
+type Configuration = z.infer<typeof configuration>
+
+export const vlan = definePlugin({
+  name: 'vlan',
+  config: configuration,
+
+  async add(request) {
+    const { config, netns } = request
+    requireMaster(config)
+    const id = idOf(config)
+    const master = findMaster(config, netns)
+    checkMtu(config.mtu, master)
+    await createTagged(request, { id, master })
+    const addresses = await takeAddresses(request)
+    const { result } = finishChild(request, { addresses, announcement: 'again', master })
+    return { ...result, dns: configuredDns(config.dns) ?? {} }
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    requireMaster(config)
+    const id = idOf(config)
+    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    const result = requirePrevious(previous, 'vlan')
+    const name = attachment.interface
+    const link = checkInterface({ netns, name, previous, kind: 'vlan' })
+    if (link.data.vlan !== id) {
+      throw new CniError(code.internal, `vlanId: ${name} belongs to VLAN ${link.data.vlan}, not ${id}`)
+    }
+    checkMaster(link, { choice: config, netns })
+    checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
+  },
+
+  async del({ config, attachment, netns, delegate }) {
+    await everyStep({
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    requireMaster(config)
+    requireReady('vlan', config)
+    if (config.ipam?.type) await delegate.status(config.ipam.type)
+  },
+
+  async gc({ config, delegate }) {
+    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  },
+})
+
+function requireMaster({ master }: Configuration): void {
+  if (master) return
+  throw new CniError(code.invalidConfiguration, 'master: "master" field is required', {
+    details: 'it is the interface name to create the VLAN on',
+  })
+}
+
+const HIGHEST_ID = 4094
+
+function idOf({ vlanId }: Configuration): number {
+  if (vlanId >= 0 && vlanId <= HIGHEST_ID) return vlanId
+  throw new CniError(
+    code.invalidConfiguration,
+    `vlanId: invalid VLAN ID ${vlanId}, must be between 0 and ${HIGHEST_ID}`,
+  )
+}
+
+/** One VLAN of a link is one interface, wherever that is. */
+async function createTagged(
+  request: AddRequest<Configuration>,
+  { id, master }: { id: number; master: Master },
+): Promise<void> {
+  const { config, attachment, netns } = request
+  try {
+    await createOnce(request, {
+      create: () => createChild({ attachment, netns, master, kind: { type: 'vlan', id }, mtu: config.mtu }),
+      clear: () => clearChild(request),
+    })
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown
+    throw new CniError(
+      code.invalidConfiguration,
+      `vlanId: VLAN ${id} is already used on ${master.link.name}`,
+      {
+        details: `another interface, on the host or in a container, takes its frames: ${thrown.message}`,
+        cause: thrown,
+      },
+    )
+  }
+}
+
+if (import.meta.main) main(vlan)
