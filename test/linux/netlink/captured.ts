@@ -101,7 +101,10 @@ export const refusal = bytes(`
   00 00 00                  # padding
 `)
 
-/** A port of a bridge as the kernel tells of it: RTM_NEWLINK, shortened by its statistics and by what nobody here reads. */
+/**
+ * A port of a bridge, RTM_NEWLINK: put together from a capture of `ip link show`, without the attributes that nobody here reads,
+ * and with other values than the captured ones for flags, states, hairpin and isolated.
+ */
 export const bridgePort = bytes(`
   00 00 01 00               # AF_UNSPEC, ARPHRD_ETHER
   04 00 00 00               # ifi_index 4
