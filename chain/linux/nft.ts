@@ -141,13 +141,6 @@ export const applyWithNft: Engine = async commands => {
   throw new NftError(`apply nftables rules${subject}: ${firstLine(words)}`, words, { errno: number, command })
 }
 
-/** The engine of plugins: over netlink what can be encoded there, by nft what cannot. */
-export const applyRuleset: Engine = async commands => {
-  if (commands.length === 0) return
-  const { applyBatch } = await import('./netlink/nftables-batch.ts')
-  if (!applyBatch(commands)) await applyWithNft(commands)
-}
-
 /** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
 function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | undefined {
   const isRefused = (count: number) =>

@@ -2,9 +2,10 @@
  * The skeleton that every plugin stands on: environment and standard input in, result or error out, exit status. The only
  * file of the plugins that touches the process.
  */
+
+import { applyRuleset } from '../linux/engine.ts'
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
-import { applyRuleset } from '../linux/nft.ts'
 import { type BaseConfiguration, decode, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'

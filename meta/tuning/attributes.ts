@@ -1,5 +1,6 @@
 /** Attributes of an interface that tuning sets, saves and restores: one table, a row each. */
-import type { Link, LinkSettings } from '../../chain/linux/netlink/link.ts'
+import type { Link } from '../../chain/linux/netlink/link.ts'
+import type { LinkSettings } from '../../chain/linux/netlink/link-kind.ts'
 
 /** Values by the names that the configuration and the backup file use; absent ones are left alone. */
 export interface Attributes {

@@ -1,4 +1,4 @@
-/** The part of a link that belongs to its kind: IFLA_INFO_DATA for bridge, veth, macvlan, ipvlan, VLAN, VRF and others. */
+/** What can be set on every link, and the part that belongs to its kind: IFLA_INFO_DATA for bridge, veth, macvlan, VLAN, VRF and others. */
 import {
   attribute,
   attributeMap,
@@ -11,7 +11,33 @@ import {
   uint16Big,
   uint32,
 } from './codec.ts'
-import type { KindData, LinkSettings } from './link.ts'
+
+/** What can be set on a link, at creation or later. */
+export interface LinkSettings {
+  name?: string
+  up?: boolean
+  mtu?: number
+  address?: string
+  /** Index of the master; 0 takes it away. */
+  master?: number
+  /** Descriptor of the namespace to put the link into. */
+  namespace?: number
+  alias?: string
+  /** Unlike an alias, it can be given at creation. */
+  group?: number
+  transmitQueueLength?: number
+  promiscuous?: boolean
+  allMulticast?: boolean
+}
+
+/** Decoded IFLA_INFO_DATA of those kinds that have any for us. */
+export interface KindData {
+  mode?: number
+  vlan?: number
+  vlanProtocol?: number
+  table?: number
+  vlanFiltering?: boolean
+}
 
 /** What is to be created. Numbers of modes are those of linux/if_link.h. */
 export type Kind =

@@ -17,7 +17,7 @@ import {
   uint8,
   uint32,
 } from './codec.ts'
-import { type Kind, kindAttributes, readKindData } from './link-kind.ts'
+import { type Kind, type KindData, kindAttributes, type LinkSettings, readKindData } from './link-kind.ts'
 import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
 
 export const RTM_NEWLINK = 16
@@ -90,38 +90,11 @@ export interface Link {
   port?: BridgePort
 }
 
-/** Decoded IFLA_INFO_DATA of those kinds that have any for us. */
-export interface KindData {
-  mode?: number
-  vlan?: number
-  vlanProtocol?: number
-  table?: number
-  vlanFiltering?: boolean
-}
-
 export interface BridgePort {
   /** BR_STATE_*: 3 is forwarding. */
   state: number
   hairpin: boolean
   isolated: boolean
-}
-
-/** What can be set on a link, at creation or later. */
-export interface LinkSettings {
-  name?: string
-  up?: boolean
-  mtu?: number
-  address?: string
-  /** Index of the master; 0 takes it away. */
-  master?: number
-  /** Descriptor of the namespace to put the link into. */
-  namespace?: number
-  alias?: string
-  /** Unlike an alias, it can be given at creation. */
-  group?: number
-  transmitQueueLength?: number
-  promiscuous?: boolean
-  allMulticast?: boolean
 }
 
 export interface NewLink extends LinkSettings {

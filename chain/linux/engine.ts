@@ -1,0 +1,10 @@
+/** The engine of plugins: over netlink what can be encoded there, by nft what cannot. Either is loaded when it is needed. */
+import type { Engine } from './nft.ts'
+
+export const applyRuleset: Engine = async commands => {
+  if (commands.length === 0) return
+  const { applyBatch } = await import('./netlink/nftables-batch.ts')
+  if (applyBatch(commands)) return
+  const { applyWithNft } = await import('./nft.ts')
+  await applyWithNft(commands)
+}
