@@ -1,0 +1,15 @@
+/** SELinux contexts of the calling thread (proc_pid_attr(5)). */
+import { readFile, writeExisting } from './files.ts'
+
+const CURRENT = '/proc/thread-self/attr/current'
+
+/** Runs a body in a context: what it creates carries that label. Throws SystemError where SELinux is off or refuses. */
+export function inContext<T>(context: string, body: () => T): T {
+  const home = readFile(CURRENT)?.replace('\0', '').trim() ?? ''
+  writeExisting(CURRENT, context)
+  try {
+    return body()
+  } finally {
+    writeExisting(CURRENT, home)
+  }
+}

@@ -1,0 +1,162 @@
+/** tap: a device whose frames go to and from a program, such as a virtual machine. */
+import * as z from 'zod/mini'
+import { errno, isErrno, SystemError, status } from '../chain/linux/libc.ts'
+import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
+import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
+import { inNamespace } from '../chain/linux/netns.ts'
+import { inContext } from '../chain/linux/selinux.ts'
+import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
+import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
+import { checkInterface, openContainer, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkLinkMtu } from '../chain/plugin/master.ts'
+import { main } from '../chain/plugin/run.ts'
+import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
+import { expectedMtu, finishInterface, takeAddresses } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+
+/** A user's or a group's number; the highest one stands for "nobody" in the kernel. */
+const id = z.optional(z.int().check(z.minimum(0), z.maximum(0xfffffffe)))
+
+const configuration = z.object({
+  multiQueue: flag,
+  mtu,
+  mac: z.optional(z.string()),
+  owner: id,
+  group: id,
+  selinuxContext: z.optional(z.string()),
+  /** A bridge inside the container. */
+  bridge: z.optional(z.string()),
+  dns,
+  ipam,
+  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
+})
+
+type Configuration = z.infer<typeof configuration>
+
+export const tap = definePlugin({
+  name: 'tap',
+  config: configuration,
+
+  async add(request) {
+    const { config, attachment, netns, args } = request
+    const name = attachment.interface
+    const mac = chooseMac([
+      { key: 'mac', value: config.mac },
+      macArgument(args),
+      { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
+    ])
+    using container = openContainer(netns)
+    const bridge = findBridge(container, config)
+    await createOnce(request, {
+      create: () => create(container, { config, netns, name, mac, bridge }),
+      clear: () => removePending(container, name),
+    })
+    const addresses = await takeAddresses(request)
+    const { result } = finishInterface(request, { addresses, announcement: 'when up' })
+    return { ...result, dns: configuredDns(config.dns) ?? {} }
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    const result = requirePrevious(previous, 'tap')
+    const name = attachment.interface
+    const link = checkInterface({ netns, name, previous, kind: 'tun' })
+    checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
+    using container = openContainer(netns)
+    const bridge = findBridge(container, config)
+    if (bridge && link.master !== bridge.index) {
+      throw new CniError(code.internal, `interface ${name} is not on bridge ${bridge.name}`, {
+        details: 'the container no longer is as ADD left it',
+      })
+    }
+  },
+
+  async del({ config, attachment, netns, delegate }) {
+    await everyStep({
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    if (!status(TUN_DEVICE)) {
+      throw new CniError(code.pluginNotAvailable, `there is no ${TUN_DEVICE}`, {
+        details: 'the kernel has no TAP devices, or its module is missing: `modprobe tun` tells why',
+      })
+    }
+    if (config.ipam?.type) await delegate.status(config.ipam.type)
+  },
+
+  async gc({ config, delegate }) {
+    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  },
+})
+
+/** The bridge that the device is to be on, if one is configured. */
+function findBridge(container: Transport, { bridge: name }: Configuration): Link | undefined {
+  if (!name) return undefined
+  const found = findLink(container, name)
+  if (found?.kind === 'bridge') return found
+  throw new CniError(
+    code.invalidConfiguration,
+    `bridge: the container has no bridge of that name: got ${JSON.stringify(name)}`,
+    {
+      details: found
+        ? `${name} is a ${found.kind ?? 'device'}`
+        : 'it is looked for in the container, not on the host',
+    },
+  )
+}
+
+interface Wish {
+  config: Configuration
+  netns: string
+  name: string
+  mac: string | undefined
+  bridge: Link | undefined
+}
+
+/** Creates the device with all that it is to have; nothing when one thing is refused. */
+function create(container: Transport, { config, netns, name, mac, bridge }: Wish): void {
+  const { multiQueue, owner, group, mtu, selinuxContext } = config
+  const virtioHeader = owner !== undefined && group !== undefined // as the reference decides
+  const prepare = () =>
+    setLink(container, name, {
+      group: PENDING,
+      ...(mtu ? { mtu } : {}),
+      ...(mac ? { address: mac } : {}),
+      ...(bridge ? { master: bridge.index } : {}),
+    })
+  const build = () => createTap({ name, multiQueue, virtioHeader, owner, group }, prepare)
+  try {
+    inNamespace(netns, () => (selinuxContext ? labelled(selinuxContext, build) : build()))
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.EBUSY)) throw thrown
+    throw new KernelError(`create tap ${name}`, errno.EEXIST)
+  }
+}
+
+/** The device gets the label of the thread that creates it. */
+function labelled(context: string, build: () => void): void {
+  let entered = false
+  try {
+    inContext(context, () => {
+      entered = true
+      build()
+    })
+  } catch (thrown) {
+    if (entered || !(thrown instanceof SystemError)) throw thrown
+    throw new CniError(
+      code.invalidConfiguration,
+      `selinuxContext: could not be taken on: got ${JSON.stringify(context)}`,
+      {
+        details: `${thrown.message}: is SELinux on, and does its policy let this plugin's domain change to that context?`,
+        cause: thrown,
+      },
+    )
+  }
+}
+
+if (import.meta.main) main(tap)
