@@ -28,6 +28,7 @@ export const plugins: Readonly<Record<string, Entry>> = {
   vlan: { file: 'main/vlan.ts', load: async () => (await import('../main/vlan.ts')).vlan },
   ipvlan: { file: 'main/ipvlan.ts', load: async () => (await import('../main/ipvlan.ts')).ipvlan },
   tap: { file: 'main/tap.ts', load: async () => (await import('../main/tap.ts')).tap },
+  dummy: { file: 'main/dummy.ts', load: async () => (await import('../main/dummy.ts')).dummy },
   'host-local': {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,

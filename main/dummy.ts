@@ -1,0 +1,66 @@
+/** dummy: an interface that leads nowhere, for addresses that belong to the container itself. */
+import * as z from 'zod/mini'
+import { newLink } from '../chain/linux/netlink/link.ts'
+import { request as ask } from '../chain/linux/netlink/socket.ts'
+import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
+import { checkInterface, openContainer, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { requireReady } from '../chain/plugin/master.ts'
+import { main } from '../chain/plugin/run.ts'
+import { ipam } from '../chain/plugin/schema.ts'
+import { finishInterface, takeAddresses } from '../chain/plugin/single.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+
+const configuration = z.object({ ipam })
+
+type Configuration = z.infer<typeof configuration>
+
+export const dummy = definePlugin({
+  name: 'dummy',
+  config: configuration,
+
+  async add(request) {
+    const { config, attachment, netns } = request
+    const name = attachment.interface
+    requireIpam(config)
+    using container = openContainer(netns)
+    await createOnce(request, {
+      create: () => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
+      clear: () => removePending(container, name),
+    })
+    const addresses = await takeAddresses(request)
+    return finishInterface(request, { addresses, announcement: 'none' }).result
+  },
+
+  async check({ config, attachment, netns, previous, delegate }) {
+    await delegate.check(requireIpam(config))
+    requirePrevious(previous, 'dummy')
+    checkInterface({ netns, name: attachment.interface, previous, kind: 'dummy' })
+  },
+
+  async del({ config, attachment, netns, delegate }) {
+    await everyStep({
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    })
+  },
+
+  async status({ config, delegate }) {
+    requireReady('dummy')
+    await delegate.status(requireIpam(config))
+  },
+
+  async gc({ config, delegate }) {
+    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  },
+})
+
+function requireIpam({ ipam }: Configuration): string {
+  if (ipam?.type) return ipam.type
+  throw new CniError(code.invalidConfiguration, 'ipam.type: dummy interface requires an IPAM configuration', {
+    details: 'without addresses the interface would be of no use',
+  })
+}
+
+if (import.meta.main) main(dummy)
