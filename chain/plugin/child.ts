@@ -18,7 +18,7 @@ import { isRefusal, request, type Transport } from '../linux/netlink/socket.ts'
 import { PENDING, removePending } from './creation.ts'
 import type { Attachment } from './define.ts'
 import { openContainer } from './interface.ts'
-import { explainDown, type Master } from './master.ts'
+import { explainDown, explainKind, type Master } from './master.ts'
 import { ownerOf } from './owner.ts'
 import { finishInterface } from './single.ts'
 
@@ -52,7 +52,7 @@ export function createChild(wish: ChildWish): void {
     request(container, newLink(link))
   } catch (thrown) {
     const collides = !master.inContainer && isRefusal(thrown, errno.EEXIST)
-    if (!collides || findLink(container, link.name)) throw thrown
+    if (!collides || findLink(container, link.name)) throw explainKind(thrown, kind.type)
     createUnderAnotherName(container, link, temporaryName(attachment))
   }
 }

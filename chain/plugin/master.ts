@@ -107,15 +107,22 @@ export function checkLinkMtu(link: Link, expected: number | undefined): void {
   }
 }
 
+function missingKind(kind: string, cause?: unknown): CniError {
+  return new CniError(code.pluginNotAvailable, `the kernel has no ${kind} links`, {
+    details: `\`modprobe ${kind === 'vlan' ? '8021q' : kind}\` tells whether it can load them`,
+    cause,
+  })
+}
+
+/** A refusal because the kernel lacks the kind of link, in words. */
+export function explainKind(thrown: unknown, kind: Kind['type']): unknown {
+  if (!isRefusal(thrown, errno.EOPNOTSUPP) || onHost(host => hasKind(host, kind))) return thrown
+  return missingKind(kind, thrown)
+}
+
 /** STATUS: the kernel has the kind, and the host has the master. Code 50 with the reason. */
 export function requireReady(kind: Kind['type'], choice?: MasterChoice): void {
-  onHost(host => {
-    if (!hasKind(host, kind)) {
-      throw new CniError(code.pluginNotAvailable, `the kernel has no ${kind} links`, {
-        details: `its module is missing: \`modprobe ${kind === 'vlan' ? '8021q' : kind}\` tells why`,
-      })
-    }
-  })
+  if (!onHost(host => hasKind(host, kind))) throw missingKind(kind)
   if (!choice || choice.linkInContainer) return // which container, STATUS is not told
   try {
     findMaster(choice, '')
