@@ -51,7 +51,11 @@ export const hostLocal = definePlugin({
       using store = openStoreIfPresent(folder, request.world.stderr)
       return store ? addressesOf(store, request.attachment, 'always') : []
     })
-    if (held.length === 0) throw notHeld(request, 'Failed to find address added by container')
+    if (held.length === 0)
+      throw notHeld(
+        request,
+        `host-local: Failed to find address added by container ${request.attachment.containerId}`,
+      )
     for (const { address } of request.previous?.ips ?? []) {
       const parsed = parseCidr(address)?.address
       if (!parsed || !sets.some(set => rangeOf(set, parsed)) || held.includes(formatAddress(parsed))) continue

@@ -328,7 +328,9 @@ describe('CHECK', () => {
   test("fails where there is none, and where the address of prevResult is another container's", async () => {
     using folder = dataFolder()
     const { add, ask } = on(folder.path)
-    expect((await ask('CHECK')).json.msg).toBe('Failed to find address added by container')
+    expect((await ask('CHECK')).json.msg).toBe(
+      'host-local: Failed to find address added by container container-1',
+    )
     await add('c1')
     await add('c2')
     const network = { prevResult: { cniVersion: '1.1.0', ips: [{ address: '10.1.2.3/29' }] } }
