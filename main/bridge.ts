@@ -4,7 +4,7 @@ import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
-import { guardPort, masquerade, type Owned } from '../chain/plugin/elements.ts'
+import type { Owned } from '../chain/plugin/elements.ts'
 import {
   announceInterface,
   checkInterface,
@@ -20,78 +20,53 @@ import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { emptyResult, type Result } from '../chain/protocol/result.ts'
+import * as chained from './bridge/chained.ts'
+import { checkAttached, checkBridge, checkHostEnd } from './bridge/check.ts'
 import { type BridgeConfiguration, configuration } from './bridge/configuration.ts'
 import * as gateway from './bridge/gateway.ts'
+import { becomeGateway, isGateway } from './bridge/place.ts'
 import * as port from './bridge/port.ts'
+import { ownedBy, roles } from './bridge/rules.ts'
+import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>
 
 /** Positions in the result, as the reference has them. */
 const CONTAINER = 2
 
-/** What a bridge's container has in our tables. */
-const roles = ['masquerade', 'frames'] as const
-
 export const bridge = definePlugin({
   name: 'bridge',
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns, undo } = request
     using host = openRoute()
-    const link = joinBridge(host, request)
-    const events = port.openLinkEvents()
-    try {
-      const hostEnd = await plugIn(host, { request, link })
-      const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
-      const placed = describe(addressed, { link, hostEnd, attachment, netns })
-      if (config.isGateway || config.isDefaultGateway)
-        becomeGateway(host, { request, link, hostEnd, result: placed })
-      const containerEnd = config.disableContainerInterface
-        ? readContainerEnd(request)
-        : bringUp(request, placed)
-      const owned = ownedBy({ config, attachment, result: placed, hostEnd, containerEnd })
-      if (owned.elements.length > 0) {
-        undo('delete the rules', () =>
-          removeOwned(request.engine, { roles, isOwner: owner => owner === owned.owner.id }),
-        )
-        await addOwned(request.engine, owned)
-      }
-      if (!config.disableContainerInterface) {
-        port.awaitPort(host, events, hostEnd.index)
-        announceInterface({ netns, name: attachment.interface, result: placed }, containerEnd)
-      }
-      port.markFinished(host, hostEnd, attachment)
-      return finish(placed, { config, bridge: findLink(host, link.index) ?? link, containerEnd })
-    } finally {
-      events.close()
-    }
+    const existing = chained.findInterface(host, request.config, request.previous)
+    return existing ? await attachExisting(host, request, existing) : await attachNew(host, request)
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
+  async check({ config, args, attachment, netns, previous, delegate }) {
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'bridge')
     using host = openRoute()
     const link = checkBridge(host, config, result)
-    const containerEnd = checkInterface({
-      netns,
-      name: attachment.interface,
-      previous,
-      kind: 'veth',
-      leftDown: config.disableContainerInterface,
-    })
-    const hostEnd = checkHostEnd(host, { config, containerEnd, link, result })
-    const owned = ownedBy({ config, attachment, result, hostEnd, containerEnd })
+    const attached = chained.namedInterface(config, result)
+    const found = attached
+      ? {
+          port: checkAttached(host, { config, bridge: link, name: attached }),
+          mac: chained.guestAddress(config, result, configuredMac(config, args)),
+        }
+      : checkPair(host, { config, attachment, netns, result, link })
+    const owned = ownedBy({ config, attachment, result, port: found.port.name, mac: found.mac })
     const [missing] = missingOwned(owned)
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
 
-  async del({ config, attachment, netns, engine, delegate }) {
+  async del({ config, attachment, netns, previous, engine, delegate }) {
     using host = openRoute()
+    const attached = chained.namedInterface(config, previous)
     const { id } = ownerOf(attachment)
     const legacy = [legacyMasquerade(attachment), legacySpoofCheck(attachment)]
     await everyStep({
@@ -102,7 +77,9 @@ export const bridge = definePlugin({
           isOwner: owner => owner === id,
           extra: netfilter => legacy.flatMap(find => find(netfilter)),
         }),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      ...(attached === undefined
+        ? { [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface) }
+        : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
       'delete the host end': () => removeLink(host, port.hostEndName(attachment)),
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
     })
@@ -122,25 +99,77 @@ export const bridge = definePlugin({
   },
 })
 
+/** The usual way: a veth pair of our own. */
+async function attachNew(host: Transport, request: Request): Promise<Result> {
+  const { config, attachment, netns } = request
+  const link = joinBridge(host, request)
+  const events = port.openLinkEvents()
+  try {
+    const hostEnd = await plugIn(host, { request, link })
+    vlan.setPortVlans(host, hostEnd, config)
+    const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
+    const described = describe(addressed, { link, hostEnd, attachment, netns })
+    const result = becomeGateway(host, { request, link, hostEnd, result: described })
+    const containerEnd = config.disableContainerInterface
+      ? readContainerEnd(request)
+      : bringUp(request, result)
+    const mac = containerEnd.address
+    await addRules(request, ownedBy({ config, attachment, result, port: hostEnd.name, mac }))
+    if (!config.disableContainerInterface) {
+      port.awaitPort(host, events, hostEnd.index)
+      announceInterface({ netns, name: attachment.interface, result }, containerEnd)
+    }
+    port.markFinished(host, hostEnd, attachment)
+    return finish(result, { config, bridge: findLink(host, link.index) ?? link, containerEnd })
+  } finally {
+    events.close()
+  }
+}
+
+/** In a chain: the interface that another plugin made becomes the port. Addresses are those of prevResult. */
+async function attachExisting(host: Transport, request: Request, existing: Link): Promise<Result> {
+  const { config, args, attachment, undo } = request
+  const previous = request.previous ?? emptyResult()
+  const mac = chained.guestAddress(config, previous, configuredMac(config, args))
+  const link = joinBridge(host, request)
+  chained.attach(host, { config, bridge: link, link: existing, undo })
+  vlan.setPortVlans(host, existing, config)
+  const described = {
+    ...previous,
+    ips: isGateway(config) ? gateway.withGateways(previous.ips) : previous.ips,
+    interfaces: [...previous.interfaces, { name: link.name, mac: link.address }],
+  }
+  const result = becomeGateway(host, { request, link, hostEnd: existing, result: described })
+  await addRules(request, ownedBy({ config, attachment, result, port: existing.name, mac }))
+  const dns = configuredDns(config.dns)
+  return { ...result, ...(dns ? { dns } : {}) }
+}
+
 function joinBridge(host: Transport, { config, undo }: Request): Link {
+  const filters = vlan.wantsFiltering(config)
   const { bridge: link, created } = port.ensureBridge(host, {
     name: config.bridge,
     mtu: config.mtu,
     promiscuous: config.promiscMode,
-    vlanFiltering: config.vlan !== 0 || config.vlanTrunk !== undefined,
+    vlanFiltering: filters,
   })
   // Another container may have joined a bridge that this ADD created: it goes only if nobody did.
   if (created) undo(`delete bridge ${config.bridge}`, () => onHost(anew => port.removeIfUnused(anew, link)))
+  if (filters) vlan.requireFiltering(link, { created })
   return link
 }
 
-async function plugIn(host: Transport, { request, link }: { request: Request; link: Link }): Promise<Link> {
-  const { config, attachment, netns, args, undo, delegate } = request
-  const mac = chooseMac([
+function configuredMac(config: BridgeConfiguration, args: string): string | undefined {
+  return chooseMac([
     macArgument(args),
     { key: 'args.cni.mac', value: config.args?.cni?.mac },
     { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
   ])
+}
+
+async function plugIn(host: Transport, { request, link }: { request: Request; link: Link }): Promise<Link> {
+  const { config, attachment, netns, args, undo, delegate } = request
+  const mac = configuredMac(config, args)
   openContainer(netns).close() // says what is wrong with the path before anything is made
   if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
     await delegate.del(config.ipam.type)
@@ -157,13 +186,18 @@ async function plugIn(host: Transport, { request, link }: { request: Request; li
   return hostEnd
 }
 
+async function addRules({ engine, undo }: Request, owned: Owned): Promise<void> {
+  if (owned.elements.length === 0) return
+  undo('delete the rules', () => removeOwned(engine, { roles, isOwner: owner => owner === owned.owner.id }))
+  await addOwned(engine, owned)
+}
+
 async function takeAddresses(request: Request, type: string): Promise<Result> {
   const { config } = request
   const result = await allocate(request, type)
-  const isGateway = config.isGateway || config.isDefaultGateway
   const complete = {
     ...result,
-    ips: (isGateway ? gateway.withGateways(result.ips) : result.ips).map(ip => ({
+    ips: (isGateway(config) ? gateway.withGateways(result.ips) : result.ips).map(ip => ({
       ...ip,
       interface: CONTAINER,
     })),
@@ -185,28 +219,24 @@ function describe(
   }
 }
 
-function becomeGateway(
-  host: Transport,
-  parts: { request: Request; link: Link; hostEnd: Link; result: Result },
-): void {
-  const { request, link, hostEnd, result } = parts
-  const { config, undo } = request
-  gateway.ensureGateways(host, link, {
-    gateways: gateway.gatewaysOf(result),
-    force: config.forceAddress,
-    changed: (what, cidr) =>
-      undo(`take back that ${formatCidr(cidr)} was ${what} at ${link.name}`, () =>
-        onHost(
-          anew => port.isUnused(anew, link, hostEnd.index) && gateway.undoChange(anew, link, { what, cidr }),
-        ),
-      ),
-  })
-  gateway.enableForwarding(result.ips)
-}
-
 function bringUp({ config, netns, attachment }: Request, result: Result): Link {
   const setup = { netns, name: attachment.interface, result, detectDuplicates: config.enabledad }
   return configureInterface(setup)
+}
+
+function checkPair(
+  host: Transport,
+  parts: { config: BridgeConfiguration; attachment: Attachment; netns: string; result: Result; link: Link },
+): { port: Link; mac: string } {
+  const { config, attachment, netns, result, link } = parts
+  const containerEnd = checkInterface({
+    netns,
+    name: attachment.interface,
+    previous: result,
+    kind: 'veth',
+    leftDown: config.disableContainerInterface,
+  })
+  return { port: checkHostEnd(host, { config, containerEnd, link, result }), mac: containerEnd.address }
 }
 
 function readContainerEnd({ netns, attachment }: Request): Link {
@@ -216,37 +246,11 @@ function readContainerEnd({ netns, attachment }: Request): Link {
   throw new CniError(code.internal, `${attachment.interface} vanished from ${netns} after it was created`)
 }
 
-/** The elements that this attachment has in our tables: what ADD puts there and CHECK looks for. */
-function ownedBy(parts: {
-  config: BridgeConfiguration
-  attachment: Attachment
-  result: Result
-  hostEnd: Link
-  containerEnd: Link
-}): Owned {
-  const { config, attachment, result, hostEnd, containerEnd } = parts
-  const pairs = result.ips
-    .filter(
-      ip => ip.interface === undefined || result.interfaces[ip.interface]?.name === attachment.interface,
-    )
-    .flatMap(({ address }) => {
-      const cidr = parseCidr(address)
-      return cidr ? [{ address: formatAddress(cidr.address), network: formatCidr(networkOf(cidr)) }] : []
-    })
-  return {
-    owner: ownerOf(attachment),
-    elements: [
-      ...(config.ipMasq ? masquerade(pairs) : []),
-      ...(config.macspoofchk ? guardPort(hostEnd.name, containerEnd.address) : []),
-    ],
-  }
-}
-
 function finish(
   result: Result,
   { config, bridge: link, containerEnd }: { config: BridgeConfiguration; bridge: Link; containerEnd: Link },
 ): Result {
-  const [, hostEnd, container] = result.interfaces
+  const [, hostEnd, container, ...more] = result.interfaces
   const dns = configuredDns(config.dns)
   return {
     ...result,
@@ -254,59 +258,10 @@ function finish(
       { name: link.name, mac: link.address },
       ...(hostEnd ? [hostEnd] : []),
       ...(container ? [{ ...container, mac: containerEnd.address }] : []),
+      ...more,
     ],
     ...(dns ? { dns } : {}),
   }
-}
-
-function checkBridge(host: Transport, config: BridgeConfiguration, result: Result): Link {
-  const expected = result.interfaces.find(({ name, sandbox }) => name === config.bridge && !sandbox)
-  if (!expected) throw new CniError(code.internal, `prevResult has no bridge ${config.bridge}`)
-  const link = findLink(host, config.bridge)
-  const differs = (message: string) =>
-    new CniError(code.internal, message, { details: 'the host no longer is as ADD left it' })
-  if (!link) throw differs(`bridge ${config.bridge} is gone`)
-  if (link.kind !== 'bridge') throw differs(`${config.bridge} is a ${link.kind ?? 'device'}, not a bridge`)
-  if (expected.mac && expected.mac !== link.address) {
-    throw differs(`bridge ${link.name} has hardware address ${link.address}, not ${expected.mac}`)
-  }
-  if (!link.up) throw differs(`bridge ${link.name} is down`)
-  if (config.promiscMode && !link.promiscuous) throw differs(`bridge ${link.name} is not promiscuous`)
-  const isGateway = config.isGateway || config.isDefaultGateway
-  const [missing] = isGateway ? gateway.missingGateways(host, link, gateway.gatewaysOf(result)) : []
-  if (missing) throw differs(`gateway address ${missing} is not on bridge ${link.name}`)
-  return link
-}
-
-function checkHostEnd(
-  host: Transport,
-  parts: { config: BridgeConfiguration; containerEnd: Link; link: Link; result: Result },
-): Link {
-  const { config, containerEnd, link, result } = parts
-  const hostEnd = port.findPort(host, containerEnd, link)
-  if (!hostEnd) {
-    throw new CniError(code.internal, `${containerEnd.name} has no host end on bridge ${link.name}`, {
-      details: 'its veth peer was taken off the bridge or moved',
-    })
-  }
-  const expected = result.interfaces.find(({ name, sandbox }) => name === hostEnd.name && !sandbox)
-  if (!expected)
-    throw new CniError(
-      code.internal,
-      `host end ${hostEnd.name} of ${containerEnd.name} is not the one in prevResult`,
-    )
-  if (expected.mac && expected.mac !== hostEnd.address) {
-    throw new CniError(
-      code.internal,
-      `${hostEnd.name} has hardware address ${hostEnd.address}, not ${expected.mac}`,
-    )
-  }
-  if (!hostEnd.up) throw new CniError(code.internal, `host end ${hostEnd.name} is down`)
-  if (config.hairpinMode && !hostEnd.port?.hairpin)
-    throw new CniError(code.internal, `host end ${hostEnd.name} is not in hairpin mode`)
-  if (config.portIsolation && !hostEnd.port?.isolated)
-    throw new CniError(code.internal, `host end ${hostEnd.name} is not isolated`)
-  return hostEnd
 }
 
 if (import.meta.main) main(bridge)
