@@ -96,6 +96,11 @@ function afterRefusal(client: Client, state: State, { event, why }: { event: Eve
   const note: Action = { type: 'note', what: 'refused', why }
   if (state.phase === 'requesting' && !state.lease) {
     const { offer: _offer, ...rest } = state
+    if (state.failures === 0) {
+      // two clients were offered one address, as under load: the first refusal is no reason to wait
+      const next = discoverAgain(client, { ...rest, failures: 1 }, event)
+      return { state: next.state, actions: [note, ...next.actions] }
+    }
     const next = pause(client, { ...rest, phase: 'selecting' }, event)
     return { state: next.state, actions: [note] }
   }

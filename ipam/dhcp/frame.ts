@@ -130,13 +130,14 @@ export function arpProbe(hardware: string, address: string): Uint8Array {
   ])
 }
 
-/** Whose hardware address speaks in an ARP frame for an address or probes for it too; undefined when it is about another one. */
+/**
+ * Whose hardware address says in an ARP frame that it has an address; undefined when it is about another one. Somebody who
+ * probes for it as we do (RFC 5227, 2.1.1) was offered it too: which of the two gets it is for the server to say.
+ */
 export function arpClaimant(frame: Uint8Array, address: string): string | undefined {
   if (frame.length < ETHERNET_HEADER + 28) return undefined
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
   if (view.getUint16(12) !== ETH_P_ARP || view.getUint32(14) !== 0x00010800) return undefined
-  const text = (at: number) => addressText(frame.subarray(at, at + 4)) // inside the 28 bytes checked above
-  const [sender, target] = [text(28), text(38)]
-  const probes = sender === ANY_ADDRESS && target === address
-  return sender === address || probes ? hardwareAddressText(frame.subarray(22, 28)) : undefined
+  const sender = addressText(frame.subarray(28, 32)) // inside the 28 bytes checked above
+  return sender === address ? hardwareAddressText(frame.subarray(22, 28)) : undefined
 }

@@ -1,5 +1,5 @@
 /** A client's interface in its namespace: frames out and in, its link, the wait for its carrier. Knows frames, not leases. */
-import { type Hearing, hear } from '../../chain/linux/hear.ts'
+import { closeElsewhere, type Hearing, hear } from '../../chain/linux/hear.ts'
 import { addressBytes } from '../../chain/linux/inet.ts'
 import { close, receive, SOCK_DGRAM, SystemError, send, sendTo, socket } from '../../chain/linux/libc.ts'
 import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
@@ -118,7 +118,7 @@ export function sendOnce(place: Place, frame: Uint8Array): void {
   try {
     send(descriptor, frame)
   } finally {
-    close(descriptor)
+    closeElsewhere(descriptor)
   }
 }
 

