@@ -25,6 +25,7 @@ type Configuration = z.infer<typeof configuration>
 export const dhcp = definePlugin({
   name: 'dhcp',
   config: configuration,
+  commands: { daemon: async words => (await import('./dhcp/daemon.ts')).runDaemon(words) },
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked

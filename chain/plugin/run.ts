@@ -153,7 +153,10 @@ export function processWorld(builtins?: World['builtins']): World {
 
 /** Runs a plugin as this process. The exit status is set, not forced: forcing it cuts long output short. */
 export function main(plugin: Plugin): void {
-  run(plugin, processWorld()).then(status => {
+  const [word = '', ...words] = process.argv.slice(2)
+  const command = plugin.commands?.[word]
+  const running = command ? command(words) : run(plugin, processWorld())
+  running.then(status => {
     process.exitCode = status
   })
 }

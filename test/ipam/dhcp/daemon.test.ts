@@ -1,5 +1,6 @@
 import { expect, test } from 'bun:test'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { close, duplicate } from '../../../chain/linux/libc.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
 import { messageType } from '../../../ipam/dhcp/packet.ts'
 import { stateFolder } from '../../../ipam/dhcp/state.ts'
@@ -257,6 +258,15 @@ test('a torn lease file is told and removed', async () => {
   expect(filesOf(second)).toEqual([])
 })
 
+/** A socket that listens, and at which nobody in this process accepts. */
+function listeningSocket(path: string): number {
+  const listener = Bun.listen({ unix: `${path}.new`, socket: { data() {} } })
+  const descriptor = duplicate((listener as unknown as { fd: number }).fd)
+  renameSync(`${path}.new`, path) // the name that it was bound to goes when it stops
+  listener.stop(true)
+  return descriptor
+}
+
 test('systemd hands the socket over', async () => {
   const daemonFile = `${import.meta.dir}/../../../ipam/dhcp/daemon.ts`
   const listener = `/run/cni-systemd.sock`
@@ -265,10 +275,11 @@ test('systemd hands the socket over', async () => {
     import { processService } from '${import.meta.dir}/../../../chain/plugin/run.ts'
     const service = processService()
     process.exitCode = await runDaemon(['-socketpath', '${listener}'], { ...service, env: { LISTEN_PID: String(service.pid), LISTEN_FDS: '1' } })`
-  const listening = Bun.listen({ unix: listener, socket: { data() {} } })
+  const descriptor = listeningSocket(listener)
   const child = Bun.spawn([process.execPath, '-e', program], {
-    stdio: ['ignore', 'inherit', 'pipe', (listening as unknown as { fd: number }).fd],
+    stdio: ['ignore', 'inherit', 'pipe', descriptor],
   })
+  close(descriptor)
   try {
     const { value } = await child.stderr.getReader().read()
     expect(JSON.parse(Buffer.from(value ?? []).toString())).toMatchObject({
@@ -281,6 +292,5 @@ test('systemd hands the socket over', async () => {
     expect(existsSync(listener)).toBe(true)
   } finally {
     child.kill('SIGKILL')
-    listening.stop(true)
   }
 })
