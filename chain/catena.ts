@@ -33,6 +33,7 @@ export const plugins: Readonly<Record<string, Entry>> = {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,
   },
+  dhcp: { file: 'ipam/dhcp.ts', load: async () => (await import('../ipam/dhcp.ts')).dhcp },
   portmap: { file: 'meta/portmap.ts', load: async () => (await import('../meta/portmap.ts')).portmap },
   static: { file: 'ipam/static.ts', load: async () => (await import('../ipam/static.ts')).staticAddresses },
   bandwidth: {
@@ -79,7 +80,9 @@ async function runPlugin({ load, versions = supportedVersions }: Entry): Promise
     return 0
   }
   const [{ processWorld, run }, plugin] = await Promise.all([import('./plugin/run.ts'), load()])
-  return run(plugin, processWorld(builtins))
+  const [word = '', ...words] = process.argv.slice(2)
+  const command = plugin.commands?.[word]
+  return command ? command(words) : run(plugin, processWorld(builtins))
 }
 
 async function runCommand(): Promise<number> {
