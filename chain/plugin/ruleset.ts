@@ -4,7 +4,7 @@
  */
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
 import { errno } from '../linux/libc.ts'
-import { listRules, openNetfilter, tableExists } from '../linux/netlink/nftables.ts'
+import { listRules, openNetfilter, openNetfilterIfPresent, tableExists } from '../linux/netlink/nftables.ts'
 import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
@@ -132,7 +132,8 @@ export interface Removal {
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
   const { extra = () => [] } = removal
-  const netfilter = openNetfilter()
+  const netfilter = openNetfilterIfPresent()
+  if (!netfilter) return 'absent'
   using _later = closingLater(netfilter)
   {
     using _shared = lockTables(true)
@@ -221,6 +222,7 @@ export function missingOwned(
   { owner, elements, chains = [] }: Owned,
   alsoFine: (owner: string) => boolean = () => false,
 ): string[] {
+  if (elements.length === 0 && chains.length === 0) return []
   using netfilter = openNetfilter()
   const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
   const used = [...new Set(elements.map(({ family }) => family))]

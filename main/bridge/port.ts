@@ -29,6 +29,7 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import { cannotFilter } from './vlan.ts'
 
 /**
  * The bridge's own hardware address, from node and name: without one of its own a bridge takes its lowest port's, and
@@ -62,6 +63,7 @@ export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link;
       ...(wish.promiscuous ? { promiscuous: true } : {}),
     })
   } catch (thrown) {
+    if (wish.vlanFiltering && isRefusal(thrown, errno.EOPNOTSUPP)) throw cannotFilter(wish.name)
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
     return ensureBridge(host, wish)
   }

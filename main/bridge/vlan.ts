@@ -16,13 +16,16 @@ export function wantsFiltering({ vlan, vlanTrunk }: VlanKeys): boolean {
 /** Refuses a bridge that lets every VLAN through though the configuration speaks of them. */
 export function requireFiltering(bridge: Link, { created }: { created: boolean }): void {
   if (bridge.data.vlanFiltering) return
-  if (created) {
-    throw new CniError(code.internal, `vlan: bridge ${bridge.name} cannot filter VLANs`, {
-      details: 'the kernel was built without CONFIG_BRIDGE_VLAN_FILTERING',
-    })
-  }
+  if (created) throw cannotFilter(bridge.name)
   throw new CniError(code.internal, `vlan: bridge ${bridge.name} exists without VLAN filtering`, {
     details: `switch it on with \`ip link set ${bridge.name} type bridge vlan_filtering 1\`: that changes what its other ports see`,
+  })
+}
+
+/** For a kernel that refuses the wish for filtering, or ignores it. */
+export function cannotFilter(bridge: string): CniError {
+  return new CniError(code.internal, `vlan: bridge ${bridge} cannot filter VLANs`, {
+    details: 'the kernel was built without CONFIG_BRIDGE_VLAN_FILTERING',
   })
 }
 
@@ -101,6 +104,18 @@ export function ensureGatewayLink(
     })
   }
   const created = createIfAbsent(host, { bridge, name })
+  try {
+    return { link: completeGatewayLink(host, { bridge, vlan, name }), created }
+  } catch (thrown) {
+    if (created) removeLink(host, name)
+    throw thrown
+  }
+}
+
+function completeGatewayLink(
+  host: Transport,
+  { bridge, vlan, name }: { bridge: Link; vlan: number; name: string },
+): Link {
   const link = findLink(host, name)
   const peer = link?.parent === undefined ? undefined : findLink(host, link.parent)
   if (!link || peer?.master !== bridge.index) {
@@ -108,10 +123,10 @@ export function ensureGatewayLink(
       details: `it is a ${link?.kind ?? 'device'}; the gateway of VLAN ${vlan} needs that name: delete or rename it`,
     })
   }
-  if (!link.up) setLink(host, link.index, { up: true })
   const keys = { vlan, vlanTrunk: undefined, preserveDefaultVlan: false }
-  if (created || missingVlans(host, peer, keys).length > 0) setPortVlans(host, peer, keys)
-  return { link, created }
+  if (missingVlans(host, peer, keys).length > 0) setPortVlans(host, peer, keys)
+  if (!link.up) setLink(host, link.index, { up: true }) // a veth's peer cannot be up from the start
+  return link
 }
 
 function createIfAbsent(host: Transport, { bridge, name }: { bridge: Link; name: string }): boolean {
@@ -119,7 +134,7 @@ function createIfAbsent(host: Transport, { bridge, name }: { bridge: Link; name:
   try {
     createLink(host, {
       name: peerName(name),
-      kind: { type: 'veth', peer: { name, mtu: bridge.mtu, up: true } },
+      kind: { type: 'veth', peer: { name, mtu: bridge.mtu } },
       master: bridge.index,
       mtu: bridge.mtu,
       up: true,
