@@ -80,13 +80,14 @@ export const staticAddresses = definePlugin({
 
 /**
  * Configured ones and those of CNI_ARGS beside them; `args.cni.ips` instead of all that, and `runtimeConfig.ips` instead of
- * everything: the reference's precedence. What is replaced may be anything.
+ * everything: the reference's precedence. Configured ones that are replaced may be anything.
  */
 function addressesOf({ config, args, cniVersion }: BaseRequest<unknown> & { args: string }): Assigned[] {
   const { ipam, args: wanted, runtimeConfig } = decode(configuration, config)
   const fromArguments = argumentAddresses(args)
-  const addresses = listed(runtimeConfig?.ips, 'runtimeConfig.ips') ??
-    listed(wanted?.cni?.ips, 'args.cni.ips') ?? [...ipam.addresses.map(configured), ...fromArguments]
+  const fromArgs = listed(wanted?.cni?.ips, 'args.cni.ips')
+  const fromRuntime = listed(runtimeConfig?.ips, 'runtimeConfig.ips')
+  const addresses = fromRuntime ?? fromArgs ?? [...ipam.addresses.map(configured), ...fromArguments]
   refuseTwoOfAFamily(addresses, cniVersion)
   return addresses
 }
