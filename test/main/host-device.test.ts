@@ -6,7 +6,7 @@ import { hostLocal } from '../../ipam/host-local.ts'
 import { hostDevice } from '../../main/host-device.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { type Call, call, mustCall } from '../fixtures/plugin.ts'
+import { type Call, call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
 const ipam = {
@@ -379,4 +379,23 @@ test('STATUS is the IPAM plugin’s, and success without one', async () => {
   expect(await call(hostDevice, 'STATUS', net.callFor())).toMatchObject({ status: 0 })
   const absent = await call(hostDevice, 'STATUS', net.callFor({ ipam: { type: 'absent' } }))
   expect(absent.json.msg).toContain('absent')
+})
+
+const withoutIpam = { ipam: undefined }
+
+test('a device that the Go plugin has moved is checked and brought back by ours', async () => {
+  using net = wired()
+  const prevResult = mustExecute(peerExecutable('host-device'), 'ADD', net.callFor(withoutIpam))
+  expect(await net.check(prevResult, withoutIpam)).toMatchObject({ status: 0 })
+  await net.del(withoutIpam)
+  expect(net.host.link(net.device).alias).toBeUndefined()
+})
+
+test('a device that ours has moved is checked and brought back by the Go plugin', async () => {
+  using net = wired()
+  const prevResult = await net.add(withoutIpam)
+  const go = peerExecutable('host-device')
+  mustExecute(go, 'CHECK', net.callFor({ ...withoutIpam, prevResult }))
+  mustExecute(go, 'DEL', net.callFor(withoutIpam))
+  expect(net.host.link(net.device).name).toBe(net.device)
 })

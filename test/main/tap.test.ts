@@ -6,7 +6,7 @@ import { PENDING } from '../../chain/plugin/creation.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { tap } from '../../main/tap.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { type Call, call, mustCall } from '../fixtures/plugin.ts'
+import { type Call, call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
 const ipam = {
@@ -271,4 +271,19 @@ test('STATUS is success where the kernel has the device, and the IPAM plugin’s
   expect(await call(tap, 'STATUS', callFor(container, { ipam: undefined }))).toMatchObject({ status: 0 })
   const absent = await call(tap, 'STATUS', callFor(container, { ipam: { type: 'absent' } }))
   expect(absent.json.msg).toContain('absent')
+})
+
+test('what the Go plugin has made is checked and deleted by ours, and the other way round', async () => {
+  using container = freshNamespace()
+  const go = peerExecutable('tap')
+  const config = { ...bothSet, ipam: undefined }
+  const theirs = mustExecute(go, 'ADD', callFor(container, config))
+  await mustCall(tap, 'CHECK', callFor(container, { ...config, prevResult: theirs }))
+  const data = tunData(container)
+  await mustCall(tap, 'DEL', callFor(container, config))
+  const ours = await mustCall(tap, 'ADD', callFor(container, config))
+  expect(tunData(container)).toEqual({ ...data, pi: false }) // theirs asks for packet information: no emulator does
+  mustExecute(go, 'CHECK', callFor(container, { ...config, prevResult: ours }))
+  mustExecute(go, 'DEL', callFor(container, config))
+  expect(linkNames(container)).toEqual(['lo'])
 })
