@@ -41,6 +41,7 @@ export const plugins: Readonly<Record<string, Entry>> = {
     load: async () => (await import('../meta/bandwidth.ts')).bandwidth,
     versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   },
+  flannel: { file: 'meta/flannel.ts', load: async () => (await import('../meta/flannel.ts')).flannel },
   tuning: { file: 'meta/tuning.ts', load: async () => (await import('../meta/tuning.ts')).tuning },
 }
 

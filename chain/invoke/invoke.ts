@@ -53,7 +53,7 @@ export function findPlugin(type: string, path: readonly string[]): string {
 }
 
 /** True when two paths name the same file: same device, same inode. */
-function isSameFile(one: string, other: string): boolean {
+export function isSameFile(one: string, other: string): boolean {
   const first = fileStatus(one)
   const second = fileStatus(other)
   return (

@@ -92,15 +92,18 @@ export function synchronizeFolder(path: string): void {
   }
 }
 
+export interface WriteOptions {
+  mode?: number
+  durable?: boolean
+  /** The temporary file, in the same file system; a random name beside the path when absent. It must not exist. */
+  temporary?: string
+}
+
 /**
  * Replaces a file: temporary name, write, fsync, rename, fsync of the folder. After a crash at any point the path
  * holds either the old text or the new, never a part. `durable: false` leaves out the two fsyncs, for tmpfs.
  */
-export function writeAtomically(
-  path: string,
-  text: string,
-  options: { mode?: number; durable?: boolean } = {},
-): void {
+export function writeAtomically(path: string, text: string, options: WriteOptions = {}): void {
   const { durable = true } = options
   writeTemporary(path, text, options, temporary => rename(temporary, path))
   if (durable) synchronizeFolder(folderOf(path))
@@ -113,7 +116,7 @@ export function writeAtomically(
 export function createExclusively(
   path: string,
   text: string,
-  options: { mode?: number; durable?: boolean } = {},
+  options: WriteOptions = {},
 ): 'created' | 'exists' {
   const { durable = true } = options
   try {
@@ -129,14 +132,17 @@ export function createExclusively(
 /** The prefix of temporary names: a crash can leave one behind, and whoever lists the folder may delete it. */
 export const TEMPORARY_PREFIX = '.catena-'
 
+function randomNameBeside(path: string): string {
+  const unique = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+  return `${folderOf(path)}/${TEMPORARY_PREFIX}${unique}`
+}
+
 function writeTemporary(
   path: string,
   text: string,
-  { mode = 0o600, durable = true }: { mode?: number; durable?: boolean },
+  { mode = 0o600, durable = true, temporary = randomNameBeside(path) }: WriteOptions,
   publish: (temporary: string) => void,
 ): void {
-  const unique = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
-  const temporary = `${folderOf(path)}/${TEMPORARY_PREFIX}${unique}`
   const descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode)
   try {
     try {

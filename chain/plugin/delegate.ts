@@ -1,5 +1,5 @@
 /** Runs other plugins on behalf of one: IPAM, and flannel's delegate. They get this request's environment and, unless told otherwise, its standard input. */
-import { findPlugin, invoke } from '../invoke/invoke.ts'
+import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
 import type { Undo } from './undo.ts'
@@ -14,6 +14,8 @@ export interface Delegate {
   del(type: string, configuration?: unknown): Promise<void>
   status(type: string, configuration?: unknown): Promise<void>
   gc(type: string, configuration?: unknown): Promise<void>
+  /** True for a plugin of this executable: one whose failed ADD leaves nothing behind. Throws when there is none of the type. */
+  isOurs(type: string): boolean
 }
 
 /** A delegate bound to a request. */
@@ -38,6 +40,11 @@ export function delegateFor(options: {
     del: silent('DEL'),
     status: silent('STATUS'),
     gc: silent('GC'),
+    isOurs: type => {
+      const file = findPlugin(type, options.path)
+      const executable = options.world.builtins?.executable
+      return executable !== undefined && isSameFile(file, executable)
+    },
   }
 }
 

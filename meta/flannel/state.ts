@@ -1,0 +1,114 @@
+/**
+ * The delegates' configurations that were used, kept for CHECK and DEL: durable, written whole. The first interface of a
+ * container has the reference's file, `<container>`, so that the Go plugin's DEL finds it too; others have
+ * `<container>@<interface>`, since no container ID has an @. Which interface the first one is stands in the file.
+ */
+import {
+  createExclusively,
+  ensureFolder,
+  listFolder,
+  readFile,
+  removeFile,
+  TEMPORARY_PREFIX,
+  writeAtomically,
+} from '../../chain/linux/files.ts'
+import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
+import type { JsonObject } from '../../chain/protocol/configuration.ts'
+import type { DelegateConfiguration } from './translate.ts'
+
+/** The key of the interface; plugins pass over keys that they do not know. */
+const MARK = 'catena.interface'
+
+export interface Saved {
+  path: string
+  /** undefined: the file cannot be read as a configuration. */
+  config: DelegateConfiguration | undefined
+  /** undefined in a file of the Go plugin. */
+  interface: string | undefined
+}
+
+function pathsOf(folder: string, { containerId, interface: name }: ValidAttachment) {
+  return {
+    shared: `${folder}/${containerId}`,
+    own: `${folder}/${containerId}@${name}`,
+    // not a random name: one that a kill left behind has to be found by DEL
+    temporary: `${folder}/${TEMPORARY_PREFIX}${containerId}@${name}`,
+  }
+}
+
+function read(path: string): Saved | undefined {
+  const text = readFile(path)
+  if (text === undefined) return undefined
+  const json = parse(text)
+  if (typeof json?.type !== 'string' || typeof json.name !== 'string') {
+    return { path, config: undefined, interface: undefined }
+  }
+  const { [MARK]: mark, ...rest } = json
+  const config = { ...rest, name: json.name, type: json.type }
+  return { path, config, interface: typeof mark === 'string' ? mark : undefined }
+}
+
+function parse(text: string): JsonObject | undefined {
+  try {
+    const json: unknown = JSON.parse(text)
+    return typeof json === 'object' && json !== null ? (json as JsonObject) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** What an attachment's ADD used. A file of the Go plugin does not say whose it is: it is whoever's of this network asks first. */
+export function recall(folder: string, attachment: Attachment): Saved | undefined {
+  const { own, shared } = pathsOf(folder, attachment)
+  const found = read(own)
+  if (found) return found
+  const first = read(shared)
+  if (!first?.config || first.interface === attachment.interface) return first
+  return first.interface === undefined && first.config.name === attachment.network ? first : undefined
+}
+
+/** Keeps a configuration before it is used. `takeBack` leaves what was there before. */
+export function remember(
+  folder: string,
+  { attachment, config }: { attachment: Attachment; config: DelegateConfiguration },
+): { replaced: boolean; takeBack(): void } {
+  const { own, shared, temporary } = pathsOf(folder, attachment)
+  const options = { mode: 0o600, temporary }
+  const text = JSON.stringify({ ...config, [MARK]: attachment.interface })
+  ensureFolder(folder, 0o700)
+  removeFile(temporary)
+  if (readFile(own) === undefined && createExclusively(shared, text, options) === 'created')
+    return { replaced: false, takeBack: () => removeFile(shared) }
+  const path = readFile(own) === undefined && isOwn(read(shared), attachment) ? shared : own
+  const before = readFile(path)
+  writeAtomically(path, text, options)
+  return {
+    replaced: before !== undefined,
+    takeBack: () => (before === undefined ? removeFile(path) : writeAtomically(path, before, options)),
+  }
+}
+
+/** True for a file that this attachment may overwrite: its own, or one that nobody can read. */
+function isOwn(saved: Saved | undefined, attachment: Attachment): boolean {
+  return saved?.config === undefined || saved.interface === attachment.interface
+}
+
+/** Removes what a kill left of an attachment's writing. */
+export function removeTemporary(folder: string, attachment: ValidAttachment): 'removed' | 'absent' {
+  return removeFile(pathsOf(folder, attachment).temporary)
+}
+
+/** A network's configurations that no valid attachment uses. */
+export function listStale(
+  folder: string,
+  { network, valid }: { network: string; valid: readonly ValidAttachment[] },
+): (Saved & { config: DelegateConfiguration })[] {
+  const isAlive = (container: string, name: string | undefined) =>
+    valid.some(one => one.containerId === container && (name === undefined || one.interface === name))
+  return (listFolder(folder) ?? []).flatMap(file => {
+    const saved = file.startsWith('.') ? undefined : read(`${folder}/${file}`)
+    if (saved?.config?.name !== network) return []
+    const [container = ''] = file.split('@')
+    return isAlive(container, saved.interface) ? [] : { ...saved, config: saved.config }
+  })
+}
