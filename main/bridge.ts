@@ -23,7 +23,7 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { emptyResult, type Result } from '../chain/protocol/result.ts'
 import * as chained from './bridge/chained.ts'
-import { checkAttached, checkBridge, checkHostEnd } from './bridge/check.ts'
+import { checkAttached, checkBridge, checkHostEnd, checkUsable } from './bridge/check.ts'
 import { type BridgeConfiguration, configuration } from './bridge/configuration.ts'
 import * as gateway from './bridge/gateway.ts'
 import { becomeGateway, isGateway } from './bridge/place.ts'
@@ -86,6 +86,7 @@ export const bridge = definePlugin({
   },
 
   async status({ config, delegate }) {
+    onHost(host => checkUsable(host, config))
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 

@@ -1,7 +1,7 @@
 /** What CHECK looks at on the host: the bridge, its gateway, and the container's port. */
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
-import { CniError, code } from '../../chain/protocol/error.ts'
+import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
 import * as gateway from './gateway.ts'
@@ -27,6 +27,19 @@ export function checkBridge(host: Transport, config: BridgeConfiguration, result
     throw differs(`bridge ${link.name} does not filter VLANs`)
   if (config.isGateway || config.isDefaultGateway) checkGateway(host, { config, bridge: link, result })
   return link
+}
+
+/** For STATUS: whether the next ADD could use what has the bridge's name. Nothing there is fine. */
+export function checkUsable(host: Transport, config: BridgeConfiguration): void {
+  const existing = findLink(host, config.bridge)
+  if (!existing) return
+  try {
+    port.requireBridge(existing)
+    if (vlan.wantsFiltering(config)) vlan.requireFiltering(existing, { created: false })
+  } catch (thrown) {
+    const { message, details } = toCniError(thrown)
+    throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
+  }
 }
 
 function checkGateway(

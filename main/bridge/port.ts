@@ -73,17 +73,16 @@ export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link;
   return { bridge, created: true }
 }
 
-function adoptBridge(host: Transport, bridge: Link, { name, promiscuous, vlanFiltering }: BridgeWish): Link {
-  if (bridge.kind !== 'bridge') {
-    throw new CniError(code.internal, `${name} already exists but is not a bridge`, {
-      details: `it is a ${bridge.kind ?? 'device'}; name another bridge in the configuration, or rename the link`,
-    })
-  }
-  if (vlanFiltering && !bridge.data.vlanFiltering) {
-    throw new CniError(code.internal, `vlan: bridge ${name} exists without VLAN filtering`, {
-      details: `switch it on with \`ip link set ${name} type bridge vlan_filtering 1\`: that changes what its other ports see`,
-    })
-  }
+/** Refuses a link of another kind that has the bridge's name. */
+export function requireBridge({ kind, name }: Link): void {
+  if (kind === 'bridge') return
+  throw new CniError(code.internal, `${name} already exists but is not a bridge`, {
+    details: `it is a ${kind ?? 'device'}; name another bridge in the configuration, or rename the link`,
+  })
+}
+
+function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeWish): Link {
+  requireBridge(bridge)
   const wished = {
     ...(bridge.up ? {} : { up: true }),
     ...(promiscuous && !bridge.promiscuous ? { promiscuous } : {}),

@@ -2,9 +2,9 @@ import { expect, test } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { setLink } from '../../../chain/linux/netlink/link.ts'
 import { bridge } from '../../../main/bridge.ts'
-import { elements, freshNetwork, ipam, withoutMemory } from '../../fixtures/bridge.ts'
-import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
-import { call, mustCall, mustExecute, peerExecutable } from '../../fixtures/plugin.ts'
+import { elements, freshNetwork, ipam, type Network, withoutMemory } from '../../fixtures/bridge.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
+import { call, mustCall, mustExecute, peerExecutable, peers } from '../../fixtures/plugin.ts'
 import { difference, snapshot } from '../../fixtures/snapshot.ts'
 
 const everything = { ipMasq: true, macspoofchk: true }
@@ -215,6 +215,55 @@ test('STATUS passes the verdict of the IPAM plugin on', async () => {
   )
   expect({ status, msg: json.msg }).toEqual({ status: 1, msg: expect.stringContaining('"absent"') })
 })
+
+test('STATUS tells that another kind of link has the name of the bridge', async () => {
+  using host = hostNamespace()
+  await using network = freshNetwork()
+  using container = freshNamespace()
+  host.createLink({ name: network.bridge, kind: { type: 'veth', peer: { name: `${network.bridge}p` } } })
+  const { status, json } = await call(bridge, 'STATUS', network.call(container))
+  expect({ status, code: json.code, msg: json.msg }).toEqual({
+    status: 1,
+    code: 50,
+    msg: `${network.bridge} already exists but is not a bridge`,
+  })
+})
+
+test('ADDs at the same time make one bridge with one gateway, and each succeeds', async () => {
+  using host = hostNamespace()
+  await using network = freshNetwork(everything)
+  using containers = new DisposableStack()
+  const namespaces = [1, 2, 3, 4, 5].map(() => containers.use(freshNamespace()))
+  const results = await Promise.all(namespaces.map(container => addInProcess(network, container)))
+  expect(results.map(({ ips }) => ips[0].address).sort()).toEqual(
+    [2, 3, 4, 5, 6].map(number => `10.1.0.${number}/16`),
+  )
+  expect(host.addresses(network.bridge).sort()).toEqual(['10.1.0.1/16', 'fd00:1::1/64'])
+  for (const [index, container] of namespaces.entries()) {
+    const config = { prevResult: results[index] }
+    expect(await call(bridge, 'CHECK', network.call(container, { config }))).toMatchObject({ status: 0 })
+    await mustCall(bridge, 'DEL', network.call(container))
+  }
+})
+
+/** Runs the plugin's own file as a process, beside others. */
+async function addInProcess(network: Network, container: Namespace) {
+  const child = Bun.spawn([process.execPath, `${import.meta.dir}/../../../main/bridge.ts`], {
+    env: {
+      PATH: process.env.PATH ?? '',
+      CNI_COMMAND: 'ADD',
+      CNI_CONTAINERID: container.name,
+      CNI_NETNS: container.path,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: peers,
+    },
+    stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: network.name, ...network.config })),
+    stdout: 'pipe',
+  })
+  const output = await new Response(child.stdout).text()
+  expect({ status: await child.exited, output }).toMatchObject({ status: 0 })
+  return JSON.parse(output)
+}
 
 test.each([
   { config: { bridge: '' }, says: 'bridge: must be an interface name of 1 to 15 characters: got ""' },
