@@ -9,22 +9,13 @@ import { parseMac } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 const text = z._default(z.string(), '')
-const isPart = (value: string) => !value.includes('/') && value !== '.' && value !== '..'
-
 export const configuration = z.object({
   device: text,
-  hwaddr: text.check(z.refine(value => value === '' || parseMac(value), 'must be a hardware address')),
-  kernelpath: text.check(
-    z.refine(
-      value => value === '' || (value.startsWith('/sys/devices/') && !value.split('/').includes('..')),
-      'must be an absolute path below /sys/devices/',
-    ),
-  ),
-  pciBusID: text.check(z.refine(isPart, 'must be the name of a PCI device, such as 0000:00:1f.6')),
+  hwaddr: text,
+  kernelpath: text,
+  pciBusID: text,
   DPDKMode: flag,
-  runtimeConfig: z.optional(
-    z.object({ deviceID: text.check(z.refine(isPart, 'must be the name of a device')) }),
-  ),
+  runtimeConfig: z.optional(z.object({ deviceID: text })),
   dns,
   ipam,
 })
@@ -41,6 +32,7 @@ const AUXILIARY = '/sys/bus/auxiliary/devices'
 
 /** Reads the selectors; a PCI device tells by its driver whether it is a network device at all. Code 7 when none is given. */
 export function selectionOf(config: Configuration): Selection {
+  refuseUnreadable(config)
   const { device, hwaddr, kernelpath } = config
   const { pciBusID, auxiliary } = busOf(config)
   const dpdk = pciBusID ? hasUserDriver(pciBusID) : config.DPDKMode
@@ -55,6 +47,22 @@ export function selectionOf(config: Configuration): Selection {
     'device: specify either "device", "hwaddr", "kernelpath" or "pciBusID"',
     { details: 'the configuration has none of them, and the runtime gave no runtimeConfig.deviceID' },
   )
+}
+
+/** Not part of the schema: DEL must not stumble over a selector that ADD has refused. */
+function refuseUnreadable({ hwaddr, kernelpath, pciBusID, runtimeConfig }: Configuration): void {
+  const isName = (value: string) => !value.includes('/') && value !== '.' && value !== '..'
+  const isBelow = (value: string) => value.startsWith('/sys/devices/') && !value.split('/').includes('..')
+  const rules: [string, string | undefined, (value: string) => unknown, string][] = [
+    ['hwaddr', hwaddr, parseMac, 'a hardware address of six bytes'],
+    ['kernelpath', kernelpath, isBelow, 'an absolute path below /sys/devices/'],
+    ['pciBusID', pciBusID, isName, 'the name of a PCI device, such as 0000:00:1f.6'],
+    ['runtimeConfig.deviceID', runtimeConfig?.deviceID, isName, 'the name of a device'],
+  ]
+  for (const [key, value, isReadable, what] of rules) {
+    if (!value || isReadable(value)) continue
+    throw new CniError(code.invalidConfiguration, `${key}: must be ${what}: got ${JSON.stringify(value)}`)
+  }
 }
 
 /** The runtime's device takes the place of the configured PCI address. */

@@ -175,7 +175,7 @@ test.each([
   {
     name: 'no hardware address',
     config: { hwaddr: 'xx' },
-    msg: 'hwaddr: must be a hardware address: got "xx"',
+    msg: 'hwaddr: must be a hardware address of six bytes: got "xx"',
   },
   {
     name: 'a hardware address that nobody has',
@@ -197,13 +197,22 @@ test.each([
     config: { runtimeConfig: { deviceID: '0000:ff:1f.7' } },
     msg: 'runtimeConfig.deviceID: DeviceID 0000:ff:1f.7 not found or unsupported',
   },
-])('$name is refused by its key, and nothing is left', async ({ config, msg }) => {
-  using net = wired()
-  const before = snapshot()
-  const { json } = await call(hostDevice, 'ADD', net.callFor(config))
-  expect({ code: json.code, msg: json.msg }).toEqual({ code: 7, msg })
-  expect(leftSince(before)).toEqual({ added: [], gone: [] })
-})
+  {
+    name: 'a PCI device by its path',
+    config: { pciBusID: '../pci' },
+    msg: 'pciBusID: must be the name of a PCI device, such as 0000:00:1f.6: got "../pci"',
+  },
+])(
+  '$name is refused by its key, and nothing is left, nor anything in the way of DEL',
+  async ({ config, msg }) => {
+    using net = wired()
+    const before = snapshot()
+    const { json } = await call(hostDevice, 'ADD', net.callFor(config))
+    expect({ code: json.code, msg: json.msg }).toEqual({ code: 7, msg })
+    await net.del(config)
+    expect(leftSince(before)).toEqual({ added: [], gone: [] })
+  },
+)
 
 test.each<{ name: string; break: (container: Namespace) => void; msg: RegExp }>([
   {
@@ -257,6 +266,21 @@ test('a refused address takes the device back: nothing is left, and it is up aga
   expect(json.details ?? '').not.toContain('could not')
   expect(leftSince(before)).toEqual({ added: [], gone: [] })
   expect(net.host.link(net.device).up).toBe(true)
+})
+
+test('a device that the kernel does not let go stays as it was', async () => {
+  using net = wired()
+  net.host.createLink({ name: 'fixed0', kind: { type: 'bridge' } })
+  try {
+    const before = snapshot()
+    const { status, json } = await call(hostDevice, 'ADD', net.callFor({ device: 'fixed0' }))
+    expect(status).toBe(1)
+    expect(json.msg).toContain('namespace')
+    expect(json.details ?? '').not.toContain('could not')
+    expect(leftSince(before)).toEqual({ added: [], gone: [] })
+  } finally {
+    removeLink(net.host.route, 'fixed0')
+  }
 })
 
 test('a second ADD is refused and leaves the live attachment alone', async () => {
