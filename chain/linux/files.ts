@@ -233,13 +233,15 @@ export interface LockOptions {
   tryOnly?: boolean
   /** Permissions of the lock file when it has to be created. */
   mode?: number
+  /** The file must be there: ENOENT otherwise. */
+  existing?: boolean
 }
 
-/** Takes an flock on a file, which is created when absent and never deleted. Waits unless `tryOnly`. */
+/** Takes an flock on a file, which is created when absent (unless `existing`) and never deleted. Waits unless `tryOnly`. */
 export function takeLock(path: string, options: LockOptions & { tryOnly: true }): HeldLock | undefined
 export function takeLock(path: string, options?: LockOptions): HeldLock
 export function takeLock(path: string, options: LockOptions = {}): HeldLock | undefined {
-  const descriptor = open(path, O_RDONLY | O_CREAT, options.mode ?? 0o600)
+  const descriptor = open(path, O_RDONLY | (options.existing ? 0 : O_CREAT), options.mode ?? 0o600)
   const mode = (options.shared ? LOCK_SH : LOCK_EX) | (options.tryOnly ? LOCK_NB : 0)
   if (!lock(descriptor, mode, path)) {
     close(descriptor)

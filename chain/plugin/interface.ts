@@ -8,8 +8,8 @@ import { listAddresses, newAddress, RTM_NEWADDR, readAddressMessage } from '../l
 import { changeLink, findLink, type Link, removeLink } from '../linux/netlink/link.ts'
 import {
   type Route as KernelRoute,
+  LOCAL_TABLE,
   listRoutes,
-  MAIN_TABLE,
   newRoute,
   scopes,
 } from '../linux/netlink/route.ts'
@@ -301,7 +301,8 @@ function isRoute(found: KernelRoute, wanted: Route): boolean {
   return (
     found.destination === formatAddress(network.address) &&
     found.prefixLength === network.prefixLength &&
-    (found.table ?? MAIN_TABLE) === (wanted.table ?? MAIN_TABLE) &&
+    // sbr and vrf move routes that name no table into one of their own
+    (wanted.table === undefined ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&
     (wanted.gw === undefined || found.gateway === wanted.gw)
   )
 }

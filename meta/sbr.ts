@@ -1,0 +1,162 @@
+/** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
+import * as z from 'zod/mini'
+import { listAddresses } from '../chain/linux/netlink/address.ts'
+import { findLink, type Link } from '../chain/linux/netlink/link.ts'
+import { listRoutes, newRoute, type Route, removeRoute } from '../chain/linux/netlink/route.ts'
+import {
+  addRule,
+  describeRule,
+  listRules,
+  type Rule,
+  removeRule,
+  sourceRule,
+} from '../chain/linux/netlink/rule.ts'
+import { request, type Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { requireKernel } from '../chain/plugin/probe.ts'
+import { main } from '../chain/plugin/run.ts'
+import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import type { IpConfig, Result } from '../chain/protocol/result.ts'
+import { isMovable, routesFor } from './sbr/routes.ts'
+
+const config = z.object({
+  /** A table that is filled already, for instance by the IPAM plugin's routes; absent: one for each address, filled from the main table. */
+  table: tableNumber(1),
+})
+
+type Configuration = z.infer<typeof config>
+
+const FIRST_TABLE = 100
+
+export const sbr = definePlugin({
+  name: 'sbr',
+  config,
+
+  add(request) {
+    const { attachment, config, netns } = request
+    const previous = requirePrevious(request.previous, 'must be called as chained plugin: sbr')
+    const ips = ownAddresses(previous, attachment.interface)
+    using container = openContainer(netns)
+    using _others = lockNamespace(netns)
+    const link = findLink(container, attachment.interface)
+    if (!link) throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`)
+    if (config.table === undefined) separate(request, { container, link, ips })
+    else for (const ip of ips) lookUp(request, container, sourceRule(hostOf(ip), config.table))
+    return previous
+  },
+
+  check({ attachment, config, netns, previous }) {
+    const ips = ownAddresses(requirePrevious(previous, 'sbr'), attachment.interface)
+    using container = openContainer(netns)
+    const link = findLink(container, attachment.interface)
+    const rules = listRules(container)
+    const routes = link ? listRoutes(container, { link: link.index }) : []
+    const differences = ips.flatMap(ip => {
+      const rule = rules.find(rule => isFrom(rule, [hostOf(ip)], config.table))
+      if (!rule) return [`there is no rule for packets from ${hostOf(ip)}`]
+      const isFilled = config.table !== undefined || routes.some(({ table }) => table === rule.table)
+      return isFilled
+        ? []
+        : [`table ${rule.table} for packets from ${hostOf(ip)} has no route over ${attachment.interface}`]
+    })
+    if (differences.length === 0) return
+    throw new CniError(code.internal, differences.join('; '), {
+      details: `the rules in ${netns} no longer are as ADD left them; they are ${rules.map(describeRule).join(', ')}`,
+    })
+  },
+
+  async del({ attachment, config, netns, previous }) {
+    using container = openContainerIfPresent(netns)
+    if (!container) return
+    const link = findLink(container, attachment.interface)
+    const told = previous ? addressesIn(previous, attachment.interface).map(hostOf) : []
+    const present = link ? listAddresses(container, link.index).map(({ address }) => address) : []
+    const rules = listRules(container).filter(rule => isFrom(rule, [...told, ...present], config.table))
+    await everyStep(
+      Object.fromEntries(
+        rules.map(rule => [`delete rule ${describeRule(rule)}`, () => removeRule(container, rule)]),
+      ),
+    )
+  },
+
+  status() {
+    requireKernel('routing by source (CONFIG_IP_MULTIPLE_TABLES)', route => {
+      for (const address of ['192.0.2.1', '2001:db8::1']) addRule(route, sourceRule(address, FIRST_TABLE))
+    })
+  },
+})
+
+/** Addresses that prevResult gives the interface; those that it gives no interface count as well. */
+function addressesIn({ interfaces, ips }: Result, name: string): IpConfig[] {
+  return ips.filter(({ interface: index }) => (interfaces[index ?? -1]?.name ?? name) === name)
+}
+
+function ownAddresses(previous: Result, name: string): IpConfig[] {
+  if (previous.ips.length > 0) return addressesIn(previous, name)
+  throw new CniError(code.internal, 'prevResult: got no IPs to route by', {
+    details: `sbr comes after a plugin that gives ${name} addresses`,
+  })
+}
+
+/** The address without its prefix length. */
+function hostOf({ address }: IpConfig): string {
+  const parsed = parseCidr(address)
+  return parsed ? formatAddress(parsed.address) : address
+}
+
+/** Whether a rule is for packets from one of these addresses alone. */
+function isFrom(
+  { input, source, table: own }: Rule,
+  addresses: readonly string[],
+  table: number | undefined,
+): boolean {
+  const whole = source && source.prefixLength === (source.address.includes(':') ? 128 : 32)
+  return Boolean(whole && input === undefined && addresses.includes(source.address) && (table ?? own) === own)
+}
+
+function lookUp({ netns, undo }: AddRequest<Configuration>, container: Transport, rule: Rule): void {
+  addRule(container, rule)
+  undo(`delete rule ${describeRule(rule)}`, () => inContainer(netns, again => removeRule(again, rule)))
+}
+
+/** Undoing comes when ADD's own socket is closed. */
+function inContainer<T>(netns: string, step: (container: Transport) => T): T {
+  using container = openContainer(netns)
+  return step(container)
+}
+
+/** Gives each address a table with its routes, and takes these out of the main table. */
+function separate(
+  add: AddRequest<Configuration>,
+  { container, link, ips }: { container: Transport; link: Link; ips: readonly IpConfig[] },
+): void {
+  const routes = listRoutes(container, { table: 254, link: link.index }) // RT_TABLE_MAIN
+  const networks = ips.flatMap(({ address }) => parseCidr(address) ?? [])
+  const tables = freeTables(container, { first: FIRST_TABLE })
+  for (const ip of ips) {
+    const { value: table } = tables.next()
+    lookUp(add, container, sourceRule(hostOf(ip), table))
+    for (const route of routesFor(ip, { link: link.index, networks, routes, table }))
+      copy(add, container, route)
+  }
+  const families = new Set(ips.map(({ address }) => address.includes(':')))
+  for (const route of routes) if (isMovable(route, families)) takeAway(add, container, route)
+}
+
+function copy({ netns, undo }: AddRequest<Configuration>, container: Transport, route: Route): void {
+  request(container, newRoute(route, 'replace'))
+  undo(`delete a route of table ${route.table}`, () => inContainer(netns, again => removeRoute(again, route)))
+}
+
+function takeAway({ netns, undo }: AddRequest<Configuration>, container: Transport, route: Route): void {
+  if (removeRoute(container, route) === 'absent') return
+  undo('restore a route of the main table', () =>
+    inContainer(netns, again => request(again, newRoute(route, 'replace'))),
+  )
+}
+
+if (import.meta.main) main(sbr)
