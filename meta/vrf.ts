@@ -1,0 +1,153 @@
+/** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
+import * as z from 'zod/mini'
+import {
+  createLink,
+  findLink,
+  type Link,
+  listLinks,
+  removeLink,
+  setLink,
+} from '../chain/linux/netlink/link.ts'
+import { MAIN_TABLE } from '../chain/linux/netlink/route.ts'
+import type { Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
+import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { requireKernel } from '../chain/plugin/probe.ts'
+import { main } from '../chain/plugin/run.ts'
+import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
+import { everyStep } from '../chain/plugin/undo.ts'
+import { checkInterfaceName } from '../chain/protocol/environment.ts'
+import { CniError, code } from '../chain/protocol/error.ts'
+import { changeMaster, noteWhatIsLost } from './vrf/master.ts'
+
+const config = z.object({
+  vrfname: z._default(z.string(), ''),
+  /** 0: the first that is free. */
+  table: tableNumber(0),
+})
+
+type Configuration = z.infer<typeof config>
+
+export const vrf = definePlugin({
+  name: 'vrf',
+  versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+  config,
+
+  add(request) {
+    const { attachment, config, netns, undo } = request
+    checkName(config, attachment)
+    const previous = requirePrevious(request.previous, 'vrf: missing prevResult from earlier plugin')
+    using container = openContainer(netns)
+    using _others = lockNamespace(netns)
+    const link = mustFind(container, attachment.interface, netns)
+    const domain = ensureVrf(request, container)
+    if (link.master !== undefined && link.master !== domain.index) {
+      const master = findLink(container, link.master)?.name ?? link.master
+      throw new CniError(code.internal, `interface ${link.name} has already a master set: ${master}`)
+    }
+    if (link.master === domain.index) return previous
+    const lost = noteWhatIsLost(container, link.index)
+    undo(`take ${link.name} out of ${domain.name}`, () =>
+      changeMaster(netns, link, { master: 0, table: MAIN_TABLE, lost }),
+    )
+    changeMaster(netns, link, { master: domain.index, table: domain.data.table ?? MAIN_TABLE, lost })
+    return previous
+  },
+
+  check({ attachment, config, netns, previous }) {
+    checkName(config, attachment)
+    requirePrevious(previous, 'vrf')
+    using container = openContainer(netns)
+    const differs = (message: string) =>
+      new CniError(code.internal, message, { details: `${netns} no longer is as ADD left it` })
+    const domain = findLink(container, config.vrfname)
+    if (!domain) throw differs(`VRF ${config.vrfname} is gone: Link not found`)
+    checkVrf(domain, config)
+    const link = mustFind(container, attachment.interface, netns)
+    if (link.master !== domain.index) throw differs(`interface ${link.name} is not in VRF ${domain.name}`)
+    if (!domain.up) throw differs(`VRF ${domain.name} is down`)
+  },
+
+  async del({ attachment, config, netns }) {
+    using container = openContainerIfPresent(netns)
+    if (!container) return
+    const links = listLinks(container)
+    const domain = links.find(({ kind, name }) => kind === 'vrf' && name === config.vrfname)
+    if (!domain) return
+    const members = links.filter(({ master }) => master === domain.index)
+    const own = members.find(({ name }) => name === attachment.interface)
+    const others = members.filter(link => link !== own)
+    await everyStep({
+      [`take ${attachment.interface} out of ${domain.name}`]: () =>
+        own && setLink(container, own.index, { master: 0 }),
+      [`delete VRF ${domain.name}`]: () =>
+        others.length === 0 ? removeLink(container, domain.index) : 'absent',
+    })
+  },
+
+  status() {
+    requireKernel('VRF devices (CONFIG_NET_VRF)', route =>
+      createLink(route, { name: 'trial', kind: { type: 'vrf', table: 1 } }),
+    )
+  },
+})
+
+/** Code 7, with the key, for a name that no link can have. */
+function checkName({ vrfname }: Configuration, attachment: Attachment): void {
+  const refuse = (reason: string): never => {
+    throw new CniError(
+      code.invalidConfiguration,
+      `vrfname: configuration is expected to have a valid vrf name, because ${reason}: got ${JSON.stringify(vrfname)}`,
+    )
+  }
+  if (vrfname === '') refuse('the VRF is a link')
+  if (vrfname === attachment.interface) refuse('it is the name of the interface that goes into the VRF')
+  try {
+    checkInterfaceName(vrfname)
+  } catch (thrown) {
+    refuse(thrown instanceof CniError ? thrown.message : String(thrown))
+  }
+}
+
+function mustFind(container: Transport, name: string, netns: string): Link {
+  const link = findLink(container, name)
+  if (link) return link
+  throw new CniError(code.internal, `there is no interface ${name} in ${netns}`, {
+    details: 'vrf comes after the plugin that makes the interface',
+  })
+}
+
+/** Throws when a link is no VRF, or one with another table than is wanted. */
+function checkVrf({ data, kind, name }: Link, { table }: Configuration): void {
+  if (kind !== 'vrf')
+    throw new CniError(code.internal, `${name} exists already and is a ${kind ?? 'device'}, not a VRF`)
+  if (!table || table === data.table) return
+  throw new CniError(
+    code.internal,
+    `VRF ${name} already exist with different routing table ${data.table}, not ${table}`,
+  )
+}
+
+/** The VRF, up: the one that is there, or a new one. */
+function ensureVrf({ config, netns, undo }: AddRequest<Configuration>, container: Transport): Link {
+  const { vrfname: name, table } = config
+  const found = findLink(container, name)
+  if (found) {
+    checkVrf(found, config)
+    if (!found.up) setLink(container, found.index, { up: true })
+    return found
+  }
+  createLink(container, { name, up: true, kind: { type: 'vrf', table: table || chooseTable(container) } })
+  undo(`delete VRF ${name}`, () => {
+    using again = openContainer(netns)
+    removeLink(again, name)
+  })
+  return mustFind(container, name, netns)
+}
+
+function chooseTable(container: Transport): number {
+  const taken = listLinks(container).map(({ data }) => data.table)
+  return freeTables(container, { first: 1, taken }).next().value
+}
+
+if (import.meta.main) main(vrf)
