@@ -42,6 +42,12 @@ export const plugins: Readonly<Record<string, Entry>> = {
     versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   },
   flannel: { file: 'meta/flannel.ts', load: async () => (await import('../meta/flannel.ts')).flannel },
+  sbr: { file: 'meta/sbr.ts', load: async () => (await import('../meta/sbr.ts')).sbr },
+  vrf: {
+    file: 'meta/vrf.ts',
+    load: async () => (await import('../meta/vrf.ts')).vrf,
+    versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+  },
   tuning: { file: 'meta/tuning.ts', load: async () => (await import('../meta/tuning.ts')).tuning },
 }
 
