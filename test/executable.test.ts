@@ -231,3 +231,27 @@ test('built separately, a plugin is an executable that does the same', () => {
   )
   expect(statSync(`${folder}/static`).ino).not.toBe(statSync(`${folder}/loopback`).ino)
 })
+
+test.each([
+  { name: 'an MTU below zero', changes: { mtu: -1 } },
+  { name: 'a VLAN out of bounds', changes: { vlan: 5000 } },
+  { name: 'keys that exclude one another', changes: { hairpinMode: true, promiscMode: true } },
+  { name: 'a broken range', changes: { ipam: { ...ipam, ranges: [[{ subnet: 'nowhere' }]] } } },
+  { name: 'ranges of the wrong type', changes: { ipam: { type: 'host-local', ranges: 'all' } } },
+])('DEL with $name, which ADD refuses, cleans up all the same', ({ changes }) => {
+  using container = freshNamespace()
+  const before = snapshot()
+  mustExecute(ourExecutable('bridge'), 'ADD', { netns: container, config: bridge })
+  expect(
+    execute(ourExecutable('bridge'), 'ADD', {
+      netns: container,
+      config: config(changes),
+      containerId: 'other',
+    }).status,
+  ).toBe(1)
+  mustExecute(ourExecutable('bridge'), 'DEL', { netns: container, config: config(changes) })
+  const left = difference(before, snapshot()).added.filter(line =>
+    /veth|masquerade|networks.test-net.\d/.test(line),
+  )
+  expect({ left, inside: container.links().length }).toEqual({ left: [], inside: 1 })
+})

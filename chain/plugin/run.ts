@@ -6,7 +6,13 @@
 import { applyRuleset } from '../linux/engine.ts'
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
-import { type BaseConfiguration, decode, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
+import {
+  type BaseConfiguration,
+  decode,
+  decodeBase,
+  decodeLeniently,
+  parseConfiguration,
+} from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult } from '../protocol/result.ts'
@@ -55,7 +61,13 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   checkVerb(verb)
   checkVersion(verb, base.cniVersion, versions)
   refuseOwnNamespace(environment)
-  const request = requestFor({ environment, base, world, stdin, config: decode(plugin.config, json) })
+  const request = requestFor({
+    environment,
+    base,
+    world,
+    stdin,
+    config: (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json),
+  })
   const netns = environment.netns ?? ''
   switch (verb) {
     case 'ADD':

@@ -130,6 +130,34 @@ export function decode<Output>(schema: z.ZodMiniType<Output>, json: unknown): Ou
   })
 }
 
+/**
+ * As `decode`, for DEL: values that the schema refuses count as absent, since what ADD refused must not keep a runtime from
+ * cleaning up. Throws only where the schema needs what is not there.
+ */
+export function decodeLeniently<Output>(schema: z.ZodMiniType<Output>, json: unknown): Output {
+  const matched = matchKeys(schema as unknown as Schema, json)
+  for (;;) {
+    const outcome = schema.safeParse(matched)
+    if (outcome.success) return outcome.data
+    const dropped = outcome.error.issues.filter(({ path }) => dropValue(matched, path))
+    if (dropped.length === 0) return decode(schema, json)
+  }
+}
+
+/** Takes the value at a path out; false when there is none. */
+function dropValue(root: unknown, path: readonly PropertyKey[]): boolean {
+  const last = path.at(-1)
+  const holder = path.slice(0, -1).reduce<unknown>((inner, step) => childOf(inner, step), root)
+  if (last === undefined || childOf(holder, last) === undefined) return false
+  if (Array.isArray(holder)) holder.splice(Number(last), 1)
+  else delete (holder as JsonObject)[String(last)]
+  return true
+}
+
+function childOf(value: unknown, step: PropertyKey): unknown {
+  return typeof value === 'object' && value !== null ? (value as JsonObject)[String(step)] : undefined
+}
+
 /** "ranges[0][1].gateway". */
 export function formatPath(path: readonly PropertyKey[]): string {
   return path

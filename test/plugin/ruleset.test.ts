@@ -1,4 +1,4 @@
-import { expect, test } from 'bun:test'
+import { beforeAll, expect, test } from 'bun:test'
 import { applyRuleset } from '../../chain/linux/engine.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
@@ -10,6 +10,9 @@ import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { addOwned, missingOwned, removeOwned } from '../../chain/plugin/ruleset.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+
+/** Other tests leave what the Go plugins leave: empty chains. */
+beforeAll(() => void hostNamespace().run('nft', 'flush', 'ruleset'))
 
 const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, interface: 'eth0' })
 
