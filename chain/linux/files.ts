@@ -172,16 +172,15 @@ export function removeFile(path: string): 'removed' | 'absent' {
 /** The names in a folder, unordered, without `.` and `..`; undefined when there is no folder. About `atMost`, when given. */
 export function listFolder(path: string, atMost = Number.POSITIVE_INFINITY): string[] | undefined {
   const names: string[] = []
-  const isThere = scanFolder(
-    path,
-    (bytes, start, end) => names.push(bytes.toString('utf8', start, end)),
-    atMost,
-  )
+  const visit: VisitName = (bytes, start) => {
+    names.push(bytes.toString('utf8', start, bytes.indexOf(0, start)))
+  }
+  const isThere = scanFolder(path, visit, atMost)
   return isThere ? names : undefined
 }
 
-/** Where a name stands in a buffer: it has to be read at once. */
-export type VisitName = (bytes: Buffer, start: number, end: number) => void
+/** Where a name starts in a buffer; a zero ends it. It has to be read at once. */
+export type VisitName = (bytes: Buffer, start: number) => void
 
 /** Visits the names in a folder as bytes, for folders with tens of thousands of them. False when there is no folder. */
 export function scanFolder(path: string, visit: VisitName, atMost = Number.POSITIVE_INFINITY): boolean {
@@ -209,13 +208,11 @@ function scanEntries(descriptor: number, visit: VisitName, atMost: number): void
     const filled = readFolderEntries(descriptor, bytes)
     if (filled === 0 || visited >= atMost) return
     for (let at = 0; at < filled; visited++) {
-      const length = bytes.readUInt16LE(at + 16) // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name
-      let end = at + 19
-      while (bytes[end] !== 0) end++
-      const start = at + 19
+      // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name; by hand, since this is what 60,000 names cost
+      const length = (bytes[at + 16] ?? 0) | ((bytes[at + 17] ?? 0) << 8)
       const isOwnOrParent =
-        bytes[start] === DOT && (end - start === 1 || (end - start === 2 && bytes[start + 1] === DOT))
-      if (!isOwnOrParent) visit(bytes, start, end)
+        bytes[at + 19] === DOT && (bytes[at + 20] === 0 || (bytes[at + 20] === DOT && bytes[at + 21] === 0))
+      if (!isOwnOrParent) visit(bytes, at + 19)
       at += length
     }
   }

@@ -155,8 +155,12 @@ export function isErrno(thrown: unknown, ...numbers: number[]): thrown is System
 function checked(result: number | bigint, operation: () => string): number {
   const value = Number(result)
   if (value >= 0) return value
+  throw new SystemError(operation(), lastErrno())
+}
+
+function lastErrno(): number {
   const location = libc().__errno_location()
-  throw new SystemError(operation(), location === null ? 0 : read.i32(location, 0))
+  return location === null ? 0 : read.i32(location, 0)
 }
 
 /** Repeats a call that a signal interrupted (EINTR). */
@@ -452,16 +456,11 @@ export function setAttribute(descriptor: number, name: string, value: string): v
 /** An extended attribute of a file; undefined when it has none of that name, or the file system has none at all. */
 export function readAttribute(path: string, name: string): string | undefined {
   const bytes = new Uint8Array(256)
-  try {
-    const length = checked(
-      moreLibc().getxattr(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length),
-      () => `read attribute ${name} of ${path}`,
-    )
-    return Buffer.from(bytes.subarray(0, length)).toString()
-  } catch (thrown) {
-    if (isErrno(thrown, errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT)) return undefined
-    throw thrown
-  }
+  const length = Number(moreLibc().getxattr(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length))
+  if (length >= 0) return Buffer.from(bytes.subarray(0, length)).toString()
+  const number = lastErrno() // without an exception: whoever asks thousands of files gets this answer from most
+  if (([errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT] as number[]).includes(number)) return undefined
+  throw new SystemError(`read attribute ${name} of ${path}`, number)
 }
 
 export function readLink(path: string): string {

@@ -158,7 +158,7 @@ function takeOver(wish: Wish, candidate: Candidate): Allocation {
 }
 
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
-const LOOKED_AT = 500
+const LOOKED_AT = 250
 
 /** In a set that is full: an address whose file is torn, or from before the machine started while no link has the address. */
 export function findReclaimable(folder: string, set: RangeSet): Candidate | undefined {

@@ -1,5 +1,5 @@
 /** Which addresses of a range set have a file, from the folder's names alone, for folders that are nearly full. */
-import { scanFolder } from '../../chain/linux/files.ts'
+import { listFolder, scanFolder } from '../../chain/linux/files.ts'
 import { parseAddress } from '../../chain/protocol/address.ts'
 import {
   type Candidate,
@@ -37,8 +37,8 @@ function takenAsMap(folder: string, set: RangeSet): Taken {
     return { range, first, last, map }
   })
   let count = 0
-  scanFolder(folder, (bytes, start, end) => {
-    const address = ipv4At(bytes, start, end)
+  scanFolder(folder, (bytes, start) => {
+    const address = ipv4At(bytes, start)
     for (const { first, last, map } of maps) {
       if (address < first || address > last || map[address - first] === 1) continue
       map[address - first] = 1
@@ -60,13 +60,14 @@ function takenAsMap(folder: string, set: RangeSet): Taken {
 const DOT = 0x2e
 const ZERO = 0x30
 
-/** The number of an IPv4 address in text; -1 for anything else. */
-export function ipv4At(bytes: Uint8Array, start: number, end: number): number {
+/** The number of an IPv4 address in text that a zero ends; -1 for anything else. */
+export function ipv4At(bytes: Uint8Array, start: number): number {
   let value = 0
   let part = 0
   let dots = 0
-  for (let at = start; at < end; at++) {
+  for (let at = start; ; at++) {
     const byte = bytes[at] ?? 0
+    if (byte === 0) return dots === 3 ? value * 256 + part : -1
     if (byte === DOT) {
       value = value * 256 + part
       part = 0
@@ -74,12 +75,10 @@ export function ipv4At(bytes: Uint8Array, start: number, end: number): number {
     } else if (byte >= ZERO && byte <= ZERO + 9) part = part * 10 + byte - ZERO
     else return -1
   }
-  return dots === 3 ? value * 256 + part : -1
 }
 
 function takenAsNames(folder: string, set: RangeSet): Taken {
-  const names = new Set<string>()
-  scanFolder(folder, (bytes, start, end) => names.add(bytes.toString('latin1', start, end)))
+  const names = new Set(listFolder(folder) ?? [])
   const isOfSet = (name: string) => {
     const address = parseAddress(name)
     const range = address && rangeOf(set, address)

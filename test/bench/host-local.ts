@@ -4,13 +4,13 @@
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
-import { median } from './table.ts'
+import { quantile } from './table.ts'
 
 const sides = { ours: ourExecutable('host-local'), theirs: peerExecutable('host-local') }
 type Side = keyof typeof sides
 
 const parent = process.argv[2] ?? `${import.meta.dir}/../../.cache`
-const ROUNDS = 21
+const ROUNDS = 15
 
 function configuration(dataDir: string, subnet = '10.1.0.0/16'): Buffer {
   const ipam = { type: 'host-local', dataDir, ranges: [[{ subnet }]] }
@@ -51,48 +51,43 @@ function filledFolder(taken: number): { dataDir: string } & Disposable {
   return { dataDir, [Symbol.dispose]: () => rmSync(dataDir, { recursive: true }) }
 }
 
+const median = (values: readonly number[]) => quantile(values, 0.5)
+
+function inMilliseconds(walls: Record<Side, number[]>): string[] {
+  const [ours, theirs] = [median(walls.ours), median(walls.theirs)]
+  return [ours.toFixed(1), theirs.toFixed(1), (ours / theirs).toFixed(2)]
+}
+
 /** Medians of ADD and DEL with so many addresses taken, the sides in turns. */
 function atFill(taken: number): string[] {
-  const walls = {
-    ours: { ADD: [] as number[], DEL: [] as number[] },
-    theirs: { ADD: [] as number[], DEL: [] as number[] },
+  const walls: Record<'ADD' | 'DEL', Record<Side, number[]>> = {
+    ADD: { ours: [], theirs: [] },
+    DEL: { ours: [], theirs: [] },
   }
-  for (const side of ['ours', 'theirs'] as const) {
-    using folder = filledFolder(taken)
-    const stdin = configuration(folder.dataDir)
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const verb of ['ADD', 'DEL'] as const)
-        walls[side][verb].push(call(side, verb, { id: 100_000 + round, stdin }))
+  using ours = filledFolder(taken)
+  using theirs = filledFolder(taken)
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [side, { dataDir }] of [
+      ['ours', ours],
+      ['theirs', theirs],
+    ] as const) {
+      const given = { id: 100_000 + round, stdin: configuration(dataDir) }
+      for (const verb of ['ADD', 'DEL'] as const) walls[verb][side].push(call(side, verb, given))
     }
   }
-  return [
-    taken.toLocaleString('en'),
-    ...(['ADD', 'DEL'] as const).flatMap(verb => {
-      const [ours, theirs] = [median(walls.ours[verb]), median(walls.theirs[verb])]
-      return [ours.toFixed(1), theirs.toFixed(1), (ours / theirs).toFixed(2)]
-    }),
-  ]
+  return [taken.toLocaleString('en'), ...inMilliseconds(walls.ADD), ...inMilliseconds(walls.DEL)]
 }
 
 /** An exhausted range: how long the refusal takes. */
 function whenFull(): string[] {
-  const walls = { ours: [] as number[], theirs: [] as number[] }
-  for (const side of ['ours', 'theirs'] as const) {
-    using folder = filledFolder(65_533)
-    const stdin = configuration(folder.dataDir)
-    for (let round = 0; round < 5; round++)
-      walls[side].push(call(side, 'ADD', { id: 100_000 + round, stdin }))
+  const walls: Record<Side, number[]> = { ours: [], theirs: [] }
+  using folder = filledFolder(65_533)
+  for (let round = 0; round < 7; round++) {
+    for (const side of ['ours', 'theirs'] as const) {
+      walls[side].push(call(side, 'ADD', { id: 100_000 + round, stdin: configuration(folder.dataDir) }))
+    }
   }
-  const [ours, theirs] = [median(walls.ours), median(walls.theirs)]
-  return [
-    '65,533 (full: refused)',
-    ours.toFixed(1),
-    theirs.toFixed(1),
-    (ours / theirs).toFixed(2),
-    '',
-    '',
-    '',
-  ]
+  return ['65,533 (full: refused)', ...inMilliseconds(walls), '', '', '']
 }
 
 /** Addresses per second, so many processes at a time. */

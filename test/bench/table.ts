@@ -25,7 +25,7 @@ export function quantile(values: readonly number[], part: number): number {
   return low + (high - low) * (at - Math.floor(at))
 }
 
-export const median = (values: readonly number[]) => quantile(values, 0.5)
+const median = (values: readonly number[]) => quantile(values, 0.5)
 
 export function rowsOf(each: Case, samples: readonly Sample[]): Row[] {
   const types = each.rows ?? each.plugins.map(({ type }) => type)
