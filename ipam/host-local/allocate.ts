@@ -1,4 +1,6 @@
 /** Chooses one address of a range set, under the network's lock: the one asked for, the one had before a reboot, or the next. */
+
+import { status } from '../../chain/linux/libc.ts'
 import { liveAddresses } from '../../chain/linux/live-addresses.ts'
 import { type Address, formatAddress, parseAddress, sameAddress } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
@@ -82,7 +84,9 @@ function allocateRequested(wish: Wish, requested: Address): Allocation {
 
 /** Reserved before the machine started, and on no link. */
 function isAbandoned({ folder }: Store, name: string): boolean {
-  return earlierBoot()(`${folder}/${name}`) && liveAddresses()?.has(name) === false
+  const path = `${folder}/${name}`
+  const found = status(path)
+  return found !== undefined && earlierBoot()(path, found) && liveAddresses()?.has(name) === false
 }
 
 /** What the owner holds in this set already: its own again after a reboot, a second one that is forbidden otherwise. */
@@ -160,15 +164,17 @@ function takeOver(wish: Wish, candidate: Candidate): Allocation {
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
 const LOOKED_AT = 250
 
-/** In a set that is full: an address whose file is torn, or from before the machine started while no link has the address. */
+/** In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. */
 export function findReclaimable(folder: string, set: RangeSet): Candidate | undefined {
   const isStale = earlierBoot()
   let live: ReturnType<typeof liveAddresses>
   let looked = 0
   for (const candidate of candidates(set, anyAddress(set))) {
     if (looked++ === LOOKED_AT) return undefined
-    if (ownerOf({ folder }, candidate.name) === 'nobody') return candidate
-    if (!isStale(`${folder}/${candidate.name}`)) continue
+    const path = `${folder}/${candidate.name}`
+    const found = status(path)
+    if (found?.size === 0) return candidate
+    if (!found || !isStale(path, found)) continue
     live ??= liveAddresses()
     if (live?.has(candidate.name) === false) return candidate
   }

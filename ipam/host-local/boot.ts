@@ -6,12 +6,12 @@
 import { ensureFolder, readFile, removeFile } from '../../chain/linux/files.ts'
 import {
   errno,
+  type FileStatus,
   isErrno,
   readAttribute,
   readLink,
   SystemError,
   setAttribute,
-  status,
   symbolicLink,
 } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
@@ -58,15 +58,14 @@ export function markAsOfThisBoot(descriptor: number): void {
 }
 
 /** A test for files that were made before the machine started; asks the machine once. */
-export function earlierBoot(): (path: string) => boolean {
+export function earlierBoot(): (path: string, found: Pick<FileStatus, 'modified'>) => boolean {
   const boot = thisBoot()
   let started: number | undefined
-  return path => {
+  return (path, { modified }) => {
     const made = readAttribute(path, ATTRIBUTE)
     if (made !== undefined) return made !== boot
     started ??= startOfMachine()
-    const modified = status(path)?.modified
-    return modified !== undefined && modified < started
+    return modified < started
   }
 }
 
