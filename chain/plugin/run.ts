@@ -15,7 +15,7 @@ import {
 } from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
-import { parseResult, printError, printResult } from '../protocol/result.ts'
+import { parseResult, printError, printResult, type Result } from '../protocol/result.ts'
 import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
 import type { AttachmentRequest, BaseRequest, Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
@@ -148,7 +148,18 @@ function requestFor(given: {
       containerId: environment.containerId ?? '',
       interface: environment.ifname ?? '',
     },
-    previous: prevResult === undefined ? undefined : parseResult(prevResult, cniVersion),
+    previous: previousOf(environment.verb, prevResult, cniVersion),
+  }
+}
+
+/** DEL looks instead of remembering: a torn result must not keep it from deleting. */
+function previousOf(verb: string, prevResult: unknown, cniVersion: string): Result | undefined {
+  if (prevResult === undefined) return undefined
+  try {
+    return parseResult(prevResult, cniVersion)
+  } catch (thrown) {
+    if (verb === 'DEL') return undefined
+    throw thrown
   }
 }
 

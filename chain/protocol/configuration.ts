@@ -139,16 +139,17 @@ export function decodeLeniently<Output>(schema: z.ZodMiniType<Output>, json: unk
   for (;;) {
     const outcome = schema.safeParse(matched)
     if (outcome.success) return outcome.data
-    const dropped = outcome.error.issues.filter(({ path }) => dropValue(matched, path))
-    if (dropped.length === 0) return decode(schema, json)
+    // one at a time: what is taken out of a list moves what comes after it
+    if (!outcome.error.issues.some(({ path }) => dropValue(matched, path))) return decode(schema, json)
   }
 }
 
-/** Takes the value at a path out; false when there is none. */
+/** Takes the value at a path out, or what lacks it; false when that is the whole configuration. */
 function dropValue(root: unknown, path: readonly PropertyKey[]): boolean {
   const last = path.at(-1)
+  if (last === undefined) return false
   const holder = path.slice(0, -1).reduce<unknown>((inner, step) => childOf(inner, step), root)
-  if (last === undefined || childOf(holder, last) === undefined) return false
+  if (childOf(holder, last) === undefined) return dropValue(root, path.slice(0, -1))
   if (Array.isArray(holder)) holder.splice(Number(last), 1)
   else delete (holder as JsonObject)[String(last)]
   return true

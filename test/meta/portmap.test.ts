@@ -420,6 +420,23 @@ test.each([
   expect({ status, code: json.code, msg: json.msg }).toEqual({ status: 1, code: 7, msg: says })
 })
 
+test.each([
+  { name: 'a port that ADD refuses', changes: { runtimeConfig: { portMappings: [http(0)] } } },
+  { name: 'one port twice', changes: { runtimeConfig: { portMappings: [http(80), http(80)] } } },
+  { name: "conditions in iptables' language", changes: { conditionsV4: ['-s', '10.0.0.0/8'] } },
+  { name: 'an unknown backend', changes: { backend: 'ipfw' } },
+  { name: 'a torn prevResult', changes: { prevResult: { ips: [{ address: 'bogus' }] } } },
+  { name: 'a prevResult of another version', changes: { prevResult: { cniVersion: '0.2.0' } } },
+])('DEL takes everything away although its configuration holds $name', async ({ changes }) => {
+  using container = freshNamespace()
+  const before = elements()
+  const chain = published(container, { mappings: [http(8080)], bridge: { ipMasq: false } })
+  await chain.add()
+  await mustCall(portmap, 'DEL', { netns: container, config: { type: 'portmap', ...changes } })
+  expect(elements()).toEqual(before)
+  await chain.del()
+})
+
 test('conditions that nft does not take are refused with its own words', async () => {
   const { json } = await call(portmap, 'ADD', {
     netns: '/run/netns/none',
