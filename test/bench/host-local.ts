@@ -3,7 +3,8 @@
  * On a real disk, since fsync is a part of ours. usage: bash test/private.sh bun test/bench/host-local.ts [FOLDER]
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
+import { hostLocal } from '../../ipam/host-local.ts'
+import { mustCall, ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
 import { quantile } from './table.ts'
 
 const sides = { ours: ourExecutable('host-local'), theirs: peerExecutable('host-local') }
@@ -112,6 +113,19 @@ async function throughput(side: Side, processes: number, total: number): Promise
   return total / seconds
 }
 
+/** As our bridge runs it: in its own process. */
+async function inProcess(total: number): Promise<number> {
+  const dataDir = mkdtempSync(`${parent}/host-local-`)
+  const config = JSON.parse(configuration(dataDir).toString())
+  const start = Bun.nanoseconds()
+  for (let next = 0; next < total; next++) {
+    await mustCall(hostLocal, 'ADD', { config, containerId: idOf(next), netns: '/run/netns/none' })
+  }
+  const seconds = (Bun.nanoseconds() - start) / 1e9
+  rmSync(dataDir, { recursive: true })
+  return total / seconds
+}
+
 function table(head: string[], rows: string[][]): string {
   return [head, head.map((_, index) => (index === 0 ? '---' : '--:')), ...rows]
     .map(row => `| ${row.join(' | ')} |`)
@@ -139,4 +153,5 @@ for (const processes of [1, 8, 64]) {
   const [ours, theirs] = [median(runs.ours), median(runs.theirs)]
   speeds.push([`${processes}`, ours.toFixed(0), theirs.toFixed(0), (ours / theirs).toFixed(2)])
 }
+speeds.unshift(['none: in process, as bridge does', (await inProcess(400)).toFixed(0), '', ''])
 console.log(`\n${table(['processes', 'ours, addresses/s', 'theirs', 'ours ÷ theirs'], speeds)}`)
