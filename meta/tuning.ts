@@ -206,9 +206,10 @@ function announce(
   result: Result,
   { mac }: Attributes,
 ): Result {
+  if (mac === undefined) return result
   const name = attachment.interface
   using container = openContainer(netns)
-  const link = mac === undefined ? undefined : findLink(container, name)
+  const link = findLink(container, name)
   const ips = result.ips.filter(({ interface: index }) => result.interfaces[index ?? -1]?.name === name)
   if (link?.up) announceInterface({ netns, name, result: { ...result, ips } }, link)
   return result
