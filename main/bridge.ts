@@ -70,6 +70,8 @@ export const bridge = definePlugin({
     const { id } = ownerOf(attachment)
     const legacy = [legacyMasquerade(attachment), legacySpoofCheck(attachment)]
     await everyStep({
+      // while the interface is there: a DHCP lease is given back through it
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () =>
         removeOwned(engine, {
@@ -81,7 +83,6 @@ export const bridge = definePlugin({
         ? { [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface) }
         : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
       'delete the host end': () => removeLink(host, port.hostEndName(attachment)),
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
     })
   },
 

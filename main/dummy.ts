@@ -41,8 +41,9 @@ export const dummy = definePlugin({
 
   async del({ config, attachment, netns, delegate }) {
     await everyStep({
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
     })
   },
 

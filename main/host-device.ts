@@ -64,9 +64,10 @@ export const hostDevice = definePlugin({
   async del({ config, attachment, netns, delegate }) {
     const name = attachment.interface
     await everyStep({
+      // while the interface is there: a DHCP lease is given back through it
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       [`bring ${name} back to the host`]: () =>
         moveBack({ netns, name }) === 'removed' || onHost(host => rename(host, { config, name })),
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
     })
   },
 

@@ -78,8 +78,9 @@ export const macvlan = definePlugin({
 
   async del({ config, attachment, netns, delegate }) {
     await everyStep({
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+      // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
     })
   },
 

@@ -94,12 +94,13 @@ export const ptp = definePlugin({
     using host = openRoute()
     const { id } = ownerOf(attachment)
     await everyStep({
+      // while the interface is there: a DHCP lease is given back through it
+      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () =>
         removeOwned(engine, { roles, isOwner: owner => owner === id, extra: legacyMasquerade(attachment) }),
       [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
       'delete the host end': () => removeLink(host, hostEndName(attachment)),
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
     })
   },
 
