@@ -255,3 +255,21 @@ test.each([
   )
   expect({ left, inside: container.links().length }).toEqual({ left: [], inside: 1 })
 })
+
+test.each([
+  ['catena', ['status', 'none-such']],
+  ['loopback', []],
+] as const)(
+  '%s tells its error, not a stack trace, when standard output cannot be written',
+  (name, words) => {
+    const { exitCode, stderr } = Bun.spawnSync([ourExecutable(name), ...words], {
+      env: { CNI_COMMAND: 'FOO', NETCONFPATH: '/run/none-such' },
+      stdin: Buffer.from('{"cniVersion":"1.1.0","name":"net"}'),
+      stdout: Bun.file('/dev/full'),
+    })
+    const text = stderr.toString()
+    expect(exitCode).toBe(1)
+    expect(text).toMatch(/unknown CNI_COMMAND: FOO|no net configurations found/)
+    expect(text).not.toMatch(/ at |bunfs/)
+  },
+)

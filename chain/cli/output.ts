@@ -26,6 +26,16 @@ export interface Output {
 const print = (text: string) => writeAll(1, Buffer.from(text), 'standard output')
 const printAside = (text: string) => writeAll(2, Buffer.from(text), 'standard error')
 
+/** False when nobody reads standard output any more. */
+function printIfRead(text: string): boolean {
+  try {
+    print(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
 export function outputFor(argv: readonly string[]): Output {
   const isTerminal = Boolean(process.stdout.isTTY) && !argv.includes('--json')
   const style = styleFor(isTerminal, process.env)
@@ -45,8 +55,8 @@ export function outputFor(argv: readonly string[]): Output {
     },
     failure(error) {
       const asideStyle = styleFor(Boolean(process.stderr.isTTY), process.env)
-      if (!isTerminal) print(printError(errorDocument(error, newestVersion)))
-      if (isTerminal || process.stderr.isTTY) printAside(`${renderError(error, asideStyle)}\n`)
+      const isTold = isTerminal || printIfRead(printError(errorDocument(error, newestVersion)))
+      if (isTerminal || !isTold || process.stderr.isTTY) printAside(`${renderError(error, asideStyle)}\n`)
     },
     step(step) {
       if (isTerminal) print(`${renderStep(step, style)}\n`)

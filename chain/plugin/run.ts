@@ -33,8 +33,17 @@ export async function run(plugin: Plugin, world: World): Promise<0 | 1> {
     if (output) world.stdout(output)
     return 0
   } catch (thrown) {
-    world.stdout(printError(errorDocument(toCniError(thrown), cniVersion)))
+    report(world, printError(errorDocument(toCniError(thrown), cniVersion)))
     return 1
+  }
+}
+
+/** Where nobody reads standard output any more, the log may still have the error. */
+function report(world: World, text: string): void {
+  try {
+    world.stdout(text)
+  } catch {
+    world.stderr(`${text}\n`)
   }
 }
 
