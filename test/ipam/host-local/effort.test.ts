@@ -1,0 +1,68 @@
+/** What an ADD does does not grow with what is reserved: counted in system calls, since a clock depends on the machine. */
+import { expect, test } from 'bun:test'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { ourExecutable } from '../../fixtures/plugin.ts'
+import { dataFolder, reboot } from './fixture.ts'
+
+const address = (index: number) => `10.1.${index >> 8}.${index & 255}`
+
+/** A network in which another program has reserved the first addresses. */
+function fill(dataDir: string, taken: number): void {
+  mkdirSync(`${dataDir}/test-net`)
+  for (let index = 2; index < taken + 2; index++) {
+    writeFileSync(`${dataDir}/test-net/${address(index)}`, `c${index}\r\neth0`, { mode: 0o600 })
+  }
+  writeFileSync(`${dataDir}/test-net/last_reserved_ip.0`, address(taken + 1), { mode: 0o600 })
+}
+
+/** The calls on the network's folder of an ADD, and what it answers. */
+function traceAdd(dataDir: string, containerId: string): { calls: string[]; stdout: string } {
+  const trace = `${dataDir}/trace`
+  const config = {
+    cniVersion: '1.1.0',
+    name: 'test-net',
+    ipam: { dataDir, ranges: [[{ subnet: '10.1.0.0/16' }]] },
+  }
+  const environment = {
+    CNI_COMMAND: 'ADD',
+    CNI_CONTAINERID: containerId,
+    CNI_IFNAME: 'eth0',
+    CNI_NETNS: '/run/netns/none',
+    CNI_PATH: '/none',
+  }
+  const { stdout } = Bun.spawnSync(
+    ['strace', '-o', trace, '-e', 'trace=file,getdents64', ourExecutable('host-local')],
+    { env: { ...process.env, ...environment }, stdin: Buffer.from(JSON.stringify(config)) },
+  )
+  const calls = readFileSync(trace, 'utf8').split('\n')
+  rmSync(trace)
+  return {
+    calls: calls.filter(line => line.includes(dataDir) || line.startsWith('getdents64')),
+    stdout: stdout.toString(),
+  }
+}
+
+test('with 20,000 addresses taken, an ADD opens no reservation and calls the system hardly more often than with none', () => {
+  const counts = [0, 20_000].map(taken => {
+    using folder = dataFolder()
+    reboot()
+    fill(folder.path, taken)
+    const first = traceAdd(folder.path, 'first')
+    const second = traceAdd(folder.path, 'second')
+    expect(JSON.parse(second.stdout).ips).toEqual([
+      { address: `${address(taken + 3)}/16`, gateway: '10.1.0.1' },
+    ])
+    const opened = [...first.calls, ...second.calls].filter(line => /open.*\/test-net\/10\./.test(line))
+    expect(opened).toEqual([])
+    return second.calls.length
+  })
+  expect(counts[1]).toBeLessThan((counts[0] ?? 0) + 10)
+})
+
+test('a full /16 is refused after one listing and a look at a few, and says how full it is', () => {
+  using folder = dataFolder()
+  fill(folder.path, 65_533)
+  const { calls, stdout } = traceAdd(folder.path, 'late')
+  expect(JSON.parse(stdout).msg).toContain('10.1.0.1-10.1.255.254: 65533 of 65533 are in use')
+  expect(calls.length).toBeLessThan(1000)
+}, 60_000)
