@@ -1,5 +1,13 @@
 import { expect, test } from 'bun:test'
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { close, duplicate } from '../../../chain/linux/libc.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
 import { messageType } from '../../../ipam/dhcp/packet.ts'
@@ -229,6 +237,52 @@ test('a socket that a killed daemon left is replaced, one that answers is not', 
   await mustCall(dhcp, 'STATUS', { config: configFor(path) })
   await keeper.end()
   expect(existsSync(path)).toBe(false)
+})
+
+test('a daemon that is killed has lost nothing, and the next one takes its place', async () => {
+  using network = lan()
+  await using server = await dnsmasq(network.namespace, {})
+  const socket = '/run/cni/killed.sock'
+  const file = `${import.meta.dir}/../../../ipam/dhcp.ts`
+  const first = Bun.spawn([process.execPath, file, 'daemon', '-socketpath', socket], { stderr: 'pipe' })
+  await first.stderr.getReader().read()
+  const container = network.attach('container')
+  const config = configFor(socket)
+  const result = await mustCall(dhcp, 'ADD', { config, netns: container })
+  first.kill('SIGKILL')
+  await first.exited
+  await using second = await daemonAt(socket)
+  expect(await second.event('adopted')).toMatchObject({ address: addressOf(result) })
+  await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
+  await mustCall(dhcp, 'DEL', { config, netns: container })
+  await server.says(/DHCPRELEASE/)
+})
+
+test('a daemon in a container finds socket, namespaces and leases under its prefix', async () => {
+  using network = lan()
+  await using _server = await dnsmasq(network.namespace, {})
+  mkdirSync('/run/host/run', { recursive: true })
+  mkdirSync('/run/host/var/lib/cni', { recursive: true })
+  symlinkSync('/run/netns', '/run/host/run/netns')
+  const socket = '/run/cni/prefixed.sock'
+  await using keeper = await daemonAt(socket, '-hostprefix', '/run/host')
+  const container = network.attach('container')
+  const config = configFor(`/run/host${socket}`)
+  await mustCall(dhcp, 'ADD', { config, netns: container })
+  expect(readdirSync(`/run/host${stateFolder(socket)}`).filter(name => name.endsWith('.lease'))).toHaveLength(
+    1,
+  )
+  await mustCall(dhcp, 'DEL', { config, netns: container })
+  await keeper.event('released')
+})
+
+test('servers are asked to broadcast when the daemon is told so', async () => {
+  using network = lan()
+  using listener = ear(network.namespace, 'br0')
+  await using _server = await dnsmasq(network.namespace, {})
+  await using keeper = await daemon('-broadcast')
+  await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: network.attach('container') })
+  expect((await listener.next(messageType.discover)).message.broadcast).toBe(true)
 })
 
 test('two daemons do not keep the same leases', async () => {
