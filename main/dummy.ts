@@ -4,12 +4,11 @@ import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
 import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, openContainer, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/interface.ts'
 import { requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
-import { finishInterface, takeAddresses } from '../chain/plugin/single.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({ ipam })
@@ -39,12 +38,8 @@ export const dummy = definePlugin({
     checkInterface({ netns, name: attachment.interface, previous, kind: 'dummy' })
   },
 
-  async del({ config, attachment, netns, delegate }) {
-    await everyStep({
-      // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
-    })
+  async del(request) {
+    await removeSingle(request)
   },
 
   async status({ config, delegate }) {

@@ -4,7 +4,7 @@ import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
 import { clearChild, createChild } from '../chain/plugin/child.ts'
 import { createOnce } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
@@ -17,8 +17,7 @@ import {
   modeNumber,
   mtu,
 } from '../chain/plugin/schema.ts'
-import { expectedMtu, finishInterface, takeAddresses } from '../chain/plugin/single.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({
@@ -76,12 +75,8 @@ export const macvlan = definePlugin({
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
   },
 
-  async del({ config, attachment, netns, delegate }) {
-    await everyStep({
-      // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
-    })
+  async del(request) {
+    await removeSingle(request)
   },
 
   async status({ config, delegate }) {

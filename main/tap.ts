@@ -8,12 +8,11 @@ import { inContext } from '../chain/linux/selinux.ts'
 import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
 import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, openContainer, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/interface.ts'
 import { checkLinkMtu } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, finishInterface, takeAddresses } from '../chain/plugin/single.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 /** A user's or a group's number; the highest one stands for "nobody" in the kernel. */
@@ -73,12 +72,8 @@ export const tap = definePlugin({
     }
   },
 
-  async del({ config, attachment, netns, delegate }) {
-    await everyStep({
-      // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
-    })
+  async del(request) {
+    await removeSingle(request)
   },
 
   async status({ config, delegate }) {

@@ -5,7 +5,7 @@ import { isRefusal } from '../chain/linux/netlink/socket.ts'
 import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
 import { createOnce } from '../chain/plugin/creation.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, removeInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
 import {
   checkLinkMtu,
   checkMaster,
@@ -16,8 +16,7 @@ import {
 } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, takeAddresses } from '../chain/plugin/single.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { expectedMtu, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({
@@ -61,12 +60,8 @@ export const vlan = definePlugin({
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
   },
 
-  async del({ config, attachment, netns, delegate }) {
-    await everyStep({
-      // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
-    })
+  async del(request) {
+    await removeSingle(request)
   },
 
   async status({ config, delegate }) {

@@ -32,17 +32,14 @@ const common = {
 /** What only some verbs of some plugins call. */
 const occasional = {
   dup: { args: ['i32'], returns: 'i32' },
-  accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
-  recvfrom: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'ptr'], returns: 'i64' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   fsync: { args: ['i32'], returns: 'i32' },
   fchmod: { args: ['i32', 'u32'], returns: 'i32' },
   rename: { args: ['ptr', 'ptr'], returns: 'i32' },
   link: { args: ['ptr', 'ptr'], returns: 'i32' },
   mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
-  rmdir: { args: ['ptr'], returns: 'i32' },
   readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
   getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
   statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
@@ -50,10 +47,6 @@ const occasional = {
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
   unshare: { args: ['i32'], returns: 'i32' },
   kill: { args: ['i32', 'i32'], returns: 'i32' },
-  epoll_create1: { args: ['i32'], returns: 'i32' },
-  epoll_ctl: { args: ['i32', 'i32', 'i32', 'ptr'], returns: 'i32' },
-  epoll_wait: { args: ['i32', 'ptr', 'i32', 'i32'], returns: 'i32' },
-  eventfd: { args: ['u32', 'i32'], returns: 'i32' },
   symlink: { args: ['ptr', 'ptr'], returns: 'i32' },
   utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
@@ -187,7 +180,6 @@ export const O_RDWR = 2
 export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
-export const O_NONBLOCK = 0o4000
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
 export const O_CLOEXEC = 0o2000000
 
@@ -283,7 +275,6 @@ export function connect(descriptor: number, address: Uint8Array, what = `descrip
 
 export const MSG_PEEK = 2
 export const MSG_TRUNC = 0x20
-export const MSG_DONTWAIT = 0x40
 
 /** Sends one datagram. */
 export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
@@ -306,15 +297,6 @@ export function receive(descriptor: number, buffer: Uint8Array, flags = 0): numb
   return uninterrupted(
     () => libc().recv(descriptor, ptr(buffer), buffer.length, flags),
     () => 'recv',
-  )
-}
-
-/** Receives one datagram with its sender's socket address, whose bytes are written to `address`. */
-export function receiveFrom(descriptor: number, buffer: Uint8Array, address: Uint8Array): number {
-  const length = new Uint32Array([address.length])
-  return uninterrupted(
-    () => moreLibc().recvfrom(descriptor, ptr(buffer), buffer.length, 0, ptr(address), ptr(length)),
-    () => 'recvfrom',
   )
 }
 
@@ -424,10 +406,6 @@ export function makeFolder(path: string, mode: number): void {
   checked(moreLibc().mkdir(ptr(cString(path)), mode), () => `create folder ${path}`)
 }
 
-export function removeFolder(path: string): void {
-  checked(moreLibc().rmdir(ptr(cString(path))), () => `remove folder ${path}`)
-}
-
 export function symbolicLink(target: string, name: string): void {
   checked(moreLibc().symlink(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
 }
@@ -518,35 +496,4 @@ export function kill(process: number, signal: number): boolean {
     if (isErrno(thrown, errno.ESRCH)) return false
     throw thrown
   }
-}
-
-export const EPOLL_CTL_ADD = 1
-export const EPOLL_CTL_DEL = 2
-
-/** A new epoll instance. */
-export function createPoll(): number {
-  return checked(moreLibc().epoll_create1(O_CLOEXEC), () => 'epoll_create1')
-}
-
-/** Adds or removes a descriptor to be watched for reading; its own number is the event's data. */
-export function watch(poll: number, descriptor: number, operation = EPOLL_CTL_ADD): void {
-  const event = new DataView(new ArrayBuffer(16)) // struct epoll_event, packed on x86-64 only
-  event.setUint32(0, POLLIN, true)
-  event.setUint32(process.arch === 'x64' ? 4 : 8, descriptor, true)
-  checked(
-    moreLibc().epoll_ctl(poll, operation, descriptor, ptr(new Uint8Array(event.buffer))),
-    () => 'epoll_ctl',
-  )
-}
-
-/** The descriptors that can be read, waiting for at most `milliseconds` (-1: for ever). */
-export function waitAny(poll: number, milliseconds: number): number[] {
-  const size = process.arch === 'x64' ? 12 : 16
-  const bytes = new Uint8Array(size * 64)
-  const count = uninterrupted(
-    () => moreLibc().epoll_wait(poll, ptr(bytes), 64, milliseconds),
-    () => 'epoll_wait',
-  )
-  const view = new DataView(bytes.buffer)
-  return Array.from({ length: count }, (_, index) => view.getUint32(index * size + (size - 8), true))
 }

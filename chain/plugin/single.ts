@@ -5,7 +5,7 @@ import { ensureSysctl } from '../linux/sysctl.ts'
 import type { Interface, Result } from '../protocol/result.ts'
 import { emptyResult } from '../protocol/result.ts'
 import { markFinished } from './creation.ts'
-import type { AddRequest } from './define.ts'
+import type { AddRequest, DelRequest } from './define.ts'
 import { allocate } from './delegate.ts'
 import {
   announceInterface,
@@ -13,7 +13,9 @@ import {
   configureInterface,
   findOwnInterface,
   openContainer,
+  removeInterface,
 } from './interface.ts'
+import { everyStep } from './undo.ts'
 
 export type SingleRequest = Pick<
   AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
@@ -24,6 +26,20 @@ export type SingleRequest = Pick<
 export async function takeAddresses(request: SingleRequest): Promise<Result> {
   const type = request.config.ipam?.type
   return type ? await allocate(request, type) : emptyResult()
+}
+
+/** DEL of a plugin that has nothing but its interface and addresses. Goes on past a failed step and tells all failures. */
+export async function removeSingle({
+  config,
+  attachment,
+  netns,
+  delegate,
+}: Pick<DelRequest<SingleRequest['config']>, 'config' | 'attachment' | 'netns' | 'delegate'>): Promise<void> {
+  await everyStep({
+    // while the interface is there: a DHCP lease is given back through it
+    'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+  })
 }
 
 /** A result whose addresses are all on one interface. */

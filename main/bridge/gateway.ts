@@ -8,7 +8,6 @@ import {
 } from '../../chain/linux/netlink/address.ts'
 import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
-import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import {
   addressAfter,
   type Cidr,
@@ -131,12 +130,6 @@ function occupied(link: Link, other: Cidr, wanted: string): CniError {
       details: `it has ${formatCidr(other)}: another network uses the bridge, or its subnet was changed; give this network a bridge of its own, or set forceAddress`,
     },
   )
-}
-
-/** Lets the host route for the families of these addresses. */
-export function enableForwarding(ips: readonly Pick<IpConfig, 'address'>[]): void {
-  if (ips.some(({ address }) => !address.includes(':'))) ensureSysctl('net/ipv4/ip_forward', '1')
-  if (ips.some(({ address }) => address.includes(':'))) ensureSysctl('net/ipv6/conf/all/forwarding', '1')
 }
 
 /** The gateways that are not on the link. */

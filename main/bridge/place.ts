@@ -1,7 +1,9 @@
 /** Where the gateway of a container's network is: on the bridge itself, or on the host's interface in its VLAN. */
+
 import { type Link, removeLink } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { AddRequest } from '../../chain/plugin/define.ts'
+import { enableForwarding } from '../../chain/plugin/forwarding.ts'
 import { onHost } from '../../chain/plugin/interface.ts'
 import { formatCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
@@ -44,7 +46,7 @@ export function becomeGateway(
         onHost(anew => place.isUnused(anew) && gateway.undoChange(anew, place.link, { what, cidr })),
       ),
   })
-  gateway.enableForwarding(result.ips)
+  enableForwarding(result.ips.map(({ address }) => address))
   if (place.link === link) return result
   const { name, address: mac } = place.link
   return { ...result, interfaces: [...result.interfaces, { name, mac }] }

@@ -159,8 +159,3 @@ export function isVlanUnused(
       vlans.some(({ id, native }) => native && id === vlan),
   )
 }
-
-/** Deletes the host's interface in a VLAN, with the port that it is connected to. */
-export function removeGatewayLink(host: Transport, link: Link): 'removed' | 'absent' {
-  return removeLink(host, link.index)
-}

@@ -35,7 +35,6 @@ const TXQLEN = 13
 const OPERSTATE = 16
 const LINKINFO = 18
 const IFALIAS = 20
-const AF_SPEC = 26
 const GROUP = 27
 const NET_NS_FD = 28
 const PROMISCUITY = 30
@@ -346,10 +345,4 @@ function readBridgePort(bytes: Uint8Array): BridgePort {
     else if (type === 33) port.isolated = readUint8(value) !== 0
   }
   return port
-}
-
-/** Attributes that turn an IPv4 device setting on at creation: IFLA_AF_SPEC > AF_INET > IFLA_INET_CONF. */
-export function ipv4Configuration(settings: Readonly<Record<number, number>>): Uint8Array {
-  const entries = Object.entries(settings).map(([key, value]) => uint32(Number(key), value))
-  return nested(AF_SPEC, nested(2, nested(1, ...entries)))
 }
