@@ -11,7 +11,8 @@ needed_for_tests=(
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
   dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
-  iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump podman:podman
+  iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump
+  podman:podman crun:crun busybox:busybox
 )
 [ "${1:-}" = --for-tests ] && needed+=("${needed_for_tests[@]}")
 
