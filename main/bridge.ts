@@ -5,6 +5,7 @@ import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
 import type { Owned } from '../chain/plugin/elements.ts'
+import { hostEndName, removeHostEnds } from '../chain/plugin/host-end.ts'
 import {
   announceInterface,
   checkInterface,
@@ -82,7 +83,7 @@ export const bridge = definePlugin({
       ...(attached === undefined
         ? { [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface) }
         : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
-      'delete the host end': () => removeLink(host, port.hostEndName(attachment)),
+      'delete the host end': () => removeLink(host, hostEndName(attachment)),
     })
   },
 
@@ -95,7 +96,7 @@ export const bridge = definePlugin({
     const isOwner = isStale(network, valid)
     await everyStep({
       'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
-      'delete stale host ends': () => onHost(host => port.removeHostEnds(host, isOwner)),
+      'delete stale host ends': () => onHost(host => removeHostEnds(host, isOwner)),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
   },

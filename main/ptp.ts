@@ -7,9 +7,11 @@ import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/
 import { allocate } from '../chain/plugin/delegate.ts'
 import { masquerade, type Owned } from '../chain/plugin/elements.ts'
 import { enableForwarding } from '../chain/plugin/forwarding.ts'
+import { hostEndName, removeHostEnds } from '../chain/plugin/host-end.ts'
 import {
   checkInterface,
   configureInterface,
+  onHost,
   openContainer,
   removeInterface,
   requirePrevious,
@@ -25,7 +27,7 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { type Hop, hopsOf, leaveByGateways, missingRoutes, networkText } from './ptp/hop.ts'
-import { createPair, hostEndName, missingOnHost, routeToContainer } from './ptp/pair.ts'
+import { createPair, missingOnHost, routeToContainer } from './ptp/pair.ts'
 
 const configuration = z.object({
   ipMasq: flag,
@@ -62,7 +64,7 @@ export const ptp = definePlugin({
       )
       await addOwned(engine, owned)
     }
-    markFinished(host, hostEnd.index)
+    markFinished(host, hostEnd.index, owned.owner.comment)
     return {
       ...result,
       dns: configuredDns(config.dns) ?? addresses.dns,
@@ -110,8 +112,10 @@ export const ptp = definePlugin({
   },
 
   async gc({ config, network, valid, engine, delegate }) {
+    const isOwner = isStale(network, valid)
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, { roles, isOwner: isStale(network, valid) }),
+      'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
+      'delete stale host ends': () => onHost(host => removeHostEnds(host, isOwner)),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
   },

@@ -18,9 +18,9 @@ export function removePending(route: Transport, name: string): 'removed' | 'abse
   return left?.group === PENDING ? removeLink(route, left.index) : 'absent'
 }
 
-/** From here on the link is a finished attachment's. */
-export function markFinished(route: Transport, link: string | number): void {
-  setLink(route, link, { group: 0 })
+/** From here on the link is a finished attachment's; an alias says to people whose. */
+export function markFinished(route: Transport, link: string | number, alias?: string): void {
+  setLink(route, link, { group: 0, ...(alias === undefined ? {} : { alias }) })
 }
 
 export interface Creation {

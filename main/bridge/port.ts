@@ -26,8 +26,9 @@ import {
 import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
+import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
-import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
 
@@ -89,15 +90,6 @@ function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeWish)
   }
   if (Object.keys(wished).length > 0) setLink(host, bridge.index, wished)
   return bridge
-}
-
-/** The host end's name follows from the attachment, so that a retry and a late DEL find it without the container. */
-export function hostEndName(attachment: Attachment): string {
-  return nameFor(ownerOf(attachment).id)
-}
-
-function nameFor(owner: string): string {
-  return `veth${owner.slice(-8)}`
 }
 
 export interface PortWish {
@@ -178,14 +170,6 @@ export function removeHalfDone(host: Transport, attachment: Attachment): 'remove
 /** From here on the port is a finished attachment's; its alias says to people whose. */
 export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
   setLink(host, port.index, { alias: ownerOf(attachment).comment })
-}
-
-/** Deletes the host ends of owners that a test picks: they carry their owner in their alias. */
-export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
-  for (const { alias = '', index, name } of listLinks(host)) {
-    const owner = ownerIn(alias)
-    if (owner !== undefined && name === nameFor(owner) && isPicked(owner)) removeLink(host, index)
-  }
 }
 
 const FORWARDING = 3 // BR_STATE_FORWARDING

@@ -8,15 +8,10 @@ import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import { PENDING } from '../../chain/plugin/creation.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
+import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Hop } from './hop.ts'
-
-/** The host end's name follows from the attachment, so that a retry and a late DEL find it without the container. */
-export function hostEndName(attachment: Attachment): string {
-  return `veth${ownerOf(attachment).id.slice(-8)}`
-}
 
 export interface PairWish {
   attachment: Attachment

@@ -44,9 +44,9 @@ export function callStep(
 }
 
 /** ADD of a list for a new container. */
-export async function attach(node: Node, network: string): Promise<Attachment> {
+export async function attach({ steps: stepsFor }: Pick<Node, 'steps'>, network: string): Promise<Attachment> {
   const container = freshNamespace('contract')
-  const steps = node.steps(container)
+  const steps = stepsFor(container)
   let result: unknown
   for (const { type, ...config } of steps) {
     const plugin = every[type]

@@ -19,6 +19,8 @@ export interface Node {
   steps(container: Namespace): Step[]
   /** Takes away or undoes what is not the plugins' to remove, once a container's DEL is done. */
   tidy?(container: Namespace): Promise<void> | void
+  /** The same list for another network: whose addresses, bridge and subnets are others. */
+  elsewhere(steps: Step[]): Step[]
   /** Ends the daemon that the plugin talks to. */
   stopDaemon?(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
@@ -54,7 +56,7 @@ const hostLocal = { type: 'host-local', ranges, routes }
 const otherRanges = { type: 'host-local', ranges: [[{ subnet: '10.41.0.0/24' }]] }
 const brokenRanges = { type: 'host-local', ranges: 'none', routes: 7, dataDir: {} }
 
-const BRIDGE = 'contract0'
+const BRIDGE = 'contract4'
 const bridge = (more: object = {}): Step => ({
   type: 'bridge',
   bridge: BRIDGE,
@@ -69,14 +71,22 @@ const portmap = (container: Namespace, more: object = {}): Step => ({
   ...more,
 })
 
+/** What is 4 in the names and addresses of a row's network is 5 in those of the other one. */
+function withFives(steps: Step[]): Step[] {
+  return JSON.parse(
+    JSON.stringify(steps).replaceAll(/10\.4|fd00:4|fd4|contract4|subnet-4/g, text => text.replace('4', '5')),
+  )
+}
+
 function node(steps: Node['steps'], more: Partial<Node> = {}): Node {
   return {
     steps,
+    elsewhere: withFives,
     ...more,
     async [Symbol.asyncDispose]() {
       await more[Symbol.asyncDispose]?.()
       using host = hostNamespace()
-      removeLink(host.route, BRIDGE)
+      for (const name of [BRIDGE, 'contract5']) removeLink(host.route, name)
     },
   }
 }
@@ -114,27 +124,28 @@ function withDevices(): Node {
   })
 }
 
-const SUBNET_FILE = '/run/flannel/subnet.env'
+const FLANNEL = '/run/flannel'
 
+/** Two networks, with a file for each. */
 function withFlanneld(): Node {
-  mkdirSync('/run/flannel', { recursive: true })
-  const lines = [
-    'FLANNEL_NETWORK=10.42.0.0/16',
-    'FLANNEL_SUBNET=10.42.7.1/24',
-    'FLANNEL_IPV6_NETWORK=fd42::/48',
-    'FLANNEL_IPV6_SUBNET=fd42:0:0:7::1/64',
-    'FLANNEL_MTU=1450',
-    'FLANNEL_IPMASQ=false',
-  ]
-  writeFileSync(SUBNET_FILE, `${lines.join('\n')}\n`)
+  mkdirSync(FLANNEL, { recursive: true })
+  for (const number of [4, 5]) {
+    const lines = [
+      `FLANNEL_NETWORK=10.${number}2.0.0/16`,
+      `FLANNEL_SUBNET=10.${number}2.7.1/24`,
+      `FLANNEL_IPV6_NETWORK=fd${number}2::/48`,
+      `FLANNEL_IPV6_SUBNET=fd${number}2:0:0:7::1/64`,
+      'FLANNEL_MTU=1450',
+      'FLANNEL_IPMASQ=false',
+    ]
+    writeFileSync(`${FLANNEL}/subnet-${number}.env`, `${lines.join('\n')}\n`)
+  }
+  const subnetFile = `${FLANNEL}/subnet-4.env`
+  const end = () => rmSync(FLANNEL, { recursive: true, force: true })
   const delegate = { bridge: BRIDGE, hairpinMode: true, isDefaultGateway: true }
-  return node(container => [{ type: 'flannel', delegate }, portmap(container)], {
-    async stopDaemon() {
-      rmSync(SUBNET_FILE, { force: true })
-    },
-    async [Symbol.asyncDispose]() {
-      rmSync(SUBNET_FILE, { force: true })
-    },
+  return node(container => [{ type: 'flannel', subnetFile, delegate }, portmap(container)], {
+    stopDaemon: async () => end(),
+    [Symbol.asyncDispose]: async () => end(),
   })
 }
 
@@ -154,6 +165,7 @@ async function withDhcp(): Promise<Node> {
   }
   const ipam = { type: 'dhcp', daemonSocketPath: socket }
   return node(() => [bridge({ isDefaultGateway: false, ipam })], {
+    elsewhere: steps => steps, // there is one server, which gives everybody another address
     stopDaemon: stop,
     /** The next daemon reads what DEL has noted, and gives the lease back. */
     async tidy() {

@@ -1,0 +1,22 @@
+/** The host's end of a container's veth pair: named after the attachment, which its alias tells people and GC in full. */
+import { listLinks, removeLink } from '../linux/netlink/link.ts'
+import type { Transport } from '../linux/netlink/socket.ts'
+import type { Attachment } from './define.ts'
+import { ownerIn, ownerOf } from './owner.ts'
+
+/** The name follows from the attachment, so that a retry and a late DEL find the link without the container. */
+export function hostEndName(attachment: Attachment): string {
+  return nameFor(ownerOf(attachment).id)
+}
+
+function nameFor(owner: string): string {
+  return `veth${owner.slice(-8)}`
+}
+
+/** Deletes the host ends of owners that a test picks: those of finished attachments, which have the alias. */
+export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
+  for (const { alias = '', index, name } of listLinks(host)) {
+    const owner = ownerIn(alias)
+    if (owner !== undefined && name === nameFor(owner) && isPicked(owner)) removeLink(host, index)
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * GC's contract, for every plugin: what is not among the valid attachments goes with all that it has on the host, although
+ * nobody has called DEL, whether or not its namespace is gone; the living, and other networks, keep everything.
+ */
+import { expect, test } from 'bun:test'
+import { difference } from '../fixtures/snapshot.ts'
+import { testOn } from '../kernel/features.ts'
+import { type Attachment, attach, callStep, detach, hostState } from './attachment.ts'
+import { type Row, rows, type Step, titleOf } from './rows.ts'
+
+/** GC over a list, from the first plugin to the last; answers what failed. */
+async function collect(steps: Step[], network: string, valid?: Attachment[]): Promise<string[]> {
+  const attachments = valid?.map(({ container }) => ({ containerID: container.name, ifname: 'eth0' }))
+  const keys = attachments ? { 'cni.dev/valid-attachments': attachments } : {}
+  const failures: string[] = []
+  for (const step of steps) {
+    const { status, stdout } = await callStep('GC', { ...step, ...keys }, { network })
+    if (status !== 0) failures.push(`${step.type}: ${stdout}`)
+  }
+  return failures
+}
+
+async function check({ container, steps, result }: Attachment, network: string): Promise<string[]> {
+  const failures: string[] = []
+  for (const step of steps) {
+    const config = { ...step, prevResult: result }
+    const { status, stdout } = await callStep('CHECK', config, { network, container, netns: container })
+    if (status !== 0) failures.push(`${step.type}: ${stdout}`)
+  }
+  return failures
+}
+
+let networks = 0
+
+async function keepsContract(row: Row, { gone }: { gone: boolean }): Promise<void> {
+  const network = `gc-${process.pid}-${++networks}`
+  const other = `${network}-other`
+  await using node = await row.node()
+  const alive = await attach(node, network)
+  const stranger = await attach({ steps: container => node.elsewhere(node.steps(container)) }, other)
+  const before = hostState()
+  const dead = await attach(node, network)
+  const withDead = hostState()
+  expect(await collect(dead.steps, network)).toEqual([]) // nothing is known to be dead
+  expect(difference(withDead, hostState())).toEqual({ added: [], gone: [] })
+  if (gone) dead.container[Symbol.dispose]()
+  expect(await collect(dead.steps, network, [alive])).toEqual([])
+  await node.tidy?.(dead.container)
+  expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
+  if (!gone) dead.container[Symbol.dispose]()
+  for (const [attachment, name] of [
+    [alive, network],
+    [stranger, other],
+  ] as const) {
+    expect(await check(attachment, name)).toEqual([])
+    const { container, result: prevResult, steps } = attachment
+    expect(await detach(attachment, { network: name, steps, netns: container.path, prevResult })).toEqual([])
+    await node.tidy?.(container)
+    container[Symbol.dispose]()
+  }
+}
+
+for (const row of rows) {
+  for (const gone of [true, false]) {
+    const title = `${titleOf(row)}: GC takes the dead alone, ${gone ? 'their namespace gone' : 'their namespace left behind'}`
+    if (row.needs) testOn(row.needs, title, () => keepsContract(row, { gone }))
+    else test(title, () => keepsContract(row, { gone }))
+  }
+}
