@@ -31,6 +31,8 @@ export interface Row {
   /** What tells this row from others of the plugin. */
   variant?: string
   needs?: readonly Feature[]
+  /** Nothing of its list makes rules, so there are none to flush. */
+  withoutRules?: true
   node(): Promise<Node> | Node
   /** Keys of the plugin's configuration as an administrator has changed them; undefined takes one away. */
   changed: object
@@ -231,6 +233,7 @@ export const rows: readonly Row[] = [
   {
     plugin: 'vlan',
     needs: ['vlan'],
+    withoutRules: true,
     node: () => {
       let id = 6
       return withMaster(master => () => [{ type: 'vlan', master, vlanId: ++id, ipam: hostLocal }])
@@ -241,6 +244,7 @@ export const rows: readonly Row[] = [
   {
     plugin: 'ipvlan',
     needs: ['ipvlan'],
+    withoutRules: true,
     node: () => withMaster(master => () => [{ type: 'ipvlan', master, ipam: hostLocal }]),
     changed: { master: 'other0', mode: 'l3', ipam: otherRanges },
     refused: { master: 7, mode: 'l9', ipam: brokenRanges },
@@ -255,6 +259,7 @@ export const rows: readonly Row[] = [
   {
     plugin: 'dummy',
     needs: ['dummy'],
+    withoutRules: true,
     node: () => node(() => [{ type: 'dummy', ipam: hostLocal }]),
     changed: { ipam: otherRanges },
     refused: { ipam: brokenRanges },
@@ -319,6 +324,7 @@ export const rows: readonly Row[] = [
   {
     plugin: 'vrf',
     needs: ['vrf'],
+    withoutRules: true,
     node: () => behindBridge({ type: 'vrf', vrfname: 'blue' }),
     changed: { vrfname: 'red', table: 77 },
     refused: { vrfname: 7, table: -1 },
