@@ -1,0 +1,211 @@
+/**
+ * The networks that distributions ship, through the runtime and the executables as they are installed: two containers that
+ * reach each other, the outside and, where ports are published, are reached from there; then nothing is left.
+ */
+import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { removeLink } from '../../chain/linux/netlink/link.ts'
+import { addRoute } from '../../chain/linux/netlink/route.ts'
+import {
+  type Attachment,
+  addNetworkList,
+  checkNetworkList,
+  delNetworkList,
+  loadNetworkFile,
+  type NetworkList,
+  parseNetworkList,
+  parseResult,
+} from '../../chain/runtime/network.ts'
+import { outsideHost, withoutMemory } from '../fixtures/bridge.ts'
+import { getHttp, serveHttp } from '../fixtures/http.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { ours, peers } from '../fixtures/plugin.ts'
+import { difference, type Snapshot, snapshot } from '../fixtures/snapshot.ts'
+
+const folder = `${import.meta.dir}/../fixtures/conflists`
+const options = { path: [ours, peers] }
+
+/** What flanneld says, where it runs. */
+const subnets = [
+  'FLANNEL_NETWORK=10.42.0.0/16',
+  'FLANNEL_SUBNET=10.42.0.1/24',
+  'FLANNEL_IPV6_NETWORK=fd42::/56',
+  'FLANNEL_IPV6_SUBNET=fd42::1/64',
+  'FLANNEL_MTU=1450',
+]
+
+interface Shipped {
+  name: string
+  /** The list has what publishes ports. */
+  publishes: boolean
+  /** Containers are seen outside by the host's address; else by their own, since another program is to masquerade. */
+  masquerades: boolean
+  /** subnet.env, for flannel. */
+  flanneld?: string[]
+  /** Another bridge's containers do not reach its own. */
+  isolates?: true
+}
+
+const shipped: Shipped[] = [
+  { name: 'k3s', publishes: true, masquerades: false, flanneld: [...subnets, 'FLANNEL_IPMASQ=true'] },
+  { name: 'flannel', publishes: true, masquerades: true, flanneld: [...subnets, 'FLANNEL_IPMASQ=false'] },
+  { name: 'podman', publishes: true, masquerades: true },
+  { name: 'nerdctl', publishes: true, masquerades: true, isolates: true },
+  { name: 'cri-o', publishes: false, masquerades: true },
+  { name: 'containerd', publishes: true, masquerades: true },
+  { name: 'kind', publishes: true, masquerades: false },
+]
+
+type Backend = 'nftables' | 'iptables'
+const backends: readonly Backend[] = ['nftables']
+
+/** What shipped lists are silent about is nftables; iptables has to be asked for. */
+function listWith(name: string, backend: Backend): NetworkList {
+  const list = loadNetworkFile(`${folder}/${name}.conflist`)
+  if (backend === 'nftables') return list
+  const plugins = list.plugins.map(({ raw }) => {
+    if (raw.type === 'portmap' || raw.type === 'firewall') return { ...raw, backend }
+    if (raw.type !== 'flannel') return { ...raw, ipMasqBackend: backend }
+    return { ...raw, delegate: { ...(raw.delegate as object), ipMasqBackend: backend } }
+  })
+  return parseNetworkList(JSON.stringify({ cniVersion: list.cniVersion, name: list.name, plugins }))
+}
+
+let outside: Namespace
+beforeAll(() => {
+  outside = outsideHost()
+})
+afterAll(() => outside[Symbol.dispose]())
+
+/** Limits as containerd hands them over, far above what this test sends. */
+const bandwidth = { ingressRate: 1e9, ingressBurst: 4294967295, egressRate: 1e9, egressBurst: 4294967295 }
+
+function attachmentOf(container: Namespace, hostPort?: number): Attachment {
+  const portMappings = hostPort ? [{ hostPort, containerPort: 80, protocol: 'tcp' }] : []
+  return {
+    containerId: container.name,
+    netns: container.path,
+    ifname: 'eth0',
+    capabilityArgs: { portMappings, bandwidth },
+  }
+}
+
+interface Member {
+  container: Namespace
+  attachment: Attachment
+  addresses: string[]
+}
+
+async function join(list: NetworkList, hostPort?: number): Promise<Member> {
+  const container = freshNamespace(list.name)
+  const attachment = attachmentOf(container, hostPort)
+  const { ips } = parseResult(await addNetworkList(list, attachment, options), list.cniVersion)
+  return { container, attachment, addresses: ips.map(({ address }) => address.replace(/\/.*/, '')) }
+}
+
+async function leave(list: NetworkList, { container, attachment }: Member): Promise<void> {
+  await delNetworkList(list, attachment, options)
+  container[Symbol.dispose]()
+}
+
+const sixth = (address: string) => address.includes(':')
+const outsideAddress = (like: string) => (sixth(like) ? '2001:db8::2' : '192.0.2.2')
+const hostAddress = (like: string) => (sixth(like) ? '2001:db8::1' : '192.0.2.1')
+
+/** Outside, the way back to containers that nobody masquerades. */
+function routeBack(addresses: readonly string[]): void {
+  for (const address of addresses) {
+    const prefixLength = sixth(address) ? 128 : 32
+    const gateway = hostAddress(address)
+    addRoute(outside.route, { destination: address, prefixLength, gateway, link: outside.link('eth0').index })
+  }
+}
+
+async function expectTraffic(
+  web: Member,
+  client: Member,
+  { masquerades, publishes }: Shipped,
+): Promise<void> {
+  using _server = serveHttp(web.container, { port: 80, answer: 'web' })
+  using visited = serveHttp(outside, { port: 80, answer: 'outside' })
+  if (!masquerades) routeBack(web.addresses)
+  for (const address of web.addresses) {
+    expect(await getHttp(client.container, { address, port: 80 })).toBe('web')
+    expect(await getHttp(web.container, { address: outsideAddress(address), port: 80 })).toBe('outside')
+    expect(visited.clients.pop()).toBe(masquerades ? hostAddress(address) : address)
+    if (!publishes) continue
+    expect(await getHttp(outside, { address: hostAddress(address), port: 8080 })).toBe('web')
+  }
+}
+
+/** From another network of the same kind, on a bridge of its own, nothing gets through. */
+async function expectIsolation(list: NetworkList, web: Member): Promise<void> {
+  const text = list.text.replace('"name": "bridge"', '"name": "other"').replace('nerdctl0', 'nerdctl1')
+  const other = parseNetworkList(text.replaceAll('10.4.0.', '10.4.1.'))
+  const stranger = await join(other)
+  using _server = serveHttp(web.container, { port: 80 })
+  const [address = ''] = web.addresses
+  await expect(getHttp(stranger.container, { address, port: 80 }, 500)).rejects.toThrow()
+  await leave(other, stranger)
+}
+
+/** Who does the work: rules in our tables, or chains of the reference's names. */
+function workers(): { catena: boolean; iptables: boolean } {
+  const lines = snapshot().filter(line => line.startsWith('nft '))
+  return {
+    catena: lines.some(line => line.includes('"catena"')),
+    iptables: lines.some(line => /"name":"CNI-(?!FORWARD|ADMIN|ISOLATION)/.test(line)),
+  }
+}
+
+/** The host without what stays by intention: bridges, host-local's memory, and the firewall's chains, which all containers share. */
+function hostState(): Snapshot {
+  return withoutMemory(snapshot()).filter(line => !/^nft .*"(table|name)":"filter"/.test(line))
+}
+
+function removeBridges(): void {
+  using host = hostNamespace()
+  for (const { index, kind } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
+}
+
+function flanneldWrites(lines: string[] | undefined): void {
+  rmSync('/run/flannel', { recursive: true, force: true })
+  if (!lines) return
+  mkdirSync('/run/flannel')
+  writeFileSync('/run/flannel/subnet.env', `${lines.join('\n')}\n`)
+}
+
+for (const one of shipped) {
+  for (const backend of backends) {
+    test(`${one.name}, ${backend}: ADD, CHECK, traffic, DEL, and nothing is left`, async () => {
+      const list = listWith(one.name, backend)
+      flanneldWrites(one.flanneld)
+      const before = hostState()
+      const web = await join(list, 8080)
+      const client = await join(list)
+      if (list.cniVersion !== '0.3.1') await checkNetworkList(list, web.attachment, options)
+      await expectTraffic(web, client, one)
+      if (one.isolates) await expectIsolation(list, web)
+      expect(workers()).toEqual({ catena: backend === 'nftables', iptables: backend === 'iptables' })
+      await leave(list, client)
+      await leave(list, web)
+      removeBridges()
+      flanneldWrites(undefined)
+      expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
+    })
+  }
+}
+
+test('loopback, beside every other network: lo is up, and down again', async () => {
+  const list = loadNetworkFile(`${folder}/loopback.conflist`)
+  using container = freshNamespace()
+  container.run('ip', 'link', 'set', 'lo', 'down')
+  const attachment = { ...attachmentOf(container), ifname: 'lo' }
+  const before = hostState()
+  await addNetworkList(list, attachment, options)
+  await checkNetworkList(list, attachment, options)
+  expect(container.link('lo').up).toBe(true)
+  await delNetworkList(list, attachment, options)
+  expect(container.link('lo').up).toBe(false)
+  expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
+})
