@@ -31,11 +31,17 @@ export class IptablesError extends Error {
   readonly words: string
   /** The line that the tool names, if it names one. */
   readonly line: Line | undefined
+  readonly family: Family
+  /** The tools are not installed. */
   readonly isMissing: boolean
 
-  constructor(message: string, options: { words: string; line?: Line | undefined; isMissing?: boolean }) {
+  constructor(
+    message: string,
+    options: { family: Family; words: string; line?: Line | undefined; isMissing?: boolean },
+  ) {
     super(message)
     this.name = 'IptablesError'
+    this.family = options.family
     this.words = options.words
     this.line = options.line
     this.isMissing = options.isMissing ?? false
@@ -48,6 +54,7 @@ export function requireTools(family: Family): Tools {
   if (tools) return tools
   const name = family === 'ip' ? 'iptables' : 'ip6tables'
   throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
+    family,
     words: `no ${name}, ${name}-restore and ${name}-save in ${searchPath()}`,
     isMissing: true,
   })
@@ -155,7 +162,11 @@ function explain({ family, table }: Plan, { line, words, status }: Refusal): Ipt
   const tool = family === 'ip' ? 'iptables' : 'ip6tables'
   const subject = line ? `: ${line.text}` : ''
   const said = firstLine(words) || `exit status ${status}`
-  return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, { words, line })
+  return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, {
+    family,
+    words,
+    line,
+  })
 }
 
 function firstLine(words: string): string {

@@ -101,6 +101,18 @@ export function removeFromLegacy(
   }
 }
 
+/** The rules of a table, of both variants. */
+export function readRules(family: Family, table: string, lock?: HeldLock): FoundRule[] {
+  const netfilter = openNetfilterIfPresent()
+  using _open = netfilter
+  const inNetfilter = netfilter ? listRules(netfilter, family, table) : []
+  const tools = hasLegacyTable(family, table) ? legacyTools(family) : undefined
+  if (!tools) return inNetfilter
+  const saved = run([tools.save, '-t', table], lock ? { lock: lock.descriptor } : {})
+  const lines = saved.stdout.split('\n').filter(line => line.startsWith('-A '))
+  return [...inNetfilter, ...lines.map(readSavedRule)]
+}
+
 function legacyTools(family: Family): Tools | undefined {
   const own = findTools(family, 'legacy')
   if (own) return own
