@@ -16,7 +16,7 @@ import {
   parseNetworkList,
   parseResult,
 } from '../../chain/runtime/network.ts'
-import { outsideHost, withoutMemory } from '../fixtures/bridge.ts'
+import { elements, outsideHost, withoutMemory } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { ours, peers } from '../fixtures/plugin.ts'
@@ -57,7 +57,7 @@ const shipped: Shipped[] = [
 ]
 
 type Backend = 'nftables' | 'iptables'
-const backends: readonly Backend[] = ['nftables']
+const backends: readonly Backend[] = ['nftables', 'iptables']
 
 /** What shipped lists are silent about is nftables; iptables has to be asked for. */
 function listWith(name: string, backend: Backend): NetworkList {
@@ -75,7 +75,10 @@ let outside: Namespace
 beforeAll(() => {
   outside = outsideHost()
 })
-afterAll(() => outside[Symbol.dispose]())
+afterAll(() => {
+  outside[Symbol.dispose]()
+  flanneldWrites(undefined)
+})
 
 /** Limits as containerd hands them over, far above what this test sends. */
 const bandwidth = { ingressRate: 1e9, ingressBurst: 4294967295, egressRate: 1e9, egressBurst: 4294967295 }
@@ -96,16 +99,31 @@ interface Member {
   addresses: string[]
 }
 
-async function join(list: NetworkList, hostPort?: number): Promise<Member> {
-  const container = freshNamespace(list.name)
-  const attachment = attachmentOf(container, hostPort)
-  const { ips } = parseResult(await addNetworkList(list, attachment, options), list.cniVersion)
-  return { container, attachment, addresses: ips.map(({ address }) => address.replace(/\/.*/, '')) }
-}
-
-async function leave(list: NetworkList, { container, attachment }: Member): Promise<void> {
-  await delNetworkList(list, attachment, options)
-  container[Symbol.dispose]()
+/** Containers on a network; those that a test has not taken away go at its end. */
+function membersOf(list: NetworkList) {
+  const present = new Set<Member>()
+  const leave = async (member: Member) => {
+    await delNetworkList(list, member.attachment, options)
+    member.container[Symbol.dispose]()
+    present.delete(member)
+  }
+  return {
+    async join(hostPort?: number): Promise<Member> {
+      const container = freshNamespace(list.name)
+      const member: Member = { container, attachment: attachmentOf(container, hostPort), addresses: [] }
+      present.add(member)
+      const result = await addNetworkList(list, member.attachment, options)
+      member.addresses = parseResult(result, list.cniVersion).ips.map(({ address }) =>
+        address.replace(/\/.*/, ''),
+      )
+      return member
+    },
+    leave,
+    async [Symbol.asyncDispose]() {
+      for (const member of present) await leave(member)
+      removeBridges()
+    },
+  }
 }
 
 const sixth = (address: string) => address.includes(':')
@@ -142,20 +160,18 @@ async function expectTraffic(
 async function expectIsolation(list: NetworkList, web: Member): Promise<void> {
   const text = list.text.replace('"name": "bridge"', '"name": "other"').replace('nerdctl0', 'nerdctl1')
   const other = parseNetworkList(text.replaceAll('10.4.0.', '10.4.1.'))
-  const stranger = await join(other)
+  await using members = membersOf(other)
+  const stranger = await members.join()
   using _server = serveHttp(web.container, { port: 80 })
   const [address = ''] = web.addresses
   await expect(getHttp(stranger.container, { address, port: 80 }, 500)).rejects.toThrow()
-  await leave(other, stranger)
 }
 
-/** Who does the work: rules in our tables, or chains of the reference's names. */
-function workers(): { catena: boolean; iptables: boolean } {
-  const lines = snapshot().filter(line => line.startsWith('nft '))
-  return {
-    catena: lines.some(line => line.includes('"catena"')),
-    iptables: lines.some(line => /"name":"CNI-(?!FORWARD|ADMIN|ISOLATION)/.test(line)),
-  }
+/** Who does the work: elements of containers in our tables, or chains of the reference's names. */
+function workers(): { nftables: boolean; iptables: boolean } {
+  const chains = snapshot().filter(line => /^nft .*"name":"CNI-(?!FORWARD|ADMIN|ISOLATION)/.test(line))
+  const own = elements().filter(key => !key.includes(' route_localnet ')) // the guard of 127.0.0.0/8 is either backend's
+  return { nftables: own.length > 0, iptables: chains.length > 0 }
 }
 
 /** The host without what stays by intention: bridges, host-local's memory, and the firewall's chains, which all containers share. */
@@ -181,16 +197,16 @@ for (const one of shipped) {
       const list = listWith(one.name, backend)
       flanneldWrites(one.flanneld)
       const before = hostState()
-      const web = await join(list, 8080)
-      const client = await join(list)
+      await using members = membersOf(list)
+      const web = await members.join(8080)
+      const client = await members.join()
       if (list.cniVersion !== '0.3.1') await checkNetworkList(list, web.attachment, options)
       await expectTraffic(web, client, one)
       if (one.isolates) await expectIsolation(list, web)
-      expect(workers()).toEqual({ catena: backend === 'nftables', iptables: backend === 'iptables' })
-      await leave(list, client)
-      await leave(list, web)
+      expect(workers()).toEqual({ nftables: backend === 'nftables', iptables: backend === 'iptables' })
+      await members.leave(client)
+      await members.leave(web)
       removeBridges()
-      flanneldWrites(undefined)
       expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
     })
   }
