@@ -1,8 +1,8 @@
 /** portmap: publishes a container's ports on the host's addresses. */
 import { definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
+import { openLocalnet } from '../chain/plugin/localnet.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
-import { localnetGuard, openLocalnet } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { sweepStale } from '../chain/plugin/sweep.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
@@ -34,7 +34,7 @@ export const portmap = definePlugin({
     remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
     undo('delete the rules', () => sweepPorts(engine, attachment))
     const localnet = config.snat ? linkTowards(targets) : undefined
-    await publication.add(localnet === undefined ? [] : localnetGuard(localnet))
+    await publication.add(localnet)
     if (localnet !== undefined) openLocalnet(localnet)
     if (config.snat) letThroughSamePort(previous, undo)
     forgetConnectionsToHost(mappings)

@@ -125,9 +125,11 @@ async function makeGood(
     await removeRules(tools, plan.table, { lock, isDoomedChain: name => own.has(name) })
     return true
   }
-  if (line?.checks || plan.chains?.includes(absentChain(refused) ?? '')) {
-    const made = makeChains(tools, plan, lock)
-    for (const rule of plan.ensure ?? [])
+  const tables = [...(plan.first ?? []), plan]
+  const chain = absentChain(refused) ?? ''
+  if (line?.checks || tables.some(({ chains }) => chains?.includes(chain))) {
+    const made = tables.flatMap(each => makeChains(tools, each, lock))
+    for (const rule of tables.flatMap(({ ensure = [] }) => ensure))
       if (rule === line?.checks || made.some(name => leadsTo(rule, name))) absent.add(rule)
     return line?.checks !== undefined || made.length > 0
   }
@@ -144,8 +146,12 @@ function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: Held
   return chains.filter(make)
 }
 
+export interface MissingRule extends Rule {
+  table: string
+}
+
 /** The first rule of a plan that is not there; undefined when all are. Throws IptablesError for what iptables does not take. */
-export function missingRule(plan: Plan): Rule | undefined {
+export function missingRule(plan: Plan): MissingRule | undefined {
   const tools = requireTools(plan.family)
   using lock = lockRules({ shared: true })
   const lines = checksOf(plan) // without --test, with which the nf_tables variant does not look
@@ -154,8 +160,10 @@ export function missingRule(plan: Plan): Rule | undefined {
   const chain = absentChain(refused)
   const missing =
     chain === undefined ? refused.line : lines.find(({ checks }) => checks && leadsTo(checks, chain))
-  if (missing?.checks) return missing.checks
-  throw explain(plan, refused)
+  const rule = missing?.checks
+  if (!rule) throw explain(plan, refused)
+  const { table } = plan.first?.find(({ ensure }) => ensure?.includes(rule)) ?? plan
+  return { table, chain: rule.chain, words: rule.words }
 }
 
 function explain({ family, table }: Plan, { line, words, status }: Refusal): IptablesError {

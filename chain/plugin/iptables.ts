@@ -40,6 +40,8 @@ export interface Part {
 export interface SharedRules {
   chains: readonly string[]
   ensure: readonly EnsuredRule[]
+  /** The same for other tables. */
+  first?: Plan['first'] & {}
 }
 
 export interface ChainWish {
@@ -92,13 +94,18 @@ export async function addChain(wish: ChainWish): Promise<void> {
   for (const plan of plansOf(wish, othersThan(attachment, shares))) await applied(() => applyPlan(plan))
 }
 
-/** A sentence about the first rule of an interface that is missing; undefined when all are there. */
+/**
+ * A sentence about the first rule of an interface that is missing; undefined when all are there. Rules in other tables are
+ * ours alone: what the Go plugins made is complete without them.
+ */
 export async function missingFromChain(wish: ChainWish): Promise<string | undefined> {
+  const { attachment, prefix } = wish
+  const isOurs = attachment.interface in readShares(chainName(prefix, attachment))
   for (const plan of plansOf(wish)) {
-    const missing = await applied(() => missingRule(plan))
+    const missing = await applied(() => missingRule(isOurs ? plan : { ...plan, first: [] }))
     if (!missing) continue
-    const rule = [missing.chain, ...missing.words].join(' ')
-    return `rule ${rule} of ${plan.family} ${TABLE} is missing`
+    const { table, chain, words } = missing
+    return `rule ${[chain, ...words].join(' ')} is missing in table ${table} of ${plan.family}`
   }
   return undefined
 }

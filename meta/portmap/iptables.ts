@@ -3,8 +3,6 @@
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { IptablesError, requireTools } from '../../chain/linux/iptables.ts'
-import { hasNftables } from '../../chain/linux/netlink/nftables.ts'
-import { type Owned, publish } from '../../chain/plugin/elements.ts'
 import {
   addChain,
   type ChainWish,
@@ -15,8 +13,7 @@ import {
   type Part,
   type SharedRules,
 } from '../../chain/plugin/iptables.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
-import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
+import { keepLocalnetOpen } from '../../chain/plugin/localnet.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { claim, publicationOf } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
@@ -29,20 +26,17 @@ const PREFIX = 'CNI-DN-'
 
 export const plan: Backend['plan'] = async (call, targets) => {
   const wish = wishFor(call, targets)
-  const localhost = localhostElements(call, targets)
   const published = publicationOf(call, targets)
   return {
     published,
-    async add(shared) {
+    async add(localnet) {
       await claim(call, published)
-      if (localhost.elements.length > 0) await addOwned(call.engine, { ...localhost, shared })
       await addChain(wish).catch(thrown => {
         throw explainConditions(thrown, call.config)
       })
+      if (localnet !== undefined) keepLocalnetOpen(localnet)
     },
-    async missing() {
-      return (await missingFromChain(wish)) ?? missingOwned(localhost)[0]
-    },
+    missing: () => missingFromChain(wish),
   }
 }
 
@@ -61,7 +55,12 @@ export function wishFor(
   targets: readonly Target[],
 ): ChainWish {
   const parts = targets.map(target => [familyOf(target), partFor(config, attachment, target)] as const)
-  return { attachment, prefix: PREFIX, shared: () => sharedRules(config), parts: Object.fromEntries(parts) }
+  return {
+    attachment,
+    prefix: PREFIX,
+    shared: family => sharedRules(config, family),
+    parts: Object.fromEntries(parts),
+  }
 }
 
 const familyOf = ({ family }: Target): Family => (family === 4 ? 'ip' : 'ip6')
@@ -69,9 +68,12 @@ const familyOf = ({ family }: Target): Family => (family === 4 ? 'ip' : 'ip6')
 const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
 
 /** Made by the first container, and left to all others. */
-function sharedRules({ snat, markMasqBit = 13, externalSetMarkChain }: PortmapConfiguration): SharedRules {
+function sharedRules(config: PortmapConfiguration, family: Family): SharedRules {
+  const { snat, markMasqBit = 13, externalSetMarkChain } = config
   const local = ['-m', 'addrtype', '--dst-type', 'LOCAL', '-j', DNAT]
-  const entry = {
+  const guarded = snat && family === 'ip'
+  const entry: SharedRules = {
+    ...(guarded ? { first: [{ family, table: 'filter', ensure: guard }] } : {}),
     chains: [DNAT],
     ensure: [
       { chain: 'PREROUTING', words: local },
@@ -82,6 +84,7 @@ function sharedRules({ snat, markMasqBit = 13, externalSetMarkChain }: PortmapCo
   const mark = `0x${((1 << markMasqBit) >>> 0).toString(16)}`
   const bit = `${mark}/${mark}`
   return {
+    ...entry,
     chains: [SETMARK, MASQ, ...entry.chains],
     ensure: [
       {
@@ -155,20 +158,16 @@ function rulesFor(
 }
 
 /**
- * The guard of 127.0.0.0/8 stands in our nftables table, for as long as somebody has something there: these elements, which
- * masquerade localhost's connections as the chains do. Without nf_tables there is no guard, as with the Go plugin.
+ * What arrives from outside for 127.0.0.0/8, or from there, is dropped but for what was translated: route_localnet lets it in.
+ * The Go plugin has no such rule; kubelet has one that is alike. It stays, as the other shared rules do.
  */
-function localhostElements({ config, attachment }: Call, targets: readonly Target[]): Owned {
-  const owner = ownerOf(attachment)
-  const target = config.snat ? targets.find(({ family }) => family === 4) : undefined
-  if (!target || !hasNftables()) return { owner, elements: [] }
-  const elements = portMappings(config)
-    .filter(({ families }) => families.includes(4))
-    .flatMap(mapping => publish({ ...mapping, address: target.address, hairpin: ['127.0.0.0/8'] }))
-    .filter(({ collection }) => collection === 'hairpin')
-  const unique = new Map(elements.map(element => [JSON.stringify(element), element]))
-  return { owner, elements: [...unique.values()] }
-}
+const localhost = ['127.0.0.0/8', ...comment('published ports reach 127.0.0.0/8 from this host alone')]
+const translated = ['-m', 'conntrack', '!', '--ctstate', 'RELATED,ESTABLISHED,DNAT']
+const guard = ['-d', '-s'].map(side => ({
+  chain: 'INPUT',
+  words: ['!', '-i', 'lo', side, ...localhost, ...translated, '-j', 'DROP'],
+  at: 'start' as const,
+}))
 
 /** Conditions go to iptables as they are written: what it says of their rule is about them. */
 function explainConditions(thrown: unknown, { conditionsV4, conditionsV6 }: PortmapConfiguration): unknown {

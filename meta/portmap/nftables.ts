@@ -2,6 +2,7 @@
 import { openNetfilter, rulesetGeneration } from '../../chain/linux/netlink/nftables.ts'
 import { NftError, translateMatches } from '../../chain/linux/nft.ts'
 import { type Owned, type OwnedChain, type OwnedElement, publish } from '../../chain/plugin/elements.ts'
+import { localnetGuard } from '../../chain/plugin/localnet.ts'
 import type { FoundElement } from '../../chain/plugin/owned.ts'
 import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
@@ -15,7 +16,8 @@ export const plan: Backend['plan'] = async (call, targets) => {
   const { attachment, engine } = call
   const owned = await ownedBy(call, targets)
   return {
-    async add(shared) {
+    async add(localnet) {
+      const shared = localnet === undefined ? [] : localnetGuard(localnet)
       await settleClaims(call, publicationOf(call, targets))
       await addOwned(engine, { ...owned, shared }, (held, wanted) => settle(held, wanted, call))
     },

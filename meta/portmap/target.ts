@@ -1,6 +1,5 @@
 /** Where connections to published ports are sent, and how a backend is asked to send them there. */
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
-import type { OwnedElement } from '../../chain/plugin/elements.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { PortmapConfiguration } from './configuration.ts'
@@ -32,8 +31,11 @@ export function targetsOf({ ips, interfaces }: Result, { attachment }: { attachm
 export interface Publication {
   /** To be remembered, where the kernel cannot be asked for it. */
   published?: readonly Published[]
-  /** Puts it there, with the guard that localhost needs. What was there of this attachment before is replaced. */
-  add(guard: readonly OwnedElement[]): Promise<void>
+  /**
+   * Puts it there, replacing what this attachment had before, with a guard of 127.0.0.0/8 if a link is going to let that
+   * through.
+   */
+  add(localnet: string | undefined): Promise<void>
   /** A sentence about something that is missing. */
   missing(): Promise<string | undefined>
 }

@@ -262,17 +262,3 @@ export function rulesetGeneration(netfilter: Transport): number {
   const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
   return id ? readInt32(id) : 0
 }
-
-/** Whether the kernel has nf_tables. */
-export function hasNftables(): boolean {
-  const netfilter = openNetfilterIfPresent()
-  if (!netfilter) return false
-  using _open = netfilter
-  try {
-    rulesetGeneration(netfilter)
-    return true
-  } catch (thrown) {
-    if (isRefusal(thrown, errno.EOPNOTSUPP, errno.EINVAL)) return false
-    throw thrown
-  }
-}
