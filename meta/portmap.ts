@@ -1,7 +1,7 @@
 /** portmap: publishes a container's ports on the host's addresses. */
 import { definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
-import { openLocalnet } from '../chain/plugin/localnet.ts'
+import { closeOwnLocalnet, openLocalnet } from '../chain/plugin/localnet.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { sweepStale } from '../chain/plugin/sweep.ts'
@@ -33,6 +33,7 @@ export const portmap = definePlugin({
     const addresses = targets.map(({ address }) => address)
     remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
     undo('delete the rules', () => sweepPorts(engine, attachment))
+    undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
     const localnet = config.snat ? linkTowards(targets) : undefined
     await publication.add(localnet)
     if (localnet !== undefined) openLocalnet(localnet)
@@ -54,6 +55,7 @@ export const portmap = definePlugin({
     const { id } = ownerOf(attachment)
     const published = publishedBy(id)
     await everyStep({
+      'close the way from 127.0.0.1': () => closeOwnLocalnet(id),
       'delete the rules': () => sweepPorts(engine, attachment),
       'forget connections': () => forgetConnectionsThrough(published),
       'forget the holder': () => forgetHolder(id),
@@ -66,9 +68,11 @@ export const portmap = definePlugin({
   },
 
   async gc({ network, valid, engine }) {
+    const stale = recorded().filter(isStale(network, valid))
     await everyStep({
+      'close the ways from 127.0.0.1': () => stale.forEach(closeOwnLocalnet),
       'delete stale rules': () => sweepStale(engine, { network, valid }, { roles, chains }),
-      'forget stale holders': () => recorded().filter(isStale(network, valid)).map(forgetHolder),
+      'forget stale holders': () => stale.forEach(forgetHolder),
     })
   },
 })

@@ -6,10 +6,11 @@ import { ownerIn, ownerOf } from './owner.ts'
 
 /** The name follows from the attachment, so that a retry and a late DEL find the link without the container. */
 export function hostEndName(attachment: Attachment): string {
-  return nameFor(ownerOf(attachment).id)
+  return hostEndOf(ownerOf(attachment).id)
 }
 
-function nameFor(owner: string): string {
+/** The same from the owner's ID, which is all that GC has. */
+export function hostEndOf(owner: string): string {
   return `veth${owner.slice(-8)}`
 }
 
@@ -17,6 +18,6 @@ function nameFor(owner: string): string {
 export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
   for (const { alias = '', index, name } of listLinks(host)) {
     const owner = ownerIn(alias)
-    if (owner !== undefined && name === nameFor(owner) && isPicked(owner)) removeLink(host, index)
+    if (owner !== undefined && name === hostEndOf(owner) && isPicked(owner)) removeLink(host, index)
   }
 }

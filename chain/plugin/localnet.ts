@@ -2,10 +2,11 @@
  * The sysctl route_localnet, which lets the host's own 127.0.0.1 reach containers behind a link, and the guard that has to
  * stand before it is set.
  */
-import { ensureFolder, readFile, writeInPlace } from '../linux/files.ts'
+import { ensureFolder, readFile, removeFile, writeInPlace } from '../linux/files.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import type { OwnedElement } from './elements.ts'
+import { hostEndOf } from './host-end.ts'
 import { listOwned } from './owned.ts'
 import { RUN_FOLDER } from './state.ts'
 
@@ -23,6 +24,16 @@ export function localnetGuard(link: string): OwnedElement[] {
 /** Lets the host's own 127.0.0.1 reach containers behind a link. */
 export function openLocalnet(link: string): void {
   ensureSysctl(keyOf(link), '1')
+}
+
+/**
+ * Before an owner's rules go: a pair of its own needs the door no longer, and its guard goes with the rules. A bridge stays
+ * open for its other containers.
+ */
+export function closeOwnLocalnet(owner: string): void {
+  const link = hostEndOf(owner)
+  if (readSysctl(keyOf(link)) === '1') ensureSysctl(keyOf(link), '0')
+  removeFile(`${KEPT_OPEN}/${link}`)
 }
 
 /** Before the guard of 127.0.0.0/8 goes with its table, the doors that it guards are closed again. */

@@ -1,7 +1,9 @@
 /** Published ports as elements of our nftables tables. */
 import { openNetfilter, rulesetGeneration } from '../../chain/linux/netlink/nftables.ts'
 import { NftError, translateMatches } from '../../chain/linux/nft.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
 import { type Owned, type OwnedChain, type OwnedElement, publish } from '../../chain/plugin/elements.ts'
+import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { localnetGuard } from '../../chain/plugin/localnet.ts'
 import type { FoundElement } from '../../chain/plugin/owned.ts'
 import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
@@ -17,15 +19,21 @@ export const plan: Backend['plan'] = async (call, targets) => {
   const owned = await ownedBy(call, targets)
   return {
     async add(localnet) {
-      const shared = localnet === undefined ? [] : localnetGuard(localnet)
+      const guard = localnet === undefined ? [] : localnetGuard(localnet)
       await settleClaims(call, publicationOf(call, targets))
-      await addOwned(engine, { ...owned, shared }, (held, wanted) => settle(held, wanted, call))
+      await addOwned(engine, guarded(owned, guard, attachment), (held, wanted) => settle(held, wanted, call))
     },
     async missing() {
       const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)
       return missing
     },
   }
+}
+
+/** The guard of a bridge is everybody's; that of a pair of the container's own goes with the container. */
+function guarded(owned: Owned, guard: OwnedElement[], attachment: Attachment): Owned {
+  const isOwn = guard.some(({ key }) => key[0] === hostEndName(attachment))
+  return isOwn ? { ...owned, elements: [...owned.elements, ...guard] } : { ...owned, shared: guard }
 }
 
 export function requireReady(): void {

@@ -288,6 +288,35 @@ export const rows: readonly Row[] = [
   },
   {
     plugin: 'portmap',
+    variant: 'over ptp',
+    node: () => node(container => [{ type: 'ptp', ipMasq: true, ipam: hostLocal }, portmap(container)]),
+    changed: { snat: false, masqAll: true },
+    refused: { snat: 'x', conditionsV4: 7, runtimeConfig: { portMappings: [{ hostPort: 'x' }] } },
+  },
+  {
+    plugin: 'portmap',
+    variant: 'over ptp, iptables',
+    node: () =>
+      node(container => [
+        { type: 'ptp', ipMasq: true, ipMasqBackend: 'iptables', ipam: hostLocal },
+        portmap(container, { backend: 'iptables' }),
+      ]),
+    changed: { snat: false, backend: 'nftables' },
+    refused: { snat: 'x', backend: 7, runtimeConfig: { portMappings: [{ hostPort: 'x' }] } },
+  },
+  {
+    plugin: 'portmap',
+    variant: 'iptables',
+    node: () =>
+      node(container => [
+        bridge({ ...masquerading, ipMasqBackend: 'iptables' }),
+        portmap(container, { backend: 'iptables', conditionsV4: ['-s', '192.0.2.0/24'] }),
+      ]),
+    changed: { snat: false, backend: 'nftables', conditionsV4: undefined },
+    refused: { snat: 'x', backend: 7, runtimeConfig: { portMappings: [{ hostPort: 'x' }] } },
+  },
+  {
+    plugin: 'portmap',
     node: () =>
       node(container => [
         ...sharing.steps(),

@@ -214,6 +214,7 @@ function flushIptables(): void {
     for (const table of ['nat', 'filter', 'mangle', 'raw'])
       Bun.spawnSync(['nft', 'delete', 'table', family, table])
   }
+  rmSync('/run/catena/localnet', { recursive: true, force: true }) // notes of what iptables guarded
 }
 
 for (const one of shipped) {
