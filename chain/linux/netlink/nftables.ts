@@ -67,6 +67,17 @@ export function tableExists(netfilter: Transport, family: Family, table: string)
   return found.length > 0
 }
 
+export function chainExists(netfilter: Transport, family: Family, table: string, chain: string): boolean {
+  const found = orNone(() =>
+    request(netfilter, {
+      operation: `look up chain ${family} ${table} ${chain}`,
+      type: GET_CHAIN,
+      payload: join(header(family), text(1, table), text(3, chain)), // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
+    }),
+  )
+  return found.length > 0
+}
+
 export interface Chain {
   table: string
   name: string
