@@ -220,6 +220,8 @@ function scanEntries(descriptor: number, visit: VisitName, atMost: number): void
 
 /** A lock on a file that is held until it is disposed of, or the process ends. */
 export interface HeldLock {
+  /** A process that inherits it holds the lock too, for as long as it lives. */
+  descriptor: number
   [Symbol.dispose](): void
 }
 
@@ -244,7 +246,7 @@ export function takeLock(path: string, options: LockOptions = {}): HeldLock | un
     close(descriptor)
     return undefined
   }
-  return { [Symbol.dispose]: () => close(descriptor) }
+  return { descriptor, [Symbol.dispose]: () => close(descriptor) }
 }
 
 /** Runs a body while a lock is held. */

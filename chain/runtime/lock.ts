@@ -122,5 +122,5 @@ function takeOwn(file: string, folder: string): HeldLock | undefined {
     removeFile(file)
     held[Symbol.dispose]()
   }
-  return { [Symbol.dispose]: () => behindDoor(release) }
+  return { descriptor: held.descriptor, [Symbol.dispose]: () => behindDoor(release) }
 }

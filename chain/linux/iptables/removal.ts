@@ -1,0 +1,145 @@
+/**
+ * Takes away rules and chains of iptables. Rules that iptables keeps in nf_tables are found and deleted over netlink, without
+ * a process; those of ip_tables need its tools, which are asked only where the kernel has such a table.
+ */
+import { type HeldLock, readFile } from '../files.ts'
+import { errno } from '../libc.ts'
+import { listChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
+import type { Transport } from '../netlink/socket.ts'
+import type { Command } from '../nft.ts'
+import { type Family, findTools, run, type Tools } from './tools.ts'
+
+/** A rule as either variant can tell it. */
+export interface FoundRule {
+  chain: string
+  comment: string
+  /** Chains that it jumps or goes to. */
+  targets: readonly string[]
+}
+
+/** What is to go: chains with whatever leads to them, and single rules. */
+export interface Doomed {
+  isDoomedChain?(name: string): boolean
+  isDoomedRule?(rule: FoundRule): boolean
+}
+
+const ATTEMPTS = 3
+
+/** Removes from a table of one variant what is doomed. */
+export async function removeRules(
+  tools: Pick<Tools, 'family' | 'variant'>,
+  table: string,
+  doomed: Doomed & { lock?: HeldLock },
+): Promise<'removed' | 'absent'> {
+  if (tools.variant === 'legacy') return removeFromLegacy(tools.family, table, doomed)
+  const netfilter = openNetfilterIfPresent()
+  if (!netfilter) return 'absent'
+  using _open = netfilter
+  for (let attempt = 1; ; attempt++) {
+    const commands = removalCommands(netfilter, { family: tools.family, table }, doomed)
+    if (commands.length === 0) return 'absent'
+    const { applyRuleset } = await import('../engine.ts')
+    try {
+      await applyRuleset(commands)
+      return 'removed'
+    } catch (thrown) {
+      const isOvertaken = thrown instanceof Error && 'errno' in thrown && thrown.errno === errno.ENOENT
+      if (!isOvertaken || attempt === ATTEMPTS) throw thrown // else another process deleted one of them meanwhile
+    }
+  }
+}
+
+/** The commands that remove what is doomed of a table which iptables keeps in nf_tables; none when nothing is. */
+export function removalCommands(
+  netfilter: Transport,
+  where: { family: Family; table: string },
+  doomed: Doomed,
+): Command[] {
+  const { family, table } = where
+  const chains = listChains(netfilter, family)
+    .filter(chain => chain.table === table && chain.hook === undefined && doomed.isDoomedChain?.(chain.name))
+    .map(({ name }) => name)
+  if (chains.length === 0 && !doomed.isDoomedRule) return []
+  const rules = listRules(netfilter, family, table).filter(rule => isDoomed(rule, chains, doomed))
+  return [
+    ...rules.map<Command>(({ chain, handle }) => ({ delete: { rule: { ...where, chain, handle } } })),
+    ...chains.map<Command>(name => ({ flush: { chain: { ...where, name } } })),
+    ...chains.map<Command>(name => ({ delete: { chain: { ...where, name } } })),
+  ]
+}
+
+function isDoomed(rule: FoundRule, chains: readonly string[], { isDoomedRule }: Doomed): boolean {
+  if (chains.includes(rule.chain)) return false // it goes with its chain
+  return rule.targets.some(target => chains.includes(target)) || Boolean(isDoomedRule?.(rule))
+}
+
+/** Whether the kernel has a table of the older kind in this namespace. */
+export function hasLegacyTable(family: Family, table: string): boolean {
+  const names = readFile(family === 'ip' ? '/proc/net/ip_tables_names' : '/proc/net/ip6_tables_names')
+  return names?.split('\n').includes(table) ?? false
+}
+
+/** Removes what is doomed from a table of ip_tables. Absent where there is no such table, or nobody has tools for it. */
+export function removeFromLegacy(
+  family: Family,
+  table: string,
+  doomed: Doomed & { lock?: HeldLock },
+): 'removed' | 'absent' {
+  if (!hasLegacyTable(family, table)) return 'absent'
+  const tools = legacyTools(family)
+  if (!tools) return 'absent'
+  const lock = doomed.lock ? { lock: doomed.lock.descriptor } : {}
+  for (let attempt = 1; ; attempt++) {
+    const saved = run([tools.save, '-t', table], lock)
+    const input = removalInput(saved.stdout, table, doomed)
+    if (input === undefined) return 'absent'
+    const { status, words } = run([tools.restore, '--noflush', '--wait'], { input, ...lock })
+    if (status === 0) return 'removed'
+    // Another process deleted one of the rules meanwhile.
+    if (attempt === ATTEMPTS)
+      throw new Error(`remove ${tools.restore} rules from table ${table}: ${words.trim()}`)
+  }
+}
+
+function legacyTools(family: Family): Tools | undefined {
+  const own = findTools(family, 'legacy')
+  if (own) return own
+  const usual = findTools(family)
+  return usual?.variant === 'legacy' ? usual : undefined
+}
+
+/** What iptables-restore has to read to remove what is doomed of a saved table; undefined when nothing is. Pure. */
+export function removalInput(saved: string, table: string, doomed: Doomed): string | undefined {
+  const lines = saved.split('\n')
+  const chains = lines
+    .flatMap(line => /^:(\S+) - /.exec(line)?.[1] ?? [])
+    .filter(name => doomed.isDoomedChain?.(name))
+  const rules = lines.filter(line => line.startsWith('-A ') && isDoomed(readSavedRule(line), chains, doomed))
+  if (chains.length === 0 && rules.length === 0) return undefined
+  return [
+    `*${table}`,
+    ...rules.map(line => line.replace(/^-A/, '-D')),
+    ...chains.map(name => `-F ${name}`),
+    ...chains.map(name => `-X ${name}`),
+    'COMMIT\n',
+  ].join('\n')
+}
+
+/** A line of iptables-save: `-A chain … -m comment --comment "…" … -j target`. */
+export function readSavedRule(line: string): FoundRule {
+  const words = savedWords(line)
+  const after = (...options: string[]) =>
+    words.filter((_, at) => at > 0 && options.includes(words[at - 1] ?? ''))
+  return {
+    chain: words[1] ?? '',
+    comment: after('--comment')[0] ?? '',
+    targets: after('-j', '-g'),
+  }
+}
+
+/** Words as iptables-save writes them: in double quotes where they hold blanks, with backslashes before quotes. */
+function savedWords(line: string): string[] {
+  return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(
+    ([, quoted, plain]) => plain ?? quoted?.replace(/\\(.)/g, '$1') ?? '',
+  )
+}

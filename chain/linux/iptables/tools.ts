@@ -1,0 +1,77 @@
+/** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
+import { close, errno, isErrno, O_CLOEXEC, O_RDONLY, open, readLink } from '../libc.ts'
+
+export type Family = 'ip' | 'ip6'
+
+/** Where rules end up: in nf_tables, or in the kernel's older ip_tables. Each sees its own rules only. */
+export type Variant = 'nf_tables' | 'legacy'
+
+export interface Tools {
+  family: Family
+  variant: Variant
+  /** Paths of iptables, iptables-restore and iptables-save. */
+  command: string
+  restore: string
+  save: string
+}
+
+/** Where the tools are when PATH does not say. */
+const FALLBACK_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin'
+
+export const searchPath = () => `${Bun.env.PATH ?? ''}:${FALLBACK_PATH}`
+
+const prefixes = { ip: 'iptables', ip6: 'ip6tables' } as const
+
+/** The tools of a family, of the machine's choice or of one variant; undefined where they are not installed. */
+export function findTools(family: Family, wanted?: Variant): Tools | undefined {
+  const suffix = wanted === undefined ? '' : wanted === 'legacy' ? '-legacy' : '-nft'
+  const prefix = `${prefixes[family]}${suffix}`
+  const [command, restore, save] = [prefix, `${prefix}-restore`, `${prefix}-save`].map(find)
+  if (!command || !restore || !save) return undefined
+  return { family, variant: wanted ?? variantOf(restore), command, restore, save }
+}
+
+function find(name: string): string | undefined {
+  return Bun.which(name, { PATH: searchPath() }) ?? undefined
+}
+
+/** All of the tools' names lead to one binary of either variant; what leads elsewhere is older than nf_tables. */
+function variantOf(path: string): Variant {
+  return realPath(path).includes('nft') ? 'nf_tables' : 'legacy'
+}
+
+function realPath(path: string): string {
+  try {
+    const descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    try {
+      return readLink(`/proc/self/fd/${descriptor}`)
+    } finally {
+      close(descriptor)
+    }
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.EACCES)) return path
+    throw thrown
+  }
+}
+
+export interface Outcome {
+  /** Exit status; 0 is success, 2 a line that is not understood, 4 that the kernel or another process is in the way. */
+  status: number
+  stdout: string
+  /** What the tool said. */
+  words: string
+}
+
+/**
+ * Runs one of the tools to its end. It inherits the descriptor of a lock: should this process be killed, the lock is held
+ * until the tool has ended.
+ */
+export function run(words: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
+  const { input = '', lock } = options
+  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...words], {
+    env: { PATH: searchPath(), LC_ALL: 'C' },
+    stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
+  })
+  const ended = signalCode ? `${words[0]} was ended by ${signalCode}\n` : ''
+  return { status: exitCode ?? 128, stdout: stdout.toString(), words: `${ended}${stderr}` }
+}
