@@ -16,6 +16,7 @@ import {
   split,
   text,
 } from './codec.ts'
+import { type RuleContent, readExpressions } from './nftables-expression.ts'
 import { dump, isRefusal, NETLINK_NETFILTER, openTransport, request, type Transport } from './socket.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
@@ -125,12 +126,10 @@ function handleOf(value: Uint8Array | undefined): number {
   return value ? Number(readUint64Big(value)) : 0
 }
 
-export interface Rule {
+export interface Rule extends RuleContent {
   chain: string
   handle: number
   comment: string
-  /** Chains that the rule jumps or goes to. */
-  targets: string[]
 }
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
@@ -151,7 +150,7 @@ function readRule({ payload }: Message): Rule {
     chain: textOf(found.get(2)),
     handle: handleOf(found.get(3)),
     comment: readComment(found.get(7)), // NFTA_RULE_USERDATA
-    targets: readTargets(found.get(4)), // NFTA_RULE_EXPRESSIONS
+    ...readExpressions(found.get(4)), // NFTA_RULE_EXPRESSIONS
   }
 }
 
@@ -165,17 +164,6 @@ function readComment(userdata: Uint8Array | undefined): string {
     at += 2 + length
   }
   return ''
-}
-
-function readTargets(expressions: Uint8Array | undefined): string[] {
-  if (!expressions) return []
-  return [...attributes(expressions)].flatMap(({ value }) => {
-    const expression = attributeMap(value)
-    const data = expression.get(2) // NFTA_EXPR_DATA
-    if (textOf(expression.get(1)) !== 'immediate' || !data) return []
-    const immediate = attributeMap(data).get(2) // NFTA_IMMEDIATE_DATA
-    return immediate ? targetOf(immediate) : []
-  })
 }
 
 function targetOf(data: Uint8Array): string[] {
