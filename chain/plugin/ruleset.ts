@@ -5,7 +5,7 @@
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
 import { errno } from '../linux/libc.ts'
 import {
-  chainExists,
+  findChain,
   listRules,
   openNetfilter,
   openNetfilterIfPresent,
@@ -60,7 +60,7 @@ function partsOf({ elements }: Owned): { family: OurFamily; part: Part }[] {
 
 /** Commands for what of the tables themselves is missing. */
 function foundations(netfilter: Transport, owned: Owned): Command[] {
-  const isMissing = (family: OurFamily, chain: string) => !chainExists(netfilter, family, TABLE, chain)
+  const isMissing = (family: OurFamily, chain: string) => !findChain(netfilter, family, TABLE, chain)
   const parts = partsOf(owned).filter(({ family, part }) => isMissing(family, landmarkOf(family, part)))
   const unused = missingOverrides(netfilter, owned)
   return [

@@ -27,7 +27,6 @@ const NETWORK_HEADER = 1 // NFT_PAYLOAD_NETWORK_HEADER
 const LINK_NAMES: Readonly<Record<number, 'input' | 'output'>> = { 6: 'input', 7: 'output' } // NFT_META_IIFNAME, OIFNAME
 const EQUAL = 0 // NFT_CMP_EQ
 
-/** Targets of iptables after which a packet goes on to the next rule. */
 const harmless = [
   'AUDIT',
   'CHECKSUM',
@@ -52,7 +51,8 @@ const harmlessToo = [
   'TRACE',
   'TTL',
 ]
-const goesOn = new Set([...harmless, ...harmlessToo])
+/** Targets of iptables after which a packet goes on to the next rule. */
+export const goesOn: ReadonlySet<string> = new Set([...harmless, ...harmlessToo])
 
 /** Reads NFTA_RULE_EXPRESSIONS. */
 export function readExpressions(expressions: Uint8Array | undefined): RuleContent {

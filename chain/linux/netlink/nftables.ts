@@ -68,17 +68,6 @@ export function tableExists(netfilter: Transport, family: Family, table: string)
   return found.length > 0
 }
 
-export function chainExists(netfilter: Transport, family: Family, table: string, chain: string): boolean {
-  const found = orNone(() =>
-    request(netfilter, {
-      operation: `look up chain ${family} ${table} ${chain}`,
-      type: GET_CHAIN,
-      payload: join(header(family), text(1, table), text(3, chain)), // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
-    }),
-  )
-  return found.length > 0
-}
-
 export interface Chain {
   table: string
   name: string
@@ -89,6 +78,23 @@ export interface Chain {
   /** NF_ACCEPT 1, NF_DROP 0. */
   policy?: number
   type?: string
+}
+
+/** One chain; undefined when there is none. */
+export function findChain(
+  netfilter: Transport,
+  family: Family,
+  table: string,
+  chain: string,
+): Chain | undefined {
+  const [found] = orNone(() =>
+    request(netfilter, {
+      operation: `look up chain ${family} ${table} ${chain}`,
+      type: GET_CHAIN,
+      payload: join(header(family), text(1, table), text(3, chain)), // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
+    }),
+  )
+  return found && readChain(found)
 }
 
 /** All chains of a family. */
@@ -260,4 +266,18 @@ export function rulesetGeneration(netfilter: Transport): number {
   })
   const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
   return id ? readInt32(id) : 0
+}
+
+/** Whether the kernel has nf_tables. */
+export function hasNftables(): boolean {
+  const netfilter = openNetfilterIfPresent()
+  if (!netfilter) return false
+  using _open = netfilter
+  try {
+    rulesetGeneration(netfilter)
+    return true
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.EOPNOTSUPP, errno.EINVAL)) return false
+    throw thrown
+  }
 }
