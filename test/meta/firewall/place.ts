@@ -17,12 +17,12 @@ export interface Firewalled {
   containerId?: string
   /** Instead of bridge. */
   through?: 'ptp'
-  path?: string
+  environment?: Record<string, string>
 }
 
 /** A container with a firewall, dual-stack. */
 export function firewalled(container: Namespace, options: Firewalled = {}): Chain {
-  const { config = {}, number = 1, containerId = container.name, through, path = peers } = options
+  const { config = {}, number = 1, containerId = container.name, through, environment } = options
   const ipam = {
     type: 'host-local',
     ranges: [[{ subnet: `10.${number}.0.0/16` }], [{ subnet: `fd00:${number}::/64` }]],
@@ -35,7 +35,8 @@ export function firewalled(container: Namespace, options: Firewalled = {}): Chai
     netns: container,
     containerId,
     name: `net-${number}`,
-    path,
+    path: peers,
+    ...(environment ? { environment } : {}),
   })
 }
 
