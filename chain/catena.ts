@@ -41,6 +41,11 @@ export const plugins: Readonly<Record<string, Entry>> = {
     load: async () => (await import('../meta/bandwidth.ts')).bandwidth,
     versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   },
+  firewall: {
+    file: 'meta/firewall.ts',
+    load: async () => (await import('../meta/firewall.ts')).firewall,
+    versions: ['0.4.0', '1.0.0', '1.1.0'],
+  },
   flannel: { file: 'meta/flannel.ts', load: async () => (await import('../meta/flannel.ts')).flannel },
   sbr: { file: 'meta/sbr.ts', load: async () => (await import('../meta/sbr.ts')).sbr },
   vrf: {

@@ -11,6 +11,7 @@ needed_for_tests=(
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
   dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
+  firewalld:firewalld dbus-daemon:dbus-daemon   # another firewall, and the bus that it is called over
   iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump
   podman:podman crun:crun busybox:busybox
 )

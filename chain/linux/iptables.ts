@@ -16,7 +16,16 @@ import {
   type Rule,
 } from './iptables/plan.ts'
 import { removeRules } from './iptables/removal.ts'
-import { type Family, findTools, type Outcome, run, searchPath, type Tools } from './iptables/tools.ts'
+import {
+  type Family,
+  findTools,
+  findVariant,
+  type Outcome,
+  run,
+  searchPath,
+  type Tools,
+  type Variant,
+} from './iptables/tools.ts'
 
 const LOCK = '/run/catena/iptables/lock'
 
@@ -48,11 +57,12 @@ export class IptablesError extends Error {
   }
 }
 
-/** The tools of a family. Throws IptablesError with `isMissing` where they are not installed. */
-export function requireTools(family: Family): Tools {
-  const tools = findTools(family)
+/** The tools of a family, of one variant if need be. Throws IptablesError with `isMissing` where they are not installed. */
+export function requireTools(family: Family, variant?: Variant): Tools {
+  const tools = variant === undefined ? findTools(family) : findVariant(family, variant)
   if (tools) return tools
-  const name = family === 'ip' ? 'iptables' : 'ip6tables'
+  const suffix = variant === 'legacy' ? '-legacy' : ''
+  const name = `${family === 'ip' ? 'iptables' : 'ip6tables'}${suffix}`
   throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
     family,
     words: `no ${name}, ${name}-restore and ${name}-save in ${searchPath()}`,
@@ -67,7 +77,7 @@ const ATTEMPTS = 16
  * save the processes that find that out. Throws IptablesError.
  */
 export async function applyPlan(plan: Plan, known: readonly EnsuredRule[] = []): Promise<void> {
-  const tools = requireTools(plan.family)
+  const tools = requireTools(plan.family, plan.variant)
   const absent = new Set(known)
   {
     using lock = lockRules({ shared: true })
@@ -152,7 +162,7 @@ export interface MissingRule extends Rule {
 
 /** The first rule of a plan that is not there; undefined when all are. Throws IptablesError for what iptables does not take. */
 export function missingRule(plan: Plan): MissingRule | undefined {
-  const tools = requireTools(plan.family)
+  const tools = requireTools(plan.family, plan.variant)
   using lock = lockRules({ shared: true })
   const lines = checksOf(plan) // without --test, with which the nf_tables variant does not look
   const refused = restore(tools, lines, lock)

@@ -26,8 +26,10 @@ export interface Owned {
   owner: Owner
   elements: readonly OwnedElement[]
   chains?: readonly OwnedChain[]
-  /** Elements that stay as long as the table: they belong to all. */
+  /** Elements that belong to all: they stay as long as the table, or as long as their collection is kept. */
   shared?: readonly OwnedElement[]
+  /** Chains that an administrator fills, and that the overrides jump to. They are made if need be, and left alone. */
+  overrides?: readonly { family: 'ip' | 'ip6'; name: string }[]
 }
 
 const prefixOf = (cidr: string): Json => {
@@ -94,6 +96,40 @@ export function guardPort(port: string, address: string): OwnedElement[] {
     { family: 'bridge', collection: 'guarded_port', key: [port] },
     { family: 'bridge', collection: 'allowed_source', key: [port, address] },
   ]
+}
+
+const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
+
+/** Containers whose packets, and the answers to them, are forwarded. */
+export function forwarded(addresses: readonly string[]): OwnedElement[] {
+  return addresses.map(address => ({ family: familyOf(address), collection: 'forwarded', key: [address] }))
+}
+
+export interface Fence {
+  /** The link that containers are reached over: a bridge, or a host end that is on none. */
+  bridge: string
+  addresses: readonly string[]
+  isolated: boolean
+}
+
+/** Containers that other fenced bridges do not reach; when isolated, their own neighbours neither. */
+export function fence({ bridge, addresses, isolated }: Fence): Pick<Owned, 'elements' | 'shared'> {
+  const families = [...new Set(addresses.map(familyOf))]
+  const collections = isolated ? ['policy_member', 'isolated'] : ['policy_member']
+  return {
+    elements: collections.flatMap(collection =>
+      addresses.map(address => ({ family: familyOf(address), collection, key: [bridge, address] }) as const),
+    ),
+    shared: families.flatMap<OwnedElement>(family => [
+      { family, collection: 'policy_bridge', key: [bridge] },
+      { family, collection: 'policy_inside', key: [bridge, bridge] },
+    ]),
+  }
+}
+
+/** A bridge's port (by name) between which and the other ports no frame goes. */
+export function isolatePort(port: string): OwnedElement[] {
+  return [{ family: 'bridge', collection: 'isolated_port', key: [port] }]
 }
 
 function elementJson({ key, value }: OwnedElement, comment?: string): Json {

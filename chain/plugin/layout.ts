@@ -8,16 +8,24 @@
  *     chain translate                  dnat to hostip_address:hostip_port, else to port_address:port_port
  *     chain postrouting  nat, srcnat   published connections that would come back past the host; then containers' own
  *     chain guard        filter, raw   127.0.0.0/8 from outside, where route_localnet had to be set
+ *     chain forward      filter        between bridges with a policy: drop; within, where isolated: drop; then overrides;
+ *                                      then containers' packets and the answers to them are accepted
+ *     chain overrides                  → chains that an administrator fills: CNI-ADMIN, or as the network names it
  *     set masquerade_source, masquerade_local      containers, and what they reach without masquerade
  *     set hairpin                                  container . source . protocol . container port to be masqueraded
  *     map port_*, hostip_*                         published ports, of any or of one host address
  *     map port_conditions, hostip_conditions       those with conditions → chain
+ *     set forwarded                                containers that may be forwarded to and from
+ *     set policy_bridge, policy_inside             bridges with a policy, and each one paired with itself
+ *     set policy_member, isolated                  bridge . container: who keeps the policy there, and who is isolated
  *   table bridge catena
  *     chain prerouting   filter, raw   frames from a guarded port with another's hardware address are dropped
- *     set guarded_port, allowed_source
+ *     chain forward      filter        frames from and to an isolated port are dropped: the host's own do not come by
+ *     set guarded_port, allowed_source, isolated_port
  *
  * The chains' rules never change; what comes and goes with a container are elements (and chains of conditions), each
- * with its owner in the comment. A packet costs the same few lookups however many containers there are.
+ * with its owner in the comment. A packet costs the same few lookups however many containers there are. The forward chains
+ * come to be with the first firewall, all others with the first container: a part is there as a whole or not at all.
  */
 import type { Command, Family, Json, MapSpec, SetSpec } from '../linux/nft.ts'
 
@@ -26,7 +34,14 @@ export const TABLE = 'catena'
 export type Field = 'address' | 'protocol' | 'port' | 'interface' | 'hardware'
 
 /** What elements serve: one plugin's sweep must not take another's for the same attachment. */
-export type Role = 'masquerade' | 'ports' | 'frames'
+export type Role = 'masquerade' | 'ports' | 'frames' | 'firewall'
+
+/** What comes to be together in a table, when the first container needs it. */
+export type Part = 'base' | 'forward'
+
+export function partOf(role: Role | undefined): Part {
+  return role === 'firewall' ? 'forward' : 'base'
+}
 
 export interface Collection {
   name: string
@@ -35,6 +50,8 @@ export interface Collection {
   interval?: boolean
   /** A map's values; absent for a set. */
   value?: 'address' | 'port' | 'verdict'
+  /** Elements are everybody's, and stay as long as this collection has one that begins with the same field. */
+  keptBy?: string
 }
 
 const port: readonly Field[] = ['protocol', 'port']
@@ -51,11 +68,17 @@ export const internetCollections: readonly Collection[] = [
   { name: 'hostip_port', role: 'ports', key: hostPort, value: 'port' },
   { name: 'hostip_conditions', role: 'ports', key: hostPort, value: 'verdict' },
   { name: 'route_localnet', role: 'ports', key: ['interface'] },
+  { name: 'forwarded', role: 'firewall', key: ['address'] },
+  { name: 'policy_member', role: 'firewall', key: ['interface', 'address'] },
+  { name: 'policy_bridge', role: 'firewall', key: ['interface'], keptBy: 'policy_member' },
+  { name: 'policy_inside', role: 'firewall', key: ['interface', 'interface'], keptBy: 'policy_member' },
+  { name: 'isolated', role: 'firewall', key: ['interface', 'address'] },
 ]
 
 export const bridgeCollections: readonly Collection[] = [
   { name: 'guarded_port', role: 'frames', key: ['interface'] },
   { name: 'allowed_source', role: 'frames', key: ['interface', 'hardware'] },
+  { name: 'isolated_port', role: 'firewall', key: ['interface'] },
 ]
 
 /** The families that have a table of ours. */
@@ -66,8 +89,12 @@ export function collectionsOf(family: OurFamily): readonly Collection[] {
   return family === 'bridge' ? bridgeCollections : internetCollections
 }
 
+export function collectionNamed(family: OurFamily, name: string): Collection | undefined {
+  return collectionsOf(family).find(collection => collection.name === name)
+}
+
 export function roleOf(family: OurFamily, name: string): Role | undefined {
-  return collectionsOf(family).find(collection => collection.name === name)?.role
+  return collectionNamed(family, name)?.role
 }
 
 /** Lengths of a field in a key, before padding to four bytes. */
@@ -103,11 +130,12 @@ function collectionCommand(family: OurFamily, { name, key, interval, value }: Co
 
 const RAW = -300
 const DESTINATION_NAT = -100
+const FILTER = 0
 const SOURCE_NAT = 100
 
 function baseChain(
   family: OurFamily,
-  name: 'prerouting' | 'output' | 'postrouting',
+  name: 'prerouting' | 'forward' | 'output' | 'postrouting',
   { type, prio }: { type: 'nat' | 'filter'; prio: number },
 ): Command {
   return { add: { chain: { family, table: TABLE, name, type, hook: name, prio, policy: 'accept' } } }
@@ -128,12 +156,76 @@ const match = (left: Json, right: Json, op = '=='): Json => ({ match: { op, left
 const mapped = (key: Json, name: string): Json => ({ map: { key, data: `@${name}` } })
 const prefix = (addr: string, len: number): Json => ({ prefix: { addr, len } })
 
-/** Everything of a table but what belongs to containers. `create` refuses when another made the table meanwhile. */
-export function skeleton(family: OurFamily): Command[] {
+/** A part is there when its landmark is: this chain comes to be with all the rest of it. */
+export function landmarkOf(family: OurFamily, part: Part): string {
+  if (part === 'forward') return 'forward'
+  return family === 'bridge' ? 'prerouting' : 'postrouting'
+}
+
+/**
+ * A part of a table, without what belongs to containers. It may stand beside the other part, or beside what an administrator
+ * has put there. `create` refuses when another process made it meanwhile.
+ */
+export function skeleton(family: OurFamily, part: Part): Command[] {
+  const collections = collectionsOf(family).filter(({ role }) => partOf(role) === part)
+  const landmark = landmarkOf(family, part)
   return [
-    { create: { table: { family, name: TABLE } } },
-    ...collectionsOf(family).map(collection => collectionCommand(family, collection)),
-    ...(family === 'bridge' ? bridgeRules() : internetRules(family)),
+    { add: { table: { family, name: TABLE } } },
+    ...collections.map(collection => collectionCommand(family, collection)),
+    ...rulesOf(family, part).map(command =>
+      'add' in command && 'chain' in command.add && command.add.chain.name === landmark
+        ? { create: command.add }
+        : command,
+    ),
+  ]
+}
+
+function rulesOf(family: OurFamily, part: Part): Command[] {
+  if (family === 'bridge') return part === 'forward' ? frameForwardRules() : frameRules()
+  return part === 'forward' ? forwardRules(family) : internetRules(family)
+}
+
+/** Jumps to chains that administrators fill. */
+export const OVERRIDES = 'overrides'
+
+/** The policies come first: nobody's chain is to let through what they keep apart. */
+function forwardRules(family: 'ip' | 'ip6'): Command[] {
+  const source = payload(family, 'saddr')
+  const destination = payload(family, 'daddr')
+  const [from, to] = [meta('iifname'), meta('oifname')]
+  return [
+    plainChain(family, OVERRIDES),
+    baseChain(family, 'forward', { type: 'filter', prio: FILTER }),
+    rule(
+      family,
+      'forward',
+      match(from, '@policy_bridge'),
+      match(to, '@policy_bridge'),
+      match(concat(from, to), '@policy_inside', '!='),
+      { drop: null },
+    ),
+    rule(family, 'forward', match(concat(from, destination), '@isolated'), { drop: null }),
+    rule(family, 'forward', match(concat(to, source), '@isolated'), { drop: null }),
+    rule(family, 'forward', { jump: { target: OVERRIDES } }),
+    rule(
+      family,
+      'forward',
+      match(destination, '@forwarded'),
+      match({ ct: { key: 'state' } }, ['established', 'related'], 'in'),
+      { accept: null },
+    ),
+    rule(family, 'forward', match(source, '@forwarded'), { accept: null }),
+  ]
+}
+
+/** Commands that have the overrides of a family jump to an administrator's chain, which is made where it is not there. */
+export function overrideCommands(
+  { family, name }: { family: OurFamily; name: string },
+  exists: boolean,
+): Command[] {
+  return [
+    ...(exists ? [] : [{ create: { chain: { family, table: TABLE, name } } }]),
+    rule(family, OVERRIDES, { jump: { target: name } }),
   ]
 }
 
@@ -206,7 +298,16 @@ function guardRules(): Command[] {
   ]
 }
 
-function bridgeRules(): Command[] {
+/** The hook sees what goes from port to port: with the bridge itself, and so with the host, an isolated port may talk. */
+function frameForwardRules(): Command[] {
+  return [
+    baseChain('bridge', 'forward', { type: 'filter', prio: FILTER }),
+    rule('bridge', 'forward', match(meta('iifname'), '@isolated_port'), { drop: null }),
+    rule('bridge', 'forward', match(meta('oifname'), '@isolated_port'), { drop: null }),
+  ]
+}
+
+function frameRules(): Command[] {
   const allowed = concat(meta('iifname'), payload('ether', 'saddr'))
   return [
     baseChain('bridge', 'prerouting', { type: 'filter', prio: RAW }),
@@ -220,10 +321,20 @@ function bridgeRules(): Command[] {
   ]
 }
 
-/** How many rules each chain of the skeleton has: what CHECK compares with. */
-export function skeletonRules(family: OurFamily): Map<string, number> {
+/** The chains of a table that are ours, and no administrator's. */
+export function isOurChain(family: OurFamily, name: string): boolean {
+  const ours = (['base', 'forward'] as const).flatMap(part => rulesOf(family, part)).flatMap(chainIn)
+  return ours.includes(name)
+}
+
+function chainIn(command: Command): string[] {
+  return 'add' in command && 'chain' in command.add ? [command.add.chain.name] : []
+}
+
+/** How many rules each chain of a part has: what CHECK compares with. */
+export function skeletonRules(family: OurFamily, part: Part): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const command of skeleton(family)) {
+  for (const command of skeleton(family, part)) {
     if (!('add' in command) || !('rule' in command.add)) continue
     const { chain } = command.add.rule
     counts.set(chain, (counts.get(chain) ?? 0) + 1)

@@ -4,13 +4,35 @@
  */
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
 import { errno } from '../linux/libc.ts'
-import { listRules, openNetfilter, openNetfilterIfPresent, tableExists } from '../linux/netlink/nftables.ts'
+import {
+  findChain,
+  listRules,
+  openNetfilter,
+  openNetfilterIfPresent,
+  rulesetGeneration,
+  tableExists,
+} from '../linux/netlink/nftables.ts'
 import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
-import { families, type OurFamily, type Role, roleOf, skeleton, skeletonRules, TABLE } from './layout.ts'
+import {
+  collectionNamed,
+  families,
+  isOurChain,
+  landmarkOf,
+  type OurFamily,
+  OVERRIDES,
+  overrideCommands,
+  type Part,
+  partOf,
+  type Role,
+  roleOf,
+  skeleton,
+  skeletonRules,
+  TABLE,
+} from './layout.ts'
 import { closeLocalnet } from './localnet.ts'
 import { type FoundElement, listOwned, ownedChains } from './owned.ts'
 
@@ -27,6 +49,33 @@ export type OnConflict = (held: FoundElement, wanted: OwnedElement) => 'take' | 
 
 const ATTEMPTS = 8
 
+/** The parts of our tables that an owner's elements are in. */
+function partsOf({ elements }: Owned): { family: OurFamily; part: Part }[] {
+  const parts = elements.map(({ family, collection }) => ({
+    family,
+    part: partOf(roleOf(family, collection)),
+  }))
+  return [...new Map(parts.map(each => [`${each.family} ${each.part}`, each])).values()]
+}
+
+/** Commands for what of the tables themselves is missing. */
+function foundations(netfilter: Transport, owned: Owned): Command[] {
+  const isMissing = (family: OurFamily, chain: string) => !findChain(netfilter, family, TABLE, chain)
+  const parts = partsOf(owned).filter(({ family, part }) => isMissing(family, landmarkOf(family, part)))
+  const unused = missingOverrides(netfilter, owned)
+  return [
+    ...parts.flatMap(({ family, part }) => skeleton(family, part)),
+    ...unused.flatMap(one => overrideCommands(one, !isMissing(one.family, one.name))),
+  ]
+}
+
+function missingOverrides(netfilter: Transport, { overrides = [] }: Owned) {
+  return overrides.filter(
+    ({ family, name }) =>
+      !listRules(netfilter, family, TABLE, OVERRIDES).some(({ targets }) => targets.includes(name)),
+  )
+}
+
 /**
  * Adds what an owner needs as one transaction, with the tables if they are not there. Keys that others hold are taken over
  * with all that their owner has in the same role, unless `onConflict` says otherwise. What the owner has already is replaced.
@@ -40,10 +89,8 @@ export async function addOwned(
   using netfilter = openNetfilter()
   let way: { displaced: Command[]; wanted: Owned } = { displaced: [], wanted: owned }
   for (let attempt = 1; ; attempt++) {
-    const used = new Set(owned.elements.map(({ family }) => family))
-    const missing = [...used].filter(family => !tableExists(netfilter, family, TABLE))
     try {
-      return await engine([...missing.flatMap(skeleton), ...way.displaced, ...additions(way.wanted)])
+      return await engine([...foundations(netfilter, owned), ...way.displaced, ...additions(way.wanted)])
     } catch (thrown) {
       if (!(thrown instanceof NftError) || attempt === ATTEMPTS) throw explain(thrown)
       if (thrown.errno !== errno.EEXIST && thrown.errno !== errno.ENOENT) throw explain(thrown)
@@ -128,23 +175,30 @@ export interface Removal {
 
 /**
  * Removes everything that the picked owners have in these roles. Tables in which nobody owns anything afterwards go as a
- * whole. Needs no namespace, no address, no configuration.
+ * whole, and what members keep goes with the last of them. Needs no namespace, no address, no configuration.
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
   const { extra = () => [] } = removal
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
   using _later = closingLater(netfilter)
+  let shared: 'removed' | 'absent' = 'absent'
   {
     using _shared = lockTables(true)
-    const { commands, emptied } = planRemoval(netfilter, removal)
-    if (emptied.length === 0) return await applyRemoval(engine, [...commands, ...extra(netfilter)])
+    const generation = rulesetGeneration(netfilter)
+    const { commands, emptied, kept } = planRemoval(netfilter, removal)
+    if (emptied.length === 0 && kept.length === 0) {
+      shared = await applyRemoval(engine, [...commands, ...extra(netfilter)])
+      // with others' removals in between, this one may have been the last without knowing it
+      if (rulesetGeneration(netfilter) - generation <= 1) return shared
+    }
   }
   using _exclusive = lockTables(false)
-  const { commands, emptied } = planRemoval(netfilter, removal)
+  const { commands, emptied, kept } = planRemoval(netfilter, removal)
   if (emptied.includes('ip')) closeLocalnet(netfilter)
   const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
-  return applyRemoval(engine, [...commands, ...tables, ...extra(netfilter)])
+  const left = await applyRemoval(engine, [...commands, ...kept, ...tables, ...extra(netfilter)])
+  return shared === 'removed' ? shared : left
 }
 
 async function applyRemoval(engine: Engine, commands: readonly Command[]): Promise<'removed' | 'absent'> {
@@ -157,28 +211,59 @@ async function applyRemoval(engine: Engine, commands: readonly Command[]): Promi
   return 'removed'
 }
 
-/** What to delete from tables that others still need, and which tables nobody will need. */
-function planRemoval(
-  netfilter: Transport,
-  { roles, isOwner }: Removal,
-): { commands: Command[]; emptied: OurFamily[] } {
+interface RemovalPlan {
+  /** Deletes the owners' elements and chains from tables that others still need. */
+  commands: Command[]
+  /** Tables that nobody will need. */
+  emptied: OurFamily[]
+  /** Deletes what the last member of its kind leaves. Only for who excludes others: a new member adds it again. */
+  kept: Command[]
+}
+
+function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): RemovalPlan {
   const present = families.filter(family => tableExists(netfilter, family, TABLE))
   const found = listOwned(netfilter, present)
   const picked: Picked = {
     isOwner: owner => owner !== undefined && isOwner(owner),
     hasRole: role => role !== undefined && roles.includes(role),
   }
-  const stays = ({ owner, family, collection }: FoundElement) =>
-    owner !== undefined && !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection)))
+  const staying = found.filter(
+    ({ owner, family, collection }) =>
+      owner !== undefined && !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection))),
+  )
   const emptied = present.filter(
-    family => !found.some(element => element.family === family && stays(element)),
+    family => !staying.some(element => element.family === family) && !holdsRulesOfOthers(netfilter, family),
   )
-  const commands = removals(
-    netfilter,
-    found.filter(({ family }) => !emptied.includes(family)),
-    picked,
+  const needed = found.filter(({ family }) => !emptied.includes(family))
+  const commands = removals(netfilter, needed, picked)
+  const orphans = needed.filter(
+    element => picked.hasRole(roleOf(element.family, element.collection)) && isOrphan(element, staying),
   )
-  return { commands: commands.filter(command => !emptied.includes(familyOfCommand(command))), emptied }
+  return {
+    commands: commands.filter(command => !emptied.includes(familyOfCommand(command))),
+    emptied,
+    kept: elementCommands(
+      'delete',
+      orphans.map(element => ({ element })),
+    ),
+  }
+}
+
+/** Rules in a table of ours that are not ours: an administrator's, in a chain for overrides. */
+function holdsRulesOfOthers(netfilter: Transport, family: OurFamily): boolean {
+  const owned = family === 'bridge' ? [] : ownedChains(netfilter, family).map(({ name }) => name)
+  return listRules(netfilter, family, TABLE).some(
+    ({ chain }) => !isOurChain(family, chain) && !owned.includes(chain),
+  )
+}
+
+/** An element of a collection that another one keeps, in which nothing stays that begins as it does. */
+function isOrphan({ family, collection, key }: FoundElement, staying: readonly FoundElement[]): boolean {
+  const keeper = collectionNamed(family, collection)?.keptBy
+  if (keeper === undefined) return false
+  return !staying.some(
+    other => other.family === family && other.collection === keeper && other.key[0] === key[0],
+  )
 }
 
 function familyOfCommand(command: Command): OurFamily {
@@ -191,10 +276,8 @@ function familyOfCommand(command: Command): OurFamily {
  * What is missing of an owner's elements, and of the tables' own rules: sentences for CHECK; none when all is there. An
  * element may belong to another owner of whom `alsoFine` says so.
  */
-export function missingOwned(
-  { owner, elements, chains = [] }: Owned,
-  alsoFine: (owner: string) => boolean = () => false,
-): string[] {
+export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean = () => false): string[] {
+  const { owner, elements, chains = [], shared = [] } = owned
   if (elements.length === 0 && chains.length === 0) return []
   using netfilter = openNetfilter()
   const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
@@ -203,11 +286,14 @@ export function missingOwned(
     .flatMap(family => ownedChains(netfilter, family === 'ip6' ? 'ip6' : 'ip'))
     .map(({ name }) => name)
   return [
-    ...used.flatMap(family => missingRules(netfilter, family)),
+    ...missingFoundations(netfilter, owned),
     ...chains.filter(({ name }) => !present.includes(name)).map(({ name }) => `chain ${name} is missing`),
+    ...shared
+      .filter(element => !found.has(keyText(element)))
+      .map(element => `element ${describeElement(element)} is missing`),
     ...elements.flatMap(element => {
       const held = found.get(keyText(element))
-      const what = `${element.family} ${TABLE} ${element.collection} ${JSON.stringify(element.key)}`
+      const what = describeElement(element)
       if (!held) return [`element ${what} is missing`]
       if (held.owner !== owner.id && held.owner !== undefined && alsoFine(held.owner)) return []
       if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]
@@ -219,10 +305,25 @@ export function missingOwned(
   ]
 }
 
-function missingRules(netfilter: Transport, family: OurFamily): string[] {
-  if (!tableExists(netfilter, family, TABLE)) return [`table ${family} ${TABLE} is missing`]
+function describeElement({ family, collection, key }: OwnedElement): string {
+  return `${family} ${TABLE} ${collection} ${JSON.stringify(key)}`
+}
+
+function missingFoundations(netfilter: Transport, owned: Owned): string[] {
+  const used = [...new Set(owned.elements.map(({ family }) => family))]
+  const absent = used.filter(family => !tableExists(netfilter, family, TABLE))
+  if (absent.length > 0) return absent.map(family => `table ${family} ${TABLE} is missing`)
+  return [
+    ...partsOf(owned).flatMap(({ family, part }) => missingRules(netfilter, family, part)),
+    ...missingOverrides(netfilter, owned).map(
+      ({ family, name }) => `chain ${family} ${TABLE} ${OVERRIDES} no longer jumps to ${name}`,
+    ),
+  ]
+}
+
+function missingRules(netfilter: Transport, family: OurFamily, part: Part): string[] {
   const rules = listRules(netfilter, family, TABLE)
-  return [...skeletonRules(family)].flatMap(([chain, count]) => {
+  return [...skeletonRules(family, part)].flatMap(([chain, count]) => {
     const there = rules.filter(rule => rule.chain === chain).length
     return there === count ? [] : [`chain ${family} ${TABLE} ${chain} has ${there} rules instead of ${count}`]
   })

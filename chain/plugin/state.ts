@@ -1,5 +1,5 @@
 /** Folders where plugins keep state, and files in them, under names that the protocol has checked. */
-import { ensureFolder, folderOf, readFile, removeFile, writeInPlace } from '../linux/files.ts'
+import { ensureFolder, folderOf, listFolder, readFile, removeFile, writeInPlace } from '../linux/files.ts'
 
 /** State that need not outlive the machine: gone after a reboot, as the kernel's state is. */
 export const RUN_FOLDER = '/run/catena'
@@ -22,3 +22,20 @@ export function writeState(path: string, value: unknown): void {
 }
 
 export const removeState = removeFile
+
+/** What a plugin keeps about owners where the kernel's state cannot say it: a file for each under /run. */
+export function recordsIn<T>(name: string) {
+  const folder = `${RUN_FOLDER}/${name}`
+  const pathOf = (owner: string) => `${folder}/${owner}.json`
+  return {
+    /** Before what it is about comes to be, so that nothing is without a record. */
+    remember: (owner: string, record: T) => writeState(pathOf(owner), record),
+    recall: (owner: string) => readState(pathOf(owner)) as T | undefined,
+    forget: (owner: string) => removeState(pathOf(owner)),
+    /** The owners that have records. */
+    recorded: () =>
+      (listFolder(folder) ?? [])
+        .filter(file => file.endsWith('.json'))
+        .map(file => file.slice(0, -'.json'.length)),
+  }
+}

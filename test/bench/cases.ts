@@ -35,7 +35,8 @@ const portmap = (backend: string): Step => ({
   capabilities: { portMappings: true },
   runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
 })
-const firewall: Step = { type: 'firewall' }
+/** The Go plugin takes an unknown backend, such as nftables, for none: iptables, where no firewalld runs. */
+const firewall = (backend: string): Step => ({ type: 'firewall', backend })
 
 /** A host with one device and a default route through it. */
 function withUplink(host: Namespace): Disposable {
@@ -62,7 +63,7 @@ export const cases: Case[] = [
     programs: ['nft'],
   },
   { name: 'chain-iptables', plugins: [masquerade('iptables'), tuning, portmap('iptables')] },
-  { name: 'chain-firewall', plugins: [masquerade('iptables'), portmap('iptables'), tuning, firewall] },
+  { name: 'chain-firewall', plugins: [masquerade('iptables'), portmap('iptables'), tuning, firewall('')] },
   { name: 'loopback', plugins: [{ type: 'loopback' }], interface: 'lo' },
   { name: 'host-local', plugins: [{ type: 'host-local', ipam }] },
   { name: 'static', plugins: [{ type: 'static', ipam: addresses }] },
@@ -95,6 +96,13 @@ export const cases: Case[] = [
     plugins: [bridge, { type: 'bandwidth', ingressRate: 8e6, ingressBurst: 8e6 }],
     rows: ['bandwidth'],
     needs: ['tbf'],
+  },
+  { name: 'firewall', plugins: [bridge, firewall('')], rows: ['firewall'] },
+  { name: 'firewall-iptables', plugins: [bridge, firewall('iptables')], rows: ['firewall'] },
+  {
+    name: 'firewall-isolated',
+    plugins: [bridge, { ...firewall(''), ingressPolicy: 'isolated' }],
+    rows: ['firewall'],
   },
   { name: 'sbr', plugins: [bridge, { type: 'sbr' }], rows: ['sbr'] },
   { name: 'vrf', plugins: [bridge, { type: 'vrf', vrfname: 'blue' }], rows: ['vrf'], needs: ['vrf'] },

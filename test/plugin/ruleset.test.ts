@@ -57,7 +57,7 @@ function everything(containerId: string, number: number): Owned {
   }
 }
 
-const tables = families.flatMap(skeleton)
+const tables = families.flatMap(family => [...skeleton(family, 'base'), ...skeleton(family, 'forward')])
 const chainsOnly = ({ owner, chains = [] }: Owned) => additions({ owner, elements: [], chains })
 const elementsOnly = ({ owner, elements }: Owned) => additions({ owner, elements })
 

@@ -1,5 +1,5 @@
 /** What an iptables table is to hold, as data, and as what iptables-restore reads. Pure. */
-import type { Family } from './tools.ts'
+import type { Family, Variant } from './tools.ts'
 
 /** A rule in iptables' own words, without its chain: ["-p", "tcp", "-j", "ACCEPT"]. */
 export type Words = readonly string[]
@@ -17,6 +17,8 @@ export interface EnsuredRule extends Rule {
 
 export interface Plan {
   family: Family
+  /** The machine's choice when absent. */
+  variant?: Variant
   table: 'nat' | 'filter'
   /** Chains that others use too: made where they are not there, never emptied. */
   chains?: readonly string[]

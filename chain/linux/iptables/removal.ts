@@ -15,6 +15,11 @@ export interface FoundRule {
   comment: string
   /** Chains that it jumps or goes to. */
   targets: readonly string[]
+  /** The one address that it matches, and the links. */
+  source?: string
+  destination?: string
+  input?: string
+  output?: string
 }
 
 /** What is to go: chains with whatever leads to them, and single rules. */
@@ -142,11 +147,24 @@ export function readSavedRule(line: string): FoundRule {
   const words = savedWords(line)
   const after = (...options: string[]) =>
     words.filter((_, at) => at > 0 && options.includes(words[at - 1] ?? ''))
+  const matched = (option: string) => words.find((_, at) => words[at - 1] === option && words[at - 2] !== '!')
+  const found = {
+    source: hostIn(matched('-s')),
+    destination: hostIn(matched('-d')),
+    input: matched('-i'),
+    output: matched('-o'),
+  }
   return {
     chain: words[1] ?? '',
     comment: after('--comment')[0] ?? '',
     targets: after('-j', '-g'),
+    ...Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined)),
   }
+}
+
+/** The address of a match that is for one alone. */
+function hostIn(match: string | undefined): string | undefined {
+  return /^(.+)\/(32|128)$/.exec(match ?? '')?.[1]
 }
 
 /** Words as iptables-save writes them: in double quotes where they hold blanks, with backslashes before quotes. */

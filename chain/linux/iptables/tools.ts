@@ -31,6 +31,12 @@ export function findTools(family: Family, wanted?: Variant): Tools | undefined {
   return { family, variant: wanted ?? variantOf(restore), command, restore, save }
 }
 
+/** The tools of a variant: those of the machine's choice if they are of it, else those that have it in their names. */
+export function findVariant(family: Family, variant: Variant): Tools | undefined {
+  const usual = findTools(family)
+  return usual?.variant === variant ? usual : findTools(family, variant)
+}
+
 function find(name: string): string | undefined {
   return Bun.which(name, { PATH: searchPath() }) ?? undefined
 }

@@ -16,6 +16,7 @@ import {
   split,
   text,
 } from './codec.ts'
+import { type RuleContent, readExpressions } from './nftables-expression.ts'
 import { dump, isRefusal, NETLINK_NETFILTER, openTransport, request, type Transport } from './socket.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
@@ -79,6 +80,23 @@ export interface Chain {
   type?: string
 }
 
+/** One chain; undefined when there is none. */
+export function findChain(
+  netfilter: Transport,
+  family: Family,
+  table: string,
+  chain: string,
+): Chain | undefined {
+  const [found] = orNone(() =>
+    request(netfilter, {
+      operation: `look up chain ${family} ${table} ${chain}`,
+      type: GET_CHAIN,
+      payload: join(header(family), text(1, table), text(3, chain)), // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
+    }),
+  )
+  return found && readChain(found)
+}
+
 /** All chains of a family. */
 export function listChains(netfilter: Transport, family: Family): Chain[] {
   const found = orNone(() =>
@@ -114,12 +132,10 @@ function handleOf(value: Uint8Array | undefined): number {
   return value ? Number(readUint64Big(value)) : 0
 }
 
-export interface Rule {
+export interface Rule extends RuleContent {
   chain: string
   handle: number
   comment: string
-  /** Chains that the rule jumps or goes to. */
-  targets: string[]
 }
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
@@ -140,7 +156,7 @@ function readRule({ payload }: Message): Rule {
     chain: textOf(found.get(2)),
     handle: handleOf(found.get(3)),
     comment: readComment(found.get(7)), // NFTA_RULE_USERDATA
-    targets: readTargets(found.get(4)), // NFTA_RULE_EXPRESSIONS
+    ...readExpressions(found.get(4)), // NFTA_RULE_EXPRESSIONS
   }
 }
 
@@ -154,17 +170,6 @@ function readComment(userdata: Uint8Array | undefined): string {
     at += 2 + length
   }
   return ''
-}
-
-function readTargets(expressions: Uint8Array | undefined): string[] {
-  if (!expressions) return []
-  return [...attributes(expressions)].flatMap(({ value }) => {
-    const expression = attributeMap(value)
-    const data = expression.get(2) // NFTA_EXPR_DATA
-    if (textOf(expression.get(1)) !== 'immediate' || !data) return []
-    const immediate = attributeMap(data).get(2) // NFTA_IMMEDIATE_DATA
-    return immediate ? targetOf(immediate) : []
-  })
 }
 
 function targetOf(data: Uint8Array): string[] {
@@ -261,4 +266,18 @@ export function rulesetGeneration(netfilter: Transport): number {
   })
   const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
   return id ? readInt32(id) : 0
+}
+
+/** Whether the kernel has nf_tables. */
+export function hasNftables(): boolean {
+  const netfilter = openNetfilterIfPresent()
+  if (!netfilter) return false
+  using _open = netfilter
+  try {
+    rulesetGeneration(netfilter)
+    return true
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.EOPNOTSUPP, errno.EINVAL)) return false
+    throw thrown
+  }
 }

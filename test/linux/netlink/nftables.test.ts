@@ -53,7 +53,7 @@ test('a rule as the kernel tells of it: its chain, its comment, and where it jum
     [Symbol.dispose]() {},
   }
   expect(listRules(kernel, 'ip', 't')).toEqual([
-    { chain: 'c', handle: 3, comment: 'owner one', targets: ['d'] },
+    { chain: 'c', handle: 3, comment: 'owner one', targets: ['d'], mayDrop: false },
   ])
 })
 

@@ -1,0 +1,167 @@
+/**
+ * The reference's chains of iptables, in its words and its order, so that either's DEL takes away what the other's ADD made.
+ * Its rules carry no owner: whose an address is, records.ts knows.
+ */
+
+import { mayDropIn, readTable } from '../../chain/linux/iptables/found.ts'
+import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
+import { removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
+import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
+import { applyPlan, IptablesError, missingRule, requireTools } from '../../chain/linux/iptables.ts'
+import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+import { familyOf, hostCidr, type Ingress } from './subject.ts'
+
+const TABLE = 'filter'
+const FORWARD = 'CNI-FORWARD'
+const FIRST_STAGE = 'CNI-ISOLATION-STAGE-1'
+const SECOND_STAGE = 'CNI-ISOLATION-STAGE-2'
+
+const families = ['ip', 'ip6'] as const
+const variants = ['nf_tables', 'legacy'] as const
+
+/** One of the packet filters that iptables keeps. */
+export interface Filter {
+  family: Family
+  variant: Variant
+}
+
+export interface Wanted {
+  addresses: readonly string[]
+  admin: string
+  /** The policy that iptables is to enforce. */
+  ingress: Ingress | undefined
+}
+
+/** The filters of the machine's choice. Throws where the tools are not installed. */
+export function usualFilters(used: readonly Family[]): Filter[] {
+  return used.map(family => {
+    try {
+      return { family, variant: requireTools(family).variant }
+    } catch (thrown) {
+      throw explain(thrown)
+    }
+  })
+}
+
+/** Filters whose FORWARD may drop packets: by its policy, by a rule, or in a chain that it leads to. Not by our own chains. */
+export function obstructingFilters(used: readonly Family[]): Filter[] {
+  return used.flatMap(family =>
+    variants.flatMap(variant => {
+      const table = readTable(family, variant, TABLE)
+      const obstructs = table && mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])
+      return obstructs ? [{ family, variant }] : []
+    }),
+  )
+}
+
+/** What of a family's table a container needs. */
+export function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Wanted): Plan {
+  const own = addresses.filter(address => familyOf(address) === family)
+  return {
+    family,
+    variant,
+    table: TABLE,
+    chains: [FORWARD, admin, ...(ingress ? [FIRST_STAGE, SECOND_STAGE] : [])],
+    ensure: [
+      atStart('FORWARD', [...comment('CNI firewall plugin rules'), '-j', FORWARD]),
+      atStart(FORWARD, [...comment('CNI firewall plugin admin overrides'), '-j', admin]),
+      ...own.flatMap(acceptRules),
+      ...(ingress ? policyRules(ingress) : []),
+    ],
+  }
+}
+
+const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
+const atStart = (chain: string, words: Words): EnsuredRule => ({ chain, words, at: 'start' })
+
+function acceptRules(address: string): EnsuredRule[] {
+  const answers = ['-m', 'conntrack', '--ctstate', 'RELATED,ESTABLISHED', '-j', 'ACCEPT']
+  return [
+    { chain: FORWARD, words: ['-d', hostCidr(address), ...answers] },
+    { chain: FORWARD, words: ['-s', hostCidr(address), '-j', 'ACCEPT'] },
+  ]
+}
+
+function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
+  const shared = comment('CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)')
+  const own = comment(`CNI firewall plugin rules (ingressPolicy: ${policy})`)
+  const inside = atStart(FIRST_STAGE, ['-i', bridge, '-o', bridge, '-j', 'DROP', ...own])
+  return [
+    atStart('FORWARD', ['-j', FIRST_STAGE, ...shared]),
+    atStart(FIRST_STAGE, ['-i', bridge, '!', '-o', bridge, '-j', SECOND_STAGE, ...own]),
+    ...(policy === 'isolated' ? [inside] : []),
+    { chain: FIRST_STAGE, words: ['-j', 'RETURN', ...shared] },
+    atStart(SECOND_STAGE, ['-o', bridge, '-j', 'DROP', ...shared]),
+    { chain: SECOND_STAGE, words: ['-j', 'RETURN', ...shared] },
+  ]
+}
+
+/** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
+export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
+  const plan = planFor(filter, wanted)
+  const present = readTable(filter.family, filter.variant, TABLE)?.rules ?? []
+  const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
+    (option === '-s' || option === '-d') &&
+    !present.some(({ source, destination }) =>
+      [source, destination].some(address => address !== undefined && hostCidr(address) === cidr),
+    )
+  await explained(() => applyPlan(plan, plan.ensure?.filter(isNew)))
+}
+
+/** A sentence about the first rule that is not there; undefined when all are. */
+export async function missingFrom(filter: Filter, wanted: Wanted): Promise<string | undefined> {
+  const missing = await explained(() => missingRule(planFor(filter, wanted)))
+  if (!missing) return undefined
+  const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
+  return `${tool} rule ${[missing.chain, ...missing.words].join(' ')} is missing`
+}
+
+/** Takes away the rules of addresses, whoever added them. Chains that all share stay, as the reference leaves them. */
+export async function removeRulesOf(addresses: readonly string[]): Promise<void> {
+  const doomed = {
+    isDoomedRule: (rule: { chain: string; source?: string; destination?: string }) =>
+      rule.chain === FORWARD &&
+      [rule.source, rule.destination].some(address => address !== undefined && addresses.includes(address)),
+  }
+  for (const family of new Set(addresses.map(familyOf))) {
+    if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, doomed)
+    removeFromLegacy(family, TABLE, doomed)
+  }
+}
+
+function hasForwardChain(family: Family): boolean {
+  const netfilter = openNetfilterIfPresent()
+  if (!netfilter) return false
+  using _open = netfilter
+  return findChain(netfilter, family, TABLE, FORWARD) !== undefined
+}
+
+/** STATUS: the tools of both families are there. Code 50. */
+export function requireInstalled(): void {
+  const missing = families.filter(family => !findTools(family))
+  if (missing.length === 0) return
+  const names = missing.map(family => (family === 'ip' ? 'iptables' : 'ip6tables')).join(' and ')
+  throw new CniError(code.pluginNotAvailable, `${names} not installed`, {
+    details: 'install the package iptables, or set backend to nftables',
+  })
+}
+
+async function explained<T>(step: () => Promise<T> | T): Promise<T> {
+  try {
+    return await step()
+  } catch (thrown) {
+    throw explain(thrown)
+  }
+}
+
+function explain(thrown: unknown): unknown {
+  if (!(thrown instanceof IptablesError)) return thrown
+  const hint = thrown.isMissing
+    ? '; install the package iptables: FORWARD of iptables drops packets that are not accepted there, or backend says iptables'
+    : ''
+  return new CniError(code.internal, thrown.message, {
+    details: `${thrown.words.trim()}${hint}`,
+    cause: thrown,
+  })
+}

@@ -1,0 +1,431 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
+import { mayDropIn, readSaved } from '../../chain/linux/iptables/found.ts'
+import type { Variant } from '../../chain/linux/iptables/tools.ts'
+import { firewall } from '../../meta/firewall.ts'
+import { choose, clearRules, saved, variants } from '../fixtures/iptables.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
+import { call, mustCall, mustExecute, ourExecutable, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { difference, snapshot } from '../fixtures/snapshot.ts'
+import {
+  addressesIn,
+  detectDuplicates,
+  elements,
+  firewalled,
+  nft,
+  OUTSIDE,
+  outsideHost,
+  reached,
+  removeBridges,
+  serveAll,
+} from './firewall/place.ts'
+
+const iptables = { backend: 'iptables' }
+
+beforeAll(() => detectDuplicates('0'))
+afterAll(() => detectDuplicates('1'))
+
+afterEach(() => {
+  clearRules()
+  for (const family of ['ip', 'ip6'] as const)
+    for (const variant of variants) run(variant, family, '-P', 'FORWARD', 'ACCEPT')
+  nft('flush', 'ruleset')
+  removeBridges()
+})
+
+/** Runs iptables or ip6tables of a variant. */
+function run(variant: Variant, family: 'ip' | 'ip6', ...words: string[]): void {
+  const suffix = variant === 'legacy' ? 'legacy' : 'nft'
+  hostNamespace().run(`${family === 'ip' ? 'iptables' : 'ip6tables'}-${suffix}`, '-w', ...words)
+}
+
+/** The filter tables of both families. */
+const filters = (variant: Variant) => [...saved(variant, 'ip', 'filter'), ...saved(variant, 'ip6', 'filter')]
+
+const obstacles: { name: string; rules: string[] }[] = [
+  { name: 'its policy', rules: ['-P FORWARD DROP'] },
+  { name: 'a last rule that rejects', rules: ['-A FORWARD -i docker0 -j ACCEPT', '-A FORWARD -j REJECT'] },
+  {
+    name: 'chains like those of Docker',
+    rules: [
+      '-P FORWARD DROP',
+      '-N DOCKER-USER',
+      '-N DOCKER-FORWARD',
+      '-N DOCKER',
+      '-A FORWARD -j DOCKER-USER',
+      '-A FORWARD -j DOCKER-FORWARD',
+      '-A DOCKER-FORWARD -o docker0 -j DOCKER',
+      '-A DOCKER-FORWARD -i docker0 -j ACCEPT',
+      '-A DOCKER ! -i docker0 -o docker0 -j DROP',
+    ],
+  },
+  { name: 'a chain that it leads to', rules: ['-N FENCE', '-A FORWARD -j FENCE', '-A FENCE -j DROP'] },
+]
+
+describe.each(variants)('with the %s variant of iptables', variant => {
+  describe('a silent configuration', () => {
+    test.each(obstacles)('lets packets through a FORWARD that drops them by $name', async ({ rules }) => {
+      using _choice = choose(variant)
+      using outside = outsideHost()
+      using container = freshNamespace()
+      for (const family of ['ip', 'ip6'] as const)
+        for (const rule of rules) run(variant, family, ...rule.split(' '))
+      const before = filters(variant)
+      const chain = firewalled(container)
+      await chain.add()
+      using _servers = serveAll(outside)
+      expect(await reached(container, OUTSIDE)).toBe('both')
+      expect(await chain.check()).toMatchObject({ status: 0 })
+      await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
+      expect(await reached(container, OUTSIDE)).toBe('none')
+      const left = filters(variant).filter(
+        line => !before.includes(line) && !/CNI-(FORWARD|ADMIN)$|^:CNI/.test(line),
+      )
+      expect(left).toEqual([])
+      expect((await chain.check()).json).toMatchObject({ msg: expect.stringContaining('is missing') })
+      await chain.del()
+    })
+
+    test('leaves iptables alone where nothing in it drops', async () => {
+      using _choice = choose(variant)
+      using container = freshNamespace()
+      for (const family of ['ip', 'ip6'] as const) {
+        run(variant, family, '-A', 'FORWARD', '-j', 'LOG')
+        run(variant, family, '-A', 'FORWARD', '-i', 'docker0', '-j', 'ACCEPT')
+      }
+      const before = filters(variant)
+      const chain = firewalled(container)
+      await chain.add()
+      expect(filters(variant)).toEqual(before)
+      expect(elements()).toContain(`ip forwarded ${addressesIn(chain)[0]}`)
+      await chain.del()
+    })
+
+    test('CHECK notices an obstacle that came later', async () => {
+      using _choice = choose(variant)
+      using container = freshNamespace()
+      const chain = firewalled(container)
+      await chain.add()
+      expect(await chain.check()).toMatchObject({ status: 0 })
+      run(variant, 'ip6', '-P', 'FORWARD', 'DROP')
+      expect((await chain.check()).json).toMatchObject({
+        msg: expect.stringContaining('ip6tables rule FORWARD'),
+      })
+      await chain.del()
+    })
+  })
+
+  test('CHECK notices each rule that is gone, and makes nothing', async () => {
+    using _choice = choose(variant)
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: { ...iptables, ingressPolicy: 'isolated' } })
+    await chain.add()
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    const rules = saved(variant, 'ip', 'filter').filter(line => line.startsWith('-A'))
+    expect(rules).toHaveLength(10)
+    const tool = variant === 'legacy' ? 'iptables-legacy' : 'iptables-nft'
+    const restore = (text: string) =>
+      Bun.spawnSync([`${tool}-restore`, '--noflush'], { stdin: Buffer.from(text) })
+    for (const rule of rules) {
+      const { stdout: whole } = Bun.spawnSync([`${tool}-save`, '-t', 'filter'])
+      restore(`*filter\n${rule.replace(/^-A/, '-D')}\nCOMMIT\n`)
+      const broken = filters(variant)
+      expect((await chain.check()).json).toMatchObject({
+        msg: expect.stringMatching(/^iptables rule .* is missing/),
+      })
+      expect(filters(variant)).toEqual(broken)
+      Bun.spawnSync([`${tool}-restore`], { stdin: whole })
+    }
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    await chain.del()
+  })
+})
+
+describe('beside the Go plugin', () => {
+  const configurations = [
+    { name: 'an open policy', config: iptables },
+    { name: 'another chain for overrides', config: { ...iptables, iptablesAdminChainName: 'MY-RULES' } },
+    { name: 'same-bridge', config: { ...iptables, ingressPolicy: 'same-bridge' } },
+    { name: 'isolated', config: { ...iptables, ingressPolicy: 'isolated' } },
+  ]
+
+  test.each(configurations)(
+    'with $name, the rules of two containers are the same to the letter, and either deletes those of the other',
+    async ({ name, config }) => {
+      using one = freshNamespace()
+      using two = freshNamespace()
+      const chains = [firewalled(one, { config }), firewalled(two, { config })]
+      for (const chain of chains) await chain.add()
+      const own = filters('nf_tables')
+      const callFor = (at: number) => ({
+        netns: at === 0 ? one : two,
+        containerId: (at === 0 ? one : two).name,
+        config: { type: 'firewall', ...config, name: 'net-1', prevResult: chains[at]?.result },
+      })
+      const go = peerExecutable('firewall')
+      mustExecute(go, 'CHECK', callFor(0))
+      mustExecute(go, 'DEL', callFor(0))
+      mustExecute(go, 'DEL', callFor(1))
+      const rest = filters('nf_tables')
+      expect(rest.filter(line => /10\.1\.|fd00:1:/.test(line))).toEqual([])
+      for (const at of [0, 1]) await mustCall(firewall, 'DEL', callFor(at))
+      clearRules()
+      for (const at of [0, 1]) mustExecute(go, 'ADD', callFor(at))
+      expect(sorted(filters('nf_tables'))).toEqual(sorted(own))
+      const { status, stdout } = await call(firewall, 'CHECK', callFor(0))
+      // frames between ports, only ours keeps apart
+      expect(status === 0 ? '' : JSON.parse(stdout).msg).toMatch(name === 'isolated' ? 'isolated_port' : /^$/)
+      for (const at of [0, 1]) await mustCall(firewall, 'DEL', callFor(at))
+      expect(sorted(filters('nf_tables'))).toEqual(sorted(rest))
+      for (const chain of chains) await chain.del()
+    },
+  )
+
+  /** Chains are listed as they were made, in an order that the Go plugin draws by lot; rules within one stay in theirs. */
+  function sorted(lines: readonly string[]): string[] {
+    const chain = (line: string) => line.split(' ')[1] ?? ''
+    const rules = lines.filter(line => line.startsWith('-A'))
+    return [
+      ...lines.filter(line => line.startsWith(':')).toSorted(),
+      ...rules.toSorted((one, other) => chain(one).localeCompare(chain(other))),
+    ]
+  }
+})
+
+test('ADDs of several containers at once, on a host without chains, make every rule once', async () => {
+  using places = new DisposableStack()
+  const chains = Array.from({ length: 6 }, () => firewalled(places.use(freshNamespace()), { config: {} }))
+  for (const chain of chains) await chain.add()
+  const added = await Promise.all(
+    chains.map(async (chain, at) => {
+      const child = Bun.spawn([ourExecutable('firewall')], {
+        stdin: Buffer.from(
+          JSON.stringify({
+            cniVersion: '1.1.0',
+            name: 'net-1',
+            ...iptables,
+            ingressPolicy: 'isolated',
+            prevResult: chain.result,
+          }),
+        ),
+        env: {
+          PATH: process.env.PATH,
+          CNI_COMMAND: 'ADD',
+          CNI_CONTAINERID: `other-${at}`,
+          CNI_IFNAME: 'eth0',
+          CNI_NETNS: '/run/none',
+          CNI_PATH: peers,
+        },
+      })
+      return (await child.exited) === 0 ? '' : await child.stdout.text()
+    }),
+  )
+  expect(added.filter(Boolean)).toEqual([])
+  for (const family of ['ip', 'ip6'] as const) {
+    const lines = saved('nf_tables', family, 'filter')
+    expect(new Set(lines).size).toBe(lines.length)
+    expect(lines.filter(line => line.startsWith('-A CNI-FORWARD'))).toHaveLength(1 + 2 * chains.length)
+    expect(lines.filter(line => line.startsWith('-A FORWARD'))).toHaveLength(2)
+  }
+  for (const at of chains.keys())
+    await mustCall(firewall, 'DEL', { containerId: `other-${at}`, config: { name: 'net-1' } })
+  expect(filters('nf_tables').filter(line => line.includes('ACCEPT'))).toEqual([])
+  for (const chain of chains) await chain.del()
+})
+
+test.each([
+  { ingressPolicy: 'same-bridge', fromSibling: 'both' },
+  { ingressPolicy: 'isolated', fromSibling: 'none' },
+])(
+  'ingressPolicy $ingressPolicy keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
+  async ({ ingressPolicy, fromSibling }) => {
+    using outside = outsideHost()
+    using one = freshNamespace()
+    using sibling = freshNamespace()
+    using other = freshNamespace()
+    const config = { ...iptables, ingressPolicy }
+    const first = firewalled(one, { config })
+    const chains = [first, firewalled(sibling, { config }), firewalled(other, { config, number: 2 })]
+    for (const chain of chains) await chain.add()
+    using _servers = serveAll(one)
+    expect(await reached(sibling, addressesIn(first))).toBe(fromSibling)
+    expect(await reached(other, addressesIn(first))).toBe('none')
+    expect(await reached(outside, addressesIn(first))).toBe('both')
+    expect(elements().filter(element => !element.includes('isolated_port'))).toEqual([])
+    for (const chain of chains) await chain.del()
+    expect(elements()).toEqual([])
+  },
+)
+
+test("an administrator's chain of iptables comes before what is accepted", async () => {
+  using outside = outsideHost()
+  using container = freshNamespace()
+  using _servers = serveAll(outside)
+  for (const family of ['ip', 'ip6'] as const) run('nf_tables', family, '-P', 'FORWARD', 'DROP')
+  const chain = firewalled(container)
+  await chain.add()
+  expect(await reached(container, OUTSIDE)).toBe('both')
+  run('nf_tables', 'ip6', '-A', 'CNI-ADMIN', '-j', 'DROP')
+  expect(await reached(container, OUTSIDE)).toBe('IPv4')
+  await chain.del()
+  expect(saved('nf_tables', 'ip6', 'filter')).toContain('-A CNI-ADMIN -j DROP')
+})
+
+describe('DEL', () => {
+  test.each([
+    { name: 'with everything', more: {} },
+    { name: 'with nothing but the environment', more: { netns: undefined, config: { name: 'net-1' } } },
+  ])('$name takes the rules away, twice', async ({ more }) => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: iptables })
+    await chain.add()
+    const request = {
+      netns: container,
+      containerId: container.name,
+      config: { ...iptables, name: 'net-1', prevResult: chain.result },
+      ...more,
+    }
+    await mustCall(firewall, 'DEL', request)
+    expect(filters('nf_tables').filter(line => line.includes('ACCEPT'))).toEqual([])
+    expect(snapshot().filter(line => line.includes('/run/catena/firewall'))).toEqual([])
+    await mustCall(firewall, 'DEL', request)
+    await chain.del()
+  })
+
+  test('succeeds when somebody has flushed everything', async () => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: iptables })
+    await chain.add()
+    nft('flush', 'ruleset')
+    await chain.del()
+  })
+
+  test('that comes late leaves the rules of who has the address by now', async () => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: iptables })
+    await chain.add()
+    const callFor = (containerId: string) => ({
+      netns: container,
+      containerId,
+      config: { ...iptables, name: 'net-1', prevResult: chain.result },
+    })
+    await mustCall(firewall, 'ADD', callFor('successor'))
+    await mustCall(firewall, 'DEL', callFor(container.name))
+    expect(await call(firewall, 'CHECK', callFor('successor'))).toMatchObject({ status: 0 })
+    await mustCall(firewall, 'DEL', callFor('successor'))
+    expect(filters('nf_tables').filter(line => line.includes('ACCEPT'))).toEqual([])
+    await chain.del()
+  })
+
+  test("nor are the successor's rules left behind when the predecessor was never deleted", async () => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: iptables })
+    await chain.add()
+    const config = { ...iptables, name: 'net-1', prevResult: chain.result }
+    await mustCall(firewall, 'ADD', { netns: container, containerId: 'successor', config })
+    await mustCall(firewall, 'DEL', { containerId: 'successor', config: { name: 'net-1' } })
+    expect(filters('nf_tables').filter(line => line.includes('ACCEPT'))).toEqual([])
+    await chain.del()
+  })
+})
+
+test('an ADD again, with other addresses, lets go of the earlier ones', async () => {
+  using container = freshNamespace()
+  const add = (address: string) =>
+    mustCall(firewall, 'ADD', {
+      netns: container,
+      config: { ...iptables, prevResult: { ips: [{ address }] } },
+    })
+  await add('10.1.0.9/16')
+  await add('10.1.0.10/16')
+  const accepted = saved('nf_tables', 'ip', 'filter').filter(line => line.includes('ACCEPT'))
+  expect(accepted).toEqual([
+    '-A CNI-FORWARD -d 10.1.0.10/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+    '-A CNI-FORWARD -s 10.1.0.10/32 -j ACCEPT',
+  ])
+  await mustCall(firewall, 'DEL', {})
+})
+
+test('GC takes the rules of addresses that no valid attachment has', async () => {
+  using one = freshNamespace()
+  using two = freshNamespace()
+  const stale = firewalled(one, { config: iptables })
+  const valid = firewalled(two, { config: iptables })
+  await stale.add()
+  await valid.add()
+  await mustCall(firewall, 'GC', {
+    config: {
+      ...iptables,
+      name: 'net-1',
+      'cni.dev/valid-attachments': [{ containerID: two.name, ifname: 'eth0' }],
+    },
+  })
+  const accepted = filters('nf_tables').filter(line => line.includes('ACCEPT'))
+  expect(accepted.filter(line => line.includes(`${addressesIn(stale)[0]}/`))).toEqual([])
+  expect(accepted).toHaveLength(4)
+  expect(await valid.check()).toMatchObject({ status: 0 })
+  await stale.del()
+  await valid.del()
+})
+
+test('an ADD that fails in the second family takes back what it did in the first', async () => {
+  using container = freshNamespace()
+  const chain = firewalled(container, { config: { backend: 'nftables' } })
+  await chain.add()
+  await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
+  nft('table ip6 filter { chain FORWARD { type filter hook input priority 7; }; }') // not as iptables makes it
+  const before = snapshot()
+  const outcome = await call(firewall, 'ADD', {
+    netns: container,
+    containerId: container.name,
+    config: { ...iptables, name: 'net-1', ingressPolicy: 'isolated', prevResult: chain.result },
+  })
+  expect(outcome.json).toMatchObject({
+    msg: expect.stringContaining('apply ip6tables rules to table filter'),
+  })
+  const { added } = difference(before, snapshot())
+  expect(
+    added.filter(line => /accept|catena|record/.test(line) && !line.includes('"policy":"accept"')),
+  ).toEqual([])
+  nft('delete', 'table', 'ip6', 'filter')
+  await chain.del()
+})
+
+test('STATUS with iptables is fine where it is installed', async () => {
+  expect(await call(firewall, 'STATUS', { config: iptables })).toMatchObject({ status: 0 })
+})
+
+test('where nftables is all that the configuration wants, a FORWARD in the way is named in a warning', async () => {
+  using container = freshNamespace()
+  run('nf_tables', 'ip', '-P', 'FORWARD', 'DROP')
+  const chain = firewalled(container, { config: { backend: 'nftables' } })
+  await chain.add()
+  const { stderr } = await call(firewall, 'ADD', {
+    netns: container,
+    containerId: container.name,
+    config: { name: 'net-1', backend: 'nftables', prevResult: chain.result },
+  })
+  expect(stderr).toStartWith('firewall: FORWARD of iptables (nf_tables) may drop packets of 10.1.')
+  await chain.del()
+})
+
+test.each([
+  { name: 'a policy', text: ':FORWARD DROP [0:0]', drops: true },
+  { name: 'nothing but accepts', text: ':FORWARD ACCEPT [0:0]\n-A FORWARD -j ACCEPT', drops: false },
+  {
+    name: 'a rule',
+    text: ':FORWARD ACCEPT [0:0]\n-A FORWARD -p tcp -j REJECT --reject-with tcp-reset',
+    drops: true,
+  },
+  { name: 'a queue', text: '-A FORWARD -j NFQUEUE --queue-num 1', drops: true },
+  {
+    name: 'a chain of a chain',
+    text: ':A - [0:0]\n:B - [0:0]\n-A FORWARD -j A\n-A A -g B\n-A B -j DROP',
+    drops: true,
+  },
+  { name: 'a chain that nothing leads to', text: ':A - [0:0]\n-A A -j DROP', drops: false },
+  { name: 'a circle', text: ':A - [0:0]\n:B - [0:0]\n-A FORWARD -j A\n-A A -j B\n-A B -j A', drops: false },
+  { name: 'a chain left out', text: ':OURS - [0:0]\n-A FORWARD -j OURS\n-A OURS -j DROP', drops: false },
+  { name: 'marks and logs', text: '-A FORWARD -j MARK --set-xmark 0x1/0x1\n-A FORWARD -j LOG', drops: false },
+])('whether FORWARD may drop is read from $name', ({ text, drops }) => {
+  expect(mayDropIn(readSaved(text), 'FORWARD', ['OURS'])).toBe(drops)
+})
