@@ -326,6 +326,31 @@ export const rows: readonly Row[] = [
     refused: { snat: 'x', conditionsV4: 7, runtimeConfig: { portMappings: [{ hostPort: 'x' }] } },
   },
   {
+    plugin: 'firewall',
+    variant: 'same-bridge',
+    node: () => node(() => [...sharing.steps(), { type: 'firewall', ingressPolicy: 'same-bridge' }]),
+    changed: { backend: 'iptables', ingressPolicy: 'open' },
+    refused: { backend: 7, ingressPolicy: 'none', iptablesAdminChainName: 7, firewalldZone: {} },
+  },
+  {
+    plugin: 'firewall',
+    variant: 'isolated',
+    node: () => node(() => [...sharing.steps(), { type: 'firewall', ingressPolicy: 'isolated' }]),
+    changed: { ingressPolicy: 'same-bridge' },
+    refused: { ingressPolicy: 7 },
+  },
+  {
+    plugin: 'firewall',
+    variant: 'iptables',
+    node: () =>
+      node(() => [
+        ...sharing.steps({ ipMasqBackend: 'iptables' }),
+        { type: 'firewall', backend: 'iptables', iptablesAdminChainName: 'ADMIN' },
+      ]),
+    changed: { backend: undefined, iptablesAdminChainName: 'OTHER' },
+    refused: { backend: 7, ingressPolicy: 'none' },
+  },
+  {
     plugin: 'bandwidth',
     needs: ['tbf', 'ingress', 'ifb'],
     node: () =>

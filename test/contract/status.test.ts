@@ -81,6 +81,13 @@ const needs: Need[] = [
     message: /\/run\/cni\/none\.sock/,
   },
   { plugin: 'portmap', step: { type: 'portmap' }, kernel: ['nft'] },
+  { plugin: 'firewall', step: { type: 'firewall' }, kernel: ['nft'] },
+  {
+    plugin: 'firewall',
+    missing: 'the firewalld that it is to ask',
+    step: { type: 'firewall', backend: 'firewalld' },
+    message: /firewalld/,
+  },
   { plugin: 'bandwidth', step: { type: 'bandwidth' }, kernel: ['tbf', 'ingress', 'ifb'] },
   {
     plugin: 'flannel',

@@ -2,7 +2,7 @@
  * The networks that distributions ship, through the runtime and the executables as they are installed: two containers that
  * reach each other, the outside and, where ports are published, are reached from there; then nothing is left.
  */
-import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { afterAll, afterEach, beforeAll, expect, test } from 'bun:test'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { addRoute } from '../../chain/linux/netlink/route.ts'
@@ -19,11 +19,11 @@ import {
 import { elements, outsideHost, withoutMemory } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { ours, peers } from '../fixtures/plugin.ts'
+import { ours } from '../fixtures/plugin.ts'
 import { difference, type Snapshot, snapshot } from '../fixtures/snapshot.ts'
 
 const folder = `${import.meta.dir}/../fixtures/conflists`
-const options = { path: [ours, peers] }
+const options = { path: [ours] }
 
 /** What flanneld says, where it runs. */
 const subnets = [
@@ -77,6 +77,10 @@ let outside: Namespace
 beforeAll(() => {
   outside = outsideHost()
 })
+afterEach(() => {
+  removeBridges()
+  flushIptables()
+})
 afterAll(() => {
   outside[Symbol.dispose]()
   flanneldWrites(undefined)
@@ -123,7 +127,6 @@ function membersOf(list: NetworkList) {
     leave,
     async [Symbol.asyncDispose]() {
       for (const member of present) await leave(member)
-      removeBridges()
     },
   }
 }
@@ -175,9 +178,9 @@ function workers(): { nftables: boolean; iptables: boolean } {
   return { nftables: elements().length > 0, iptables: chains.length > 0 }
 }
 
-/** The host without what stays by intention: bridges, host-local's memory, and the firewall's chains, which all containers share. */
+/** The host without what stays by intention. */
 function hostState(): Snapshot {
-  return withoutMemory(snapshot()).filter(line => !/^nft .*"(table|name)":"filter"/.test(line))
+  return withoutMemory(snapshot())
 }
 
 function removeBridges(): void {
@@ -225,8 +228,12 @@ for (const one of shipped) {
       if (one.needsKubelet) kubeletMakesChains()
       await using members = membersOf(list)
       const usesIptables = backend === 'iptables' || one.needsKubelet === true
-      // the chains that all containers share stay, as the reference's do
-      if (usesIptables) await members.leave(await members.join(8080))
+      // what all containers of the host or of a bridge share stays, as the reference's does
+      if (usesIptables) {
+        const first = await members.join(8080)
+        if (one.isolates) await expectIsolation(list, first)
+        await members.leave(first)
+      }
       removeBridges()
       const before = hostState()
       const web = await members.join(8080)
@@ -239,7 +246,6 @@ for (const one of shipped) {
       await members.leave(web)
       removeBridges()
       expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
-      flushIptables()
     })
   }
 }
