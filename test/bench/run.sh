@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # Measures our plugins beside the Go plugins, in a private host. Prints a table, and writes all samples as JSON.
 # usage: npm run bench [-- --rounds N --neighbours N --json FILE --ours FOLDER --theirs FOLDER --list NAME...]
+#        npm run bench -- connections [--ports N,N... --rounds N]: what a new connection through a published port costs
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PWD/node_modules/.bin:$PATH
 bun chain/build.ts --quiet
 bash test/peers.sh >/dev/null
 mkdir -p .cache/bench
-exec bash test/private.sh bun test/bench/bench.ts "$@"
+case ${1:-} in
+  connections) script=connections; shift ;;
+  *) script=bench ;;
+esac
+exec bash test/private.sh bun "test/bench/$script.ts" "$@"
