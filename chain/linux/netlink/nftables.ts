@@ -9,7 +9,6 @@ import {
   attributes,
   join,
   type Message,
-  readInt32,
   readText,
   readUint32Big,
   readUint64Big,
@@ -265,7 +264,7 @@ export function rulesetGeneration(netfilter: Transport): number {
     payload: header('ip'),
   })
   const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
-  return id ? readInt32(id) : 0
+  return id ? readUint32Big(id) : 0 // NFTA_GEN_ID
 }
 
 /** Whether the kernel has nf_tables. */
