@@ -139,8 +139,9 @@ function readRule({ payload }: Message): Rule {
   return {
     chain: textOf(found.get(2)),
     handle: handleOf(found.get(3)),
-    comment: readComment(found.get(7)), // NFTA_RULE_USERDATA
-    targets: readTargets(found.get(4)), // NFTA_RULE_EXPRESSIONS
+    // NFTA_RULE_USERDATA; NFTA_RULE_EXPRESSIONS
+    comment: readComment(found.get(7)) || readCommentMatch(found.get(4)),
+    targets: readTargets(found.get(4)),
   }
 }
 
@@ -152,6 +153,19 @@ function readComment(userdata: Uint8Array | undefined): string {
     if (at + 2 + length > userdata.length) return ''
     if (userdata[at] === 0) return readText(userdata.subarray(at + 2, at + 2 + length))
     at += 2 + length
+  }
+  return ''
+}
+
+/** iptables keeps comments as matches of its own (linux/netfilter/nf_tables_compat.h, xt_comment.h). */
+function readCommentMatch(expressions: Uint8Array | undefined): string {
+  if (!expressions) return ''
+  for (const { value } of attributes(expressions)) {
+    const expression = attributeMap(value)
+    const data = expression.get(2) // NFTA_EXPR_DATA
+    if (textOf(expression.get(1)) !== 'match' || !data) continue
+    const match = attributeMap(data)
+    if (textOf(match.get(1)) === 'comment') return textOf(match.get(3)) // NFTA_MATCH_NAME, NFTA_MATCH_INFO
   }
   return ''
 }
