@@ -4,7 +4,6 @@ import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
-import type { Owned } from '../chain/plugin/elements.ts'
 import {
   announceInterface,
   checkInterface,
@@ -14,9 +13,8 @@ import {
   removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
-import { legacyMasquerade, legacySpoofCheck } from '../chain/plugin/legacy.ts'
-import { isStale, ownerOf } from '../chain/plugin/owner.ts'
-import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
+import { addRules, missingRules, sweepStaleRules } from '../chain/plugin/masquerade.ts'
+import { isStale } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
@@ -28,7 +26,7 @@ import { type BridgeConfiguration, configuration } from './bridge/configuration.
 import * as gateway from './bridge/gateway.ts'
 import { becomeGateway, isGateway } from './bridge/place.ts'
 import * as port from './bridge/port.ts'
-import { ownedBy, roles } from './bridge/rules.ts'
+import { sweep, sweepRules, wishFor } from './bridge/rules.ts'
 import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>
@@ -58,8 +56,9 @@ export const bridge = definePlugin({
           mac: chained.guestAddress(config, result, configuredMac(config, args)),
         }
       : checkPair(host, { config, attachment, netns, result, link })
-    const owned = ownedBy({ config, attachment, result, port: found.port.name, mac: found.mac })
-    const [missing] = missingOwned(owned)
+    const missing = await missingRules(
+      wishFor({ config, attachment, result, port: found.port.name, mac: found.mac }),
+    )
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
@@ -67,18 +66,11 @@ export const bridge = definePlugin({
   async del({ config, attachment, netns, previous, engine, delegate }) {
     using host = openRoute()
     const attached = chained.namedInterface(config, previous)
-    const { id } = ownerOf(attachment)
-    const legacy = [legacyMasquerade(attachment), legacySpoofCheck(attachment)]
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       // Rules before links: nf_tables and the link then wait for the same grace period.
-      'delete the rules': () =>
-        removeOwned(engine, {
-          roles,
-          isOwner: owner => owner === id,
-          extra: netfilter => legacy.flatMap(find => find(netfilter)),
-        }),
+      'delete the rules': () => sweepRules(engine, attachment),
       ...(attached === undefined
         ? { [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface) }
         : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
@@ -91,10 +83,11 @@ export const bridge = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, network, valid, engine, delegate }) {
+  async gc(request) {
+    const { config, network, valid, delegate } = request
     const isOwner = isStale(network, valid)
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
+      'delete stale rules': () => sweepStaleRules(request, sweep),
       'delete stale host ends': () => onHost(host => port.removeHostEnds(host, isOwner)),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
@@ -116,7 +109,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
       ? readContainerEnd(request)
       : bringUp(request, result)
     const mac = containerEnd.address
-    await addRules(request, ownedBy({ config, attachment, result, port: hostEnd.name, mac }))
+    await addRules(request, wishFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
     if (!config.disableContainerInterface) {
       port.awaitPort(host, events, hostEnd.index)
       announceInterface({ netns, name: attachment.interface, result }, containerEnd)
@@ -142,7 +135,7 @@ async function attachExisting(host: Transport, request: Request, existing: Link)
     interfaces: [...previous.interfaces, { name: link.name, mac: link.address }],
   }
   const result = becomeGateway(host, { request, link, hostEnd: existing, result: described })
-  await addRules(request, ownedBy({ config, attachment, result, port: existing.name, mac }))
+  await addRules(request, wishFor({ config, attachment, result, port: existing.name, mac }), sweep)
   const dns = configuredDns(config.dns)
   return { ...result, ...(dns ? { dns } : {}) }
 }
@@ -186,12 +179,6 @@ async function plugIn(host: Transport, { request, link }: { request: Request; li
   })
   undo(`delete ${hostEnd.name}`, () => onHost(anew => removeLink(anew, hostEnd.index)))
   return hostEnd
-}
-
-async function addRules({ engine, undo }: Request, owned: Owned): Promise<void> {
-  if (owned.elements.length === 0) return
-  undo('delete the rules', () => removeOwned(engine, { roles, isOwner: owner => owner === owned.owner.id }))
-  await addOwned(engine, owned)
 }
 
 async function takeAddresses(request: Request, type: string): Promise<Result> {

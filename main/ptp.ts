@@ -5,7 +5,6 @@ import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { createOnce, markFinished, removePending } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
-import { masquerade, type Owned } from '../chain/plugin/elements.ts'
 import { enableForwarding } from '../chain/plugin/forwarding.ts'
 import {
   checkInterface,
@@ -14,10 +13,8 @@ import {
   removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
-import { legacyMasquerade } from '../chain/plugin/legacy.ts'
+import { addRules, missingRules, sweepRules, sweepStaleRules, type Wish } from '../chain/plugin/masquerade.ts'
 import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
-import { isStale, ownerOf } from '../chain/plugin/owner.ts'
-import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
 import { expectedMtu } from '../chain/plugin/single.ts'
@@ -38,14 +35,14 @@ const configuration = z.object({
 /** Position of the container's end in the result, as the reference has it. */
 const CONTAINER = 1
 
-const roles = ['masquerade'] as const
+const sweep = { roles: ['masquerade'] } as const
 
 export const ptp = definePlugin({
   name: 'ptp',
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns, undo, engine } = request
+    const { config, attachment, netns } = request
     const type = requireIpam(config)
     openContainer(netns).close() // says what is wrong with the path before anything is made
     using host = openRoute()
@@ -55,13 +52,7 @@ export const ptp = definePlugin({
     enableForwarding(hops.map(({ address }) => address))
     const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
     routeToContainer(host, hostEnd, hops)
-    const owned = ownedBy(attachment, hops)
-    if (config.ipMasq) {
-      undo('delete the rules', () =>
-        removeOwned(engine, { roles, isOwner: owner => owner === owned.owner.id }),
-      )
-      await addOwned(engine, owned)
-    }
+    await addRules(request, wishFor({ config, attachment, hops }), sweep)
     markFinished(host, hostEnd.index)
     return {
       ...result,
@@ -85,20 +76,18 @@ export const ptp = definePlugin({
         route => `route ${route} is missing`,
       ),
       ...missingOnHost(host, hostEnd, hops),
-      ...(config.ipMasq ? missingOwned(ownedBy(attachment, hops)) : []),
     ]
-    if (missing) throw new CniError(code.internal, missing, { details: 'no longer as ADD left it' })
+    const absent = missing ?? (await missingRules(wishFor({ config, attachment, hops })))
+    if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
   async del({ config, attachment, netns, engine, delegate }) {
     using host = openRoute()
-    const { id } = ownerOf(attachment)
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       // Rules before links: nf_tables and the link then wait for the same grace period.
-      'delete the rules': () =>
-        removeOwned(engine, { roles, isOwner: owner => owner === id, extra: legacyMasquerade(attachment) }),
+      'delete the rules': () => sweepRules(engine, attachment, sweep),
       [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
       'delete the host end': () => removeLink(host, hostEndName(attachment)),
     })
@@ -109,9 +98,10 @@ export const ptp = definePlugin({
     await delegate.status(requireIpam(config))
   },
 
-  async gc({ config, network, valid, engine, delegate }) {
+  async gc(request) {
+    const { config, delegate } = request
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, { roles, isOwner: isStale(network, valid) }),
+      'delete stale rules': () => sweepStaleRules(request, sweep),
       'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
     })
   },
@@ -165,10 +155,11 @@ function bringUp(
   return { result, containerEnd }
 }
 
-/** The elements that this attachment has in our tables: what ADD puts there and CHECK looks for. */
-function ownedBy(attachment: Attachment, hops: readonly Hop[]): Owned {
-  const pairs = hops.map(hop => ({ address: hop.address, network: networkText(hop) }))
-  return { owner: ownerOf(attachment), elements: masquerade(pairs) }
+/** What this attachment has in packet filters: what ADD puts there and CHECK looks for. */
+function wishFor(parts: { config: Configuration; attachment: Attachment; hops: readonly Hop[] }): Wish {
+  const { config, attachment, hops } = parts
+  const sources = hops.map(hop => ({ address: hop.address, network: networkText(hop) }))
+  return { attachment, sources: config.ipMasq ? sources : [], backend: config.ipMasqBackend }
 }
 
 /** CHECK: the host's end of the pair, which is the one of prevResult. */

@@ -40,11 +40,17 @@ export class IptablesError extends Error {
   readonly words: string
   /** The line that the tool names, if it names one. */
   readonly line: Line | undefined
+  readonly family: Family
+  /** The tools are not installed. */
   readonly isMissing: boolean
 
-  constructor(message: string, options: { words: string; line?: Line | undefined; isMissing?: boolean }) {
+  constructor(
+    message: string,
+    options: { family: Family; words: string; line?: Line | undefined; isMissing?: boolean },
+  ) {
     super(message)
     this.name = 'IptablesError'
+    this.family = options.family
     this.words = options.words
     this.line = options.line
     this.isMissing = options.isMissing ?? false
@@ -58,6 +64,7 @@ export function requireTools(family: Family, variant?: Variant): Tools {
   const suffix = variant === 'legacy' ? '-legacy' : ''
   const name = `${family === 'ip' ? 'iptables' : 'ip6tables'}${suffix}`
   throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
+    family,
     words: `no ${name}, ${name}-restore and ${name}-save in ${searchPath()}`,
     isMissing: true,
   })
@@ -128,9 +135,11 @@ async function makeGood(
     await removeRules(tools, plan.table, { lock, isDoomedChain: name => own.has(name) })
     return true
   }
-  if (line?.checks || plan.chains?.includes(absentChain(refused) ?? '')) {
-    const made = makeChains(tools, plan, lock)
-    for (const rule of plan.ensure ?? [])
+  const tables = [...(plan.first ?? []), plan]
+  const chain = absentChain(refused) ?? ''
+  if (line?.checks || tables.some(({ chains }) => chains?.includes(chain))) {
+    const made = tables.flatMap(each => makeChains(tools, each, lock))
+    for (const rule of tables.flatMap(({ ensure = [] }) => ensure))
       if (rule === line?.checks || made.some(name => leadsTo(rule, name))) absent.add(rule)
     return line?.checks !== undefined || made.length > 0
   }
@@ -147,8 +156,18 @@ function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: Held
   return chains.filter(make)
 }
 
+/** Whether a chain is there. Throws IptablesError where the tools are not installed. */
+export function hasChain(family: Family, table: string, chain: string): boolean {
+  const { command } = requireTools(family)
+  return run([command, '--wait', '-t', table, '-S', chain, '1']).status === 0
+}
+
+export interface MissingRule extends Rule {
+  table: string
+}
+
 /** The first rule of a plan that is not there; undefined when all are. Throws IptablesError for what iptables does not take. */
-export function missingRule(plan: Plan): Rule | undefined {
+export function missingRule(plan: Plan): MissingRule | undefined {
   const tools = requireTools(plan.family, plan.variant)
   using lock = lockRules({ shared: true })
   const lines = checksOf(plan) // without --test, with which the nf_tables variant does not look
@@ -157,15 +176,21 @@ export function missingRule(plan: Plan): Rule | undefined {
   const chain = absentChain(refused)
   const missing =
     chain === undefined ? refused.line : lines.find(({ checks }) => checks && leadsTo(checks, chain))
-  if (missing?.checks) return missing.checks
-  throw explain(plan, refused)
+  const rule = missing?.checks
+  if (!rule) throw explain(plan, refused)
+  const { table } = plan.first?.find(({ ensure }) => ensure?.includes(rule)) ?? plan
+  return { table, chain: rule.chain, words: rule.words }
 }
 
 function explain({ family, table }: Plan, { line, words, status }: Refusal): IptablesError {
   const tool = family === 'ip' ? 'iptables' : 'ip6tables'
   const subject = line ? `: ${line.text}` : ''
   const said = firstLine(words) || `exit status ${status}`
-  return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, { words, line })
+  return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, {
+    family,
+    words,
+    line,
+  })
 }
 
 function firstLine(words: string): string {

@@ -1,12 +1,12 @@
 /**
- * What the Go reference plugins leave for an attachment in nf_tables, found and taken away: their nftables tables, and their
- * iptables chains where iptables is the one that writes to nf_tables. A node can so be taken over while it runs.
+ * What the Go reference plugins leave for an attachment in their nftables tables, found and taken away: a node can so be
+ * taken over while it runs. Their iptables chains are iptables.ts' and sweep.ts' affair, for ours have the same names.
  */
 import { listChains, listRules } from '../linux/netlink/nftables.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Family } from '../linux/nft.ts'
 import type { Attachment } from './define.ts'
-import { ownerOf } from './owner.ts'
+import { ownerIn } from './owner.ts'
 
 interface Where {
   family: Family
@@ -28,48 +28,20 @@ function deleteRules(
     .map(({ chain, handle }) => deleteRule(where, chain, handle))
 }
 
-/** SHA-512 in hexadecimal behind a prefix, cut to a length: how the reference names chains. */
-export function hashedName(prefix: string, length: number, text: string): string {
-  const digest = new Bun.CryptoHasher('sha512').update(text).digest('hex')
-  return `${prefix}${digest}`.slice(0, length)
+/** Masquerade of bridge and ptp, of the owners that a test picks: their comments begin with the same two hashes as ours. */
+export function legacyMasquerade(isOwner: (owner: string) => boolean): (netfilter: Transport) => Command[] {
+  const picked = (comment: string) => {
+    const owner = ownerIn(comment)
+    return owner !== undefined && isOwner(owner)
+  }
+  const where = { family: 'inet', table: 'cni_plugins_masquerade' } as const
+  return netfilter => deleteRules(netfilter, where, { chains: ['masq_checks'], picked })
 }
 
-const CHAIN_LENGTH = 28 // what iptables takes
-
-/** A chain of the table `nat` with whatever jumps to it. */
-function deleteChain(netfilter: Transport, name: string): Command[] {
-  return (['ip', 'ip6'] as const).flatMap(family => {
-    const chains = listChains(netfilter, family)
-    if (!chains.some(chain => chain.table === 'nat' && chain.name === name)) return []
-    const where = { family, table: 'nat' }
-    const jumps = listRules(netfilter, family, 'nat').filter(({ targets }) => targets.includes(name))
-    return [
-      ...jumps.map(({ chain, handle }) => deleteRule(where, chain, handle)),
-      { flush: { chain: { ...where, name } } },
-      { delete: { chain: { ...where, name } } },
-    ] satisfies Command[]
-  })
-}
-
-/** Masquerade of bridge and ptp, of both backends. */
-export function legacyMasquerade(attachment: Attachment): (netfilter: Transport) => Command[] {
-  const { id } = ownerOf(attachment) // their comments begin with the same two hashes
-  const chain = hashedName('CNI-', CHAIN_LENGTH, attachment.network + attachment.containerId)
-  return netfilter => [
-    ...deleteRules(
-      netfilter,
-      { family: 'inet', table: 'cni_plugins_masquerade' },
-      { chains: ['masq_checks'], picked: comment => comment.startsWith(id) },
-    ),
-    ...deleteChain(netfilter, chain),
-  ]
-}
-
-/** Published ports, of both backends. Theirs carry the container's ID alone. */
-export function legacyPorts(attachment: Attachment): (netfilter: Transport) => Command[] {
-  const { network, containerId } = attachment
-  return netfilter => [
-    ...(['ip', 'ip6'] as const).flatMap(family =>
+/** Published ports. Theirs carry the container's ID alone. */
+export function legacyPorts({ containerId }: Attachment): (netfilter: Transport) => Command[] {
+  return netfilter =>
+    (['ip', 'ip6'] as const).flatMap(family =>
       deleteRules(
         netfilter,
         { family, table: 'cni_hostport' },
@@ -78,11 +50,7 @@ export function legacyPorts(attachment: Attachment): (netfilter: Transport) => C
           picked: comment => comment === containerId,
         },
       ),
-    ),
-    ...['CNI-DN-', 'CNI-SN-'].flatMap(prefix =>
-      deleteChain(netfilter, hashedName(prefix, CHAIN_LENGTH, network + containerId)),
-    ),
-  ]
+    )
 }
 
 /** The frame filter of the reference's macspoofchk. */

@@ -15,7 +15,6 @@ import {
 import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
-import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
 import {
@@ -35,6 +34,7 @@ import {
   skeletonRules,
   TABLE,
 } from './layout.ts'
+import { closeLocalnet } from './localnet.ts'
 import { type FoundElement, listIn, listOwned, ownedChains } from './owned.ts'
 
 const LOCK = '/run/catena/nftables/lock'
@@ -276,33 +276,6 @@ function familyOfCommand(command: Command): OurFamily {
   const [object] = Object.values(command) as Record<string, { family: OurFamily }>[]
   const [spec] = Object.values(object ?? {})
   return spec?.family ?? 'ip'
-}
-
-/** Before the guard of 127.0.0.0/8 goes with its table, the doors that it guards are closed again. */
-function closeLocalnet(netfilter: Transport): void {
-  for (const { collection, key } of listOwned(netfilter, ['ip'])) {
-    if (collection !== 'route_localnet') continue
-    const path = localnetKey(String(key[0]))
-    if (readSysctl(path) !== undefined) ensureSysctl(path, '0') // absent: the link has gone
-  }
-}
-
-/**
- * The guard that has to stand before `openLocalnet`: what arrives over the link from or to 127.0.0.0/8 is dropped. None
- * where route_localnet is on already: a guard of ours stands there, or an administrator wants it open.
- */
-export function localnetGuard(link: string): OwnedElement[] {
-  if (readSysctl(localnetKey(link)) === '1') return []
-  return [{ family: 'ip', collection: 'route_localnet', key: [link] }]
-}
-
-/** Lets the host's own 127.0.0.1 reach containers behind a link. */
-export function openLocalnet(link: string): void {
-  ensureSysctl(localnetKey(link), '1')
-}
-
-function localnetKey(link: string): string {
-  return `net/ipv4/conf/${link}/route_localnet`
 }
 
 /**

@@ -1,15 +1,17 @@
-/** What a container on the bridge has in our nftables tables. */
+/** What a container on the bridge has in packet filters: masquerade, and the guard of its port. */
+import type { Engine } from '../../chain/linux/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { guardPort, masquerade, type Owned } from '../../chain/plugin/elements.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
+import { guardPort } from '../../chain/plugin/elements.ts'
+import { legacySpoofCheck } from '../../chain/plugin/legacy.ts'
+import * as masquerade from '../../chain/plugin/masquerade.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
 
-export const roles = ['masquerade', 'frames'] as const
+export const sweep = { roles: ['masquerade', 'frames'] } as const
 
-/** The elements of an attachment: what ADD puts there and CHECK looks for. */
-export function ownedBy(parts: {
+/** What ADD puts there and CHECK looks for. */
+export function wishFor(parts: {
   config: BridgeConfiguration
   attachment: Attachment
   result: Result
@@ -17,9 +19,9 @@ export function ownedBy(parts: {
   port: string
   /** The one hardware address that frames may come from, where they are guarded. */
   mac: string
-}): Owned {
+}): masquerade.Wish {
   const { config, attachment, result, port, mac } = parts
-  const pairs = result.ips
+  const sources = result.ips
     .filter(
       ip => ip.interface === undefined || result.interfaces[ip.interface]?.name === attachment.interface,
     )
@@ -28,10 +30,13 @@ export function ownedBy(parts: {
       return cidr ? [{ address: formatAddress(cidr.address), network: formatCidr(networkOf(cidr)) }] : []
     })
   return {
-    owner: ownerOf(attachment),
-    elements: [
-      ...(config.ipMasq ? masquerade(pairs) : []),
-      ...(config.macspoofchk ? guardPort(port, mac) : []),
-    ],
+    attachment,
+    sources: config.ipMasq ? sources : [],
+    backend: config.ipMasqBackend,
+    elements: config.macspoofchk ? guardPort(port, mac) : [],
   }
+}
+
+export function sweepRules(engine: Engine, attachment: Attachment): Promise<void> {
+  return masquerade.sweepRules(engine, attachment, { ...sweep, extra: legacySpoofCheck(attachment) })
 }

@@ -18,33 +18,84 @@ const mapping = z.object({
   ),
 })
 
-/** Tokens that begin so are written for iptables: the whole list then is. */
-const isForIptables = (conditions: readonly string[] = []) => /^[-!]/.test(conditions[0] ?? '')
+const conditions = z.optional(
+  z.array(z.string().check(z.refine(token => !/[\r\n\0]/.test(token), 'must be words, without line ends'))),
+)
+
+const chainName = z
+  .string()
+  .check(
+    z.refine(
+      name => /^([^\s!-]\S{0,27})?$/.test(name),
+      'must be the name of a chain, of 28 characters at most',
+    ),
+  )
 
 const keys = z.object({
   backend: z.optional(z.enum(['', 'iptables', 'nftables'])),
   snat: z._default(z.boolean(), true),
   masqAll: flag,
   markMasqBit: z.optional(z.int().check(z.minimum(0), z.maximum(31))),
-  externalSetMarkChain: z.optional(z.string()),
-  conditionsV4: z.optional(z.array(z.string())),
-  conditionsV6: z.optional(z.array(z.string())),
+  externalSetMarkChain: z.optional(chainName),
+  conditionsV4: conditions,
+  conditionsV6: conditions,
   runtimeConfig: z.optional(z.object({ portMappings: z.optional(z.array(mapping)) })),
 })
+
+type Keys = z.infer<typeof keys>
+
+/** The language of conditions, as the reference tells it: by their first token. */
+function languageOf(words: readonly string[] = []): Backend | undefined {
+  const [first] = words
+  if (first === undefined) return undefined
+  return /^[-!]/.test(first) ? 'iptables' : 'nftables'
+}
+
+export type Backend = 'iptables' | 'nftables'
+
+/** The backend that is named, or the one that the other keys are written for, or nftables. */
+export function backendOf({ backend, externalSetMarkChain, conditionsV4, conditionsV6 }: Keys): Backend {
+  if (backend) return backend
+  if (externalSetMarkChain) return 'iptables'
+  return languageOf(conditionsV4) ?? languageOf(conditionsV6) ?? 'nftables'
+}
+
+const isForOther = (config: Keys, words: readonly string[] | undefined) =>
+  (languageOf(words) ?? backendOf(config)) !== backendOf(config)
+
+const examples = {
+  conditionsV4: {
+    nftables: 'nftables expressions, such as ["ip","saddr","10.0.0.0/8"]',
+    iptables: 'iptables options, such as ["-s","10.0.0.0/8"]',
+  },
+  conditionsV6: {
+    nftables: 'nftables expressions, such as ["ip6","saddr","fd00::/8"]',
+    iptables: 'iptables options, such as ["-s","fd00::/8"]',
+  },
+}
+
+const inLanguage = (key: keyof typeof examples, { nftables, iptables } = examples[key]) => [
+  z.refine<Keys>(config => !(backendOf(config) === 'nftables' && isForOther(config, config[key])), {
+    path: [key],
+    message: `must be ${nftables}, not iptables options, for backend nftables`,
+  }),
+  z.refine<Keys>(config => !(backendOf(config) === 'iptables' && isForOther(config, config[key])), {
+    path: [key],
+    message: `must be ${iptables}, not nftables expressions, for backend iptables`,
+  }),
+]
 
 export const configuration = keys.check(
   z.refine(({ markMasqBit, externalSetMarkChain }) => markMasqBit === undefined || !externalSetMarkChain, {
     path: ['markMasqBit'],
     message: 'cannot be set together with externalSetMarkChain',
   }),
-  z.refine(({ conditionsV4 }) => !isForIptables(conditionsV4), {
-    path: ['conditionsV4'],
-    message: 'must be nftables expressions, such as ["ip","saddr","10.0.0.0/8"], not iptables options',
+  z.refine(({ backend, externalSetMarkChain }) => !(backend === 'nftables' && externalSetMarkChain), {
+    path: ['externalSetMarkChain'],
+    message: 'is a chain of iptables, but backend is nftables',
   }),
-  z.refine(({ conditionsV6 }) => !isForIptables(conditionsV6), {
-    path: ['conditionsV6'],
-    message: 'must be nftables expressions, such as ["ip6","saddr","fd00::/8"], not iptables options',
-  }),
+  ...inLanguage('conditionsV4'),
+  ...inLanguage('conditionsV6'),
   z.refine(({ runtimeConfig }) => repeated(runtimeConfig?.portMappings ?? []) === undefined, {
     path: ['runtimeConfig', 'portMappings'],
     message: 'must not name one host port twice',

@@ -9,12 +9,24 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { openContainerIfPresent } from '../../chain/plugin/interface.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER, readState, removeState, writeState } from '../../chain/plugin/state.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
 
 const FOLDER = `${RUN_FOLDER}/ports`
+
+export interface Published {
+  protocol: string
+  hostPort: number
+  /** The host's address that it is published on; absent: all of the family. */
+  hostAddress?: string
+  address: string
+  containerPort: number
+}
 
 export interface Holder extends Attachment {
   netns: string
   addresses: string[]
+  /** What it has published through iptables, where the kernel cannot be asked for it by owner. */
+  published?: readonly Published[]
 }
 
 const pathOf = (owner: string) => `${FOLDER}/${owner}.json`
@@ -45,4 +57,21 @@ export function isAlive({ netns, interface: name, addresses }: Holder): boolean 
   const link = container && findLink(container, name)
   if (!link) return false
   return listAddresses(container, link.index).some(({ address }) => addresses.includes(address))
+}
+
+/**
+ * A host port that another holds: refused while its container lives, taken over when it is dead. Another interface of the
+ * same container keeps it: runtimes hand one list of ports to each of a container's networks.
+ */
+export function decide(
+  holder: Holder | undefined,
+  wanted: { attachment: Attachment; port: string; words?: string },
+): 'take' | 'leave' {
+  if (!holder || !isAlive(holder)) return 'take'
+  const { network, interface: name, containerId, netns } = holder
+  if (containerId === wanted.attachment.containerId) return 'leave'
+  const words = wanted.words || `net: ${network}, if: ${name}, id: ${containerId}`
+  throw new CniError(code.internal, `host port ${wanted.port} is taken by another container (${words})`, {
+    details: `container ${containerId} on network ${network} is alive in ${netns}; remove it, or choose another hostPort`,
+  })
 }

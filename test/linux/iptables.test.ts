@@ -119,12 +119,13 @@ describe.each(variants)('with the %s variant', variant => {
     using _choice = choose(variant)
     await applyPlan(planOf('ONE'))
     expect(missingRule(planOf('ONE', [['-p', 'udp', '-j', 'RETURN']]))).toEqual({
+      table: 'nat',
       chain: 'ONE',
       words: ['-p', 'udp', '-j', 'RETURN'],
     })
     expect(missingRule(planOf('TWO'))?.chain).toBe('TWO')
     clearRules()
-    expect(missingRule(planOf('ONE'))).toEqual(jump)
+    expect(missingRule(planOf('ONE'))).toEqual({ table: 'nat', ...jump })
   })
 
   test('a rule that iptables does not take is named, and nothing is left of its plan', async () => {

@@ -28,6 +28,8 @@ export interface Plan {
   own?: readonly { name: string; rules: readonly Words[] }[]
   /** Rules that lead to chains of one's own, added at the end of their chain. */
   enter?: readonly Rule[]
+  /** What other tables of the family are to hold first: by the same process, each table a transaction of its own. */
+  first?: readonly Omit<Plan, 'first'>[]
 }
 
 /** A line of what iptables-restore reads, and what it is there for. */
@@ -39,12 +41,13 @@ export interface Line {
 }
 
 /**
- * The lines that bring a plan about, given which of the ensured rules are absent: one transaction. Each of the others is
+ * The lines that bring a plan about, given which of the ensured rules are absent: one transaction a table. Each of the others is
  * checked by the tool itself, and so is that no own chain is there yet: otherwise all is refused, and nothing done.
  */
 export function linesOf(plan: Plan, absent: ReadonlySet<EnsuredRule>): Line[] {
-  const { table, ensure = [], own = [], enter = [] } = plan
+  const { table, ensure = [], own = [], enter = [], first = [] } = plan
   return [
+    ...first.flatMap(other => linesOf(other, absent)),
     { text: `*${table}` },
     ...ensure.map(rule => (absent.has(rule) ? adding(rule, rule.at) : checking(rule))),
     ...own.map(({ name }) => ({ text: `-N ${quote(name)}`, creates: name })),
@@ -55,13 +58,14 @@ export function linesOf(plan: Plan, absent: ReadonlySet<EnsuredRule>): Line[] {
 }
 
 /** Checks alone: they change nothing, and are refused at the first rule of the plan that is not there. */
-export function checksOf({ table, ensure = [], own = [], enter = [] }: Plan): Line[] {
+export function checksOf({ table, ensure = [], own = [], enter = [], first = [] }: Plan): Line[] {
   const rules = [
     ...ensure,
     ...own.flatMap(({ name, rules }) => rules.map(words => ({ chain: name, words }))),
     ...enter,
   ]
-  return [{ text: `*${table}` }, ...rules.map(checking), { text: 'COMMIT' }]
+  const lines = [{ text: `*${table}` }, ...rules.map(checking), { text: 'COMMIT' }]
+  return [...first.flatMap(checksOf), ...lines]
 }
 
 function adding(rule: Rule, at: 'start' | 'end' = 'end'): Line {

@@ -1,0 +1,104 @@
+/**
+ * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
+ * A claim counts as long as its owner's container is alive.
+ */
+import { createExclusively, ensureFolder, listFolder, readFile, removeFile } from '../../chain/linux/files.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { listOwned } from '../../chain/plugin/owned.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import { RUN_FOLDER } from '../../chain/plugin/state.ts'
+import { portMappings } from './configuration.ts'
+import { decide, forget, type Holder, type Published, recall } from './holders.ts'
+import { sweepPorts } from './sweep.ts'
+import type { Call, Target } from './target.ts'
+
+const FOLDER = `${RUN_FOLDER}/ports/claimed`
+
+const pathOf = (key: string) => `${FOLDER}/${key}`
+
+const familyOf = ({ address }: Pick<Published, 'address'>) => (address.includes(':') ? 'ip6' : 'ip')
+
+function keyOf(port: Published): string {
+  return [familyOf(port), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
+}
+
+/** What an attachment publishes: its mappings, each with the address of its family. */
+export function publicationOf({ config }: Call, targets: readonly Target[]): Published[] {
+  return targets.flatMap(({ family, address }) =>
+    portMappings(config)
+      .filter(({ families }) => families.includes(family))
+      .map(({ protocol, hostPort, containerPort, hostAddress }) => ({
+        protocol,
+        hostPort,
+        ...(hostAddress === undefined ? {} : { hostAddress }),
+        address,
+        containerPort,
+      })),
+  )
+}
+
+/** Claims what an attachment publishes. Throws when a live container has one of the ports, through iptables or nftables. */
+export async function claim(call: Call, published: readonly Published[]): Promise<void> {
+  const { id } = ownerOf(call.attachment)
+  await settleElements(call, published)
+  ensureFolder(FOLDER)
+  for (const port of published) {
+    const path = pathOf(keyOf(port))
+    while (createExclusively(path, id, { durable: false }) === 'exists') {
+      if (readFile(path) === id || (await settleClaim(call, port)) === 'leave') break
+      removeFile(path)
+    }
+  }
+}
+
+/** Takes over what the dead have claimed, with all that they have; throws when one is alive and of another container. */
+export async function settleClaims(call: Call, published: readonly Published[]): Promise<void> {
+  if (listFolder(FOLDER, 1) === undefined) return
+  for (const port of published) await settleClaim(call, port)
+}
+
+/** A claim whose owner has no record is what a kill has left. */
+async function settleClaim(call: Call, port: Published): Promise<'take' | 'leave'> {
+  const owner = readFile(pathOf(keyOf(port)))
+  if (owner === undefined || owner === ownerOf(call.attachment).id) return 'take'
+  return await settleWith(call, port, recall(owner))
+}
+
+async function settleWith(
+  { attachment, engine }: Call,
+  { hostPort, protocol }: Published,
+  holder: Holder | undefined,
+): Promise<'take' | 'leave'> {
+  const decision = decide(holder, { attachment, port: `${hostPort}/${protocol}` })
+  if (holder && decision === 'take') {
+    await sweepPorts(engine, holder)
+    forgetHolder(ownerOf(holder).id)
+  }
+  return decision
+}
+
+/** The same for ports that others hold in our nftables tables. */
+async function settleElements(call: Call, published: readonly Published[]): Promise<void> {
+  using netfilter = openNetfilterIfPresent()
+  if (!netfilter) return
+  const own = ownerOf(call.attachment).id
+  const held = new Map(
+    listOwned(netfilter, ['ip', 'ip6'])
+      .filter(({ collection, owner }) => /^(port|hostip)_address$/.test(collection) && owner !== own)
+      .map(({ family, key, owner }) => [JSON.stringify([family, ...key]), owner]),
+  )
+  for (const port of published) {
+    const address = port.hostAddress === undefined ? [] : [port.hostAddress]
+    const owner = held.get(JSON.stringify([familyOf(port), ...address, port.protocol, port.hostPort]))
+    if (owner !== undefined) await settleWith(call, port, recall(owner))
+  }
+}
+
+/** Forgets an owner, with what it has claimed. */
+export function forgetHolder(owner: string): void {
+  for (const port of recall(owner)?.published ?? []) {
+    const path = pathOf(keyOf(port))
+    if (readFile(path) === owner) removeFile(path)
+  }
+  forget(owner)
+}

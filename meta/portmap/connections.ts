@@ -1,0 +1,61 @@
+/** What connection tracking remembers of published UDP ports, and has to forget: UDP has no connections of its own. */
+import { listAddresses } from '../../chain/linux/netlink/address.ts'
+import { type Connection, flushConnections } from '../../chain/linux/netlink/conntrack.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { openRoute } from '../../chain/linux/netlink/socket.ts'
+import { listOwned } from '../../chain/plugin/owned.ts'
+import type { PortMapping } from './configuration.ts'
+import { type Published, recall } from './holders.ts'
+
+const UDP = 17
+
+/** Before: it would keep going where it went before the rules were there. */
+export function forgetConnectionsToHost(mappings: readonly PortMapping[]): void {
+  const ports = new Map(
+    mappings.filter(({ protocol }) => protocol === 'udp').map(mapping => [mapping.hostPort, mapping]),
+  )
+  if (ports.size === 0) return
+  using host = openRoute()
+  const local = new Set(listAddresses(host).map(({ address }) => address))
+  flushConnections(({ original }) => {
+    const mapping = original.protocol === UDP ? ports.get(original.destinationPort) : undefined
+    return mapping !== undefined && local.has(mapping.hostAddress ?? original.destination)
+  })
+}
+
+/** What an owner has published: read from the kernel where nftables has it, from its record where iptables has. */
+export function publishedBy(owner: string): Published[] {
+  return [...publishedInNftables(owner), ...(recall(owner)?.published ?? [])]
+}
+
+function publishedInNftables(owner: string): Published[] {
+  using netfilter = openNetfilterIfPresent()
+  if (!netfilter) return []
+  const own = listOwned(netfilter, ['ip', 'ip6']).filter(element => element.owner === owner)
+  const ports = new Map(
+    own
+      .filter(({ collection }) => /^(port|hostip)_port$/.test(collection))
+      .map(({ key, value }) => [JSON.stringify(key), value]),
+  )
+  return own
+    .filter(({ collection }) => /^(port|hostip)_address$/.test(collection))
+    .map(({ key, value }) => ({
+      protocol: String(key.at(-2)),
+      hostPort: Number(key.at(-1)),
+      address: String(value),
+      containerPort: Number(ports.get(JSON.stringify(key))),
+    }))
+}
+
+/** After the rules have gone, it would still reach whoever has the address next. */
+export function forgetConnectionsThrough(published: readonly Published[]): void {
+  const udp = published.filter(({ protocol }) => protocol === 'udp')
+  if (udp.length === 0) return
+  const isThrough =
+    ({ original, reply }: Connection) =>
+    (one: Published) =>
+      original.destinationPort === one.hostPort &&
+      reply.source === one.address &&
+      reply.sourcePort === one.containerPort
+  flushConnections(connection => connection.original.protocol === UDP && udp.some(isThrough(connection)))
+}

@@ -1,0 +1,186 @@
+/** Published ports as chains of iptables: names, comments and order are those of the Go plugin. */
+
+import type { Words } from '../../chain/linux/iptables/plan.ts'
+import type { Family } from '../../chain/linux/iptables/tools.ts'
+import { IptablesError, requireTools } from '../../chain/linux/iptables.ts'
+import {
+  addChain,
+  type ChainWish,
+  chainName,
+  explainIptables,
+  missingFromChain,
+  ownershipComment,
+  type Part,
+  type SharedRules,
+} from '../../chain/plugin/iptables.ts'
+import { keepLocalnetOpen } from '../../chain/plugin/localnet.ts'
+import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
+import { claim, publicationOf } from './claims.ts'
+import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
+import type { Backend, Call, Target } from './target.ts'
+
+const DNAT = 'CNI-HOSTPORT-DNAT'
+const SETMARK = 'CNI-HOSTPORT-SETMARK'
+const MASQ = 'CNI-HOSTPORT-MASQ'
+const PREFIX = 'CNI-DN-'
+
+export const plan: Backend['plan'] = async (call, targets) => {
+  const wish = wishFor(call, targets)
+  const published = publicationOf(call, targets)
+  return {
+    published,
+    async add(localnet) {
+      await claim(call, published)
+      await addChain(wish).catch(thrown => {
+        throw explainConditions(thrown, call.config)
+      })
+      if (localnet !== undefined) keepLocalnetOpen(localnet)
+    },
+    missing: () => missingFromChain(wish),
+  }
+}
+
+export function requireReady(): void {
+  try {
+    requireTools('ip')
+  } catch (thrown) {
+    const { message, details } = toCniError(explainIptables(thrown))
+    throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
+  }
+}
+
+/** Pure: the chain of a container, with everything that leads there. */
+export function wishFor(
+  { config, attachment }: Pick<Call, 'config' | 'attachment'>,
+  targets: readonly Target[],
+): ChainWish {
+  const parts = targets.map(target => [familyOf(target), partFor(config, attachment, target)] as const)
+  return {
+    attachment,
+    prefix: PREFIX,
+    shared: family => sharedRules(config, family),
+    parts: Object.fromEntries(parts),
+  }
+}
+
+const familyOf = ({ family }: Target): Family => (family === 4 ? 'ip' : 'ip6')
+
+const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
+
+/** Made by the first container, and left to all others. */
+function sharedRules(config: PortmapConfiguration, family: Family): SharedRules {
+  const { snat, markMasqBit = 13, externalSetMarkChain } = config
+  const local = ['-m', 'addrtype', '--dst-type', 'LOCAL', '-j', DNAT]
+  const guarded = snat && family === 'ip'
+  const entry: SharedRules = {
+    ...(guarded ? { first: [{ family, table: 'filter', ensure: guard }] } : {}),
+    chains: [DNAT],
+    ensure: [
+      { chain: 'PREROUTING', words: local },
+      { chain: 'OUTPUT', words: local },
+    ],
+  }
+  if (!snat || externalSetMarkChain) return entry
+  const mark = `0x${((1 << markMasqBit) >>> 0).toString(16)}`
+  const bit = `${mark}/${mark}`
+  return {
+    ...entry,
+    chains: [SETMARK, MASQ, ...entry.chains],
+    ensure: [
+      {
+        chain: SETMARK,
+        words: [...comment('CNI portfwd masquerade mark'), '-j', 'MARK', '--set-xmark', bit],
+      },
+      { chain: MASQ, words: ['-m', 'mark', '--mark', bit, '-j', 'MASQUERADE'] },
+      {
+        chain: 'POSTROUTING',
+        words: [...comment('CNI portfwd requiring masquerade'), '-j', MASQ],
+        at: 'start',
+      },
+      ...entry.ensure,
+    ],
+  }
+}
+
+const PORTS_IN_RULE = 15 // what -m multiport takes
+
+function partFor(config: PortmapConfiguration, attachment: Call['attachment'], target: Target): Part {
+  const mappings = portMappings(config)
+  const conditions = (target.family === 4 ? config.conditionsV4 : config.conditionsV6) ?? []
+  const chain = chainName(PREFIX, attachment)
+  const protocols = [...new Set(mappings.map(({ protocol }) => protocol))].sort()
+  const chunks = protocols.flatMap(protocol => {
+    // As in the Go plugin, ports that are for an address of the other family stand here as well: the chain ignores them.
+    const ports = mappings.filter(mapping => mapping.protocol === protocol).map(({ hostPort }) => hostPort)
+    return Array.from({ length: Math.ceil(ports.length / PORTS_IN_RULE) }, (_, at) => ({
+      protocol,
+      ports: ports.slice(at * PORTS_IN_RULE, (at + 1) * PORTS_IN_RULE).join(','),
+    }))
+  })
+  const words = comment(cut(ownershipComment('dnat ', attachment)))
+  return {
+    rules: mappings
+      .filter(({ families }) => families.includes(target.family))
+      .flatMap(mapping => rulesFor(config, mapping, target)),
+    enter: chunks.map(({ protocol, ports }) => ({
+      chain: DNAT,
+      words: [
+        ...words,
+        ...['-m', 'multiport', '-p', protocol, '--destination-ports', ports],
+        ...conditions,
+        ...['-j', chain],
+      ],
+    })),
+  }
+}
+
+/** iptables takes comments of 255 bytes; longer ones end as the Go plugin ends them. */
+function cut(text: string): string {
+  return text.length > 255 ? `${text.slice(0, 253)}...` : text
+}
+
+function rulesFor(
+  { snat, masqAll, externalSetMarkChain }: PortmapConfiguration,
+  { protocol, hostPort, containerPort, hostAddress }: PortMapping,
+  { family, address, network }: Target,
+): Words[] {
+  const match = [
+    ...['-p', protocol, '--dport', String(hostPort)],
+    ...(hostAddress === undefined ? [] : ['-d', hostAddress]),
+  ]
+  const everyone = family === 4 ? '0.0.0.0/0' : '::/0'
+  const sources = masqAll ? [everyone] : family === 4 ? [network, '127.0.0.1'] : [network]
+  const destination = `${family === 4 ? address : `[${address}]`}:${containerPort}`
+  return [
+    ...(snat ? sources : []).map(source => [...match, '-s', source, '-j', externalSetMarkChain || SETMARK]),
+    [...match, '-j', 'DNAT', '--to-destination', destination],
+  ]
+}
+
+/**
+ * What arrives from outside for 127.0.0.0/8, or from there, is dropped but for what was translated: route_localnet lets it in.
+ * The Go plugin has no such rule; kubelet has one that is alike. It stays, as the other shared rules do.
+ */
+const localhost = ['127.0.0.0/8', ...comment('published ports reach 127.0.0.0/8 from this host alone')]
+const translated = ['-m', 'conntrack', '!', '--ctstate', 'RELATED,ESTABLISHED,DNAT']
+const guard = ['-d', '-s'].map(side => ({
+  chain: 'INPUT',
+  words: ['!', '-i', 'lo', side, ...localhost, ...translated, '-j', 'DROP'],
+  at: 'start' as const,
+}))
+
+/** Conditions go to iptables as they are written: what it says of their rule is about them. */
+function explainConditions(thrown: unknown, { conditionsV4, conditionsV6 }: PortmapConfiguration): unknown {
+  if (!(thrown instanceof CniError) || !(thrown.cause instanceof IptablesError)) return thrown
+  const { family, line, words } = thrown.cause
+  const [key, conditions] = family === 'ip' ? ['conditionsV4', conditionsV4] : ['conditionsV6', conditionsV6]
+  if (line?.adds?.chain !== DNAT || !conditions?.length) return thrown
+  return new CniError(
+    code.invalidConfiguration,
+    `${key}: iptables does not take ${JSON.stringify(conditions)}`,
+    {
+      details: words.trim(),
+      cause: thrown,
+    },
+  )
+}

@@ -1,0 +1,112 @@
+/** Published ports as elements of our nftables tables. */
+import { openNetfilter, rulesetGeneration } from '../../chain/linux/netlink/nftables.ts'
+import { NftError, translateMatches } from '../../chain/linux/nft.ts'
+import { type Owned, type OwnedChain, type OwnedElement, publish } from '../../chain/plugin/elements.ts'
+import { localnetGuard } from '../../chain/plugin/localnet.ts'
+import type { FoundElement } from '../../chain/plugin/owned.ts'
+import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
+import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
+import { publicationOf, settleClaims } from './claims.ts'
+import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
+import { decide, recall } from './holders.ts'
+import type { Backend, Call, Target } from './target.ts'
+
+export const plan: Backend['plan'] = async (call, targets) => {
+  const { attachment, engine } = call
+  const owned = await ownedBy(call, targets)
+  return {
+    async add(localnet) {
+      const shared = localnet === undefined ? [] : localnetGuard(localnet)
+      await settleClaims(call, publicationOf(call, targets))
+      await addOwned(engine, { ...owned, shared }, (held, wanted) => settle(held, wanted, call))
+    },
+    async missing() {
+      const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)
+      return missing
+    },
+  }
+}
+
+export function requireReady(): void {
+  try {
+    using netfilter = openNetfilter()
+    rulesetGeneration(netfilter)
+  } catch (thrown) {
+    throw new CniError(code.pluginNotAvailable, 'the kernel has no nf_tables', {
+      details: `${String(thrown)}; load the module nf_tables`,
+      cause: thrown,
+    })
+  }
+}
+
+/** What this attachment has in our tables: what ADD puts there and CHECK looks for. */
+async function ownedBy({ config, attachment }: Call, targets: readonly Target[]): Promise<Owned> {
+  const owner = ownerOf(attachment)
+  const chains = await Promise.all(targets.map(target => conditionsChain(config, target, owner.id)))
+  const elements = targets.flatMap((target, index) =>
+    portMappings(config)
+      .filter(({ families }) => families.includes(target.family))
+      .flatMap(mapping => published(mapping, { config, target, conditions: chains[index]?.name })),
+  )
+  const unique = new Map(elements.map(element => [JSON.stringify(element), element]))
+  return { owner, elements: [...unique.values()], chains: chains.filter(chain => chain !== undefined) }
+}
+
+function published(
+  { protocol, hostPort, containerPort, hostAddress }: PortMapping,
+  options: { config: PortmapConfiguration; target: Target; conditions: string | undefined },
+): OwnedElement[] {
+  const { config, target, conditions } = options
+  return publish({
+    protocol,
+    hostPort,
+    containerPort,
+    address: target.address,
+    hairpin: config.snat ? masqueradedSources(config, target) : [],
+    ...(hostAddress === undefined ? {} : { hostAddress }),
+    ...(conditions === undefined ? {} : { conditions }),
+  })
+}
+
+/**
+ * Sources that would be answered directly, past the translation: the container itself and its siblings, and the host's
+ * loopback. With masqAll, everyone. No packet mark is needed for it (markMasqBit): what was translated is known to connection
+ * tracking.
+ */
+function masqueradedSources({ masqAll }: PortmapConfiguration, { family, network }: Target): string[] {
+  if (masqAll) return [family === 4 ? '0.0.0.0/0' : '::/0']
+  return family === 4 ? [network, '127.0.0.0/8'] : [network]
+}
+
+/** The chain that lets connections through to translation only under the network's conditions. */
+async function conditionsChain(
+  { conditionsV4, conditionsV6 }: PortmapConfiguration,
+  { family }: Target,
+  owner: string,
+): Promise<OwnedChain | undefined> {
+  const [key, conditions] = family === 4 ? ['conditionsV4', conditionsV4] : ['conditionsV6', conditionsV6]
+  if (!conditions?.length) return undefined
+  const table = family === 4 ? 'ip' : 'ip6'
+  try {
+    const matches = await translateMatches(table, conditions.join(' '))
+    return {
+      family: table,
+      name: `conditions-${owner}`,
+      rules: [[...matches, { goto: { target: 'translate' } }]],
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof NftError)) throw thrown
+    throw new CniError(code.invalidConfiguration, `${key}: nft does not take ${JSON.stringify(conditions)}`, {
+      details: thrown.words.trim(),
+      cause: thrown,
+    })
+  }
+}
+
+function settle(held: FoundElement, wanted: OwnedElement, { attachment }: Call): 'take' | 'leave' {
+  if (!/^(port|hostip)_/.test(wanted.collection)) return 'take'
+  const [protocol, port] = wanted.key.slice(-2)
+  const holder = held.owner === undefined ? undefined : recall(held.owner)
+  return decide(holder, { attachment, port: `${port}/${protocol}`, words: wordsIn(held.comment) })
+}
