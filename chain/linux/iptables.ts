@@ -156,6 +156,12 @@ function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: Held
   return chains.filter(make)
 }
 
+/** Whether a chain is there. Throws IptablesError where the tools are not installed. */
+export function hasChain(family: Family, table: string, chain: string): boolean {
+  const { command } = requireTools(family)
+  return run([command, '--wait', '-t', table, '-S', chain, '1']).status === 0
+}
+
 export interface MissingRule extends Rule {
   table: string
 }

@@ -57,8 +57,8 @@ export interface PublishedPort {
   containerPort: number
   /** Address of the container; its family is the mapping's. */
   address: string
-  /** Sources whose connections must be masqueraded to come back the same way. */
-  hairpin: readonly string[]
+  /** Connections from `hairpinSources` must be masqueraded to come back the same way. */
+  hairpin: boolean
   /** Name of the owner's chain with conditions, if there are any. */
   conditions?: string
 }
@@ -82,12 +82,19 @@ export function publish(port: PublishedPort): OwnedElement[] {
             value: { goto: { target: conditions } },
           } as OwnedElement,
         ]),
-    ...hairpin.map<OwnedElement>(source => ({
-      family,
-      collection: 'hairpin',
-      key: [address, prefixOf(source), protocol, containerPort],
-    })),
+    ...(hairpin
+      ? [{ family, collection: 'hairpin_port', key: [address, protocol, containerPort] } as OwnedElement]
+      : []),
   ]
+}
+
+/** Networks from which connections to a container's published ports are masqueraded. */
+export function hairpinSources(address: string, networks: readonly string[]): OwnedElement[] {
+  return networks.map(network => ({
+    family: familyOf(address),
+    collection: 'hairpin_source',
+    key: [address, prefixOf(network)],
+  }))
 }
 
 /** Frames from a bridge port (by name) are let through with this hardware address only. */

@@ -8,7 +8,7 @@ import { type HeldLock, listFolder } from '../linux/files.ts'
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
 import type { Family } from '../linux/iptables/tools.ts'
-import { applyPlan, IptablesError, lockRules, missingRule } from '../linux/iptables.ts'
+import { applyPlan, hasChain, IptablesError, lockRules, missingRule } from '../linux/iptables.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
 import { RUN_FOLDER, readState, removeState, writeState } from './state.ts'
@@ -89,9 +89,21 @@ function othersThan({ interface: own }: Attachment, shares: Record<string, Share
 export async function addChain(wish: ChainWish): Promise<void> {
   const { attachment, prefix, parts } = wish
   const chain = chainName(prefix, attachment)
-  const shares = readShares(chain)
-  writeState(pathOf(chain), { ...shares, [attachment.interface]: { attachment, parts } satisfies Share })
-  for (const plan of plansOf(wish, othersThan(attachment, shares))) await applied(() => applyPlan(plan))
+  const others = await applied(() => othersIn(chain, attachment))
+  writeShares(chain, [...others, { attachment, parts }])
+  for (const plan of plansOf(wish, others)) await applied(() => applyPlan(plan))
+}
+
+/** The other interfaces that have a part in a chain; none if the chain has gone, as by a DEL of the Go plugins'. */
+function othersIn(chain: string, attachment: Attachment): Share[] {
+  const others = othersThan(attachment, readShares(chain))
+  return others.filter(({ parts }) =>
+    families.some(family => parts[family] && hasChain(family, TABLE, chain)),
+  )
+}
+
+function writeShares(chain: string, shares: readonly Share[]): void {
+  writeState(pathOf(chain), Object.fromEntries(shares.map(share => [share.attachment.interface, share])))
 }
 
 /**
@@ -135,6 +147,9 @@ function hintFor(words: string): string {
   return chain === undefined ? '' : `nothing has made chain ${chain} yet`
 }
 
+/** Stands for all interfaces of a container: whose rules others made, nobody knows more exactly. */
+const ALL = ''
+
 /** What leaving a container's chains comes to: those that go, and those that other interfaces still have a part in. */
 export interface Leaving {
   isDoomedChain(name: string): boolean
@@ -144,20 +159,26 @@ export interface Leaving {
 
 /** Plans how attachments leave their chains. Nothing is touched before `finish`. */
 export function leaveChains(attachments: readonly Attachment[], prefixes: readonly string[]): Leaving {
-  const chains = prefixes.flatMap(prefix =>
-    attachments.map(attachment => ({ attachment, prefix, chain: chainName(prefix, attachment) })),
+  const isLeaving = (one: Attachment) =>
+    attachments.some(
+      other =>
+        other.network === one.network &&
+        other.containerId === one.containerId &&
+        (other.interface === one.interface || other.interface === ALL),
+    )
+  const left = new Map(
+    prefixes.flatMap(prefix =>
+      attachments.map(attachment => {
+        const chain = chainName(prefix, attachment)
+        const others = Object.values(readShares(chain)).filter(share => !isLeaving(share.attachment))
+        return [chain, { chain, prefix, attachment, others }] as const
+      }),
+    ),
   )
-  const left = chains.map(({ attachment, prefix, chain }) => ({
-    attachment,
-    prefix,
-    chain,
-    others: othersThan(attachment, readShares(chain)),
-  }))
-  const doomed = new Set(left.filter(({ others }) => others.length === 0).map(({ chain }) => chain))
   return {
-    isDoomedChain: name => doomed.has(name),
+    isDoomedChain: name => left.get(name)?.others.length === 0,
     async finish() {
-      for (const each of left) {
+      for (const each of left.values()) {
         if (each.others.length === 0) removeState(pathOf(each.chain))
         else await makeAnew(each)
       }
@@ -173,7 +194,7 @@ async function makeAnew(part: {
   others: readonly Share[]
 }): Promise<void> {
   const { attachment, prefix, chain, others } = part
-  writeState(pathOf(chain), Object.fromEntries(others.map(share => [share.attachment.interface, share])))
+  writeShares(chain, others)
   const nothing = () => ({ chains: [], ensure: [] })
   for (const plan of plansOf({ attachment, prefix, shared: nothing, parts: {} }, others)) {
     try {
@@ -212,7 +233,7 @@ export function staleAttachments(
       return words.startsWith(prefix) && words.endsWith('"') ? [words.slice(prefix.length, -1)] : []
     })
   const containers = new Set(told.filter(id => !valid.some(({ containerId }) => containerId === id)))
-  return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, interface: '' }))])
+  return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, interface: ALL }))])
 }
 
 /** Waits for tools that a killed plugin has left running, which hold its lock; then nobody adds until it is released. */

@@ -12,7 +12,7 @@
  *                                      then containers' packets and the answers to them are accepted
  *     chain overrides                  → chains that an administrator fills: CNI-ADMIN, or as the network names it
  *     set masquerade_source, masquerade_local      containers, and what they reach without masquerade
- *     set hairpin                                  container . source . protocol . container port to be masqueraded
+ *     set hairpin_port, hairpin_source             container . protocol . port and container . source to be masqueraded
  *     map port_*, hostip_*                         published ports, of any or of one host address
  *     map port_conditions, hostip_conditions       those with conditions → chain
  *     set forwarded                                containers that may be forwarded to and from
@@ -60,7 +60,9 @@ const hostPort: readonly Field[] = ['address', 'protocol', 'port']
 export const internetCollections: readonly Collection[] = [
   { name: 'masquerade_source', role: 'masquerade', key: ['address'] },
   { name: 'masquerade_local', role: 'masquerade', key: ['address', 'address'], interval: true },
-  { name: 'hairpin', role: 'ports', key: ['address', 'address', 'protocol', 'port'], interval: true },
+  // two sets, since the look-up in one of intervals costs more with each element that begins alike: a port each
+  { name: 'hairpin_port', role: 'ports', key: ['address', 'protocol', 'port'] },
+  { name: 'hairpin_source', role: 'ports', key: ['address', 'address'], interval: true },
   { name: 'port_address', role: 'ports', key: port, value: 'address' },
   { name: 'port_port', role: 'ports', key: port, value: 'port' },
   { name: 'port_conditions', role: 'ports', key: port, value: 'verdict' },
@@ -256,7 +258,8 @@ function internetRules(family: 'ip' | 'ip6'): Command[] {
       family,
       'postrouting',
       translated,
-      match(concat(destination, source, meta('l4proto'), payload('th', 'dport')), '@hairpin'),
+      match(concat(destination, meta('l4proto'), payload('th', 'dport')), '@hairpin_port'),
+      match(concat(destination, source), '@hairpin_source'),
       { masquerade: null },
     ),
     rule(family, 'postrouting', match(destination, multicast), { return: null }),

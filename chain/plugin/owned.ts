@@ -4,7 +4,15 @@ import { type Element, listChains, listElements, tableExists } from '../linux/ne
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Json } from '../linux/nft.ts'
 import type { OwnedElement } from './elements.ts'
-import { collectionsOf, type Field, families, fieldLength, type OurFamily, TABLE } from './layout.ts'
+import {
+  type Collection,
+  collectionsOf,
+  type Field,
+  families,
+  fieldLength,
+  type OurFamily,
+  TABLE,
+} from './layout.ts'
 import { ownerIn } from './owner.ts'
 
 /** An element found in the kernel. */
@@ -17,18 +25,25 @@ export interface FoundElement extends OwnedElement {
 export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
   return only
     .filter(family => tableExists(netfilter, family, TABLE))
-    .flatMap(family =>
-      collectionsOf(family).flatMap(({ name, key, value }) =>
-        listElements(netfilter, family, TABLE, name).map(element => ({
-          family,
-          collection: name,
-          key: readKey(element, key, family),
-          ...(value === undefined ? {} : { value: readValue(element, value, family) }),
-          comment: element.comment,
-          owner: ownerIn(element.comment),
-        })),
-      ),
-    )
+    .flatMap(family => listIn(netfilter, family, collectionsOf(family)))
+}
+
+/** The elements of some collections of a table. */
+export function listIn(
+  netfilter: Transport,
+  family: OurFamily,
+  collections: readonly Collection[],
+): FoundElement[] {
+  return collections.flatMap(({ name, key, value }) =>
+    listElements(netfilter, family, TABLE, name).map(element => ({
+      family,
+      collection: name,
+      key: readKey(element, key, family),
+      ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+      comment: element.comment,
+      owner: ownerIn(element.comment),
+    })),
+  )
 }
 
 function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {

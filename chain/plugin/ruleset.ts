@@ -19,6 +19,7 @@ import { CniError, code } from '../protocol/error.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
 import {
   collectionNamed,
+  collectionsOf,
   families,
   isOurChain,
   landmarkOf,
@@ -34,7 +35,7 @@ import {
   TABLE,
 } from './layout.ts'
 import { closeLocalnet } from './localnet.ts'
-import { type FoundElement, listOwned, ownedChains } from './owned.ts'
+import { type FoundElement, listIn, listOwned, ownedChains } from './owned.ts'
 
 const LOCK = '/run/catena/nftables/lock'
 
@@ -222,25 +223,30 @@ interface RemovalPlan {
 
 function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): RemovalPlan {
   const present = families.filter(family => tableExists(netfilter, family, TABLE))
-  const found = listOwned(netfilter, present)
   const picked: Picked = {
     isOwner: owner => owner !== undefined && isOwner(owner),
     hasRole: role => role !== undefined && roles.includes(role),
   }
-  const staying = found.filter(
-    ({ owner, family, collection }) =>
-      owner !== undefined && !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection))),
-  )
+  const listed = (family: OurFamily, ofThese: boolean) =>
+    listIn(
+      netfilter,
+      family,
+      collectionsOf(family).filter(({ role }) => picked.hasRole(role) === ofThese),
+    )
+  const found = present.flatMap(family => listed(family, true))
+  const staying = found.filter(({ owner }) => owner !== undefined && !picked.isOwner(owner))
   const emptied = present.filter(
-    family => !staying.some(element => element.family === family) && !holdsRulesOfOthers(netfilter, family),
+    family =>
+      !staying.some(element => element.family === family) &&
+      !listed(family, false).some(({ owner }) => owner !== undefined) &&
+      !holdsRulesOfOthers(netfilter, family),
   )
   const needed = found.filter(({ family }) => !emptied.includes(family))
-  const commands = removals(netfilter, needed, picked)
-  const orphans = needed.filter(
-    element => picked.hasRole(roleOf(element.family, element.collection)) && isOrphan(element, staying),
-  )
+  const orphans = needed.filter(element => isOrphan(element, staying))
   return {
-    commands: commands.filter(command => !emptied.includes(familyOfCommand(command))),
+    commands: removals(netfilter, needed, picked).filter(
+      command => !emptied.includes(familyOfCommand(command)),
+    ),
     emptied,
     kept: elementCommands(
       'delete',

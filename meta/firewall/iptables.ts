@@ -48,7 +48,7 @@ export function usualFilters(used: readonly Family[]): Filter[] {
 export function obstructingFilters(used: readonly Family[]): Filter[] {
   return used.flatMap(family =>
     variants.flatMap(variant => {
-      const table = readTable(family, variant, TABLE)
+      const table = readTable(family, variant, { table: TABLE, chain: 'FORWARD' })
       const obstructs = table && mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])
       return obstructs ? [{ family, variant }] : []
     }),
@@ -100,7 +100,7 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 /** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
 export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
   const plan = planFor(filter, wanted)
-  const present = readTable(filter.family, filter.variant, TABLE)?.rules ?? []
+  const present = readTable(filter.family, filter.variant, { table: TABLE, chain: 'FORWARD' })?.rules ?? []
   const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
     (option === '-s' || option === '-d') &&
     !present.some(({ source, destination }) =>

@@ -2,7 +2,13 @@
 import { openNetfilter, rulesetGeneration } from '../../chain/linux/netlink/nftables.ts'
 import { NftError, translateMatches } from '../../chain/linux/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { type Owned, type OwnedChain, type OwnedElement, publish } from '../../chain/plugin/elements.ts'
+import {
+  hairpinSources,
+  type Owned,
+  type OwnedChain,
+  type OwnedElement,
+  publish,
+} from '../../chain/plugin/elements.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { localnetGuard } from '../../chain/plugin/localnet.ts'
 import type { FoundElement } from '../../chain/plugin/owned.ts'
@@ -52,11 +58,15 @@ export function requireReady(): void {
 async function ownedBy({ config, attachment }: Call, targets: readonly Target[]): Promise<Owned> {
   const owner = ownerOf(attachment)
   const chains = await Promise.all(targets.map(target => conditionsChain(config, target, owner.id)))
-  const elements = targets.flatMap((target, index) =>
-    portMappings(config)
-      .filter(({ families }) => families.includes(target.family))
-      .flatMap(mapping => published(mapping, { config, target, conditions: chains[index]?.name })),
-  )
+  const elements = targets.flatMap((target, index) => {
+    const mappings = portMappings(config).filter(({ families }) => families.includes(target.family))
+    return [
+      ...mappings.flatMap(mapping => published(mapping, { config, target, conditions: chains[index]?.name })),
+      ...(config.snat && mappings.length > 0
+        ? hairpinSources(target.address, masqueradedSources(config, target))
+        : []),
+    ]
+  })
   const unique = new Map(elements.map(element => [JSON.stringify(element), element]))
   return { owner, elements: [...unique.values()], chains: chains.filter(chain => chain !== undefined) }
 }
@@ -71,7 +81,7 @@ function published(
     hostPort,
     containerPort,
     address: target.address,
-    hairpin: config.snat ? masqueradedSources(config, target) : [],
+    hairpin: config.snat,
     ...(hostAddress === undefined ? {} : { hostAddress }),
     ...(conditions === undefined ? {} : { conditions }),
   })

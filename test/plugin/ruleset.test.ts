@@ -4,7 +4,14 @@ import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
 import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
 import { applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
-import { additions, guardPort, masquerade, type Owned, publish } from '../../chain/plugin/elements.ts'
+import {
+  additions,
+  guardPort,
+  hairpinSources,
+  masquerade,
+  type Owned,
+  publish,
+} from '../../chain/plugin/elements.ts'
 import { families, skeleton } from '../../chain/plugin/layout.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
@@ -32,14 +39,14 @@ function everything(containerId: string, number: number): Owned {
         hostPort: 8000 + number,
         containerPort: 80,
         address,
-        hairpin: ['10.1.0.0/16', '127.0.0.0/8'],
+        hairpin: true,
       }),
       ...publish({
         protocol: 'sctp',
         hostPort: 9000 + number,
         containerPort: 90,
         address: six,
-        hairpin: ['::/0'],
+        hairpin: true,
         hostAddress: '2001:db8::1',
       }),
       ...publish({
@@ -47,10 +54,12 @@ function everything(containerId: string, number: number): Owned {
         hostPort: 53 + number,
         containerPort: 53,
         address,
-        hairpin: ['0.0.0.0/0'],
+        hairpin: true,
         hostAddress: '192.0.2.1',
         conditions: `conditions-${ownerNamed(containerId).id}`,
       }),
+      ...hairpinSources(address, ['10.1.0.0/16', '127.0.0.0/8']),
+      ...hairpinSources(six, ['::/0']),
       ...guardPort(`veth${number}`, `02:00:00:00:00:0${number}`),
     ],
     chains: [{ family: 'ip', name: `conditions-${ownerNamed(containerId).id}`, rules: [[{ accept: null }]] }],
@@ -94,7 +103,7 @@ async function rulesetAfter(engine: (commands: readonly Command[]) => Promise<vo
 test('elements that go over netlink are, to nft, the same as those it adds itself', async () => {
   const own = await rulesetAfter(commands => expect(applyBatch(commands)).toBe(true))
   expect(own).toBe(await rulesetAfter(applyWithNft))
-  expect(own).toContain('10.1.0.1 . 127.0.0.0/8 . tcp . 80')
+  expect(own).toContain('10.1.0.1 . 127.0.0.0/8')
 })
 
 test('a batch is refused as a whole, with the command that the kernel refused and its errno', async () => {

@@ -10,20 +10,27 @@ export interface FoundTable {
   dropping: string[]
 }
 
-/** A table as it is; undefined where there is none, or nobody has the tools to read it. */
-export function readTable(family: Family, variant: Variant, table: string): FoundTable | undefined {
-  return variant === 'legacy' ? readLegacyTable(family, table) : readNftTable(family, table)
+/** A table as it is, if it has that built-in chain; undefined where there is none, or nobody has the tools to read it. */
+export function readTable(
+  family: Family,
+  variant: Variant,
+  { table, chain }: { table: string; chain: string },
+): FoundTable | undefined {
+  return variant === 'legacy' ? readLegacyTable(family, table) : readNftTable(family, table, chain)
 }
 
-const builtin = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']
 const NF_DROP = 0
 
-function readNftTable(family: Family, table: string): FoundTable | undefined {
+function readNftTable(family: Family, table: string, chain: string): FoundTable | undefined {
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return undefined
   using _open = netfilter
-  const dropping = builtin.filter(chain => findChain(netfilter, family, table, chain)?.policy === NF_DROP)
-  return { rules: listRules(netfilter, family, table), dropping }
+  const builtin = findChain(netfilter, family, table, chain)
+  if (!builtin) return undefined
+  return {
+    rules: listRules(netfilter, family, table),
+    dropping: builtin.policy === NF_DROP ? [chain] : [],
+  }
 }
 
 function readLegacyTable(family: Family, table: string): FoundTable | undefined {

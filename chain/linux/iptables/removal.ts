@@ -7,7 +7,7 @@ import { errno } from '../libc.ts'
 import { listChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import type { Command } from '../nft.ts'
-import { type Family, findTools, run, type Tools } from './tools.ts'
+import { type Family, findVariant, run, type Tools } from './tools.ts'
 
 /** A rule as either variant can tell it. */
 export interface FoundRule {
@@ -91,7 +91,7 @@ export function removeFromLegacy(
   doomed: Doomed & { lock?: HeldLock },
 ): 'removed' | 'absent' {
   if (!hasLegacyTable(family, table)) return 'absent'
-  const tools = legacyTools(family)
+  const tools = findVariant(family, 'legacy')
   if (!tools) return 'absent'
   const lock = doomed.lock ? { lock: doomed.lock.descriptor } : {}
   for (let attempt = 1; ; attempt++) {
@@ -111,18 +111,11 @@ export function readRules(family: Family, table: string, lock?: HeldLock): Found
   const netfilter = openNetfilterIfPresent()
   using _open = netfilter
   const inNetfilter = netfilter ? listRules(netfilter, family, table) : []
-  const tools = hasLegacyTable(family, table) ? legacyTools(family) : undefined
+  const tools = hasLegacyTable(family, table) ? findVariant(family, 'legacy') : undefined
   if (!tools) return inNetfilter
   const saved = run([tools.save, '-t', table], lock ? { lock: lock.descriptor } : {})
   const lines = saved.stdout.split('\n').filter(line => line.startsWith('-A '))
   return [...inNetfilter, ...lines.map(readSavedRule)]
-}
-
-function legacyTools(family: Family): Tools | undefined {
-  const own = findTools(family, 'legacy')
-  if (own) return own
-  const usual = findTools(family)
-  return usual?.variant === 'legacy' ? usual : undefined
 }
 
 /** What iptables-restore has to read to remove what is doomed of a saved table; undefined when nothing is. Pure. */

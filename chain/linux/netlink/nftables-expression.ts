@@ -4,6 +4,8 @@ import { attributeMap, attributes, readText, readUint32Big } from './codec.ts'
 
 /** What a rule matches and what it leads to; absent where it does not match by it, or not by one value alone. */
 export interface RuleContent {
+  /** What iptables keeps as a match of its own (linux/netfilter/nf_tables_compat.h, xt_comment.h); nft has it elsewhere. */
+  comment: string
   /** Chains that the rule jumps or goes to. */
   targets: string[]
   /** It drops, rejects, queues, or hands packets to an extension that is not known to let them go on. */
@@ -56,7 +58,7 @@ export const goesOn: ReadonlySet<string> = new Set([...harmless, ...harmlessToo]
 
 /** Reads NFTA_RULE_EXPRESSIONS. */
 export function readExpressions(expressions: Uint8Array | undefined): RuleContent {
-  const content: RuleContent = { targets: [], mayDrop: false }
+  const content: RuleContent = { comment: '', targets: [], mayDrop: false }
   let loaded: 'source' | 'destination' | 'input' | 'output' | undefined
   for (const { value } of expressions ? attributes(expressions) : []) {
     const expression = attributeMap(value)
@@ -65,6 +67,7 @@ export function readExpressions(expressions: Uint8Array | undefined): RuleConten
     if (name === 'cmp' && loaded) compare(content, loaded, data)
     loaded = loadedBy(name, data)
     if (name === 'immediate') conclude(content, data)
+    if (name === 'match' && textOf(data.get(1)) === 'comment') content.comment = textOf(data.get(3)) // NFTA_MATCH_NAME, INFO
     if (name === 'reject' || name === 'queue') content.mayDrop = true
     if (name === 'target' && !goesOn.has(textOf(data.get(1)))) content.mayDrop = true // NFTA_TARGET_NAME
   }

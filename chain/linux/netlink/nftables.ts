@@ -9,7 +9,6 @@ import {
   attributes,
   join,
   type Message,
-  readInt32,
   readText,
   readUint32Big,
   readUint64Big,
@@ -135,7 +134,6 @@ function handleOf(value: Uint8Array | undefined): number {
 export interface Rule extends RuleContent {
   chain: string
   handle: number
-  comment: string
 }
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
@@ -152,11 +150,12 @@ export function listRules(netfilter: Transport, family: Family, table: string, c
 
 function readRule({ payload }: Message): Rule {
   const found = attributeMap(split(payload, 4)[1])
+  const content = readExpressions(found.get(4)) // NFTA_RULE_EXPRESSIONS
   return {
+    ...content,
     chain: textOf(found.get(2)),
     handle: handleOf(found.get(3)),
-    comment: readComment(found.get(7)), // NFTA_RULE_USERDATA
-    ...readExpressions(found.get(4)), // NFTA_RULE_EXPRESSIONS
+    comment: readComment(found.get(7)) || content.comment, // NFTA_RULE_USERDATA
   }
 }
 
@@ -265,7 +264,7 @@ export function rulesetGeneration(netfilter: Transport): number {
     payload: header('ip'),
   })
   const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
-  return id ? readInt32(id) : 0
+  return id ? readUint32Big(id) : 0 // NFTA_GEN_ID
 }
 
 /** Whether the kernel has nf_tables. */

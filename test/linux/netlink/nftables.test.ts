@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test'
 import { encodeMessage } from '../../../chain/linux/netlink/codec.ts'
 import {
   describeSets,
+  findChain,
   listChains,
   listElements,
   listRules,
@@ -145,6 +146,52 @@ test('thousands of elements are read whole', () => {
   expect(new Set(comments).size).toBe(3002)
 })
 
+test.each([
+  { rule: 'ip saddr 10.0.0.2 accept', content: { source: '10.0.0.2', mayDrop: false } },
+  { rule: 'ip daddr 10.0.0.2 drop', content: { destination: '10.0.0.2', mayDrop: true } },
+  { rule: 'ip saddr 10.0.0.0/24 ip daddr != 10.0.0.2 return', content: { mayDrop: false } },
+  { rule: 'ip saddr { 10.0.0.2, 10.0.0.3 } reject', content: { mayDrop: true } },
+  { rule: 'iifname "eth0" oifname "veth*" accept', content: { input: 'eth0', mayDrop: false } },
+  {
+    rule: 'iifname != "eth0" oifname "eth1" jump other',
+    content: { output: 'eth1', targets: ['other'], mayDrop: false },
+  },
+  { rule: 'meta mark set 1 counter log', content: { mayDrop: false } },
+])('what $rule matches and leads to is read', ({ rule, content }) => {
+  using host = loaded()
+  host.run('nft', `add chain ip t fresh; add rule ip t fresh ${rule}`)
+  const [found] = listRules(host.netfilter, 'ip', 't', 'fresh')
+  const { handle: _handle, ...rest } = found ?? { handle: 0 }
+  expect(rest).toEqual({ chain: 'fresh', comment: '', targets: [], ...content })
+})
+
+test.each([
+  { words: ['-s', '10.0.0.2', '-j', 'LOG'], content: { source: '10.0.0.2', mayDrop: false } },
+  { words: ['-d', '10.0.0.2/32', '-j', 'REJECT'], content: { destination: '10.0.0.2', mayDrop: true } },
+  {
+    words: ['-i', 'eth0', '!', '-o', 'eth0', '-j', 'MARK', '--set-mark', '1'],
+    content: { input: 'eth0', mayDrop: false },
+  },
+  { words: ['-o', 'eth+', '-p', 'tcp', '-j', 'NFQUEUE'], content: { mayDrop: true } },
+])("what iptables' $words matches and leads to is read", ({ words, content }) => {
+  using host = loaded()
+  host.run('iptables-nft', '-A', 'FORWARD', ...words)
+  const [found] = listRules(host.netfilter, 'ip', 'filter', 'FORWARD')
+  const { handle: _handle, ...rest } = found ?? { handle: 0 }
+  expect(rest).toEqual({ chain: 'FORWARD', comment: '', targets: [], ...content })
+})
+
+test('a chain is found with its policy, and one that is not there is none', () => {
+  using host = loaded()
+  expect(findChain(host.netfilter, 'ip', 't', 'base')).toMatchObject({
+    name: 'base',
+    policy: 1,
+    priority: -7,
+  })
+  expect(findChain(host.netfilter, 'ip', 't', 'none')).toBeUndefined()
+  expect(findChain(host.netfilter, 'ip6', 't', 'base')).toBeUndefined()
+})
+
 test('what is not there is empty, not an error', () => {
   using host = loaded()
   const { netfilter } = host
@@ -164,13 +211,13 @@ test('what is not there is empty, not an error', () => {
   expect(listElements(netfilter, 'ip', 't', 'none')).toEqual([])
 })
 
-test('the generation changes with each transaction, and with nothing else', () => {
+test('the generation goes up by one with each transaction, and with nothing else', () => {
   using host = loaded()
   const read = () => rulesetGeneration(host.netfilter)
   const before = read()
   expect(read()).toBe(before)
   host.run('nft', 'add', 'table', 'ip', 'another')
-  expect(read()).not.toBe(before)
+  expect(read()).toBe(before + 1)
 })
 
 test('a list that another changes while it is read is still whole', () => {
