@@ -142,7 +142,7 @@ describe('ADD', () => {
     expect(json).toMatchObject({
       code: 999,
       msg: 'failed to allocate for range 0: requested IP address 10.1.2.2 is not available in range set 10.1.2.1-10.1.2.6',
-      details: `${folder.path}/test-net/10.1.2.2 reserves it for container c1, interface eth0`,
+      details: `CNI_ARGS: IP asks for it; ${folder.path}/test-net/10.1.2.2 reserves it for container c1, interface eth0`,
     })
   })
 
