@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { hostLocal } from '../../ipam/host-local.ts'
-import { freshNamespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
 import {
   type Call,
   call,
@@ -110,6 +110,14 @@ describe('ADD', () => {
   test.each([
     ['its own gateway', { args: 'IP=10.1.2.1' }, 999, "requested ip 10.1.2.1 is subnet's gateway"],
     ['an address outside', { args: 'IP=10.9.9.9' }, 999, 'failed to allocate all requested IPs: 10.9.9.9'],
+    ['the network', { args: 'IP=10.1.2.0' }, 999, 'failed to allocate all requested IPs: 10.1.2.0'],
+    ['the broadcast address', { args: 'IP=10.1.2.7' }, 999, 'failed to allocate all requested IPs: 10.1.2.7'],
+    [
+      'an address of the other family',
+      { network: { runtimeConfig: { ips: ['fd00::5/64'] } } },
+      999,
+      'failed to allocate all requested IPs: fd00::5',
+    ],
     ['what is no address', { args: 'IP=ten' }, 7, 'CNI_ARGS: IP: must be an address: got "ten"'],
     [
       'what is no address',
@@ -133,6 +141,27 @@ describe('ADD', () => {
     })
     expect(reservations(folder.path)).toEqual({})
   })
+
+  test.each([
+    [
+      { args: 'IP=10.9.9.9' },
+      'asked for by CNI_ARGS: IP; each range set gives one address: 10.1.2.1-10.1.2.6',
+    ],
+    [
+      { network: { args: { cni: { ips: ['10.1.2.3', '10.1.2.4'] } } } },
+      'asked for by args.cni.ips[1]; each range set gives one address: 10.1.2.1-10.1.2.6',
+    ],
+    [
+      { network: { runtimeConfig: { ips: ['10.1.2.1'] } } },
+      'runtimeConfig.ips[0] asks for it; of 10.1.2.0/29',
+    ],
+  ] as [Settings, string][])(
+    'names the key of a requested address that cannot be had: %#',
+    async (settings, details) => {
+      using folder = dataFolder()
+      expect((await on(folder.path).ask('ADD', settings)).json.details).toBe(details)
+    },
+  )
 
   test('refuses a requested address that another container has, and names it', async () => {
     using folder = dataFolder()
@@ -196,6 +225,11 @@ describe('ADD', () => {
       'ipam.resolvConf: cannot open /none',
     ],
     [
+      'a resolv.conf that is a folder',
+      { ipam: { subnet: '10.1.2.0/24', resolvConf: '/etc' } },
+      'ipam.resolvConf: cannot open /etc: read /etc: Is a directory (EISDIR)',
+    ],
+    [
       'two sets of a family in an old version',
       { cniVersion: '0.2.0', ipam: { ranges: [[{ subnet: '10.1.2.0/24' }], [{ subnet: '10.1.3.0/24' }]] } },
       'ipam.ranges: CNI version 0.2.0 does not support more than 1 address per family',
@@ -226,7 +260,7 @@ describe('a data folder', () => {
     ['read-only', 'mount -t tmpfs -o ro none .', 'Read-only file system (EROFS)'],
     [
       'full',
-      'mount -t tmpfs -o size=4k,nr_inodes=4 none . && mkdir test-net && touch test-net/lock test-net/x',
+      'mount -t tmpfs -o size=4k,nr_inodes=4 none . && cd $PWD && mkdir test-net && touch test-net/lock test-net/x',
       'No space left on device (ENOSPC)',
     ],
   ])('that is %s is an error that says so', async (_, mount, reason) => {
@@ -241,9 +275,57 @@ describe('a data folder', () => {
     }
   })
 
+  test.each([
+    { pages: 0, refused: true },
+    { pages: 1, refused: true }, // for round robin, and none for the reservation
+    { pages: 2, refused: false },
+    { pages: 3, sets: 2, refused: true },
+    { pages: 4, sets: 2, refused: false },
+  ])(
+    'with room for $pages files on its disk leaves whole reservations or none',
+    async ({ pages, sets = 1, refused }) => {
+      using folder = dataFolder()
+      const mount = `mount -t tmpfs -o size=${4 * (pages + 1)}k none . && cd $PWD && echo x >filler` // a page for each file that is not empty
+      Bun.spawnSync(['sh', '-c', mount], { cwd: folder.path })
+      try {
+        const ipam = { ranges: [[{ subnet: '10.1.2.0/24' }], [{ subnet: '10.1.3.0/24' }]].slice(0, sets) }
+        const { status, json } = await on(folder.path).ask('ADD', { ipam })
+        const expected = refused ? { code: 5, details: expect.stringContaining('ENOSPC') } : {}
+        expect({ status, json }).toMatchObject({ status: refused ? 1 : 0, json: expected })
+        const written = { '10.1.2.2': 'container-1\r\neth0', '10.1.3.2': 'container-1\r\neth0' }
+        const kept = refused ? [] : Object.entries(written).slice(0, sets)
+        expect(reservations(folder.path)).toEqual(Object.fromEntries(kept))
+      } finally {
+        Bun.spawnSync(['umount', folder.path])
+      }
+    },
+  )
+
+  test('that became read-only keeps its reservations, and DEL, CHECK and STATUS say what they can', async () => {
+    using folder = dataFolder()
+    Bun.spawnSync(['mount', '-t', 'tmpfs', 'none', folder.path])
+    try {
+      const { add, ask } = on(folder.path)
+      await add('c1')
+      Bun.spawnSync(['mount', '-o', 'remount,ro', folder.path])
+      expect((await ask('CHECK', { containerId: 'c1' })).status).toBe(0)
+      expect((await ask('STATUS')).status).toBe(0)
+      expect((await ask('DEL', { containerId: 'unknown' })).status).toBe(0)
+      expect((await ask('DEL', { containerId: 'c1' })).json).toMatchObject({
+        code: 5,
+        details: `delete ${folder.path}/test-net/10.1.2.2: Read-only file system (EROFS)`,
+      })
+      Bun.spawnSync(['mount', '-o', 'remount,rw', folder.path])
+      expect((await ask('DEL', { containerId: 'c1' })).status).toBe(0)
+      expect(reservations(folder.path)).toEqual({})
+    } finally {
+      Bun.spawnSync(['umount', folder.path])
+    }
+  })
+
   test('that fills up in the middle of an ADD gets the first address back', async () => {
     using folder = dataFolder()
-    const mount = 'mount -t tmpfs -o nr_inodes=5 none . && mkdir test-net && touch test-net/lock' // root, net, lock, 2 more
+    const mount = 'mount -t tmpfs -o nr_inodes=5 none . && cd $PWD && mkdir test-net && touch test-net/lock' // root, net, lock, 2 more
     Bun.spawnSync(['sh', '-c', mount], { cwd: folder.path })
     try {
       const ipam = { ranges: [[{ subnet: '10.1.2.0/24' }], [{ subnet: '10.1.3.0/24' }]] }
@@ -398,6 +480,26 @@ describe('GC', () => {
     expect(await add('c2', { args: 'IP=10.1.2.3' })).toEqual(['10.1.2.3'])
   })
 
+  test('frees the others when one cannot be freed, and names that', async () => {
+    using folder = dataFolder()
+    const { add, ask } = on(folder.path)
+    for (const id of ['c1', 'c2', 'c3']) await add(id)
+    const stuck = `${folder.path}/test-net/10.1.2.3`
+    Bun.spawnSync(['mount', '--bind', stuck, stuck])
+    try {
+      const { json } = await ask('GC', { network: { 'cni.dev/valid-attachments': [] } })
+      expect(json).toMatchObject({
+        code: 5,
+        msg: `1 reservations of ${folder.path}/test-net could not be freed`,
+        details: `delete ${stuck}: Device or resource busy (EBUSY)`,
+      })
+      expect(Object.keys(reservations(folder.path))).toEqual(['10.1.2.3'])
+      expect((await ask('CHECK', { containerId: 'c2' })).status).toBe(0)
+    } finally {
+      Bun.spawnSync(['umount', stuck])
+    }
+  })
+
   test('of a network without a folder is a success', async () => {
     using folder = dataFolder()
     expect((await on(folder.path).ask('GC')).status).toBe(0)
@@ -448,6 +550,40 @@ describe('after a reboot', () => {
     expect((await ask('ADD', { containerId: 'c2', args: 'IP=10.1.2.2' })).json.msg).toContain(
       'is not available',
     )
+  })
+
+  test("an address that the host's own link has is not taken over either", async () => {
+    using folder = dataFolder()
+    using host = hostNamespace()
+    host.run('ip', 'address', 'add', '10.1.2.2/32', 'dev', 'lo')
+    try {
+      const { add, ask } = on(folder.path, { ipam: { ranges: [[{ subnet: '10.1.2.0/30' }]] } })
+      await add('c1')
+      reboot()
+      expect((await ask('ADD', { containerId: 'c2' })).json.msg).toContain('1 of 1 are in use')
+    } finally {
+      host.run('ip', 'address', 'del', '10.1.2.2/32', 'dev', 'lo')
+    }
+  })
+
+  test('with many reservations, a container that comes back gets its address, and a living one no second', async () => {
+    using folder = dataFolder()
+    const ipam = { ranges: [[{ subnet: '10.1.0.0/20' }]] }
+    const { add, ask, options } = on(folder.path, { ipam })
+    await add('mine')
+    mustExecute(peerExecutable('host-local'), 'ADD', options({ containerId: 'theirs' }))
+    for (let index = 4; index < 1500; index++) {
+      writeFileSync(`${folder.path}/test-net/10.1.${index >> 8}.${index & 255}`, `c${index}\r\neth0`)
+    }
+    expect((await ask('ADD', { containerId: 'theirs' })).json.msg).toContain(
+      '10.1.0.3 has been allocated to theirs',
+    )
+    expect((await ask('ADD', { containerId: 'c1400' })).json.msg).toContain(
+      '10.1.5.120 has been allocated to c1400',
+    )
+    reboot()
+    expect(await add('mine')).toEqual(['10.1.0.2'])
+    expect(await add('new')).toEqual(['10.1.5.220'])
   })
 
   test("the Go plugin's reservations are old by their age, and are not before", async () => {
@@ -524,6 +660,37 @@ test('where nothing may be written under /run, addresses are given and freed all
   } finally {
     reboot()
   }
+})
+
+test('where /run is full, every address is found and freed all the same', async () => {
+  using folder = dataFolder()
+  reboot()
+  mkdirSync('/run/catena')
+  Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', 'size=16k,nr_inodes=9', 'none', '/run/catena'])
+  try {
+    const { add, ask } = on(folder.path, { ipam: { ranges: [[{ subnet: '10.1.2.0/24' }]] } })
+    const ids = Array.from({ length: 40 }, (_, index) => `c${index}`)
+    for (const id of ids) await add(id)
+    for (const id of ids) expect((await ask('ADD', { containerId: id })).json.msg).toContain('duplicate')
+    for (const id of ids) await ask('DEL', { containerId: id })
+    expect(reservations(folder.path)).toEqual({})
+  } finally {
+    Bun.spawnSync(['umount', '/run/catena'])
+    reboot()
+  }
+})
+
+test('an identifier of any length is recognised', async () => {
+  using folder = dataFolder()
+  const { add, ask, options } = on(folder.path)
+  const containerId = 'c'.repeat(5000)
+  mustExecute(peerExecutable('host-local'), 'ADD', options({ containerId }))
+  expect((await ask('ADD', { containerId })).json.msg).toContain('duplicate allocation')
+  await ask('DEL', { containerId })
+  expect(reservations(folder.path)).toEqual({})
+  await add(containerId)
+  mustExecute(peerExecutable('host-local'), 'DEL', options({ containerId }))
+  expect(reservations(folder.path)).toEqual({})
 })
 
 test('what another program does to the files is seen at once', async () => {
