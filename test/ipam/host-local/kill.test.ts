@@ -68,6 +68,13 @@ const scenarios: Scenario[] = [
     next: 'DEL',
     essential: ['getdents64', 'write', 'unlink', 'symlink'],
   },
+  {
+    title: 'a GC that finds nothing to free',
+    killed: 'GC',
+    before: ['victim'],
+    next: 'DEL',
+    essential: ['getdents64', 'write', 'unlink', 'symlink'],
+  },
 ]
 
 function configuration(dataDir: string, { ranges = roomy }: Partial<Scenario>, ...alive: string[]) {
