@@ -1,6 +1,5 @@
 /** Chooses one address of a range set, under the network's lock: the one asked for, the one had before a reboot, or the next. */
 
-import { status } from '../../chain/linux/libc.ts'
 import { liveAddresses } from '../../chain/linux/live-addresses.ts'
 import {
   type Address,
@@ -10,7 +9,7 @@ import {
   sameAddress,
 } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { earlierBoot } from './boot.ts'
+import { agesOfFiles } from './boot.ts'
 import { isKnownFull, noteFull, type Owner } from './directory.ts'
 import {
   anyAddress,
@@ -86,9 +85,8 @@ function allocateRequested(wish: Wish, requested: Requested): Allocation {
 
 /** Reserved before the machine started, and on no link. */
 function isAbandoned({ folder }: Store, name: string): boolean {
-  const path = `${folder}/${name}`
-  const found = status(path)
-  return found !== undefined && earlierBoot()(path, found) && liveAddresses()?.has(name) === false
+  const age = agesOfFiles()(`${folder}/${name}`)
+  return age === 'of an earlier boot' && liveAddresses()?.has(name) === false
 }
 
 /** What the owner holds in this set already: its own again after a reboot, a second one that is forbidden otherwise. */
@@ -192,19 +190,21 @@ function takenOver(wish: Wish, candidate: Candidate): Vacancy {
 }
 
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
-const LOOKED_AT = 250
+const LOOKED_AT = 128
 
-/** In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. */
+/**
+ * In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. One
+ * that is not among those looked at is found by the DEL that follows a refusal, which may take its time.
+ */
 export function findReclaimable(folder: string, set: RangeSet): Candidate | undefined {
-  const isStale = earlierBoot()
+  const ageOf = agesOfFiles()
   let live: ReturnType<typeof liveAddresses>
   let looked = 0
   for (const candidate of candidates(set, anyAddress(set))) {
     if (looked++ === LOOKED_AT) return undefined
-    const path = `${folder}/${candidate.name}`
-    const found = status(path)
-    if (found?.size === 0) return candidate
-    if (!found || !isStale(path, found)) continue
+    const age = ageOf(`${folder}/${candidate.name}`)
+    if (age === 'empty') return candidate
+    if (age !== 'of an earlier boot') continue
     live ??= liveAddresses()
     if (live?.has(candidate.name) === false) return candidate
   }

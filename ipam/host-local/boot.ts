@@ -6,12 +6,12 @@
 import { ensureFolder, readFile, removeFile } from '../../chain/linux/files.ts'
 import {
   errno,
-  type FileStatus,
   isErrno,
   readAttribute,
   readLink,
   SystemError,
   setAttribute,
+  status,
   symbolicLink,
 } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
@@ -53,19 +53,26 @@ export function markAsOfThisBoot(descriptor: number): void {
   try {
     setAttribute(descriptor, ATTRIBUTE, thisBoot())
   } catch (thrown) {
-    if (!isErrno(thrown, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSPC)) throw thrown
+    if (!(thrown instanceof SystemError)) throw thrown // no attributes there, no room or no right: the age has to do
   }
 }
 
-/** A test for files that were made before the machine started; asks the machine once. */
-export function earlierBoot(): (path: string, found: Pick<FileStatus, 'modified'>) => boolean {
+/** What the file of a reservation tells without being read. */
+export type Age = 'absent' | 'empty' | 'of this boot' | 'of an earlier boot'
+
+/** Tells the age of files; asks the machine once. */
+export function agesOfFiles(): (path: string) => Age {
   const boot = thisBoot()
   let started: number | undefined
-  return (path, { modified }) => {
-    const made = readAttribute(path, ATTRIBUTE)
-    if (made !== undefined) return made !== boot
+  return path => {
+    const mark = readAttribute(path, ATTRIBUTE)
+    if (mark === boot) return 'of this boot' // and whole: the name comes after text and mark
+    const found = status(path)
+    if (found === undefined) return 'absent'
+    if (found.size === 0) return 'empty'
+    if (mark !== undefined) return 'of an earlier boot'
     started ??= startOfMachine()
-    return modified < started
+    return found.modified < started ? 'of an earlier boot' : 'of this boot'
   }
 }
 

@@ -628,7 +628,7 @@ describe('a reservation that names nobody', () => {
     expect(reservations(folder.path)).toEqual({ '10.1.2.2': 'c2\r\neth0' })
   })
 
-  test('is found among thousands, where all are not read', async () => {
+  test('is found among thousands', async () => {
     using folder = dataFolder()
     mkdirSync(`${folder.path}/test-net`)
     for (let index = 1; index < 1023; index++) {
@@ -638,12 +638,11 @@ describe('a reservation that names nobody', () => {
       )
     }
     const ipam = { ranges: [[{ subnet: '10.1.0.0/22' }]] }
-    const given: string[] = []
-    for (let attempt = 0; attempt < 200 && given.length === 0; attempt++) {
-      const { status, json } = await on(folder.path).ask('ADD', { ipam })
-      if (status === 0) given.push(json.ips[0].address)
-    }
-    expect(given).toEqual(['10.1.2.188/22'])
+    const { add, ask } = on(folder.path, { ipam })
+    // few are looked at before an ADD says no; the DEL with which a runtime follows looks at all
+    const said = [await ask('ADD'), await ask('DEL')].map(({ stderr }) => stderr).join('')
+    expect(said).toContain(`${folder.path}/test-net/10.1.2.188 names no owner (a write was cut off)`)
+    expect(await add('container-1')).toEqual(['10.1.2.188'])
   })
 })
 
