@@ -1,13 +1,23 @@
 /** IPAM in this process and as a process of its own: the same bytes, and an ADD that fails later gives the address back in both. */
 import { expect, test } from 'bun:test'
-import { writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import * as z from 'zod/mini'
+import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { definePlugin } from '../../chain/plugin/define.ts'
 import { allocate } from '../../chain/plugin/delegate.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { staticAddresses } from '../../ipam/static.ts'
 import { fakePlugins } from '../fixtures/fake.ts'
-import { type Call, call, mustExecute, ours, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
+import {
+  type Call,
+  call,
+  mustExecute,
+  ourExecutable,
+  ours,
+  peerExecutable,
+  peers,
+} from '../fixtures/plugin.ts'
 import { dataFolder, reservations, tree } from './host-local/fixture.ts'
 
 /** A main plugin that takes addresses, and then succeeds or not. */
@@ -170,4 +180,48 @@ test('a plugin whose ADD failed is not told to delete: it may be what refused a 
   const given = { path: plugins.path, config: { ipam: { type: 'foreign' } }, netns }
   expect((await call(taker, 'ADD', given)).json.msg).toBe('no')
   expect(plugins.order()).toEqual(['foreign ADD'])
+})
+
+/** How many programs a call of our bridge starts, itself included, with what is found in a folder; and what it answers. */
+function bridgeWith(
+  path: string,
+  { dataDir, verb, netns }: { dataDir: string; verb: string; netns: string },
+) {
+  const trace = `${dataDir}/trace`
+  const environment = {
+    CNI_COMMAND: verb,
+    CNI_CONTAINERID: 'container-1',
+    CNI_IFNAME: 'eth0',
+    CNI_NETNS: netns,
+    CNI_PATH: path,
+  }
+  const ipam = { type: 'host-local', dataDir, ranges, routes: [{ dst: '0.0.0.0/0' }] }
+  const config = { cniVersion: '1.1.0', name: 'test-net', type: 'bridge', bridge: 'delegating0', ipam }
+  const { stdout, exitCode } = Bun.spawnSync(
+    ['strace', '-f', '-e', 'trace=execve', '-o', trace, ourExecutable('bridge')],
+    { env: { PATH: process.env.PATH, ...environment }, stdin: Buffer.from(JSON.stringify(config)) },
+  )
+  const started = readFileSync(trace, 'utf8').match(/execve\(.* = 0$/gm)?.length
+  rmSync(trace)
+  const { ips, routes } = exitCode === 0 && verb === 'ADD' ? JSON.parse(stdout.toString()) : {}
+  return { exitCode, started, ips, routes, files: tree(dataDir) }
+}
+
+test('the executables: the same file under another name needs no process, a copy of it is run, and both do the same', () => {
+  using copies = dataFolder()
+  copyFileSync(ourExecutable('host-local'), `${copies.path}/host-local`)
+  const [inside, outside] = [ours, copies.path].map(path => {
+    using container = freshNamespace()
+    using folder = dataFolder()
+    const given = { dataDir: folder.path, netns: container.path }
+    return (['ADD', 'DEL'] as const).map(verb => bridgeWith(path, { ...given, verb }))
+  })
+  expect(inside?.map(({ exitCode, started }) => ({ exitCode, started }))).toEqual([
+    { exitCode: 0, started: 1 },
+    { exitCode: 0, started: 1 },
+  ])
+  expect(outside).toEqual(inside?.map(each => ({ ...each, started: 2 })))
+  expect(inside?.[0]?.files).toHaveLength(6) // two reservations, where round robin stands in both, the lock, the folder
+  using host = hostNamespace()
+  removeLink(host.route, host.link('delegating0').index)
 })
