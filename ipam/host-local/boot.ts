@@ -60,11 +60,11 @@ export function markAsOfThisBoot(descriptor: number): void {
 /** What the file of a reservation tells without being read. */
 export type Age = 'absent' | 'empty' | 'of this boot' | 'of an earlier boot'
 
-/** Tells the age of files; asks the machine once. */
+/** Tells the age of files; asks the machine once. What cannot be told is of this boot: nobody takes it over. */
 export function agesOfFiles(): (path: string) => Age {
   const boot = thisBoot()
   let started: number | undefined
-  return path => {
+  const ageOf = (path: string): Age => {
     const mark = readAttribute(path, ATTRIBUTE)
     if (mark === boot) return 'of this boot' // and whole: the name comes after text and mark
     const found = status(path)
@@ -73,6 +73,14 @@ export function agesOfFiles(): (path: string) => Age {
     if (mark !== undefined) return 'of an earlier boot'
     started ??= startOfMachine()
     return found.modified < started ? 'of an earlier boot' : 'of this boot'
+  }
+  return path => {
+    try {
+      return ageOf(path)
+    } catch (thrown) {
+      if (thrown instanceof SystemError) return 'of this boot'
+      throw thrown
+    }
   }
 }
 

@@ -114,10 +114,10 @@ export function update(
   if (!isNoted) directory.complete = false
 }
 
-/** Takes note of everything, after all reservations were read. */
-export function rebuild(directory: Directory, entries: readonly Entry[]): void {
+/** Takes note of everything, after all reservations were read; of a part, where some could not be read (not `isWhole`). */
+export function rebuild(directory: Directory, entries: readonly Entry[], isWhole: boolean): void {
   const { lists } = directory
-  directory.complete = succeeds(() => {
+  const isNoted = succeeds(() => {
     ensureFolder(lists)
     removeFile(stampPath(lists))
     const byList = Map.groupBy(entries, ({ owner }) => listPath(directory, owner.containerId))
@@ -125,8 +125,9 @@ export function rebuild(directory: Directory, entries: readonly Entry[]): void {
       if (!byList.has(path)) removeFile(path)
     }
     for (const [path, list] of byList) writeList(path, list)
-    stamp(directory)
+    if (isWhole) stamp(directory)
   })
+  directory.complete = isNoted && isWhole
 }
 
 /** Says that the reservations are as the lists have them. */

@@ -157,33 +157,40 @@ function confirmed(store: Store, entries: readonly Entry[]): Entry[] {
 
 /** Reads every reservation, for the directory. */
 function readAllEntries(store: Store): Entry[] {
-  const entries = readEntries(store)
-  rebuild(store.directory, entries)
+  const { entries, unreadable } = readEntries(store)
+  rebuild(store.directory, entries, unreadable === 0)
   return entries
 }
 
-/** Reads every reservation. What is empty or torn is deleted: nobody can own it. */
-function readEntries({ folder, warn }: Store): Entry[] {
+/** Reads every reservation. What is empty or torn is deleted: nobody can own it. What cannot be read stays somebody's. */
+function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: number } {
   const entries: Entry[] = []
+  let unreadable = 0
   for (const name of listFolder(folder) ?? []) {
     if (name.startsWith(TEMPORARY_PREFIX)) removeFile(`${folder}/${name}`) // of one that was killed: we hold the lock
     if (!isReservation(name)) continue
-    const owner = ownerOf({ folder }, name)
-    if (owner === undefined) continue
-    if (owner === 'nobody') {
-      warn(
-        `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
-      )
-      removeFile(`${folder}/${name}`)
-    } else entries.push({ address: name, owner })
+    try {
+      const owner = ownerOf({ folder }, name)
+      if (owner === 'nobody') {
+        warn(
+          `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
+        )
+        removeFile(`${folder}/${name}`)
+      } else if (owner) entries.push({ address: name, owner })
+    } catch (thrown) {
+      if (!(thrown instanceof SystemError)) throw thrown
+      warn(`host-local: ${thrown.message}: whose address that is cannot be told\n`)
+      unreadable++
+    }
   }
-  return entries
+  return { entries, unreadable }
 }
 
 /** Frees every address but those of owners that are kept; takes every step, and answers what the system refused. */
 export function keepOnly(store: Store, isKept: (owner: Owner) => boolean): SystemError[] {
   const refusals: SystemError[] = []
-  const left = readEntries(store).filter(({ address, owner }) => {
+  const { entries, unreadable } = readEntries(store)
+  const left = entries.filter(({ address, owner }) => {
     if (isKept(owner)) return true
     try {
       removeFile(`${store.folder}/${address}`)
@@ -194,7 +201,7 @@ export function keepOnly(store: Store, isKept: (owner: Owner) => boolean): Syste
       return true
     }
   })
-  rebuild(store.directory, left)
+  rebuild(store.directory, left, unreadable === 0)
   return refusals
 }
 
@@ -208,8 +215,13 @@ export interface Reservation {
 export type Presence = 'absent' | 'empty' | 'taken'
 
 export function presenceOf({ folder }: Store, address: string): Presence {
-  const found = status(`${folder}/${address}`)
-  return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
+  try {
+    const found = status(`${folder}/${address}`)
+    return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
+  } catch (thrown) {
+    if (thrown instanceof SystemError) return 'taken' // there is something, whatever it is
+    throw thrown
+  }
 }
 
 /**

@@ -1,6 +1,6 @@
 /** What the disk, /run or another program does to host-local: nothing is lost, nothing stays behind, and it is said. */
 import { describe, expect, test } from 'bun:test'
-import { chmodSync, mkdirSync, unlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { execute, mustExecute, peerExecutable } from '../../fixtures/plugin.ts'
 import { dataFolder, on, reboot, reservations } from './fixture.ts'
 
@@ -129,6 +129,27 @@ test('where /run is full, every address is found and freed all the same', async 
     Bun.spawnSync(['umount', '/run/catena'])
     reboot()
   }
+})
+
+test('a reservation that cannot be read stays, is told of, and keeps no other from anything', async () => {
+  using folder = dataFolder()
+  const { add, ask } = on(folder.path, { ipam: { ranges: [[{ subnet: '10.1.2.0/29' }]] } })
+  await add('c1')
+  symlinkSync('10.1.2.3', `${folder.path}/test-net/10.1.2.3`) // ELOOP
+  const { status, stderr } = await ask('DEL', { containerId: 'c1' })
+  expect({ status, stderr }).toEqual({
+    status: 0,
+    stderr: expect.stringMatching(/open .*test-net\/10\.1\.2\.3: .*: whose address that is cannot be told/),
+  })
+  expect([await add('c2'), await add('c3'), await add('c4'), await add('c5')].flat()).toEqual(
+    ['4', '5', '6', '2'].map(last => `10.1.2.${last}`),
+  )
+  expect((await ask('ADD', { containerId: 'c6' })).json.msg).toContain('5 of 5 are in use')
+  expect((await ask('ADD', { containerId: 'c2' })).json.msg).toContain('duplicate allocation')
+  unlinkSync(`${folder.path}/test-net/10.1.2.3`)
+  expect(await add('c6')).toEqual(['10.1.2.3'])
+  await ask('GC', { network: { 'cni.dev/valid-attachments': [] } })
+  expect(reservations(folder.path)).toEqual({})
 })
 
 test('an identifier of any length is recognised', async () => {
