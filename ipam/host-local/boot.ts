@@ -3,7 +3,7 @@
  * names the boot that a reservation was made in, whose twin is under /run and gone with a reboot. What bears no such mark (the
  * Go plugin's files, file systems without attributes) is judged by its age.
  */
-import { ensureFolder, readFile, removeFile } from '../../chain/linux/files.ts'
+import { ensureFolder, readFile } from '../../chain/linux/files.ts'
 import {
   errno,
   isErrno,
@@ -20,22 +20,28 @@ const TWIN = `${RUN_FOLDER}/boot`
 const ATTRIBUTE = 'user.catena.boot'
 
 /**
- * The name of this boot: the kernel's, and a number drawn when /run was empty. The number alone would outlive a reboot where
- * /run is on a disk; the kernel's alone stays where only the host's services were wiped.
+ * The name of this boot: the kernel's, and a number that is drawn when /run is empty. The number alone would outlive a reboot where
+ * /run is on a disk; the kernel's alone stays where only the host's services were wiped. Never replaced: two processes that did
+ * so at once would take each other's reservations for old.
  */
 export function thisBoot(): string {
-  const kernel = (readFile('/proc/sys/kernel/random/boot_id') ?? '').trim()
-  const found = readTwin()
-  if (found?.startsWith(kernel)) return found
-  const drawn = `${kernel}/${Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')}`
+  return `${kernelBoot()}/${readTwin() ?? drawTwin()}`
+}
+
+/** The kernel's own name of this boot. */
+export function kernelBoot(): string {
+  return (readFile('/proc/sys/kernel/random/boot_id') ?? '').trim()
+}
+
+function drawTwin(): string {
+  const drawn = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
   try {
-    if (found !== undefined) removeFile(TWIN)
     ensureFolder(RUN_FOLDER)
     symbolicLink(drawn, TWIN) // a link is there with its text or not at all, and is one system call
     return drawn
   } catch (thrown) {
     if (!(thrown instanceof SystemError)) throw thrown
-    return readTwin() ?? kernel // another process was first, or nothing can be written there
+    return readTwin() ?? '' // another process was first, or nothing can be written there
   }
 }
 

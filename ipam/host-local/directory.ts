@@ -6,6 +6,7 @@
 import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { readLink, SystemError, setModified, status, symbolicLink } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
+import { kernelBoot } from './boot.ts'
 
 /** The holder of an address. In the oldest format a reservation names the container alone. */
 export interface Owner {
@@ -23,6 +24,8 @@ export interface Directory {
   folder: string
   /** The folder of the lists. */
   lists: string
+  /** The kernel's name of this boot. */
+  boot: string
   /** Nobody but us has changed the reservations: who is not in the lists holds nothing. */
   complete: boolean
 }
@@ -30,16 +33,18 @@ export interface Directory {
 export function openDirectory(folder: string): Directory {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
   const lists = `${RUN_FOLDER}/host-local/${network}-${digest(folder).toString('hex', 0, 4)}`
-  return { folder, lists, complete: readStamp(lists) === stampOf(folder) }
+  const directory = { folder, lists, boot: kernelBoot(), complete: false }
+  return { ...directory, complete: readStamp(lists) === stampOf(directory) }
 }
 
 function digest(text: string): Buffer {
   return new Bun.CryptoHasher('sha512').update(text).digest()
 }
 
-function stampOf(folder: string): string | undefined {
+/** With the boot in it: of lists that are on a disk, as /run may be, a power cut can keep a part. */
+function stampOf({ folder, boot }: Directory): string | undefined {
   const found = status(folder)
-  return found && `${found.inode}.${found.modifiedNanoseconds}`
+  return found && `${found.inode}.${found.modifiedNanoseconds}.${boot}`
 }
 
 const stampPath = (lists: string) => `${lists}/stamp`
@@ -131,9 +136,9 @@ export function rebuild(directory: Directory, entries: readonly Entry[], isWhole
 }
 
 /** Says that the reservations are as the lists have them. */
-function stamp({ folder, lists }: Directory): void {
-  setOwnTime(folder)
-  symbolicLink(stampOf(folder) ?? '', stampPath(lists))
+function stamp(directory: Directory): void {
+  setOwnTime(directory.folder)
+  symbolicLink(stampOf(directory) ?? '', stampPath(directory.lists))
 }
 
 /**
@@ -154,12 +159,12 @@ export function noteFull(directory: Directory, set: string): void {
     ensureFolder(directory.lists)
     removeFile(path)
     if (!directory.complete) setOwnTime(directory.folder)
-    symbolicLink(stampOf(directory.folder) ?? '', path)
+    symbolicLink(stampOf(directory) ?? '', path)
   })
 }
 
 /** Whether a set was found full, and the folder has not changed since. */
 export function isKnownFull(directory: Directory, set: string): boolean {
   const noted = attempt(() => readLink(fullPath(directory, set)))
-  return noted !== undefined && noted === stampOf(directory.folder)
+  return noted !== undefined && noted === stampOf(directory)
 }

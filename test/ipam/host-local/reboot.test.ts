@@ -96,12 +96,26 @@ describe('after a reboot', () => {
     expect(await add('theirs')).toEqual(['10.1.2.2'])
   })
 
+  test('of a machine whose /run is on a disk, the kernel tells', async () => {
+    using folder = dataFolder()
+    const { add } = on(folder.path)
+    await add('c1')
+    const bootId = `${folder.path}/boot_id`
+    writeFileSync(bootId, '00000000-0000-0000-0000-000000000000\n')
+    Bun.spawnSync(['mount', '--bind', bootId, '/proc/sys/kernel/random/boot_id'])
+    try {
+      expect(await add('c1')).toEqual(['10.1.2.2'])
+    } finally {
+      Bun.spawnSync(['umount', '/proc/sys/kernel/random/boot_id'])
+    }
+  })
+
   test('of services only, the memory of owners is made again from the files', async () => {
     using folder = dataFolder()
     const { add, ask } = on(folder.path)
     await add('c1')
     unlinkSync('/run/catena/boot')
-    symlinkSync('another-boot/1', '/run/catena/boot')
+    symlinkSync('another', '/run/catena/boot')
     expect(await add('c1')).toEqual(['10.1.2.2'])
     await ask('DEL', { containerId: 'c1' })
     expect(reservations(folder.path)).toEqual({})
