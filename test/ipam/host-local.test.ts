@@ -178,6 +178,29 @@ describe('ADD', () => {
       'ipam.routes[0].dst: must be a network with prefix: got "10.0.0.0"',
     ],
     [
+      'a gateway outside of the single range',
+      { ipam: { subnet: '10.1.2.0/24', gateway: '10.1.3.1' } },
+      'ipam.gateway: 10.1.3.1 is not in network 10.1.2.0/24',
+    ],
+    [
+      'the single range when one of `ranges` overlaps it',
+      { ipam: { subnet: '10.1.2.0/24', ranges: [[{ subnet: '10.1.0.0/16' }]] } },
+      'ipam.ranges[0]: 10.1.0.1-10.1.255.254 overlaps with 10.1.2.1-10.1.2.254 of ipam',
+    ],
+    [
+      'a range of the runtime that overlaps a configured one',
+      {
+        ipam: { ranges: [[{ subnet: '10.1.2.0/24' }]] },
+        runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25' }]] },
+      },
+      'ipam.ranges[0]: 10.1.2.1-10.1.2.254 overlaps with 10.1.2.1-10.1.2.126 of runtimeConfig.ipRanges[0]',
+    ],
+    [
+      'an end of a range of the runtime outside of its subnet',
+      { ipam: {}, runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25', rangeEnd: '10.1.2.200' }]] } },
+      'runtimeConfig.ipRanges[0][0].rangeEnd: 10.1.2.200 is not in network 10.1.2.0/25',
+    ],
+    [
       'a missing resolv.conf',
       { ipam: { subnet: '10.1.2.0/24', resolvConf: '/none' } },
       'ipam.resolvConf: cannot open /none',
