@@ -179,7 +179,7 @@ function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: n
       } else if (owner) entries.push({ address: name, owner })
     } catch (thrown) {
       if (!(thrown instanceof SystemError)) throw thrown
-      warn(`host-local: ${thrown.message}: whose address that is cannot be told\n`)
+      warn(`host-local: ${thrown.message}: left as it is\n`)
       unreadable++
     }
   }
