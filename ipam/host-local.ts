@@ -4,7 +4,6 @@ import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/pl
 import { definePlugin } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredRoutes } from '../chain/plugin/schema.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
 import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
@@ -24,11 +23,11 @@ import { assign, type RangeSet, rangeOf } from './host-local/ranges.ts'
 import { checkFree } from './host-local/status.ts'
 import {
   addressesOf,
+  keepOnly,
   makeDurable,
   noteGiven,
   openStore,
   openStoreIfPresent,
-  readAllEntries,
   release,
 } from './host-local/store.ts'
 
@@ -49,7 +48,7 @@ export const hostLocal = definePlugin({
     const sets = requireRangeSets(configurationOf(request), request.cniVersion)
     const held = inFolder(request, folder => {
       using store = openStoreIfPresent(folder, request.world.stderr)
-      return store ? addressesOf(store, request.attachment, 'always') : []
+      return store ? addressesOf(store, request.attachment) : []
     })
     if (held.length === 0)
       throw notHeld(
@@ -67,7 +66,7 @@ export const hostLocal = definePlugin({
     const { attachment, world } = request
     inFolder(request, folder => {
       using store = openStoreIfPresent(folder, world.stderr)
-      if (store) release(store, attachment, addressesOf(store, attachment, 'always'))
+      if (store) release(store, attachment, addressesOf(store, attachment))
     })
   },
 
@@ -76,14 +75,20 @@ export const hostLocal = definePlugin({
     inFolder(request, folder => checkFree(folder, sets))
   },
 
-  async gc(request) {
-    using store = inFolder(request, folder => openStoreIfPresent(folder, request.world.stderr))
-    if (!store) return
-    const stale = readAllEntries(store).filter(({ owner }) => !request.valid.some(one => isOf(owner, one)))
-    await everyStep(
-      Object.fromEntries(
-        stale.map(({ address, owner }) => [`free ${address}`, () => release(store, owner, [address])]),
-      ),
+  gc(request) {
+    const isKept = isOwnerAmong(request.valid)
+    const refusals = inFolder(request, folder => {
+      using store = openStoreIfPresent(folder, request.world.stderr)
+      return store ? keepOnly(store, isKept) : []
+    })
+    if (refusals.length === 0) return
+    throw new CniError(
+      code.io,
+      `${refusals.length} reservations of ${folderOf(request)} could not be freed`,
+      {
+        details: refusals.map(({ message }) => message).join('; '),
+        cause: refusals[0],
+      },
     )
   },
 })
@@ -170,12 +175,12 @@ function notHeld(request: Given & Pick<AttachmentRequest<unknown>, 'attachment'>
   })
 }
 
-/** A reservation in the oldest format belongs to all interfaces of its container. */
-function isOf(owner: Owner, valid: ValidAttachment): boolean {
-  return (
-    owner.containerId === valid.containerId &&
-    (owner.interface === undefined || owner.interface === valid.interface)
-  )
+/** A test for owners that are alive. A reservation in the oldest format belongs to all interfaces of its container. */
+function isOwnerAmong(valid: readonly ValidAttachment[]): (owner: Owner) => boolean {
+  const containers = new Set(valid.map(({ containerId }) => containerId))
+  const attachments = new Set(valid.map(each => `${each.containerId} ${each.interface}`))
+  return ({ containerId, interface: name }) =>
+    name === undefined ? containers.has(containerId) : attachments.has(`${containerId} ${name}`)
 }
 
 if (import.meta.main) main(hostLocal)

@@ -65,15 +65,16 @@ export function writeInPlace(path: string, text: string, mode = 0o600): void {
   }
 }
 
-/** Creates a folder and those above it; existing ones are fine. */
-export function ensureFolder(path: string, mode = 0o755): void {
+/** Creates a folder and those above it; existing ones are fine. `durable`: what is made is there after a power cut. */
+export function ensureFolder(path: string, mode = 0o755, options: { durable?: boolean } = {}): void {
   if (path === '' || path === '/' || status(path) !== undefined) return
-  ensureFolder(folderOf(path), mode)
+  ensureFolder(folderOf(path), mode, options)
   try {
     makeFolder(path, mode)
   } catch (thrown) {
     if (!isErrno(thrown, errno.EEXIST)) throw thrown
   }
+  if (options.durable) synchronizeFolder(folderOf(path))
 }
 
 /** The folder that holds a path. */

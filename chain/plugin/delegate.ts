@@ -9,7 +9,8 @@ export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
 
 /** Runs the plugin of a type with a verb. `configuration` replaces standard input. */
 export interface Delegate {
-  add(type: string, configuration?: unknown): Promise<Result>
+  /** `added` is called when the plugin has succeeded: before its result is read, which may fail. */
+  add(type: string, configuration?: unknown, added?: () => void): Promise<Result>
   check(type: string, configuration?: unknown): Promise<void>
   del(type: string, configuration?: unknown): Promise<void>
   status(type: string, configuration?: unknown): Promise<void>
@@ -34,8 +35,11 @@ export function delegateFor(options: {
     await call(verb)(type, configuration)
   }
   return {
-    add: async (type, configuration) =>
-      parseDelegateResult(await call('ADD')(type, configuration), type, cniVersion),
+    add: async (type, configuration, added) => {
+      const output = await call('ADD')(type, configuration)
+      added?.()
+      return parseDelegateResult(output, type, cniVersion)
+    },
     check: silent('CHECK'),
     del: silent('DEL'),
     status: silent('STATUS'),
@@ -121,8 +125,10 @@ export async function allocate(
   { delegate, undo }: { delegate: Delegate; undo: Undo },
   type: string,
 ): Promise<Result> {
-  const result = await delegate.add(type) // all or nothing itself: a failed ADD has nothing to release
-  undo('release the addresses', () => delegate.del(type))
+  // all or nothing itself: a failed ADD has nothing to release
+  const result = await delegate.add(type, undefined, () =>
+    undo('release the addresses', () => delegate.del(type)),
+  )
   if (result.ips.length === 0) {
     throw new CniError(code.internal, 'IPAM plugin returned missing IP config', {
       details: `ipam.type: ${type}`,

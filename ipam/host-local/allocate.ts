@@ -1,17 +1,23 @@
 /** Chooses one address of a range set, under the network's lock: the one asked for, the one had before a reboot, or the next. */
 
-import { status } from '../../chain/linux/libc.ts'
 import { liveAddresses } from '../../chain/linux/live-addresses.ts'
-import { type Address, formatAddress, parseAddress, sameAddress } from '../../chain/protocol/address.ts'
+import {
+  type Address,
+  formatAddress,
+  formatCidr,
+  parseAddress,
+  sameAddress,
+} from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { earlierBoot } from './boot.ts'
-import type { Owner } from './directory.ts'
+import { agesOfFiles } from './boot.ts'
+import { isKnownFull, noteFull, type Owner } from './directory.ts'
 import {
   anyAddress,
   type Candidate,
   candidates,
   describeSet,
   type RangeSet,
+  type Requested,
   rangeOf,
   segments,
   sizeOf,
@@ -19,6 +25,7 @@ import {
 import {
   addressesOf,
   describeOwner,
+  isUnknownCrowd,
   lastReserved,
   ownerOf,
   presenceOf,
@@ -35,64 +42,57 @@ export interface Wish {
   set: RangeSet
   /** Position of the set among all: round robin remembers by it. */
   position: number
-  requested: Address | undefined
+  requested: Requested | undefined
 }
 
 export interface Allocation extends Candidate {
   reservation: Reservation
 }
 
-/** An address that can be had; `replaces` where that means to replace a file. */
+/** What is about to be reserved; `replaces` where there is a file. */
 interface Vacancy extends Candidate {
   replaces?: boolean
 }
 
 /** Reserves one address for a wish, or says why there is none. */
 export function allocate(wish: Wish): Allocation {
-  const { store, position, requested } = wish
-  if (requested) {
-    const allocation = allocateRequested(wish, requested)
-    setLastReserved(store, position, allocation.name)
-    return allocation
-  }
-  const own = ownAgain(wish)
-  if (own) return own
-  const next = allocateNext(wish)
-  setLastReserved(store, position, next.name)
-  return next
+  if (wish.requested) return allocateRequested(wish, wish.requested)
+  // before all files are read: that there is none is known sooner
+  if (isUnknownCrowd(wish.store)) findNext(wish)
+  return ownAgain(wish) ?? allocateNext(wish)
 }
 
-function allocateRequested(wish: Wish, requested: Address): Allocation {
+function allocateRequested(wish: Wish, requested: Requested): Allocation {
   const { store, set } = wish
   const range = rangeOf(set, requested)
   const name = formatAddress(requested)
-  if (!range) throw new CniError(code.internal, `requested IP address ${name} is not in ${describeSet(set)}`)
+  const refuse = (message: string, reason: string) =>
+    new CniError(code.internal, message, { details: `${requested.path} asks for it; ${reason}` })
+  if (!range) throw refuse(`requested IP address ${name} is not in ${describeSet(set)}`, 'no range holds it')
   if (sameAddress(requested, range.gateway)) {
-    throw new CniError(code.internal, `requested ip ${name} is subnet's gateway`)
+    throw refuse(`requested ip ${name} is subnet's gateway`, `of ${formatCidr(range.subnet)}`)
   }
   const holder = ownerOf(store, name)
   const candidate = { name, range }
-  if (holder === undefined) return take(wish, candidate)
-  if (holder === 'nobody') return take(wish, ofNobody(wish, candidate))
-  if (isAbandoned(store, name)) return takeOver(wish, candidate)
-  throw new CniError(
-    code.internal,
+  if (holder === undefined) return takeNext(wish, candidate)
+  if (holder === 'nobody') return takeNext(wish, ofNobody(wish, candidate))
+  if (isAbandoned(store, name)) return takeNext(wish, takenOver(wish, candidate))
+  throw refuse(
     `requested IP address ${name} is not available in range set ${describeSet(set)}`,
-    { details: `${store.folder}/${name} reserves it for ${describeOwner(holder)}` },
+    `${store.folder}/${name} reserves it for ${describeOwner(holder)}`,
   )
 }
 
 /** Reserved before the machine started, and on no link. */
 function isAbandoned({ folder }: Store, name: string): boolean {
-  const path = `${folder}/${name}`
-  const found = status(path)
-  return found !== undefined && earlierBoot()(path, found) && liveAddresses()?.has(name) === false
+  const age = agesOfFiles()(`${folder}/${name}`)
+  return age === 'of an earlier boot' && liveAddresses()?.has(name) === false
 }
 
 /** What the owner holds in this set already: its own again after a reboot, a second one that is forbidden otherwise. */
 function ownAgain(wish: Wish): Allocation | undefined {
   const { store, owner, set } = wish
-  for (const name of addressesOf(store, owner, 'if few')) {
+  for (const name of addressesOf(store, owner)) {
     const address = parseAddress(name)
     const range = address && rangeOf(set, address)
     if (!range) continue
@@ -108,35 +108,56 @@ function ownAgain(wish: Wish): Allocation | undefined {
   return undefined
 }
 
-/** How many names are tried one by one before the folder is listed: usually the first one is free. */
-const TRIES = 64
-
 function allocateNext(wish: Wish): Allocation {
-  const { store, set, position } = wish
-  const last = parseAddress(lastReserved(store, position))
-  const candidate = firstOfFew(wish, last) ?? firstOfAll(wish, last)
-  if (candidate) return take(wish, candidate)
+  const { candidate, hasFile } = findNext(wish)
+  return takeNext(wish, hasFile ? takenOver(wish, candidate) : candidate)
+}
+
+/** An address that can be had; `hasFile` where that means to replace somebody's or nobody's. */
+interface Found {
+  candidate: Candidate
+  hasFile: boolean
+}
+
+/** The address that comes next; in a full set one that nobody needs. Changes nothing. Throws when there is none. */
+function findNext(wish: Wish): Found {
+  const { store, set } = wish
+  const free = isKnownFull(store.directory, identify(set)) ? undefined : findFree(wish)
+  if (free) return free
   const reclaimable = findReclaimable(store.folder, set)
-  if (reclaimable) return takeOver(wish, reclaimable)
+  if (reclaimable) return { candidate: reclaimable, hasFile: true }
+  noteFull(store.directory, identify(set))
   throw exhausted(store, set)
 }
 
-function firstOfFew(wish: Wish, last: Address | undefined): Vacancy | undefined {
+/** A text that no other set has. */
+function identify(set: RangeSet): string {
+  return `${describeSet(set)} ${set.map(({ gateway }) => formatAddress(gateway)).join()}`
+}
+
+function findFree(wish: Wish): Found | undefined {
+  const last = parseAddress(lastReserved(wish.store, wish.position))
+  return firstOfFew(wish, last) ?? firstOfAll(wish, last)
+}
+
+/** How many names are tried one by one before the folder is listed: usually the first one is free. */
+const TRIES = 64
+
+function firstOfFew({ store, set }: Wish, last: Address | undefined): Found | undefined {
   let tries = 0
-  for (const candidate of candidates(wish.set, last)) {
-    const presence = presenceOf(wish.store, candidate.name)
-    if (presence === 'absent') return candidate
-    if (presence === 'empty') return ofNobody(wish, candidate)
+  for (const candidate of candidates(set, last)) {
+    const presence = presenceOf(store, candidate.name)
+    if (presence !== 'taken') return { candidate, hasFile: presence === 'empty' }
     if (++tries === TRIES) return undefined
   }
   return undefined
 }
 
-function firstOfAll({ store, set }: Wish, last: Address | undefined): Candidate | undefined {
+function firstOfAll({ store, set }: Wish, last: Address | undefined): Found | undefined {
   const taken = takenIn(store.folder, set)
   for (const segment of segments(set, last)) {
     const candidate = taken.firstFree(segment)
-    if (candidate) return candidate
+    if (candidate) return { candidate, hasFile: false }
   }
   return undefined
 }
@@ -145,36 +166,45 @@ function take({ store, owner }: Wish, { name, range, replaces = false }: Vacancy
   return { name, range, reservation: reserve(store, name, owner, replaces) }
 }
 
+/** Where round robin stands is written first: when that is refused, as on a full disk, nothing is reserved. */
+function takeNext(wish: Wish, vacancy: Vacancy): Allocation {
+  setLastReserved(wish.store, wish.position, vacancy.name)
+  return take(wish, vacancy)
+}
+
 function ofNobody({ store: { folder, warn } }: Wish, candidate: Candidate): Vacancy {
   warn(`host-local: ${folder}/${candidate.name} names no owner (a write was cut off): it counts as free\n`)
   return { ...candidate, replaces: true }
 }
 
-function takeOver(wish: Wish, candidate: Candidate): Allocation {
+function takenOver(wish: Wish, candidate: Candidate): Vacancy {
   const { store } = wish
   const holder = ownerOf(store, candidate.name)
-  if (holder === undefined || holder === 'nobody') return take(wish, ofNobody(wish, candidate))
+  if (holder === undefined) return candidate
+  if (holder === 'nobody') return ofNobody(wish, candidate)
   store.warn(
     `host-local: ${candidate.name} was reserved for ${describeOwner(holder)} before the machine started, ` +
       'and no link has it: it is taken over\n',
   )
-  return take(wish, { ...candidate, replaces: true })
+  return { ...candidate, replaces: true }
 }
 
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
-const LOOKED_AT = 250
+const LOOKED_AT = 128
 
-/** In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. */
+/**
+ * In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. One
+ * that is not among those looked at is found by the DEL that follows a refusal, which may take its time.
+ */
 export function findReclaimable(folder: string, set: RangeSet): Candidate | undefined {
-  const isStale = earlierBoot()
+  const ageOf = agesOfFiles()
   let live: ReturnType<typeof liveAddresses>
   let looked = 0
   for (const candidate of candidates(set, anyAddress(set))) {
     if (looked++ === LOOKED_AT) return undefined
-    const path = `${folder}/${candidate.name}`
-    const found = status(path)
-    if (found?.size === 0) return candidate
-    if (!found || !isStale(path, found)) continue
+    const age = ageOf(`${folder}/${candidate.name}`)
+    if (age === 'empty') return candidate
+    if (age !== 'of an earlier boot') continue
     live ??= liveAddresses()
     if (live?.has(candidate.name) === false) return candidate
   }

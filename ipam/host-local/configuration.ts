@@ -3,13 +3,13 @@ import * as z from 'zod/mini'
 import { readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/schema.ts'
-import { type Address, parseAddress, parseCidr } from '../../chain/protocol/address.ts'
+import { parseAddress, parseCidr } from '../../chain/protocol/address.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import { parseArguments } from '../../chain/protocol/environment.ts'
-import { CniError, code } from '../../chain/protocol/error.ts'
+import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Dns } from '../../chain/protocol/result.ts'
 import { compareVersions } from '../../chain/protocol/version.ts'
-import { parseRangeSets, type RangeSet, sourcesAt } from './ranges.ts'
+import { parseRangeSets, type RangeSet, type Requested, sourcesAt } from './ranges.ts'
 import { parseResolvConf } from './resolv.ts'
 
 /** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from freeing. */
@@ -91,7 +91,7 @@ export function requireRangeSets(config: Configuration, cniVersion: string): Ran
 export function requestedAddresses(
   { args, runtimeConfig }: Configuration,
   { args: text }: Pick<AttachmentRequest<unknown>, 'args'>,
-): Address[] {
+): Requested[] {
   const { IP } = parseArguments(text, ['IP'])
   return [
     ...(IP ? [parseRequested(IP, 'CNI_ARGS: IP')] : []),
@@ -100,15 +100,24 @@ export function requestedAddresses(
   ]
 }
 
-function parseRequested(text: string, path: string): Address {
+function parseRequested(text: string, path: string): Requested {
   const address = text.includes('/') ? parseCidr(text)?.address : parseAddress(text)
-  if (address) return address
+  if (address) return { ...address, path }
   throw new CniError(code.invalidConfiguration, `${path}: must be an address: got ${JSON.stringify(text)}`)
 }
 
 export function dnsOf({ ipam: { resolvConf } }: Configuration): Dns {
   if (!resolvConf) return {}
-  const text = readFile(resolvConf)
-  if (text !== undefined) return parseResolvConf(text)
-  throw new CniError(code.invalidConfiguration, `ipam.resolvConf: cannot open ${resolvConf}: no such file`)
+  const refuse = (reason: string, cause?: unknown) =>
+    new CniError(code.invalidConfiguration, `ipam.resolvConf: cannot open ${resolvConf}: ${reason}`, {
+      cause,
+    })
+  let text: string | undefined
+  try {
+    text = readFile(resolvConf)
+  } catch (thrown) {
+    throw refuse(toCniError(thrown).message, thrown)
+  }
+  if (text === undefined) throw refuse('no such file')
+  return parseResolvConf(text)
 }

@@ -3,21 +3,10 @@
  * hint, confirmed by the files themselves. It is complete as long as the reservations' folder is as we left it, which the
  * folder's time of change tells: we set it to one that nobody else would. The Go plugin's reservations, a crash and a reboot show.
  */
-import { ensureFolder, readFile, removeFile } from '../../chain/linux/files.ts'
-import {
-  close,
-  O_CREAT,
-  O_TRUNC,
-  O_WRONLY,
-  open,
-  readLink,
-  SystemError,
-  setModified,
-  status,
-  symbolicLink,
-  writeAll,
-} from '../../chain/linux/libc.ts'
+import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../../chain/linux/files.ts'
+import { readLink, SystemError, setModified, status, symbolicLink } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
+import { kernelBoot } from './boot.ts'
 
 /** The holder of an address. In the oldest format a reservation names the container alone. */
 export interface Owner {
@@ -35,6 +24,8 @@ export interface Directory {
   folder: string
   /** The folder of the lists. */
   lists: string
+  /** The kernel's name of this boot. */
+  boot: string
   /** Nobody but us has changed the reservations: who is not in the lists holds nothing. */
   complete: boolean
 }
@@ -42,16 +33,18 @@ export interface Directory {
 export function openDirectory(folder: string): Directory {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
   const lists = `${RUN_FOLDER}/host-local/${network}-${digest(folder).toString('hex', 0, 4)}`
-  return { folder, lists, complete: readStamp(lists) === stampOf(folder) }
+  const directory = { folder, lists, boot: kernelBoot(), complete: false }
+  return { ...directory, complete: readStamp(lists) === stampOf(directory) }
 }
 
 function digest(text: string): Buffer {
   return new Bun.CryptoHasher('sha512').update(text).digest()
 }
 
-function stampOf(folder: string): string | undefined {
+/** With the boot in it: of lists that are on a disk, as /run may be, a power cut can keep a part. */
+function stampOf({ folder, boot }: Directory): string | undefined {
   const found = status(folder)
-  return found && `${found.inode}.${found.modifiedNanoseconds}`
+  return found && `${found.inode}.${found.modifiedNanoseconds}.${boot}`
 }
 
 const stampPath = (lists: string) => `${lists}/stamp`
@@ -70,9 +63,21 @@ function attempt<T>(step: () => T): T | undefined {
   }
 }
 
-/** All of a container's interfaces are in one list of 256, so that a list stays short. */
+/** Whether a step was taken to its end. */
+function succeeds(step: () => void): boolean {
+  return (
+    attempt(() => {
+      step()
+      return true
+    }) === true
+  )
+}
+
+/** All of a container's interfaces are in one list of 256, so that a list stays short. Any function that spreads names will do. */
 function listPath({ lists }: Directory, containerId: string): string {
-  return `${lists}/${digest(containerId).toString('hex', 0, 1)}`
+  let sum = 0
+  for (let at = 0; at < containerId.length; at++) sum = (sum * 31 + containerId.charCodeAt(at)) & 0xff
+  return `${lists}/${sum.toString(16)}`
 }
 
 const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.interface ?? ''}`
@@ -85,18 +90,10 @@ function readList(path: string): Entry[] {
   })
 }
 
-/** Not atomic: whoever is killed here has changed the reservations before, and not stamped them as known. */
+/** Not atomic: the stamp is taken away before and set afterwards, so that what a kill has torn counts for nothing. */
 function writeList(path: string, entries: readonly Entry[]): void {
-  if (entries.length === 0) {
-    removeFile(path)
-    return
-  }
-  const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
-  try {
-    writeAll(descriptor, Buffer.from(entries.map(entry => `${lineOf(entry)}\n`).join('')), path)
-  } finally {
-    close(descriptor)
-  }
+  if (entries.length === 0) removeFile(path)
+  else writeInPlace(path, entries.map(entry => `${lineOf(entry)}\n`).join(''))
 }
 
 /** What the lists say about a container. */
@@ -112,32 +109,62 @@ export function update(
 ): void {
   const { given = [], lost = [] } = change
   const gone = new Set([...lost, ...given.map(({ address }) => address)])
-  attempt(() => {
+  const isNoted = succeeds(() => {
     ensureFolder(directory.lists)
+    removeFile(stampPath(directory.lists))
     const path = listPath(directory, containerId)
     writeList(path, [...readList(path).filter(({ address }) => !gone.has(address)), ...given])
     if (directory.complete) stamp(directory)
   })
+  if (!isNoted) directory.complete = false
 }
 
-/** Takes note of everything, after all reservations were read. */
-export function rebuild(directory: Directory, entries: readonly Entry[]): void {
-  directory.complete = true
-  attempt(() => {
-    ensureFolder(directory.lists)
+/** Takes note of everything, after all reservations were read; of a part, where some could not be read (not `isWhole`). */
+export function rebuild(directory: Directory, entries: readonly Entry[], isWhole: boolean): void {
+  const { lists } = directory
+  const isNoted = succeeds(() => {
+    ensureFolder(lists)
+    removeFile(stampPath(lists))
     const byList = Map.groupBy(entries, ({ owner }) => listPath(directory, owner.containerId))
+    for (const path of (listFolder(lists) ?? []).map(name => `${lists}/${name}`)) {
+      if (!byList.has(path)) removeFile(path)
+    }
     for (const [path, list] of byList) writeList(path, list)
-    stamp(directory)
+    if (isWhole) stamp(directory)
   })
+  directory.complete = isNoted && isWhole
+}
+
+/** Says that the reservations are as the lists have them. */
+function stamp(directory: Directory): void {
+  setOwnTime(directory.folder)
+  symbolicLink(stampOf(directory) ?? '', stampPath(directory.lists))
 }
 
 /**
  * Leaves a folder with a time of change of our own making. The one that it has says less: the clock of files may stand still for
  * 4 ms (CONFIG_HZ), and whatever another program does meanwhile does not show.
  */
-function stamp({ folder, lists }: Directory): void {
-  removeFile(stampPath(lists))
+function setOwnTime(folder: string): void {
   const [random = 0] = crypto.getRandomValues(new Uint32Array(1))
   setModified(folder, { seconds: Math.floor(Date.now() / 1000), nanoseconds: random % 1_000_000_000 })
-  symbolicLink(stampOf(folder) ?? '', stampPath(lists))
+}
+
+const fullPath = ({ lists }: Directory, set: string) => `${lists}/full-${digest(set).toString('hex', 0, 8)}`
+
+/** Takes note that every address of a set, named by any text of its own, has a file. It stays so until the folder changes. */
+export function noteFull(directory: Directory, set: string): void {
+  attempt(() => {
+    const path = fullPath(directory, set)
+    ensureFolder(directory.lists)
+    removeFile(path)
+    if (!directory.complete) setOwnTime(directory.folder)
+    symbolicLink(stampOf(directory) ?? '', path)
+  })
+}
+
+/** Whether a set was found full, and the folder has not changed since. */
+export function isKnownFull(directory: Directory, set: string): boolean {
+  const noted = attempt(() => readLink(fullPath(directory, set)))
+  return noted !== undefined && noted === stampOf(directory)
 }

@@ -240,18 +240,31 @@ export function* walk({ range, from, to }: Segment): Generator<Candidate> {
   }
 }
 
+/** An address that somebody asks for, and the key that names it. */
+export interface Requested extends Address {
+  path: string
+}
+
 /**
  * Which set each requested address belongs to. One address is handed out per set, so that whatever is left over cannot be
  * had; undefined stands for a set from which none is asked for.
  */
-export function assign(sets: readonly RangeSet[], requested: readonly Address[]): (Address | undefined)[] {
+export function assign(
+  sets: readonly RangeSet[],
+  requested: readonly Requested[],
+): (Requested | undefined)[] {
   const unique = requested.filter(
     (one, index) => requested.findIndex(each => sameAddress(each, one)) === index,
   )
   const assigned = sets.map(set => unique.find(address => rangeOf(set, address)))
-  const left = unique.filter(address => !assigned.includes(address)).map(formatAddress)
+  const left = unique.filter(address => !assigned.includes(address))
   if (left.length === 0) return assigned
-  throw new CniError(code.internal, `failed to allocate all requested IPs: ${left.join(' ')}`, {
-    details: `each range set gives one address; the sets are ${sets.map(describeSet).join('; ')}`,
-  })
+  const paths = left.map(({ path }) => path).join(', ')
+  throw new CniError(
+    code.internal,
+    `failed to allocate all requested IPs: ${left.map(formatAddress).join(' ')}`,
+    {
+      details: `asked for by ${paths}; each range set gives one address: ${sets.map(describeSet).join('; ')}`,
+    },
+  )
 }

@@ -22,8 +22,10 @@ import {
   O_TRUNC,
   O_WRONLY,
   open,
+  readAll,
   readInto,
   rename,
+  SystemError,
   status,
   synchronize,
   writeAll,
@@ -49,9 +51,9 @@ export interface Store {
   [Symbol.dispose](): void
 }
 
-/** Locks a network's reservations, with the Go plugin's lock. */
+/** Locks a network's reservations, with the Go plugin's lock. A folder that is made is there after a power cut. */
 export function openStore(folder: string, warn: Store['warn']): Store {
-  ensureFolder(folder)
+  ensureFolder(folder, 0o755, { durable: true })
   const lock: HeldLock = takeLock(`${folder}/lock`, { mode: 0o750 })
   return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: () => lock[Symbol.dispose]() }
 }
@@ -94,7 +96,7 @@ export function ownerOf({ folder }: Pick<Store, 'folder'>, address: string): Own
   return content === undefined ? undefined : (parseOwner(content) ?? 'nobody')
 }
 
-/** Longer than any owner that the specification allows; a shorter read is the end of the file. */
+/** As long as the identifiers of all known runtimes, and more. */
 const buffer = new Uint8Array(1024)
 
 /** As `readFile`, with less ado: there may be thousands. */
@@ -102,7 +104,9 @@ function readReservation(path: string): string | undefined {
   try {
     const descriptor = open(path, O_RDONLY)
     try {
-      return Buffer.from(buffer.subarray(0, readInto(descriptor, buffer, path))).toString()
+      const length = readInto(descriptor, buffer, path)
+      const start = Buffer.from(buffer.subarray(0, length))
+      return (length < buffer.length ? start : Buffer.concat([start, readAll(descriptor, path)])).toString()
     } finally {
       close(descriptor)
     }
@@ -121,19 +125,23 @@ export function sameOwner(one: Owner, other: Owner): boolean {
   return one.containerId === other.containerId && one.interface === other.interface
 }
 
-/** Reading more files than this would show in the time that an ADD takes. */
+/** So many files are read without a second thought: it takes a millisecond or two. */
 const FEW = 512
 
+/** Whether it would take long to know who holds what: someone else has changed the folder, and it is not small. */
+export function isUnknownCrowd(store: Store): boolean {
+  return !store.directory.complete && reservedNames(store, FEW).length >= FEW
+}
+
 /**
- * The addresses of an owner. Reads its own files; all files only where someone else has changed the folder, and then for an
- * ADD only if they are few: the Go plugin's reservations on a node that was taken over.
+ * The addresses of an owner. Reads its own files alone; where someone else has changed the folder, all of them, so that what the
+ * Go plugin gave, and what is left after a reboot, is known. The next call knows it without reading.
  */
-export function addressesOf(store: Store, owner: Owner, thoroughness: 'always' | 'if few'): string[] {
+export function addressesOf(store: Store, owner: Owner): string[] {
   const { directory } = store
-  const read =
-    directory.complete || (thoroughness === 'if few' && reservedNames(store, FEW).length >= FEW)
-      ? confirmed(store, entriesFor(directory, owner.containerId))
-      : readAllEntries(store)
+  const read = directory.complete
+    ? confirmed(store, entriesFor(directory, owner.containerId))
+    : readAllEntries(store)
   const exact = read.filter(entry => sameOwner(entry.owner, owner))
   const oldest = read.filter(entry => sameOwner(entry.owner, { containerId: owner.containerId }))
   return (exact.length > 0 ? exact : oldest).map(({ address }) => address).toSorted()
@@ -147,24 +155,54 @@ function confirmed(store: Store, entries: readonly Entry[]): Entry[] {
   })
 }
 
-/** Reads every reservation, for the directory. What is empty or torn is deleted: nobody can own it. */
-export function readAllEntries(store: Store): Entry[] {
-  const { folder, warn, directory } = store
+/** Reads every reservation, for the directory. */
+function readAllEntries(store: Store): Entry[] {
+  const { entries, unreadable } = readEntries(store)
+  rebuild(store.directory, entries, unreadable === 0)
+  return entries
+}
+
+/** Reads every reservation. What is empty or torn is deleted: nobody can own it. What cannot be read stays somebody's. */
+function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: number } {
   const entries: Entry[] = []
+  let unreadable = 0
   for (const name of listFolder(folder) ?? []) {
     if (name.startsWith(TEMPORARY_PREFIX)) removeFile(`${folder}/${name}`) // of one that was killed: we hold the lock
     if (!isReservation(name)) continue
-    const owner = ownerOf(store, name)
-    if (owner === undefined) continue
-    if (owner === 'nobody') {
-      warn(
-        `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
-      )
-      removeFile(`${folder}/${name}`)
-    } else entries.push({ address: name, owner })
+    try {
+      const owner = ownerOf({ folder }, name)
+      if (owner === 'nobody') {
+        warn(
+          `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
+        )
+        removeFile(`${folder}/${name}`)
+      } else if (owner) entries.push({ address: name, owner })
+    } catch (thrown) {
+      if (!(thrown instanceof SystemError)) throw thrown
+      warn(`host-local: ${thrown.message}: left as it is\n`)
+      unreadable++
+    }
   }
-  rebuild(directory, entries)
-  return entries
+  return { entries, unreadable }
+}
+
+/** Frees every address but those of owners that are kept; takes every step, and answers what the system refused. */
+export function keepOnly(store: Store, isKept: (owner: Owner) => boolean): SystemError[] {
+  const refusals: SystemError[] = []
+  const { entries, unreadable } = readEntries(store)
+  const left = entries.filter(({ address, owner }) => {
+    if (isKept(owner)) return true
+    try {
+      removeFile(`${store.folder}/${address}`)
+      return false
+    } catch (thrown) {
+      if (!(thrown instanceof SystemError)) throw thrown
+      refusals.push(thrown)
+      return true
+    }
+  })
+  rebuild(store.directory, left, unreadable === 0)
+  return refusals
 }
 
 /** A reservation that was written and is not yet sure to survive a power cut. */
@@ -177,8 +215,13 @@ export interface Reservation {
 export type Presence = 'absent' | 'empty' | 'taken'
 
 export function presenceOf({ folder }: Store, address: string): Presence {
-  const found = status(`${folder}/${address}`)
-  return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
+  try {
+    const found = status(`${folder}/${address}`)
+    return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
+  } catch (thrown) {
+    if (thrown instanceof SystemError) return 'taken' // there is something, whatever it is
+    throw thrown
+  }
 }
 
 /**

@@ -106,6 +106,7 @@ export function ipv4At(bytes: Uint8Array, start: number): number {
   let dots = 0
   for (let at = start; ; at++) {
     const byte = bytes[at] ?? 0
+    if (part > 255) return -1
     if (byte === 0) return dots === 3 ? value * 256 + part : -1
     if (byte === DOT) {
       value = value * 256 + part

@@ -1,50 +1,8 @@
 import { describe, expect, test } from 'bun:test'
-import {
-  chmodSync,
-  mkdirSync,
-  readdirSync,
-  symlinkSync,
-  unlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { hostLocal } from '../../ipam/host-local.ts'
-import { freshNamespace } from '../fixtures/namespace.ts'
-import {
-  type Call,
-  call,
-  execute,
-  mustCall,
-  mustExecute,
-  peerExecutable,
-  type Verb,
-} from '../fixtures/plugin.ts'
-import { dataFolder, reboot, reservations, tree } from './host-local/fixture.ts'
-
-const small = [[{ subnet: '10.1.2.0/29' }]] // 10.1.2.2 to 10.1.2.6
-
-interface Settings extends Call {
-  ipam?: object
-  network?: object
-}
-
-/** host-local on a data folder, in this process. */
-function on(dataDir: string, defaults: Settings = {}) {
-  const options = (settings: Settings): Call => {
-    const { ipam, network, ...rest } = { ...defaults, ...settings }
-    return {
-      netns: '/run/netns/none',
-      config: { type: 'bridge', ipam: { type: 'host-local', dataDir, ranges: small, ...ipam }, ...network },
-      ...rest,
-    }
-  }
-  const add = async (containerId: string, settings: Settings = {}): Promise<string[]> => {
-    const result = await mustCall(hostLocal, 'ADD', options({ containerId, ...settings }))
-    return result.ips.map(({ address }: { address: string }) => address.replace(/\/.*/, ''))
-  }
-  const ask = (verb: Verb, settings: Settings = {}) => call(hostLocal, verb, options(settings))
-  return { add, ask, options }
-}
+import { call, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
+import { dataFolder, on, reservations, type Settings, tree } from './host-local/fixture.ts'
 
 describe('ADD', () => {
   test('gives one address of each range set, with gateway, routes and the DNS of resolvConf', async () => {
@@ -110,6 +68,14 @@ describe('ADD', () => {
   test.each([
     ['its own gateway', { args: 'IP=10.1.2.1' }, 999, "requested ip 10.1.2.1 is subnet's gateway"],
     ['an address outside', { args: 'IP=10.9.9.9' }, 999, 'failed to allocate all requested IPs: 10.9.9.9'],
+    ['the network', { args: 'IP=10.1.2.0' }, 999, 'failed to allocate all requested IPs: 10.1.2.0'],
+    ['the broadcast address', { args: 'IP=10.1.2.7' }, 999, 'failed to allocate all requested IPs: 10.1.2.7'],
+    [
+      'an address of the other family',
+      { network: { runtimeConfig: { ips: ['fd00::5/64'] } } },
+      999,
+      'failed to allocate all requested IPs: fd00::5',
+    ],
     ['what is no address', { args: 'IP=ten' }, 7, 'CNI_ARGS: IP: must be an address: got "ten"'],
     [
       'what is no address',
@@ -134,6 +100,27 @@ describe('ADD', () => {
     expect(reservations(folder.path)).toEqual({})
   })
 
+  test.each([
+    [
+      { args: 'IP=10.9.9.9' },
+      'asked for by CNI_ARGS: IP; each range set gives one address: 10.1.2.1-10.1.2.6',
+    ],
+    [
+      { network: { args: { cni: { ips: ['10.1.2.3', '10.1.2.4'] } } } },
+      'asked for by args.cni.ips[1]; each range set gives one address: 10.1.2.1-10.1.2.6',
+    ],
+    [
+      { network: { runtimeConfig: { ips: ['10.1.2.1'] } } },
+      'runtimeConfig.ips[0] asks for it; of 10.1.2.0/29',
+    ],
+  ] as [Settings, string][])(
+    'names the key of a requested address that cannot be had: %#',
+    async (settings, details) => {
+      using folder = dataFolder()
+      expect((await on(folder.path).ask('ADD', settings)).json.details).toBe(details)
+    },
+  )
+
   test('refuses a requested address that another container has, and names it', async () => {
     using folder = dataFolder()
     const { add, ask } = on(folder.path)
@@ -142,7 +129,7 @@ describe('ADD', () => {
     expect(json).toMatchObject({
       code: 999,
       msg: 'failed to allocate for range 0: requested IP address 10.1.2.2 is not available in range set 10.1.2.1-10.1.2.6',
-      details: `${folder.path}/test-net/10.1.2.2 reserves it for container c1, interface eth0`,
+      details: `CNI_ARGS: IP asks for it; ${folder.path}/test-net/10.1.2.2 reserves it for container c1, interface eth0`,
     })
   })
 
@@ -191,9 +178,37 @@ describe('ADD', () => {
       'ipam.routes[0].dst: must be a network with prefix: got "10.0.0.0"',
     ],
     [
+      'a gateway outside of the single range',
+      { ipam: { subnet: '10.1.2.0/24', gateway: '10.1.3.1' } },
+      'ipam.gateway: 10.1.3.1 is not in network 10.1.2.0/24',
+    ],
+    [
+      'the single range when one of `ranges` overlaps it',
+      { ipam: { subnet: '10.1.2.0/24', ranges: [[{ subnet: '10.1.0.0/16' }]] } },
+      'ipam.ranges[0]: 10.1.0.1-10.1.255.254 overlaps with 10.1.2.1-10.1.2.254 of ipam',
+    ],
+    [
+      'a range of the runtime that overlaps a configured one',
+      {
+        ipam: { ranges: [[{ subnet: '10.1.2.0/24' }]] },
+        runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25' }]] },
+      },
+      'ipam.ranges[0]: 10.1.2.1-10.1.2.254 overlaps with 10.1.2.1-10.1.2.126 of runtimeConfig.ipRanges[0]',
+    ],
+    [
+      'an end of a range of the runtime outside of its subnet',
+      { ipam: {}, runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25', rangeEnd: '10.1.2.200' }]] } },
+      'runtimeConfig.ipRanges[0][0].rangeEnd: 10.1.2.200 is not in network 10.1.2.0/25',
+    ],
+    [
       'a missing resolv.conf',
       { ipam: { subnet: '10.1.2.0/24', resolvConf: '/none' } },
       'ipam.resolvConf: cannot open /none',
+    ],
+    [
+      'a resolv.conf that is a folder',
+      { ipam: { subnet: '10.1.2.0/24', resolvConf: '/etc' } },
+      'ipam.resolvConf: cannot open /etc: read /etc: Is a directory (EISDIR)',
     ],
     [
       'two sets of a family in an old version',
@@ -207,52 +222,6 @@ describe('ADD', () => {
       code: 7,
       msg: expect.stringContaining(message),
     })
-  })
-})
-
-describe('a data folder', () => {
-  test('that is a file is named, and nothing else happens', async () => {
-    using folder = dataFolder()
-    writeFileSync(`${folder.path}/file`, '')
-    const { json } = await on(`${folder.path}/file`).ask('ADD')
-    expect(json).toMatchObject({
-      code: 5,
-      msg: `ipam.dataDir: cannot keep reservations in ${folder.path}/file/test-net`,
-    })
-    expect((await on(`${folder.path}/file`).ask('DEL')).status).toBe(0)
-  })
-
-  test.each([
-    ['read-only', 'mount -t tmpfs -o ro none .', 'Read-only file system (EROFS)'],
-    [
-      'full',
-      'mount -t tmpfs -o size=4k,nr_inodes=4 none . && mkdir test-net && touch test-net/lock test-net/x',
-      'No space left on device (ENOSPC)',
-    ],
-  ])('that is %s is an error that says so', async (_, mount, reason) => {
-    using folder = dataFolder()
-    Bun.spawnSync(['sh', '-c', mount], { cwd: folder.path })
-    try {
-      const { json } = await on(folder.path).ask('ADD')
-      expect(json).toMatchObject({ code: 5, details: expect.stringContaining(reason) })
-      expect(reservations(folder.path)).not.toHaveProperty(['10.1.2.2'])
-    } finally {
-      Bun.spawnSync(['umount', folder.path])
-    }
-  })
-
-  test('that fills up in the middle of an ADD gets the first address back', async () => {
-    using folder = dataFolder()
-    const mount = 'mount -t tmpfs -o nr_inodes=5 none . && mkdir test-net && touch test-net/lock' // root, net, lock, 2 more
-    Bun.spawnSync(['sh', '-c', mount], { cwd: folder.path })
-    try {
-      const ipam = { ranges: [[{ subnet: '10.1.2.0/24' }], [{ subnet: '10.1.3.0/24' }]] }
-      const { json } = await on(folder.path).ask('ADD', { ipam })
-      expect(json).toMatchObject({ code: 5, details: expect.stringContaining('ENOSPC') })
-      expect(reservations(folder.path)).toEqual({})
-    } finally {
-      Bun.spawnSync(['umount', folder.path])
-    }
   })
 })
 
@@ -398,155 +367,28 @@ describe('GC', () => {
     expect(await add('c2', { args: 'IP=10.1.2.3' })).toEqual(['10.1.2.3'])
   })
 
+  test('frees the others when one cannot be freed, and names that', async () => {
+    using folder = dataFolder()
+    const { add, ask } = on(folder.path)
+    for (const id of ['c1', 'c2', 'c3']) await add(id)
+    const stuck = `${folder.path}/test-net/10.1.2.3`
+    Bun.spawnSync(['mount', '--bind', stuck, stuck])
+    try {
+      const { json } = await ask('GC', { network: { 'cni.dev/valid-attachments': [] } })
+      expect(json).toMatchObject({
+        code: 5,
+        msg: `1 reservations of ${folder.path}/test-net could not be freed`,
+        details: `delete ${stuck}: Device or resource busy (EBUSY)`,
+      })
+      expect(Object.keys(reservations(folder.path))).toEqual(['10.1.2.3'])
+      expect((await ask('CHECK', { containerId: 'c2' })).status).toBe(0)
+    } finally {
+      Bun.spawnSync(['umount', stuck])
+    }
+  })
+
   test('of a network without a folder is a success', async () => {
     using folder = dataFolder()
     expect((await on(folder.path).ask('GC')).status).toBe(0)
   })
-})
-
-describe('after a reboot', () => {
-  test('a container that comes back under its ID gets its address again, and so does not a live one twice', async () => {
-    using folder = dataFolder()
-    const { add, ask } = on(folder.path)
-    await add('c1')
-    await add('c2')
-    reboot()
-    expect(await add('c2')).toEqual(['10.1.2.3'])
-    expect((await ask('ADD', { containerId: 'c2' })).json.msg).toContain(
-      'duplicate allocation is not allowed',
-    )
-    expect(await add('c3')).toEqual(['10.1.2.4'])
-    expect(await add('c1', { args: 'IP=10.1.2.2' })).toEqual(['10.1.2.2'])
-  })
-
-  test('what is left is taken over when the range is full, and named', async () => {
-    using folder = dataFolder()
-    const { add, ask } = on(folder.path)
-    for (const id of ['c1', 'c2', 'c3', 'c4', 'c5']) await add(id)
-    reboot()
-    expect((await ask('STATUS')).status).toBe(0)
-    const { status, stderr, json } = await ask('ADD', { containerId: 'new' })
-    expect(status).toBe(0)
-    const address = json.ips[0].address.replace(/\/.*/, '')
-    expect(stderr).toMatch(
-      new RegExp(`${address} was reserved for container c\\d, interface eth0 before the machine started`),
-    )
-    expect(reservations(folder.path)[address]).toBe('new\r\neth0')
-  })
-
-  test('an address that a link of some namespace has is neither taken over nor given again', async () => {
-    using folder = dataFolder()
-    using container = freshNamespace()
-    container.addAddress('lo', '10.1.2.2/32')
-    const ipam = { ranges: [[{ subnet: '10.1.2.0/30' }]] }
-    const { add, ask } = on(folder.path, { ipam })
-    await add('c1')
-    reboot()
-    expect((await ask('STATUS')).json.code).toBe(50)
-    expect((await ask('ADD', { containerId: 'c2' })).json.msg).toContain('1 of 1 are in use')
-    expect((await ask('ADD', { containerId: 'c1' })).json.msg).toContain('duplicate allocation')
-    expect((await ask('ADD', { containerId: 'c2', args: 'IP=10.1.2.2' })).json.msg).toContain(
-      'is not available',
-    )
-  })
-
-  test("the Go plugin's reservations are old by their age, and are not before", async () => {
-    using folder = dataFolder()
-    const { add, ask, options } = on(folder.path, { ipam: { ranges: [[{ subnet: '10.1.2.0/30' }]] } })
-    mustExecute(peerExecutable('host-local'), 'ADD', options({ containerId: 'theirs' }))
-    expect((await ask('ADD', { containerId: 'theirs' })).json.msg).toContain('duplicate allocation')
-    expect((await ask('ADD', { containerId: 'ours' })).json.msg).toContain('1 of 1 are in use')
-    const uptime = Number((await Bun.file('/proc/uptime').text()).split(' ')[0])
-    utimesSync(`${folder.path}/test-net/10.1.2.2`, 0, Date.now() / 1000 - uptime - 60)
-    expect(await add('theirs')).toEqual(['10.1.2.2'])
-  })
-
-  test('of services only, the memory of owners is made again from the files', async () => {
-    using folder = dataFolder()
-    const { add, ask } = on(folder.path)
-    await add('c1')
-    unlinkSync('/run/catena/boot')
-    symlinkSync('another-boot/1', '/run/catena/boot')
-    expect(await add('c1')).toEqual(['10.1.2.2'])
-    await ask('DEL', { containerId: 'c1' })
-    expect(reservations(folder.path)).toEqual({})
-  })
-})
-
-describe('a reservation that names nobody', () => {
-  test.each([
-    ['is empty', ''],
-    ['was cut off behind the container', 'c9\r\n'],
-    ['is full of zeros', '\0\0\0\0'],
-  ])('and %s counts as free, and that is said', async (_, content) => {
-    using folder = dataFolder()
-    const { add, ask } = on(folder.path, { ipam: { ranges: [[{ subnet: '10.1.2.0/30' }]] } })
-    await add('c1')
-    await ask('DEL', { containerId: 'c1' })
-    writeFileSync(`${folder.path}/test-net/10.1.2.2`, content)
-    const { status, stderr } = await ask('ADD', { containerId: 'c2' })
-    expect(status).toBe(0)
-    expect(stderr).toContain(
-      `host-local: ${folder.path}/test-net/10.1.2.2 names no owner (a write was cut off)`,
-    )
-    expect(reservations(folder.path)).toEqual({ '10.1.2.2': 'c2\r\neth0' })
-  })
-
-  test('is found among thousands, where all are not read', async () => {
-    using folder = dataFolder()
-    mkdirSync(`${folder.path}/test-net`)
-    for (let index = 1; index < 1023; index++) {
-      writeFileSync(
-        `${folder.path}/test-net/10.1.${index >> 8}.${index & 255}`,
-        index === 700 ? '' : `c${index}\r\neth0`,
-      )
-    }
-    const ipam = { ranges: [[{ subnet: '10.1.0.0/22' }]] }
-    const given: string[] = []
-    for (let attempt = 0; attempt < 200 && given.length === 0; attempt++) {
-      const { status, json } = await on(folder.path).ask('ADD', { ipam })
-      if (status === 0) given.push(json.ips[0].address)
-    }
-    expect(given).toEqual(['10.1.2.188/22'])
-  })
-})
-
-test('where nothing may be written under /run, addresses are given and freed all the same', async () => {
-  using folder = dataFolder()
-  reboot()
-  writeFileSync('/run/catena', 'no folder')
-  try {
-    const { add, ask } = on(folder.path)
-    expect([await add('c1'), await add('c2')].flat()).toEqual(['10.1.2.2', '10.1.2.3'])
-    expect((await ask('ADD', { containerId: 'c1' })).json.msg).toContain('duplicate allocation')
-    await ask('DEL', { containerId: 'c1' })
-    expect(Object.keys(reservations(folder.path))).toEqual(['10.1.2.3'])
-  } finally {
-    reboot()
-  }
-})
-
-test('what another program does to the files is seen at once', async () => {
-  using folder = dataFolder()
-  const { add, ask } = on(folder.path)
-  await add('c1')
-  unlinkSync(`${folder.path}/test-net/10.1.2.2`)
-  writeFileSync(`${folder.path}/test-net/10.1.2.3`, 'c2\r\neth0')
-  expect(await add('c1')).toEqual(['10.1.2.4'])
-  expect((await ask('ADD', { containerId: 'c2' })).json.msg).toContain('10.1.2.3 has been allocated to c2')
-  chmodSync(`${folder.path}/test-net/10.1.2.3`, 0o644)
-  await ask('DEL', { containerId: 'c2' })
-  expect(Object.keys(reservations(folder.path))).toEqual(['10.1.2.4'])
-})
-
-test('the Go plugin is refused what ours has given, and the other way round', async () => {
-  using folder = dataFolder()
-  const { add, ask, options } = on(folder.path, { args: 'IP=10.1.2.4' })
-  await add('ours')
-  expect(execute(peerExecutable('host-local'), 'ADD', options({ containerId: 'theirs' })).json.msg).toContain(
-    'is not available',
-  )
-  await ask('DEL', { containerId: 'ours' })
-  mustExecute(peerExecutable('host-local'), 'ADD', options({ containerId: 'theirs' }))
-  expect((await ask('ADD', { containerId: 'ours' })).json.msg).toContain('is not available')
 })

@@ -1,5 +1,7 @@
 /** Folders of reservations for the tests of host-local, and what is in them. */
 import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { hostLocal } from '../../../ipam/host-local.ts'
+import { type Call, call, mustCall, type Verb } from '../../fixtures/plugin.ts'
 
 /** An empty data folder that goes when disposed of. */
 export function dataFolder(): { path: string } & Disposable {
@@ -35,4 +37,30 @@ export function reservations(dataDir: string, network = 'test-net'): Record<stri
 /** What is left of a machine's memory after a reboot. */
 export function reboot(): void {
   rmSync('/run/catena', { recursive: true, force: true })
+}
+
+/** The ranges where a test names no others: 10.1.2.2 to 10.1.2.6. */
+const small = [[{ subnet: '10.1.2.0/29' }]]
+
+export interface Settings extends Call {
+  ipam?: object
+  network?: object
+}
+
+/** host-local on a data folder, in this process. */
+export function on(dataDir: string, defaults: Settings = {}) {
+  const options = (settings: Settings): Call => {
+    const { ipam, network, ...rest } = { ...defaults, ...settings }
+    return {
+      netns: '/run/netns/none',
+      config: { type: 'bridge', ipam: { type: 'host-local', dataDir, ranges: small, ...ipam }, ...network },
+      ...rest,
+    }
+  }
+  const add = async (containerId: string, settings: Settings = {}): Promise<string[]> => {
+    const result = await mustCall(hostLocal, 'ADD', options({ containerId, ...settings }))
+    return result.ips.map(({ address }: { address: string }) => address.replace(/\/.*/, ''))
+  }
+  const ask = (verb: Verb, settings: Settings = {}) => call(hostLocal, verb, options(settings))
+  return { add, ask, options }
 }

@@ -2,8 +2,8 @@
 import { expect, test } from 'bun:test'
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { hostLocal } from '../../../ipam/host-local.ts'
-import { type Call, mustCall, ourExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder } from './fixture.ts'
+import { type Call, call, mustCall, ourExecutable } from '../../fixtures/plugin.ts'
+import { dataFolder, reboot } from './fixture.ts'
 
 /** Calls that change files, and those between them. A kill elsewhere is one before or after these. */
 const CALLS =
@@ -16,11 +16,73 @@ const environment = {
   CNI_PATH: '/none',
 }
 
-function configuration(dataDir: string) {
+const roomy = [[{ subnet: '10.1.2.0/29' }], [{ subnet: 'fd00::/64' }]]
+/** The bystander has the only address of the second set. */
+const cramped = [[{ subnet: '10.1.2.0/29' }], [{ subnet: '10.9.9.0/30' }]]
+
+interface Scenario {
+  title: string
+  killed: 'ADD' | 'DEL' | 'GC'
+  /** Who has addresses, beside the bystander, when the victim is called. */
+  before?: string[]
+  /** The machine was started anew since. */
+  rebooted?: boolean
+  ranges?: object
+  /** What puts everything right afterwards. */
+  next: 'DEL' | 'GC'
+  /** Calls that must be among those at which it is killed. */
+  essential: string[]
+}
+
+const scenarios: Scenario[] = [
+  { title: 'an ADD', killed: 'ADD', next: 'DEL', essential: ['flock', 'write', 'link', 'unlink', 'fsync'] },
+  { title: 'an ADD', killed: 'ADD', next: 'GC', essential: ['flock', 'write', 'link', 'unlink', 'fsync'] },
+  {
+    title: 'an ADD that has its addresses from before a reboot',
+    killed: 'ADD',
+    before: ['victim'],
+    rebooted: true,
+    next: 'DEL',
+    essential: ['write', 'rename', 'symlink', 'fsync'],
+  },
+  {
+    title: 'an ADD that gives the first address back, as the second set is full',
+    killed: 'ADD',
+    ranges: cramped,
+    next: 'DEL',
+    essential: ['link', 'unlink'],
+  },
+  { title: 'a DEL', killed: 'DEL', before: ['victim'], next: 'DEL', essential: ['flock', 'unlink'] },
+  {
+    title: 'a DEL after a reboot, which reads all',
+    killed: 'DEL',
+    before: ['victim'],
+    rebooted: true,
+    next: 'DEL',
+    essential: ['getdents64', 'unlink', 'symlink'],
+  },
+  {
+    title: 'a GC',
+    killed: 'GC',
+    before: ['victim', 'dead'],
+    next: 'DEL',
+    essential: ['getdents64', 'write', 'unlink', 'symlink'],
+  },
+  {
+    title: 'a GC that finds nothing to free',
+    killed: 'GC',
+    before: ['victim'],
+    next: 'DEL',
+    essential: ['getdents64', 'write', 'unlink', 'symlink'],
+  },
+]
+
+function configuration(dataDir: string, { ranges = roomy }: Partial<Scenario>, ...alive: string[]) {
   return {
     cniVersion: '1.1.0',
     name: 'test-net',
-    ipam: { type: 'host-local', dataDir, ranges: [[{ subnet: '10.1.2.0/29' }], [{ subnet: 'fd00::/64' }]] },
+    ipam: { type: 'host-local', dataDir, ranges },
+    'cni.dev/valid-attachments': alive.map(containerID => ({ containerID, ifname: 'eth0' })),
   }
 }
 
@@ -30,15 +92,15 @@ interface KillPoint {
   which: number
 }
 
-/** Runs a verb under strace; with `kill`, SIGKILL comes at that call, before the kernel carries it out. */
-function traced(dataDir: string, verb: string, kill?: KillPoint): { calls: string[]; killed: boolean } {
+/** Runs the verb under strace; with `kill`, SIGKILL comes at that call, before the kernel carries it out. */
+function traced(dataDir: string, scenario: Scenario, kill?: KillPoint): { calls: string[]; killed: boolean } {
   const trace = `${dataDir}/../trace-${process.pid}`
   const inject = kill === undefined ? [] : ['-e', `inject=${kill.call}:signal=SIGKILL:when=${kill.which}`]
   const { signalCode } = Bun.spawnSync(
     ['strace', '-o', trace, '-e', `trace=${CALLS}`, ...inject, ourExecutable('host-local')],
     {
-      env: { ...process.env, ...environment, CNI_COMMAND: verb },
-      stdin: Buffer.from(JSON.stringify(configuration(dataDir))),
+      env: { ...process.env, ...environment, CNI_COMMAND: scenario.killed },
+      stdin: Buffer.from(JSON.stringify(configuration(dataDir, scenario, 'bystander', 'victim'))),
     },
   )
   const calls = readFileSync(trace, 'utf8')
@@ -53,19 +115,24 @@ function leftIn(dataDir: string): string[] {
   return readdirSync(`${dataDir}/test-net`).filter(name => !/^(lock|last_reserved_ip\.\d)$/.test(name))
 }
 
-/** A network in which one container lives, and for a DEL the one that is to be deleted. */
-async function inhabited(dataDir: string, verb: string): Promise<Call> {
-  const options: Call = { config: configuration(dataDir), netns: '/run/netns/none' }
-  await mustCall(hostLocal, 'ADD', { ...options, containerId: 'bystander' })
-  if (verb === 'DEL') await mustCall(hostLocal, 'ADD', { ...options, containerId: 'victim' })
+/** The network as the victim finds it. */
+async function inhabited(dataDir: string, scenario: Scenario): Promise<Call> {
+  const options: Call = {
+    config: configuration(dataDir, scenario, 'bystander'),
+    netns: '/run/netns/none',
+  }
+  for (const containerId of ['bystander', ...(scenario.before ?? [])]) {
+    await mustCall(hostLocal, 'ADD', { ...options, containerId })
+  }
+  if (scenario.rebooted) reboot()
   return options
 }
 
 /** The calls from the network's folder on: what comes before has touched nothing. */
-async function killPoints(verb: string): Promise<KillPoint[]> {
+async function killPoints(scenario: Scenario): Promise<KillPoint[]> {
   using folder = dataFolder()
-  await inhabited(folder.path, verb)
-  const { calls } = traced(folder.path, verb)
+  await inhabited(folder.path, scenario)
+  const { calls } = traced(folder.path, scenario)
   const names = calls.map(line => line.replace(/\(.*/, ''))
   const first = calls.findIndex(line => line.includes(folder.path))
   return names
@@ -73,42 +140,50 @@ async function killPoints(verb: string): Promise<KillPoint[]> {
     .slice(first)
 }
 
-const alive = { 'cni.dev/valid-attachments': [{ containerID: 'bystander', ifname: 'eth0' }] }
+/** Kills once, and lets the next ones come; answers what is not as it should be. */
+async function killedOnce(
+  scenario: Scenario,
+  point: KillPoint,
+): Promise<{ killed: boolean; leaks: string[] }> {
+  using folder = dataFolder()
+  const where = `${point.call} ${point.which}`
+  const options = await inhabited(folder.path, scenario)
+  const before = leftIn(folder.path)
+  const { killed } = traced(folder.path, scenario, point)
+  const leaks = leftIn(folder.path)
+    .filter(name => !name.startsWith('.'))
+    .map(name => ({ name, content: readFileSync(`${folder.path}/test-net/${name}`, 'latin1') }))
+    .filter(({ content }) => !/^\w+\r\neth0$/.test(content))
+    .map(({ name, content }) => `${where}: ${name} holds ${JSON.stringify(content)}`)
+  const other = { ...options, containerId: 'other' }
+  expect((await call(hostLocal, 'ADD', other)).status).toBe(scenario.ranges === cramped ? 1 : 0)
+  await mustCall(hostLocal, 'DEL', other)
+  await mustCall(hostLocal, scenario.next, { ...options, containerId: 'victim' })
+  if (scenario.before?.includes('dead')) await mustCall(hostLocal, 'DEL', { ...options, containerId: 'dead' })
+  const bystanders = before.filter(name => /^10\.1\.2\.2$|^fd00::2$|^10\.9\.9\.2$/.test(name))
+  const left = leftIn(folder.path).toSorted().join(' ')
+  if (left !== bystanders.toSorted().join(' ')) leaks.push(`${where}: ${left}`)
+  return { killed, leaks }
+}
 
-test.each([
-  { killed: 'ADD', next: 'DEL', essential: ['flock', 'write', 'link', 'unlink', 'fsync'] },
-  { killed: 'ADD', next: 'GC', essential: ['flock', 'write', 'link', 'unlink', 'fsync'] },
-  { killed: 'DEL', next: 'DEL', essential: ['flock', 'unlink'] },
-] as const)(
-  '$killed, killed at any system call: the next $next leaves no file, and others get addresses',
-  async ({ killed, next, essential }) => {
-    const points = await killPoints(killed)
-    expect(points.map(({ call }) => call)).toEqual(expect.arrayContaining([...essential]))
+test.each(scenarios)(
+  '$title, killed at any system call: the next $next leaves no file, and others get addresses',
+  async scenario => {
+    const points = await killPoints(scenario)
+    expect(points.map(({ call }) => call)).toEqual(expect.arrayContaining(scenario.essential))
     const leaks: string[] = []
     let kills = 0
     for (const point of points) {
-      using folder = dataFolder()
-      const where = `${point.call} ${point.which}`
-      const options = await inhabited(folder.path, killed)
-      if (traced(folder.path, killed, point).killed) kills++
-      for (const name of leftIn(folder.path).filter(each => !each.startsWith('.'))) {
-        const content = readFileSync(`${folder.path}/test-net/${name}`, 'latin1')
-        if (!/^\w+\r\neth0$/.test(content)) leaks.push(`${where}: ${name} holds ${JSON.stringify(content)}`)
-      }
-      await mustCall(hostLocal, 'ADD', { ...options, containerId: 'other' })
-      await mustCall(hostLocal, 'DEL', { ...options, containerId: 'other' })
-      await mustCall(hostLocal, next, {
-        ...options,
-        containerId: 'victim',
-        config: { ...configuration(folder.path), ...alive },
-      })
-      const left = leftIn(folder.path).toSorted().join(' ')
-      if (left !== '10.1.2.2 fd00::2') leaks.push(`${where}: ${left}`)
+      const outcome = await killedOnce(scenario, point)
+      if (outcome.killed) kills++
+      leaks.push(...outcome.leaks)
     }
     expect(leaks).toEqual([])
     // the runtime's own calls are not the same in each run, so that a few points may lie behind the end
     expect(kills).toBeGreaterThan(points.length * 0.8)
-    console.log(`${killed} killed at ${kills} system calls, then ${next}: ${leaks.length} leaks`)
+    console.log(
+      `${scenario.title}, killed at ${kills} system calls, then ${scenario.next}: ${leaks.length} leaks`,
+    )
   },
   300_000,
 )

@@ -1,6 +1,7 @@
 /** Many processes on one network at once: files, answers and model agree. */
 import { expect, test } from 'bun:test'
-import { ourExecutable, peerExecutable } from '../../fixtures/plugin.ts'
+import { hostLocal } from '../../../ipam/host-local.ts'
+import { mustCall, ourExecutable, peerExecutable } from '../../fixtures/plugin.ts'
 import { dataFolder, reservations } from './fixture.ts'
 
 const PROCESSES = 64
@@ -73,3 +74,43 @@ test.each([
   },
   120_000,
 )
+
+test('64 processes at once of which every other is killed at some moment: nobody gets what another has, and DEL leaves nothing', async () => {
+  using folder = dataFolder()
+  const ipam = { type: 'host-local', dataDir: folder.path, ranges: [[{ subnet: '10.1.2.0/25' }]] }
+  const config = { cniVersion: '1.1.0', name: 'test-net', ipam }
+  const held = new Map<string, string>()
+  const complaints: string[] = []
+  let kills = 0
+  const containers = Array.from({ length: PROCESSES }, (_, index) => `c${index}`)
+
+  const live = async (containerId: string, isVictim: boolean) => {
+    for (const verb of ['ADD', 'DEL', 'ADD']) {
+      const child = Bun.spawn([ourExecutable('host-local')], {
+        env: environment(verb, containerId),
+        stdin: Buffer.from(JSON.stringify(config)),
+        stdout: 'pipe',
+      })
+      const timer = setTimeout(() => isVictim && child.kill('SIGKILL'), Math.random() * 300)
+      const [stdout, status] = await Promise.all([child.stdout.text(), child.exited])
+      clearTimeout(timer)
+      if (child.signalCode === 'SIGKILL') kills++
+      if (isVictim) continue
+      if (status !== 0) complaints.push(`${verb} ${containerId}: ${stdout}`)
+      if (verb === 'DEL') for (const [name, holder] of held) if (holder === containerId) held.delete(name)
+      if (verb !== 'ADD' || status !== 0) continue
+      const name = JSON.parse(stdout).ips[0].address.replace(/\/.*/, '')
+      if (held.has(name)) complaints.push(`${name} was given to ${held.get(name)} and to ${containerId}`)
+      held.set(name, containerId)
+    }
+  }
+  await Promise.all(containers.map((containerId, index) => live(containerId, index % 2 === 1)))
+  expect(kills).toBeGreaterThan(PROCESSES / 4)
+  expect(complaints).toEqual([])
+  for (const containerId of containers.filter((_, index) => index % 2 === 1)) {
+    await mustCall(hostLocal, 'DEL', { config, containerId })
+  }
+  expect(reservations(folder.path)).toEqual(
+    Object.fromEntries(Array.from(held, ([name, holder]) => [name, `${holder}\r\neth0`])),
+  )
+}, 120_000)

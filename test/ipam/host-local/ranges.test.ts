@@ -15,6 +15,8 @@ import {
 const parse = (sets: RangeConfiguration[][]) => parseRangeSets(sourcesAt('ipam.ranges', sets))
 const first = (sets: RangeConfiguration[][]) => parse(sets)[0] ?? []
 const address = (text: string) => parseAddress(text) as Address
+const requests = (texts: string[]) =>
+  texts.map((text, index) => ({ ...address(text), path: `args.cni.ips[${index}]` }))
 
 test.each([
   { subnet: '10.1.2.0/24', expected: '10.1.2.1-10.1.2.254', gateway: '10.1.2.1', size: 253n },
@@ -224,7 +226,7 @@ test.each([
   'requested addresses find their sets: %s',
   (_, requested, expected) => {
     const sets = parse([[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00::/64' }]])
-    const assigned = assign(sets, requested.map(address))
+    const assigned = assign(sets, requests(requested))
     expect(assigned.map(each => each && formatAddress(each))).toEqual(expected)
   },
 )
@@ -234,5 +236,5 @@ test.each([
   ['two of one set', ['10.1.0.5', '10.1.0.6'], '10.1.0.6'],
 ])('requested addresses that cannot be had are named: %s', (_, requested, left) => {
   const sets = parse([[{ subnet: '10.1.0.0/24' }]])
-  expect(() => assign(sets, requested.map(address))).toThrow(`failed to allocate all requested IPs: ${left}`)
+  expect(() => assign(sets, requests(requested))).toThrow(`failed to allocate all requested IPs: ${left}`)
 })
