@@ -29,7 +29,7 @@ export const configuration = z.object({
     /** An IPv4 address is asked for unless this says false. */
     ipv4: z.optional(z.boolean()),
     /** How IPv6 addresses come to be, if they are wanted. */
-    ipv6: z.optional(z.union([z.literal(false), z.enum(modes)], 'must be false, "auto", "dhcp" or "slaac"')),
+    ipv6: z.optional(z.literal([false, ...modes])),
   }),
 })
 

@@ -130,13 +130,19 @@ function after(work: Work, milliseconds: number, body: () => unknown): void {
   work.timers.add(timer)
 }
 
-/** A packet socket fails when its link goes down; the next one hears again when it comes up. */
-function hearRouters(work: Work): void {
+/** A packet socket fails when its link goes down; the next one, opened at once, hears when it comes up again. */
+function hearRouters(work: Work, delay = 0): void {
   const failed = () => {
     work.routers = undefined
-    after(work, REOPEN, () => work.runner.isStillThere() && hearRouters(work))
+    after(work, delay, () => work.runner.isStillThere() && hearRouters(work, REOPEN))
   }
-  work.routers = openRouterLine(work.place, { failed, heard: frame => onRouterFrame(work, frame) })
+  work.routers = openRouterLine(work.place, {
+    failed,
+    heard(frame) {
+      delay = 0 // what has worked may be tried at once
+      onRouterFrame(work, frame)
+    },
+  })
 }
 
 function onRouterFrame(work: Work, frame: Uint8Array): void {
