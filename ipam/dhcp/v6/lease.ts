@@ -246,7 +246,8 @@ function completed(step: Step, { now }: Event): Step {
 function withWake({ state, actions }: Step, { now }: Event): Step {
   const { wakeAt: _wake, ...rest } = state
   if (state.phase === 'stopped') return { state: rest, actions }
-  const times = [state.solicitAt, state.probeUntil, state.dhcp?.wakeAt, nextChange(state, now)]
+  const probed = (state.probeUntil ?? 0) > now ? state.probeUntil : undefined // it may be over before the rest is there
+  const times = [state.solicitAt, probed, state.dhcp?.wakeAt, nextChange(state, now)]
   const wakeAt = Math.min(...times.map(each => each ?? Number.POSITIVE_INFINITY))
   return { state: Number.isFinite(wakeAt) ? { ...rest, wakeAt } : rest, actions }
 }

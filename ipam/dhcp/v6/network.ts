@@ -30,8 +30,8 @@ export interface NetworkRoute {
 export const emptyNetwork: Network = { routers: [], prefixes: [], routes: [], nameServers: [], search: [] }
 
 const DEFAULT_ROUTE = '::/0'
-/** More of a kind are not kept: nobody sends them but who wants to fill memories. */
-const MOST = 32
+/** More of a kind are not kept, as the kernel makes no more addresses (max_addresses): whoever sends them wants to fill memories. */
+const MOST = 16
 /** A lifetime is not shortened below this by an advertisement, which anybody on the link can send (RFC 4862, 5.5.3 e). */
 const TWO_HOURS = 7_200_000
 /** RFC 4862, 5.5.3 d: the identifier of an interface has 64 bits on every kind of link that there is. */
