@@ -11,6 +11,8 @@ needed_for_tests=(
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
   dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
+  kea-dhcp6-server:kea-dhcp6 radvd:radvd        # the same for IPv6, and a router
+  systemd:systemd-socket-activate               # starts the daemon of dhcp when somebody asks it
   iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump podman:podman
 )
 [ "${1:-}" = --for-tests ] && needed+=("${needed_for_tests[@]}")
