@@ -3,11 +3,10 @@ import { addressBytes } from '../../../../chain/linux/inet.ts'
 import type { Mode } from '../../../../ipam/dhcp/options.ts'
 import { decodeLease6, encodeLease } from '../../../../ipam/dhcp/state.ts'
 import { defaultTiming } from '../../../../ipam/dhcp/timing.ts'
-import type { AdvertisedPrefix, Advertisement } from '../../../../ipam/dhcp/v6/advertisement.ts'
+import type { Advertisement } from '../../../../ipam/dhcp/v6/advertisement.ts'
 import { problemOf } from '../../../../ipam/dhcp/v6/follow.ts'
 import { step } from '../../../../ipam/dhcp/v6/lease.ts'
 import { identityOf } from '../../../../ipam/dhcp/v6/message.ts'
-import { emptyNetwork, learn, prefixLengthOf, routesAt } from '../../../../ipam/dhcp/v6/network.ts'
 import { encodeOptions, messageType, option } from '../../../../ipam/dhcp/v6/packet.ts'
 import {
   type Action,
@@ -16,34 +15,9 @@ import {
   initialState,
   type State,
 } from '../../../../ipam/dhcp/v6/words.ts'
+import { advertisement, MADE, OTHER, prefix, ROUTER } from './advertised.ts'
 
 const LINK_LOCAL = 'fe80::aa:bbff:fecc:dd'
-const MADE = 'fd00:9::aa:bbff:fecc:dd'
-const ROUTER = 'fe80::1'
-const OTHER = 'fe80::2'
-
-const prefix = (more: Partial<AdvertisedPrefix> = {}): AdvertisedPrefix => ({
-  prefix: 'fd00:9::',
-  length: 64,
-  onLink: true,
-  autonomous: true,
-  validSeconds: 100,
-  preferredSeconds: 50,
-  ...more,
-})
-
-const advertisement = (more: Partial<Advertisement> = {}): Advertisement => ({
-  router: ROUTER,
-  lifetimeSeconds: 1800,
-  preference: 0,
-  managed: false,
-  other: false,
-  prefixes: [prefix()],
-  routes: [],
-  nameServers: [],
-  search: [],
-  ...more,
-})
 
 /** An attachment in a story: what happens to it, at which time, and what is done about it. */
 function story(mode: Mode, timing: Partial<typeof defaultTiming> = {}) {
@@ -369,44 +343,5 @@ describe('confirming', () => {
     expect(one.names()).toEqual(['send confirm'])
     expect(one.serve('reply').actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
     expect(confirm('dhcp', 'fd00:9::7').names()).toEqual(['solicit', 'send confirm'])
-  })
-})
-
-describe('what routers say', () => {
-  const heard = (more: Partial<Advertisement>, now = 0, network = emptyNetwork) =>
-    learn(network, advertisement(more), now)
-
-  test('routes: on the link where no address is, one way to each place, by preference', () => {
-    const route = (destination: string, preference: 1 | 0 | -1, lifetimeSeconds = 100) => ({
-      destination,
-      preference,
-      lifetimeSeconds,
-    })
-    const first = heard({ routes: [route('fd00:77::/48', -1), route('fd00:66::/48', 0, 0)] })
-    const network = heard({ router: OTHER, lifetimeSeconds: 0, routes: [route('fd00:77::/48', 1)] }, 0, first)
-    expect(routesAt(network, [], 10)).toEqual([
-      { destination: 'fd00:9::/64' },
-      { destination: 'fd00:77::/48', router: OTHER },
-      { destination: '::/0', router: ROUTER },
-    ])
-    expect(routesAt(network, [MADE], 10)[0]).toEqual({ destination: 'fd00:77::/48', router: OTHER })
-  })
-
-  test('the longest prefix on the link counts', () => {
-    const network = heard({ prefixes: [prefix({ length: 48, prefix: 'fd00:9::' }), prefix()] })
-    expect(prefixLengthOf(network, 'fd00:9::7', 0)).toBe(64)
-    expect(prefixLengthOf(network, 'fd00:9:0:1::7', 0)).toBe(48)
-    expect(prefixLengthOf(network, 'fd00:8::7', 0)).toBe(128)
-    expect(prefixLengthOf(network, 'fd00:9::7', 100_000)).toBe(128)
-  })
-
-  test('of thousands of prefixes and routers few are kept', () => {
-    const prefixes = Array.from({ length: 2000 }, (_, index) =>
-      prefix({ prefix: `fd00:${index.toString(16)}::` }),
-    )
-    let network = heard({ prefixes })
-    for (let index = 0; index < 2000; index++)
-      network = heard({ router: `fe80::${index.toString(16)}` }, 0, network)
-    expect([network.prefixes.length, network.routers.length]).toEqual([16, 16])
   })
 })
