@@ -25,8 +25,11 @@ export interface Holding {
   problem(): string | undefined
   /** What there is, once it is; throws why there is nothing. */
   ready(): Promise<Result>
-  /** `before` is what the attachment had under the same identity: the same is asked for again. */
-  acquire(before: Holding | undefined): Promise<Result>
+  /**
+   * `before` is what the attachment had under the same identity: the same is asked for again. `fresh`: there is nothing of
+   * the container's own on the link yet.
+   */
+  acquire(before: Holding | undefined, about: { fresh: boolean }): Promise<Result>
   /** Finds out whether addresses are still the container's; never takes others. */
   confirm(addresses: string[]): Promise<Result>
   /** The address that would be asked for again. */

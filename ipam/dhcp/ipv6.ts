@@ -55,7 +55,7 @@ function holdingOf(keeper: Keeper, { priority }: Own): Holding {
     problem: () => problemOf(state()) ?? reason(),
     // what has come since is not news to whoever asks again: the attachment is what ADD was told
     ready: async () => resultOf(await keeper.ready(), priority),
-    acquire: async before => resultOf(await keeper.acquire(before?.address()), priority),
+    acquire: async (before, about) => resultOf(await keeper.acquire(before?.address(), about), priority),
     confirm: async addresses => resultOf(await keeper.confirm(addresses), priority),
     address: () => state().lease.dhcp?.address,
     release: keeper.release,

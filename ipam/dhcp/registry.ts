@@ -120,7 +120,7 @@ async function allocateOne(
   const before = shelf.holdings.get(fileName(asked.identifier, family.ending))
   const holding = open(shelf, asked, family)
   begun.push(holding)
-  return holding.acquire(before)
+  return holding.acquire(before, { fresh: asked.had.length === 0 }) // the Go plugin's CHECK asks so too
 }
 
 /** What the container has; what the daemon knows nothing of, a server or router must confirm. */

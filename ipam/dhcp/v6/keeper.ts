@@ -30,7 +30,7 @@ export interface Keeper {
   isClosed(): boolean
   /** What there is, once it is; throws why there is nothing. */
   ready(): Promise<Lease>
-  acquire(wanted?: string): Promise<Lease>
+  acquire(wanted: string | undefined, about: { fresh: boolean }): Promise<Lease>
   /** Finds out whether addresses are still the container's; never takes others. */
   confirm(addresses: string[]): Promise<Lease>
   /** Goes on with what there was before a restart. */
@@ -90,8 +90,8 @@ export function createKeeper(
     state: runner.state,
     isClosed: runner.isClosed,
     ready: () => runner.outcome.promise,
-    acquire: wanted =>
-      begin(true, linkLocal => ({ type: 'start', linkLocal, ...(wanted === undefined ? {} : { wanted }) })),
+    acquire: (wanted, { fresh }) =>
+      begin(fresh, linkLocal => ({ type: 'start', linkLocal, ...(wanted === undefined ? {} : { wanted }) })),
     confirm: addresses => begin(false, linkLocal => ({ type: 'confirm', linkLocal, addresses })),
     adopt(lease) {
       runner.outcome.resolve(lease)
@@ -148,8 +148,10 @@ function hearRouters(work: Work, delay = 0): void {
 function onRouterFrame(work: Work, frame: Uint8Array): void {
   understand(work, () => {
     const advertisement = decodeAdvertisement(frame)
-    if (advertisement && work.runner.isStillThere())
-      work.runner.happen({ type: 'advertisement', advertisement })
+    if (!advertisement || !work.runner.isStillThere()) return
+    const { mtu = 0, ...rest } = advertisement
+    const tooLarge = mtu > work.place.link.mtu // packets of that size would be lost
+    work.runner.happen({ type: 'advertisement', advertisement: tooLarge ? rest : advertisement })
   })
 }
 

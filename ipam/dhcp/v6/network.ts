@@ -56,7 +56,12 @@ export function learn(network: Network, heard: Advertisement, now: number): Netw
   for (const { value, lifetimeSeconds } of heard.search)
     search = put(search, { value, until: end(lifetimeSeconds) }, 'value')
   const mtu = heard.mtu ?? network.mtu
-  return { routers, prefixes, routes, nameServers, search, ...(mtu === undefined ? {} : { mtu }) }
+  return {
+    ...{ routers, prefixes, routes },
+    nameServers: nameServers.filter(({ until }) => until > now),
+    search: search.filter(({ until }) => until > now),
+    ...(mtu === undefined ? {} : { mtu }),
+  }
 }
 
 /** Replaces the one of the same key where it stands, or adds it. */

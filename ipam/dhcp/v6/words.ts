@@ -8,6 +8,7 @@ import type {
   State as DhcpState,
 } from './client.ts'
 import { emptyNetwork, type Network, type NetworkRoute } from './network.ts'
+import type { Message } from './packet.ts'
 
 export interface Client extends DhcpClient {
   mode: Mode
@@ -68,7 +69,7 @@ export type Event = { now: number; random: () => number } & (
   | { type: 'adopt'; lease: Lease }
   | { type: 'timer' }
   | { type: 'advertisement'; advertisement: Advertisement }
-  | { type: 'message'; message: Parameters<typeof import('./packet.ts').encodeMessage>[0] }
+  | { type: 'message'; message: Message }
   | { type: 'conflict'; address: string; hardware: string }
   | { type: 'release' }
 )

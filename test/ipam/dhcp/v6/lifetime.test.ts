@@ -5,7 +5,7 @@ import { messageType } from '../../../../ipam/dhcp/v6/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import type { Namespace } from '../../../fixtures/namespace.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
-import { type Daemon, daemon, daemonAt } from '../network.ts'
+import { type Daemon, daemon, daemonAt, udhcpd } from '../network.ts'
 import { dnsmasq6, ear6, kea, lan6, ROUTER, radvd } from './network.ts'
 
 function configFor(socket: string, ipv6: string) {
@@ -68,6 +68,38 @@ test('of a lease that nobody renews, the address goes when it ends, the link sta
   expect(json).toMatchObject({ code: 999, msg: expect.stringContaining('the lease has expired') })
   await mustCall(dhcp, 'DEL', { config, netns: container })
   expect(filesOf(keeper)).toEqual([])
+})
+
+test('a lost IPv4 lease takes its address and not the link, which has IPv6 addresses too', async () => {
+  using network = lan6()
+  const server = await udhcpd(network.namespace, {}, 'option lease 2')
+  await using _router = await dnsmasq6(network.namespace, 'ra-only')
+  await using keeper = await daemon()
+  const container = network.attach('container')
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'slaac' } }
+  const { ips } = await mustCall(dhcp, 'ADD', { config, netns: container })
+  putOn(container, { ips })
+  await server[Symbol.asyncDispose]()
+  await keeper.event('lost')
+  expect(container.addresses('eth0')).toEqual([ips[1].address])
+  expect(container.link('eth0').up).toBe(true)
+  const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: { ips } }, netns: container })
+  expect(json.msg).toContain('the lease has expired')
+})
+
+test('the Go plugin’s CHECK, an ALLOCATE, takes nothing from a container that the daemon does not know', async () => {
+  using network = lan6()
+  await using _router = await dnsmasq6(network.namespace, 'ra-only')
+  const first = await daemon()
+  const container = network.attach('container')
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(first.socket, 'slaac'), netns: container })
+  putOn(container, result)
+  await first.end()
+  await using second = await daemon()
+  const config = { ...configFor(second.socket, 'slaac'), prevResult: result }
+  await mustCall(dhcp, 'ADD', { config, netns: container })
+  expect(container.addresses('eth0')).toEqual([result.ips[0].address])
+  expect(defaultRoutes(container)).toEqual([ROUTER])
 })
 
 test('an address that its server does not grant any more after a change of its pool is kept to its end, and no longer', async () => {

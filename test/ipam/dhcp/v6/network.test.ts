@@ -39,3 +39,15 @@ test('of thousands of prefixes and routers few are kept', () => {
     network = heard({ router: `fe80::${index.toString(16)}` }, 0, network)
   expect([network.prefixes.length, network.routers.length]).toEqual([16, 16])
 })
+
+test('name servers and domains last as long as they are said to, and go when they are taken back', () => {
+  const say = (lifetimeSeconds: number) => ({
+    nameServers: [{ value: 'fd00:9::53', lifetimeSeconds }],
+    search: [{ value: 'example.org', lifetimeSeconds }],
+  })
+  const first = heard(say(10))
+  expect([first.nameServers, first.search].map(([each]) => each?.until)).toEqual([10_000, 10_000])
+  const none = { nameServers: [], search: [] }
+  expect(heard(say(0), 1000, first)).toMatchObject(none)
+  expect(heard({}, 20_000, first)).toMatchObject(none)
+})
