@@ -1,8 +1,10 @@
 /**
  * Builds dist/ (or the folder --into): one program under every plugin's name and as `catena` (hard links), or with --separate
- * an executable for each plugin file, or for those that are named.
+ * an executable for each plugin file, or for those that are named; and systemd's units for the daemon of dhcp, which say where
+ * plugins are going to be (--installed-in).
  */
-import { linkSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { plugins } from './catena.ts'
 
@@ -57,10 +59,22 @@ function buildSeparate(folder: string, wanted: readonly string[]): string[] {
   return names
 }
 
+const USUAL_PLACE = '/opt/cni/bin'
+
+/** The program of a unit is named by its whole path: systemd knows no other. */
+function writeUnits(folder: string, installedIn: string): void {
+  for (const name of ['cni-dhcp.service', 'cni-dhcp.socket']) {
+    const text = readFileSync(`${ROOT}/ipam/dhcp/${name}`, 'utf8')
+    writeFileSync(`${folder}/${name}.new`, text.replaceAll(`${USUAL_PLACE}/`, `${installedIn}/`))
+    renameSync(`${folder}/${name}.new`, `${folder}/${name}`)
+  }
+}
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     into: { type: 'string', default: `${ROOT}/dist` },
+    'installed-in': { type: 'string', default: USUAL_PLACE },
     separate: { type: 'boolean', default: false },
     quiet: { type: 'boolean', default: false },
   },
@@ -68,6 +82,7 @@ const { values, positionals } = parseArgs({
 const started = performance.now()
 mkdirSync(values.into, { recursive: true })
 const built = values.separate ? buildSeparate(values.into, positionals) : buildOne(values.into)
+writeUnits(values.into, resolve(values['installed-in']))
 if (!values.quiet) {
   const size = (statSync(`${values.into}/${built[0]}`).size / 1e6).toFixed(0)
   const seconds = ((performance.now() - started) / 1000).toFixed(1)

@@ -11,7 +11,9 @@ needed_for_tests=(
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
   dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
+  kea-dhcp6-server:kea-dhcp6 radvd:radvd        # the same for IPv6, and a router
   firewalld:firewalld dbus-daemon:dbus-daemon   # another firewall, and the bus that it is called over
+  systemd:systemd-socket-activate               # starts the daemon of dhcp when somebody asks it
   iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump
   podman:podman crun:crun busybox:busybox
 )

@@ -8,12 +8,18 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { asCniError, callDaemon, greetDaemon, type Method, NoDaemonError, RefusedError } from './dhcp/dial.ts'
-import { clientIdentifier, clientOptions, configuration } from './dhcp/options.ts'
+import {
+  clientIdentifier,
+  clientOptions,
+  configuration,
+  type Wanted,
+  wantedFamilies,
+} from './dhcp/options.ts'
 import {
   DEFAULT_SOCKET,
-  decodeLease,
+  decodeOwner,
   encodeNote,
-  fileNames,
+  fileName,
   isLeaseFile,
   type ReleaseNote,
   stateFolder,
@@ -29,7 +35,12 @@ export const dhcp = definePlugin({
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
-    return ask(request, 'DHCP.Allocate')
+    const wanted = wantedFamilies(request.config)
+    const result = await ask(request, 'DHCP.Allocate')
+    const complaint = complaintAbout(result, wanted)
+    if (complaint === undefined) return result
+    await releaseOrNote(request, { ...request.attachment, ifname: request.attachment.interface })
+    throw complaint
   },
 
   async check(request) {
@@ -60,11 +71,11 @@ export const dhcp = definePlugin({
   /** The daemon's files say which leases there are; those of this network that no valid attachment has are released. */
   async gc(request) {
     const folder = stateFolder(socketOf(request.config))
-    const stored = (listFolder(folder) ?? [])
+    const owners = (listFolder(folder) ?? [])
       .filter(isLeaseFile)
-      .map(name => decodeLease(readFile(`${folder}/${name}`) ?? ''))
-    const stale = stored
-      .filter(lease => lease !== undefined)
+      .map(name => decodeOwner(readFile(`${folder}/${name}`) ?? ''))
+    const stale = owners
+      .filter(owner => owner !== undefined)
       .filter(
         ({ network, containerId, ifname }) =>
           network === request.network &&
@@ -72,14 +83,28 @@ export const dhcp = definePlugin({
       )
     await everyStep(
       Object.fromEntries(
-        stale.map(lease => [
-          `release the lease of ${lease.containerId} on ${lease.ifname}`,
-          () => releaseOrNote(request, lease),
+        stale.map(owner => [
+          `release the lease of ${owner.containerId} on ${owner.ifname}`, // once, also of two families
+          () => releaseOrNote(request, owner),
         ]),
       ),
     )
   },
 })
+
+/** A daemon that knows nothing of families gives IPv4, whatever it is asked for. */
+function complaintAbout({ ips }: Result, { ipv4, ipv6 }: Wanted): CniError | undefined {
+  if (!ipv6) return undefined
+  const given4 = ips.some(({ address }) => !address.includes(':'))
+  const given6 = ips.some(({ address }) => address.includes(':'))
+  if (given4 === ipv4 && given6) return undefined
+  const words = given6
+    ? `ipam.ipv4: the DHCP daemon gave ${given4 ? 'an address that is not wanted' : 'no address'}`
+    : 'ipam.ipv6: the DHCP daemon gave no IPv6 address'
+  return new CniError(code.internal, words, {
+    details: 'is it the daemon of another implementation? this one knows ipam.ipv4 and ipam.ipv6',
+  })
+}
 
 function socketOf({ ipam }: Configuration): string {
   return ipam.daemonSocketPath || DEFAULT_SOCKET
@@ -142,7 +167,7 @@ async function releaseOrNote(request: BaseRequest<Configuration>, of: ReleaseNot
     if (!(thrown instanceof NoDaemonError)) throw asCniError(thrown, 'DHCP.Release')
   }
   const folder = stateFolder(socket)
-  const path = `${folder}/${fileNames(clientIdentifier(containerId, network, ifname)).note}`
+  const path = `${folder}/${fileName(clientIdentifier(containerId, network, ifname))}`
   ensureFolder(folder, 0o700)
   writeAtomically(path, encodeNote({ network, containerId, ifname }))
   try {

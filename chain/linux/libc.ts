@@ -287,7 +287,15 @@ export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
 /** Sends one datagram to a socket address (struct sockaddr as bytes). */
 export function sendTo(descriptor: number, bytes: Uint8Array, address: Uint8Array): number {
   return uninterrupted(
-    () => moreLibc().sendto(descriptor, ptr(bytes), bytes.length, 0, ptr(address), address.length),
+    () =>
+      moreLibc().sendto(
+        descriptor,
+        bytes.length === 0 ? null : ptr(bytes), // nothing has no address
+        bytes.length,
+        0,
+        ptr(address),
+        address.length,
+      ),
     () => 'sendto',
   )
 }

@@ -149,7 +149,7 @@ const LONGEST_NAME = 253
 const MOST_NAMES = 64
 
 /** Domain names with compression inside the option (RFC 3397, RFC 1035 4.1.4). A malformed one ends the list. */
-function namesIn(value: Uint8Array | undefined): string[] {
+export function namesIn(value: Uint8Array | undefined): string[] {
   const names: string[] = []
   for (let at = 0; value && at < value.length && names.length < MOST_NAMES; ) {
     const read = nameAt(value, at)

@@ -3,6 +3,10 @@ import * as z from 'zod/mini'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { option } from './packet.ts'
 
+/** auto: as the routers' advertisements say. dhcp: by DHCPv6. slaac: made of the prefixes that routers advertise. */
+const modes = ['auto', 'dhcp', 'slaac'] as const
+export type Mode = (typeof modes)[number]
+
 /** The configuration of the IPAM type dhcp, as plugin and daemon read it. */
 export const configuration = z.object({
   name: z.optional(z.string()),
@@ -22,10 +26,30 @@ export const configuration = z.object({
       ),
     ),
     request: z.optional(z.array(z.object({ option: z.string(), skipDefault: z.optional(z.boolean()) }))),
+    /** An IPv4 address is asked for unless this says false. */
+    ipv4: z.optional(z.boolean()),
+    /** How IPv6 addresses come to be, if they are wanted. */
+    ipv6: z.optional(z.literal([false, ...modes])),
   }),
 })
 
 export type Configuration = z.infer<typeof configuration>
+
+/** Which families of addresses are wanted, and how those of IPv6 come to be. */
+export interface Wanted {
+  ipv4: boolean
+  ipv6: Mode | undefined
+}
+
+/** Reads the wanted families; none is refused. */
+export function wantedFamilies({ ipam }: Pick<Configuration, 'ipam'>): Wanted {
+  const wanted = { ipv4: ipam.ipv4 ?? true, ipv6: ipam.ipv6 || undefined }
+  if (wanted.ipv4 || wanted.ipv6) return wanted
+  throw new CniError(
+    code.invalidConfiguration,
+    'ipam.ipv4: is false, and ipam.ipv6 asks for no address either',
+  )
+}
 
 /** What a client says in each message beyond the protocol's own options. */
 export interface ClientOptions {

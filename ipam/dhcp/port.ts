@@ -94,7 +94,8 @@ export function openArpLine(place: Place, ears: Parameters<typeof hear>[1]): Lin
   return openLine(place, ears, () => openLinkSocket(place.link.index, ETH_P_ARP))
 }
 
-function openLine(place: Place, ears: Parameters<typeof hear>[1], open: () => number): Line {
+/** Opens a line with a packet socket, in the namespace of the interface. */
+export function openLine(place: Place, ears: Parameters<typeof hear>[1], open: () => number): Line {
   const descriptor = inNamespace(place.descriptor, open)
   clearError(descriptor)
   const hearing = hear(descriptor, ears)

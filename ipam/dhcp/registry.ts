@@ -11,29 +11,17 @@ import { status } from '../../chain/linux/libc.ts'
 import { namespaceIdentity } from '../../chain/linux/netns.ts'
 import { decode, decodeBase, lookup, parseConfiguration } from '../../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
-import { parseResult, type Result } from '../../chain/protocol/result.ts'
-import type { Client, Lease } from './client.ts'
-import { initialState } from './client.ts'
+import { emptyResult, parseResult, type Result } from '../../chain/protocol/result.ts'
+import type { Family, Holding, Log, Setting, Wish } from './family.ts'
 import type { Options } from './flags.ts'
-import { resultOf } from './granted.ts'
-import { createKeeper, type Keeper } from './keeper.ts'
-import { composeMessage } from './message.ts'
-import { clientIdentifier, clientOptions, configuration } from './options.ts'
-import { encodeMessage } from './packet.ts'
-import { leave, openPlace, type Place, sendFromHost } from './port.ts'
-import {
-  decodeLease,
-  encodeLease,
-  fileNames,
-  isLeaseFile,
-  isNoteFile,
-  type StoredLease,
-  stateFolder,
-} from './state.ts'
+import { ipv4 } from './ipv4.ts'
+import { ipv6 } from './ipv6.ts'
+import { clientIdentifier, clientOptions, configuration, wantedFamilies } from './options.ts'
+import { leave, openPlace, type Place } from './port.ts'
+import { type Facts, fileName, isLeaseFile, isNoteFile, stateFolder } from './state.ts'
 import type { Call } from './wire.ts'
 
-/** Writes one line of the log. */
-export type Log = (event: string, facts: Readonly<Record<string, unknown>>) => void
+export type { Log } from './family.ts'
 
 export interface Registry {
   allocate(call: Call): Promise<Result>
@@ -45,17 +33,14 @@ export interface Registry {
   close(): void
 }
 
-/** Everything about a lease but its times and its state. */
-interface Entry {
-  keeper: Keeper
-  facts: Omit<StoredLease, 'lease'>
-}
+const families: readonly Family[] = [ipv4 as Family, ipv6 as Family]
 
 interface Shelf {
   options: Options
   log: Log
   folder: string
-  entries: Map<string, Entry>
+  /** By the name of the file that they are kept in. */
+  holdings: Map<string, Holding>
   clock(): number
 }
 
@@ -65,8 +50,8 @@ interface Asked {
   call: Call
   network: string
   priority: number
-  provided: Map<number, Uint8Array>
-  requested: number[]
+  wish: Wish
+  wanted: readonly Family[]
   /** Addresses that the container has, as prevResult says. */
   had: string[]
 }
@@ -77,7 +62,7 @@ export function createRegistry(options: Options, log: Log): Registry {
     options,
     log,
     folder: options.hostPrefix + stateFolder(options.socketPath),
-    entries: new Map(),
+    holdings: new Map(),
     clock: () => start + performance.now(), // wall clocks jump; a lease must not end when one is set
   }
   return {
@@ -86,9 +71,9 @@ export function createRegistry(options: Options, log: Log): Registry {
     release: call => release(shelf, call),
     resume: () => resume(shelf),
     close() {
-      for (const { keeper } of shelf.entries.values()) {
-        if (isHeld(keeper)) keeper.close()
-        else keeper.release()
+      for (const holding of shelf.holdings.values()) {
+        if (holding.isHeld()) holding.close()
+        else holding.release()
       }
     },
   }
@@ -100,91 +85,119 @@ function read(call: Call): Asked {
   if (lookup(json, 'ipam') === undefined) throw new CniError(code.invalidConfiguration, 'ipam: is missing')
   const config = decode(configuration, json)
   const previous = base.prevResult === undefined ? undefined : parseResult(base.prevResult, base.cniVersion)
+  const wish = { ...clientOptions(config, call.args), ...wantedFamilies(config) }
   return {
     identifier: clientIdentifier(call.containerId, base.name, call.ifname),
     call,
     network: base.name,
     priority: config.ipam.priority ?? 0,
-    ...clientOptions(config, call.args),
-    had: (previous?.ips ?? [])
-      .map(({ address }) => address.replace(/\/.*/, ''))
-      .filter(each => !each.includes(':')),
+    wish,
+    wanted: families.filter(family => family.isWanted(wish)),
+    had: (previous?.ips ?? []).map(({ address }) => address.replace(/\/.*/, '')),
   }
 }
 
-function isHeld(keeper: Keeper): boolean {
-  const { phase, lease } = keeper.state()
-  return lease !== undefined && phase !== 'stopped' && phase !== 'verifying'
-}
-
-/** The lease that is there, or a new one. A container that came back under its ID asks for the address that it had. */
+/** What every wanted family gives: all of it, or nothing and why. */
 async function allocate(shelf: Shelf, asked: Asked): Promise<Result> {
-  const known = usable(shelf, asked)
-  if (known) return resultFrom(asked, await known.keeper.ready())
-  const wanted = shelf.entries.get(asked.identifier)?.keeper.state().lease?.address
-  const entry = open(shelf, asked)
-  const lease = await orForget(shelf, asked, entry.keeper.acquire(wanted))
-  if (lease.prefixLength === undefined) {
-    entry.keeper.release()
-    throw new CniError(
-      code.internal,
-      `the DHCP server ${lease.server} gave no subnet mask with ${lease.address}`,
-    )
-  }
-  return resultFrom(asked, lease)
-}
-
-/** The lease that the container has; one that the daemon knows nothing of, a server must confirm. */
-async function check(shelf: Shelf, asked: Asked): Promise<Result> {
-  const known = shelf.entries.get(asked.identifier)
-  const { phase, reason } = known?.keeper.state() ?? {}
-  if (known && phase === 'stopped' && reason !== 'released') {
-    throw new CniError(code.internal, `${asked.identifier}: no DHCP lease: ${reason}`)
-  }
-  const same = usable(shelf, asked)
-  if (same) return resultFrom(asked, await same.keeper.ready())
-  const [address] = asked.had
-  if (address === undefined) {
-    throw new CniError(
-      code.internal,
-      `${asked.identifier}: no DHCP lease, and prevResult names no IPv4 address that one could be for`,
-    )
-  }
-  return resultFrom(asked, await orForget(shelf, asked, open(shelf, asked).keeper.confirm(address)))
-}
-
-/** An acquisition that came to nothing leaves nothing that a later call would be told of. */
-async function orForget(shelf: Shelf, { identifier }: Asked, acquiring: Promise<Lease>): Promise<Lease> {
+  const begun: Holding[] = []
   try {
-    return await acquiring
+    return merged(await Promise.all(asked.wanted.map(family => allocateOne(shelf, asked, { family, begun }))))
   } catch (thrown) {
-    if (shelf.entries.get(identifier)?.keeper.state().phase === 'stopped') shelf.entries.delete(identifier)
+    for (const holding of begun) if (!holding.isOver()) holding.release()
+    forgetOver(shelf, begun)
     throw thrown
   }
 }
 
-/** An entry whose namespace and interface are still those of the call, and whose lease is not over. */
-function usable(shelf: Shelf, { identifier, call }: Asked): Entry | undefined {
-  const entry = shelf.entries.get(identifier)
-  if (!entry || entry.keeper.state().phase === 'stopped') return undefined
+/** The lease that is there, or a new one. A container that came back under its ID asks for the address that it had. */
+async function allocateOne(
+  shelf: Shelf,
+  asked: Asked,
+  { family, begun }: { family: Family; begun: Holding[] },
+): Promise<Result> {
+  const known = usable(shelf, asked, family)
+  if (known) return known.ready()
+  const before = shelf.holdings.get(fileName(asked.identifier, family.ending))
+  const holding = open(shelf, asked, family)
+  begun.push(holding)
+  return holding.acquire(before, { fresh: asked.had.length === 0 }) // the Go plugin's CHECK asks so too
+}
+
+/** What the container has; what the daemon knows nothing of, a server or router must confirm. */
+async function check(shelf: Shelf, asked: Asked): Promise<Result> {
+  const begun: Holding[] = []
+  try {
+    return merged(await Promise.all(asked.wanted.map(family => checkOne(shelf, asked, { family, begun }))))
+  } catch (thrown) {
+    forgetOver(shelf, begun)
+    throw thrown
+  }
+}
+
+async function checkOne(
+  shelf: Shelf,
+  asked: Asked,
+  { family, begun }: { family: Family; begun: Holding[] },
+): Promise<Result> {
+  const { identifier } = asked
+  const problem = shelf.holdings.get(fileName(identifier, family.ending))?.problem()
+  if (problem !== undefined) throw new CniError(code.internal, `${identifier}: no DHCP lease: ${problem}`)
+  const same = usable(shelf, asked, family)
+  if (same) return same.ready()
+  const had = asked.had.filter(family.includes)
+  if (had.length === 0) {
+    const name = family === ipv4 ? 'IPv4' : 'IPv6'
+    const why = `no DHCP lease, and prevResult names no ${name} address that one could be for`
+    throw new CniError(code.internal, `${identifier}: ${why}`)
+  }
+  const holding = open(shelf, asked, family)
+  begun.push(holding)
+  return holding.confirm(had)
+}
+
+/** An acquisition that came to nothing leaves nothing that a later call would be told of. */
+function forgetOver({ holdings }: Shelf, begun: readonly Holding[]): void {
+  for (const [name, holding] of holdings)
+    if (begun.includes(holding) && holding.isOver()) holdings.delete(name)
+}
+
+/** One result of all families'; their name servers and domains in that order. */
+function merged(results: readonly Result[]): Result {
+  const [first, ...others] = results
+  if (!first || others.length === 0) return first ?? emptyResult()
+  const all = (key: 'nameservers' | 'search') => [...new Set(results.flatMap(({ dns }) => dns[key] ?? []))]
+  const [nameservers, search] = [all('nameservers'), all('search')]
+  return {
+    ...first,
+    ips: results.flatMap(({ ips }) => ips),
+    routes: results.flatMap(({ routes }) => routes),
+    dns: {
+      ...first.dns,
+      ...(nameservers.length > 0 ? { nameservers } : {}),
+      ...(search.length > 0 ? { search } : {}),
+    },
+  }
+}
+
+/** What is held, if it is of the namespace and interface of the call, and not over. */
+function usable(shelf: Shelf, { identifier, call }: Asked, { ending }: Family): Holding | undefined {
+  const holding = shelf.holdings.get(fileName(identifier, ending))
+  if (!holding || holding.isOver()) return undefined
   const place = openPlace(shelf.options.hostPrefix + call.netns, call.ifname)
   leave(place)
-  const { identity, link } = entry.keeper.place
+  const { identity, link } = holding.place
   return identity === place.identity && link.index === place.link.index && link.address === place.link.address
-    ? entry
+    ? holding
     : undefined
 }
 
-function resultFrom({ priority }: Asked, lease: Lease): Result {
-  return resultOf(lease, priority)
-}
-
-/** A keeper for a call, in the place of one that is of no use any more. */
-function open(shelf: Shelf, asked: Asked): Entry {
-  const { call, identifier, network, priority, provided, requested } = asked
-  const place = openPlace(shelf.options.hostPrefix + call.netns, call.ifname)
-  shelf.entries.get(identifier)?.keeper.close()
-  return enter(shelf, place, {
+/** Something to hold with for a call, in the place of what is of no use any more. */
+function open(shelf: Shelf, asked: Asked, family: Family): Holding {
+  const { call, identifier, network, priority, wish } = asked
+  const { options } = shelf
+  const place = openPlace(options.hostPrefix + call.netns, call.ifname)
+  shelf.holdings.get(fileName(identifier, family.ending))?.close()
+  const facts: Facts = {
     containerId: call.containerId,
     network,
     ifname: call.ifname,
@@ -192,48 +205,37 @@ function open(shelf: Shelf, asked: Asked): Entry {
     netnsIdentity: place.identity,
     link: place.link.index,
     hardware: place.link.address,
-    // what an ipvlan link receives is told apart by the address that it does not have yet
-    broadcast: shelf.options.broadcast || place.link.kind === 'ipvlan',
-    provided: Array.from(provided, ([code, value]) => [code, Buffer.from(value).toString('hex')]),
-    requested,
     priority,
-  })
-}
-
-function enter(shelf: Shelf, place: Place, facts: Entry['facts']): Entry {
-  const { containerId, network, ifname } = facts
-  const identifier = clientIdentifier(containerId, network, ifname)
-  const files = fileNames(identifier)
-  const path = `${shelf.folder}/${files.lease}`
-  const keeper = createKeeper(place, clientOf(facts, identifier, shelf.options), {
-    clock: shelf.clock,
-    random: Math.random,
-    log: (event, more) =>
-      shelf.log(event, { client: identifier, network, container: containerId, interface: ifname, ...more }),
-    save: lease => {
-      ensureFolder(shelf.folder, 0o700)
-      const obtainedAt = Math.round(lease.obtainedAt + Date.now() - shelf.clock())
-      writeAtomically(path, encodeLease({ ...facts, lease: { ...lease, obtainedAt } }))
-    },
-    forget: () => void removeFile(path),
-    inhabited: () => isInhabited(shelf.options.hostPrefix + facts.netns, facts.netnsIdentity),
-  })
-  const entry = { keeper, facts }
-  removeFile(`${shelf.folder}/${files.note}`) // of a DEL before this ADD
-  shelf.entries.set(identifier, entry)
-  return entry
-}
-
-function clientOf(facts: Entry['facts'], identifier: string, { timing }: Options): Client {
-  const { hardware, broadcast, provided, requested } = facts
-  return {
-    identifier,
-    hardware,
-    broadcast,
-    requested,
-    timing,
-    provided: new Map(provided.map(([code, value]) => [code, Buffer.from(value, 'hex')])),
   }
+  const own = family.describe(facts, wish, { place, options })
+  return enter(shelf, family, own, setting => family.hold(place, own, setting))
+}
+
+function enter(shelf: Shelf, family: Family, own: Facts, hold: (setting: Setting) => Holding): Holding {
+  const { containerId, ifname, network } = own
+  const { clock, folder, options } = shelf
+  const identifier = clientIdentifier(containerId, network, ifname)
+  const name = fileName(identifier, family.ending)
+  const path = `${folder}/${name}`
+  removeFile(`${folder}/${fileName(identifier)}`) // the note of a DEL before this ADD
+  const holding = hold({
+    identifier,
+    options,
+    surroundings: {
+      clock,
+      random: Math.random,
+      log: (event, more) =>
+        shelf.log(event, { client: identifier, network, container: containerId, interface: ifname, ...more }),
+      save(lease) {
+        ensureFolder(folder, 0o700)
+        writeAtomically(path, family.encode(own, lease, Date.now() - clock()))
+      },
+      forget: () => void removeFile(path),
+      inhabited: () => isInhabited(options.hostPrefix + own.netns, own.netnsIdentity),
+    },
+  })
+  shelf.holdings.set(name, holding)
+  return holding
 }
 
 /** A namespace whose path has gone may still have processes in it; where it has none, nobody uses its addresses. */
@@ -254,17 +256,20 @@ function isInhabited(path: string, identity: string): boolean {
 function release(shelf: Shelf, call: Call): void {
   const json = parseConfiguration(call.stdin)
   const identifier = clientIdentifier(call.containerId, decodeBase(json).name, call.ifname)
-  shelf.entries.get(identifier)?.keeper.release()
-  shelf.entries.delete(identifier)
-  const files = fileNames(identifier)
-  removeFile(`${shelf.folder}/${files.note}`)
+  for (const { ending } of families) {
+    const name = fileName(identifier, ending)
+    shelf.holdings.get(name)?.release()
+    shelf.holdings.delete(name)
+  }
+  removeFile(`${shelf.folder}/${fileName(identifier)}`)
 }
 
 function resume(shelf: Shelf): void {
   const names = listFolder(shelf.folder) ?? []
+  const notes = new Set(names.filter(isNoteFile))
   for (const name of names.filter(isLeaseFile)) {
     try {
-      resumeLease(shelf, name)
+      resumeOne(shelf, name, notes)
     } catch (thrown) {
       shelf.log('error', { file: `${shelf.folder}/${name}`, error: toCniError(thrown).message })
     }
@@ -274,31 +279,36 @@ function resume(shelf: Shelf): void {
   }
 }
 
-function resumeLease(shelf: Shelf, name: string): void {
+function resumeOne(shelf: Shelf, name: string, notes: ReadonlySet<string>): void {
+  const { clock, log, options } = shelf
   const path = `${shelf.folder}/${name}`
-  const stored = decodeLease(readFile(path) ?? '')
-  if (!stored) {
+  const family = families.find(({ ending }) => name.endsWith(ending))
+  const stored = family?.decode(readFile(path) ?? '')
+  if (!family || !stored) {
     removeFile(path)
-    shelf.log('unreadable', { file: path })
+    log('unreadable', { file: path })
     return
   }
-  const { lease, ...facts } = stored
-  const identifier = clientIdentifier(facts.containerId, facts.network, facts.ifname)
-  const deleted = readFile(`${shelf.folder}/${fileNames(identifier).note}`) !== undefined
-  const place = samePlace(shelf, facts)
+  const { containerId, ifname, network } = stored.own
+  const identifier = clientIdentifier(containerId, network, ifname)
+  const place = samePlace(shelf, stored.own)
   if (!place) {
-    releaseFromHost(shelf, stored, identifier)
+    const { event, ...facts } = family.giveBack(stored, { identifier, options, now: clock() })
+    log(event, { client: identifier, ...facts })
     removeFile(path)
     return
   }
-  const { keeper } = enter(shelf, place, facts)
-  shelf.log(deleted ? 'deleted meanwhile' : 'adopted', { client: identifier, address: lease.address })
-  keeper.adopt(lease)
-  if (deleted) keeper.release()
+  const deleted = notes.has(fileName(identifier))
+  log(deleted ? 'deleted meanwhile' : 'adopted', {
+    client: identifier,
+    address: family.addressOf(stored.lease),
+  })
+  const holding = enter(shelf, family, stored.own, setting => family.adopt(place, stored, setting))
+  if (deleted) holding.release()
 }
 
 /** The namespace and link of a lease from disk, if they are still the same ones. */
-function samePlace(shelf: Shelf, facts: Entry['facts']): Place | undefined {
+function samePlace(shelf: Shelf, facts: Facts): Place | undefined {
   const path = shelf.options.hostPrefix + facts.netns
   if (namespaceIdentity(path) !== facts.netnsIdentity) return undefined
   let place: Place
@@ -310,23 +320,4 @@ function samePlace(shelf: Shelf, facts: Entry['facts']): Place | undefined {
   if (place.link.index === facts.link && place.link.address === facts.hardware) return place
   leave(place)
   return undefined
-}
-
-/** Best effort: from here the server may not be reachable, or not listen; then the lease ends in its time. */
-function releaseFromHost(shelf: Shelf, { lease, ...facts }: StoredLease, identifier: string): void {
-  const client = clientOf(facts, identifier, shelf.options)
-  const transaction = Math.floor(Math.random() * 0x1_0000_0000)
-  const message = composeMessage(client, { ...initialState, transaction, lease }, 'release', shelf.clock())
-  const log = (event: string, more: Record<string, unknown>) =>
-    shelf.log(event, { client: identifier, address: lease.address, ...more })
-  if (shelf.clock() >= lease.obtainedAt + lease.leaseSeconds * 1000) {
-    log('lost', { why: 'the lease has expired' })
-    return
-  }
-  try {
-    sendFromHost(lease.server, encodeMessage(message))
-    log('released', { why: 'its namespace or interface has gone' })
-  } catch (thrown) {
-    log('abandoned', { why: 'its namespace or interface has gone', error: toCniError(thrown).message })
-  }
 }

@@ -3,9 +3,11 @@
  * daemon. Format and names only; reading and writing are the caller's. Pure.
  */
 import type { Lease } from './client.ts'
+import type { Mode } from './options.ts'
+import type { Lease as Lease6 } from './v6/words.ts'
 
-/** Everything that a daemon must know to go on with a lease after its own restart. */
-export interface StoredLease {
+/** What is known of an attachment, whatever it holds. */
+export interface Facts {
   containerId: string
   network: string
   ifname: string
@@ -16,12 +18,24 @@ export interface StoredLease {
   /** Index of the link: another one may have come to the same name. */
   link: number
   hardware: string
+  priority: number
+}
+
+/** Everything that a daemon must know to go on with an IPv4 lease after its own restart. */
+export interface StoredLease extends Facts {
   broadcast: boolean
   provided: [code: number, hexadecimal: string][]
   requested: number[]
-  priority: number
+  /** The interface has IPv6 addresses too, and is not brought down when the lease is lost. */
+  shared?: boolean
   /** Times in milliseconds since the epoch. */
   lease: Lease
+}
+
+/** The same for what is held of IPv6. */
+export interface StoredLease6 extends Facts {
+  mode: Mode
+  lease: Lease6
 }
 
 /** Where the daemon is found unless the configuration says otherwise. */
@@ -34,69 +48,86 @@ export function stateFolder(socketPath: string): string {
   return `/var/lib/cni/dhcp/${socketPath.replace(/^\/+/, '').replace(/[^A-Za-z0-9_.-]/g, '-')}`
 }
 
-const LEASE_ENDING = '.lease'
+export const LEASE_ENDING = '.lease'
+export const LEASE6_ENDING = '.lease6'
 const NOTE_ENDING = '.released'
 
-/** Names of a lease's files: identities hold slashes and can be longer than a name may be. */
-export function fileNames(identifier: string): { lease: string; note: string } {
+/** Names of an attachment's files: identities hold slashes and can be longer than a name may be. */
+export function fileName(
+  identifier: string,
+  ending: typeof LEASE_ENDING | typeof LEASE6_ENDING | typeof NOTE_ENDING = NOTE_ENDING,
+): string {
   const hash = new Bun.CryptoHasher('sha256').update(identifier).digest('hex').slice(0, 32)
-  return { lease: `${hash}${LEASE_ENDING}`, note: `${hash}${NOTE_ENDING}` }
+  return `${hash}${ending}`
 }
 
 export function isLeaseFile(name: string): boolean {
-  return name.endsWith(LEASE_ENDING)
+  return name.endsWith(LEASE_ENDING) || name.endsWith(LEASE6_ENDING)
 }
 
 export function isNoteFile(name: string): boolean {
   return name.endsWith(NOTE_ENDING)
 }
 
-/** JSON has no word for ever: null. */
-export function encodeLease(stored: StoredLease): string {
-  return `${JSON.stringify({ version: VERSION, ...stored })}\n`
+/** JSON has no word for ever: null. `ahead` is what the wall's clock shows more than that of the lease's times. */
+export function encodeLease(stored: StoredLease | StoredLease6, ahead = 0): string {
+  const shifted = (key: string, value: unknown) =>
+    typeof value === 'number' && /(At|Until|^until)$/.test(key) ? Math.round(value + ahead) : value
+  return `${JSON.stringify({ version: VERSION, ...stored }, shifted)}\n`
 }
 
-/** A lease from a file's text; undefined for one that is empty, torn, or of another version. */
-export function decodeLease(text: string): StoredLease | undefined {
+function parse(text: string): Record<string, unknown> | undefined {
+  const revived = (key: string, value: unknown) =>
+    value === null && /(Seconds|Until|^until)$/.test(key) ? Number.POSITIVE_INFINITY : value
   try {
-    const value = JSON.parse(text) as StoredLease & { version: unknown }
-    if (value.version !== VERSION || !isWhole(value)) return undefined
-    const { leaseSeconds, renewalSeconds, rebindingSeconds } = value.lease
-    const { version: _version, ...stored } = value
-    const times = {
-      leaseSeconds: leaseSeconds ?? Number.POSITIVE_INFINITY,
-      renewalSeconds: renewalSeconds ?? Number.POSITIVE_INFINITY,
-      rebindingSeconds: rebindingSeconds ?? Number.POSITIVE_INFINITY,
-    }
-    return { ...stored, lease: { ...stored.lease, ...times } }
+    const { version, ...stored } = JSON.parse(text, revived) as Record<string, unknown>
+    return version === VERSION ? stored : undefined
   } catch {
     return undefined
   }
 }
 
-/** The fields without which a lease cannot be renewed or released. */
-function isWhole({ lease, ...stored }: StoredLease): boolean {
-  const texts = [
-    stored.containerId,
-    stored.network,
-    stored.ifname,
-    stored.netns,
-    stored.netnsIdentity,
-    stored.hardware,
-  ]
-  const leaseTexts = [lease.address, lease.server, lease.serverHardware]
-  const lists = [
-    stored.provided,
-    stored.requested,
-    lease.routers,
-    lease.routes,
-    lease.nameServers,
-    lease.search,
-  ]
+/** A lease from a file's text; undefined for one that is empty, torn, or of another version. */
+export function decodeLease(text: string): StoredLease | undefined {
+  const stored = parse(text) as StoredLease | undefined
+  const { lease, provided, requested } = stored ?? {}
+  const lists = [provided, requested, lease?.routers, lease?.routes, lease?.nameServers, lease?.search]
+  const texts = [lease?.address, lease?.server, lease?.serverHardware]
+  const isWhole = lists.every(Array.isArray) && texts.every(isText) && Number.isFinite(lease?.obtainedAt)
+  return isWhole && hasFacts(stored) ? stored : undefined
+}
+
+/** As `decodeLease`, of IPv6. */
+export function decodeLease6(text: string): StoredLease6 | undefined {
+  const stored = parse(text) as StoredLease6 | undefined
+  const { lease, mode } = stored ?? {}
+  const { network } = lease ?? {}
+  const lists = [lease?.held, lease?.routes, network?.routers, network?.prefixes, network?.routes]
+  const more = [network?.nameServers, network?.search]
+  const isLeased = lease?.dhcp === undefined || (isText(lease.dhcp.address) && isText(lease.dhcp.server))
+  return [...lists, ...more].every(Array.isArray) && isLeased && isText(mode) && hasFacts(stored)
+    ? stored
+    : undefined
+}
+
+/** Whose a lease of either family is; undefined where its file is torn. */
+export function decodeOwner(text: string): ReleaseNote | undefined {
+  const { containerId, network, ifname } = parse(text) ?? {}
+  return isText(containerId) && isText(network) && isText(ifname)
+    ? { containerId, network, ifname }
+    : undefined
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string'
+}
+
+function hasFacts<Stored extends Facts>(stored: Stored | undefined): stored is Stored {
+  if (!stored) return false
+  const { containerId, network, ifname, netns, netnsIdentity, hardware, link, priority } = stored
   return (
-    [...texts, ...leaseTexts].every(text => typeof text === 'string') &&
-    lists.every(list => Array.isArray(list)) &&
-    [stored.link, stored.priority, lease.obtainedAt].every(number => Number.isFinite(number))
+    [containerId, network, ifname, netns, netnsIdentity, hardware].every(isText) &&
+    [link, priority].every(Number.isFinite)
   )
 }
 

@@ -2,7 +2,16 @@
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
 import { errno } from '../libc.ts'
 import { attribute, attributeMap, join, type Message, readUint32, split, uint32 } from './codec.ts'
-import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
+import {
+  CREATE,
+  dump,
+  EXCLUSIVE,
+  isRefusal,
+  REPLACE,
+  type Request,
+  request,
+  type Transport,
+} from './socket.ts'
 
 export const RTM_NEWADDR = 20
 export const RTM_DELADDR = 21
@@ -10,6 +19,7 @@ const RTM_GETADDR = 22
 const IFA_ADDRESS = 1
 const IFA_LOCAL = 2
 const IFA_BROADCAST = 4
+const IFA_CACHEINFO = 6
 const IFA_FLAGS = 8
 /** IFA_F_*: no duplicate detection; its failure; not yet decided. */
 const NO_DETECTION = 0x02
@@ -71,6 +81,33 @@ export function newAddress({ link, address, prefixLength, skipDetection }: NewAd
 
 export function addAddress(route: Transport, address: NewAddress): void {
   request(route, newAddress(address))
+}
+
+/**
+ * Puts an IPv6 address on a link for good, or marks one that is there: new connections are not made from a deprecated one.
+ * Without duplicate address detection.
+ */
+export function putAddress(
+  route: Transport,
+  { link, address, prefixLength }: Omit<NewAddress, 'skipDetection'>,
+  standing: 'preferred' | 'deprecated',
+): void {
+  const bytes = addressBytes(address)
+  const lifetimes = new DataView(new ArrayBuffer(16)) // struct ifa_cacheinfo: preferred, valid, two times of changes
+  lifetimes.setUint32(0, standing === 'preferred' ? 0xffffffff : 0, true)
+  lifetimes.setUint32(4, 0xffffffff, true)
+  request(route, {
+    operation: `make address ${address}/${prefixLength} ${standing}`,
+    type: RTM_NEWADDR,
+    flags: CREATE | REPLACE,
+    payload: join(
+      header(familyOf(address), prefixLength, link),
+      attribute(IFA_LOCAL, bytes),
+      attribute(IFA_ADDRESS, bytes),
+      uint32(IFA_FLAGS, NO_DETECTION),
+      attribute(IFA_CACHEINFO, new Uint8Array(lifetimes.buffer)),
+    ),
+  })
 }
 
 /** Removes an address; nothing there is an answer, not an error. */

@@ -115,9 +115,9 @@ test('CHECK has a server confirm an address that the daemon does not know, and t
   expect(refused.json.msg).toContain('10.8.0.7 was refused by 10.9.0.1')
   const unnamed = await call(dhcp, 'CHECK', { config: configFor(third.socket), netns: container })
   expect(unnamed.json.msg).toContain('prevResult names no IPv4 address')
-  expect(
-    listener.heard.filter(each => each.message.options.get(53)?.[0] === messageType.discover),
-  ).toHaveLength(1)
+  const discovers = listener.heard.filter(each => each.message.options.get(53)?.[0] === messageType.discover)
+  // one acquisition; on a busy machine its message may have been sent again
+  expect(new Set(discovers.map(({ message }) => message.transaction)).size).toBe(1)
 })
 
 test('STATUS says 50 without a daemon, and nothing with one', async () => {

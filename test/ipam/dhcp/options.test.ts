@@ -5,7 +5,8 @@ import { type Configuration, clientIdentifier, clientOptions } from '../../../ip
 import {
   decodeLease,
   encodeLease,
-  fileNames,
+  fileName,
+  LEASE_ENDING,
   type StoredLease,
   stateFolder,
 } from '../../../ipam/dhcp/state.ts'
@@ -205,7 +206,8 @@ test('every cut of a file, and every file without one of its parts, is none', ()
 
 test('files are found by plugin and daemon alike', () => {
   expect(stateFolder('/run/cni/dhcp.sock')).toBe('/var/lib/cni/dhcp/run-cni-dhcp.sock')
-  const { lease, note } = fileNames('c1/net/eth0')
+  const lease = fileName('c1/net/eth0', LEASE_ENDING)
+  const note = fileName('c1/net/eth0')
   expect([lease, note].map(name => name.replace(/^[0-9a-f]{32}/, ''))).toEqual(['.lease', '.released'])
-  expect(fileNames('c2/net/eth0').lease).not.toBe(lease)
+  expect(fileName('c2/net/eth0', LEASE_ENDING)).not.toBe(lease)
 })
