@@ -36,8 +36,9 @@ export function parseConfiguration(stdin: string): JsonObject {
 export function lookup(json: JsonObject, key: string): unknown {
   if (Object.hasOwn(json, key)) return json[key] ?? undefined
   const lower = key.toLowerCase()
-  const found = Object.keys(json).findLast(one => one.toLowerCase() === lower)
-  return found === undefined ? undefined : (json[found] ?? undefined)
+  let found: unknown
+  for (const name of Object.keys(json)) if (name.toLowerCase() === lower) found = json[name]
+  return found ?? undefined
 }
 
 /** What every plugin's configuration has. */

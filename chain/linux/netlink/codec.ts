@@ -1,4 +1,7 @@
 /** Netlink messages as bytes (linux/netlink.h). Pure: no sockets, no system calls, no notion of a link or a rule. */
+import { decodeText, encodeText, join } from '../bytes.ts'
+
+export { join }
 
 /** Bytes that are not what the protocol says. */
 export class CodecError extends Error {
@@ -32,8 +35,9 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** Walks attributes; every length is checked before it is believed. */
-export function* attributes(bytes: Uint8Array): Generator<Attribute> {
+/** Attributes in order; every length is checked before it is believed. */
+export function attributes(bytes: Uint8Array): Attribute[] {
+  const found: Attribute[] = []
   const view = viewOf(bytes)
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
@@ -44,12 +48,13 @@ export function* attributes(bytes: Uint8Array): Generator<Attribute> {
     if (length < ATTRIBUTE_HEADER || length > left) {
       throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
     }
-    yield {
+    found.push({
       type: view.getUint16(at + 2, true) & TYPE_MASK,
       value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
-    }
+    })
     at += align(length)
   }
+  return found
 }
 
 /** Attributes by type; of a repeated one, the last. */
@@ -59,8 +64,9 @@ export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
   return map
 }
 
-/** Walks the messages of a datagram. */
-export function* messages(bytes: Uint8Array): Generator<Message> {
+/** The messages of a datagram. */
+export function messages(bytes: Uint8Array): Message[] {
+  const found: Message[] = []
   const view = viewOf(bytes)
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
@@ -71,14 +77,15 @@ export function* messages(bytes: Uint8Array): Generator<Message> {
     if (length < MESSAGE_HEADER || length > left) {
       throw new CodecError(`message at byte ${at}: length ${length}, ${left} bytes left`)
     }
-    yield {
+    found.push({
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       sequence: view.getUint32(at + 8, true),
       payload: bytes.subarray(at + MESSAGE_HEADER, at + length),
-    }
+    })
     at += align(length)
   }
+  return found
 }
 
 /** One message as bytes, padded to four; the sender's port is left to the kernel. */
@@ -91,10 +98,6 @@ export function encodeMessage({ type, flags, sequence, payload }: Message): Uint
   view.setUint32(8, sequence, true)
   bytes.set(payload, MESSAGE_HEADER)
   return bytes
-}
-
-export function join(...parts: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(parts)
 }
 
 /** An attribute as bytes, padded to four outside its length. */
@@ -158,7 +161,7 @@ export function uint16Big(type: number, value: number): Uint8Array {
 
 /** Text with its terminating zero. */
 export function text(type: number, value: string): Uint8Array {
-  return attribute(type, Buffer.from(`${value}\0`))
+  return attribute(type, encodeText(`${value}\0`))
 }
 
 function sized(value: Uint8Array, length: number, what: string): DataView {
@@ -201,7 +204,7 @@ export function readUint64Big(value: Uint8Array): bigint {
 /** Text up to its first zero, or whole. */
 export function readText(value: Uint8Array): string {
   const end = value.indexOf(0)
-  return Buffer.from(end < 0 ? value : value.subarray(0, end)).toString()
+  return decodeText(end < 0 ? value : value.subarray(0, end))
 }
 
 /** A fixed structure at the start of a payload, and what follows it. */

@@ -2,6 +2,7 @@
  * Transactions of nf_tables over netlink, for what comes and goes with each container: elements, and deletions. Running nft
  * costs ten times more than the whole of it. What it cannot encode (rules with expressions) is left to nft.
  */
+import { encodeText } from '../bytes.ts'
 import { addressBytes, hardwareAddressBytes } from '../inet.ts'
 import { errno, waitReadable } from '../libc.ts'
 import { type Command, describeCommand, type Json, NftError, type Object as NftObject } from '../nft.ts'
@@ -39,7 +40,7 @@ const datatypes: Readonly<Record<number, { length: number; encode(value: Json): 
   9: { length: 6, encode: value => hardwareAddressBytes(String(value)) }, // ether_addr
   12: { length: 1, encode: value => new Uint8Array([protocolNumbers[String(value)] ?? Number(value)]) }, // inet_proto
   13: { length: 2, encode: value => new Uint8Array([Number(value) >> 8, Number(value) & 0xff]) }, // inet_service
-  41: { length: 16, encode: value => Buffer.from(String(value).padEnd(16, '\0')) }, // ifname
+  41: { length: 16, encode: value => encodeText(String(value).padEnd(16, '\0')) }, // ifname
 }
 const protocolNumbers: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 }
 
@@ -209,8 +210,8 @@ function isConcatenation(key: Json): key is { concat: Json[] } {
 
 /** Userdata as nft writes it: type 0 (comment), length, text with its terminating zero. */
 function commentData(comment: string): Uint8Array {
-  const bytes = Buffer.from(`${comment}\0`)
-  return Buffer.concat([new Uint8Array([0, bytes.length]), bytes])
+  const bytes = encodeText(`${comment}\0`)
+  return join(new Uint8Array([0, bytes.length]), bytes)
 }
 
 function encodeKey(
