@@ -17,9 +17,15 @@ export function addressBytes(address: string): Uint8Array {
 
 function ipv4Bytes(text: string): Uint8Array | undefined {
   const parts = text.split('.')
-  if (parts.length !== 4 || !parts.every(part => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256))
-    return undefined
-  return Uint8Array.from(parts, Number)
+  if (parts.length !== 4) return undefined
+  const bytes = new Uint8Array(4)
+  for (let index = 0; index < 4; index++) {
+    const byte = Number(parts[index])
+    // as it is written: no leading zeros, which may mean octal, no signs, no blanks
+    if (!(byte >= 0 && byte < 256) || String(byte) !== parts[index]) return undefined
+    bytes[index] = byte
+  }
+  return bytes
 }
 
 function ipv6Bytes(text: string): Uint8Array | undefined {

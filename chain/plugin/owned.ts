@@ -1,6 +1,7 @@
 /** What our nftables tables hold, read from the kernel: every element with its owner, and owners' chains. Changes nothing. */
 import { addressText, hardwareAddressText } from '../linux/inet.ts'
-import { type Element, listChains, listElements, tableExists } from '../linux/netlink/nftables.ts'
+import { readText } from '../linux/netlink/codec.ts'
+import { type Element, filledSets, listChains, listElements } from '../linux/netlink/nftables.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Json } from '../linux/nft.ts'
 import type { OwnedElement } from './elements.ts'
@@ -15,20 +16,20 @@ export interface FoundElement extends OwnedElement {
 
 /** All elements in our tables, of all owners. */
 export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
-  return only
-    .filter(family => tableExists(netfilter, family, TABLE))
-    .flatMap(family =>
-      collectionsOf(family).flatMap(({ name, key, value }) =>
-        listElements(netfilter, family, TABLE, name).map(element => ({
-          family,
-          collection: name,
-          key: readKey(element, key, family),
-          ...(value === undefined ? {} : { value: readValue(element, value, family) }),
-          comment: element.comment,
-          owner: ownerIn(element.comment),
-        })),
-      ),
+  return only.flatMap(family => {
+    const filled = filledSets(netfilter, family, TABLE)
+    const collections = collectionsOf(family).filter(({ name }) => filled.includes(name))
+    return collections.flatMap(({ name, key, value }) =>
+      listElements(netfilter, family, TABLE, name).map(element => ({
+        family,
+        collection: name,
+        key: readKey(element, key, family),
+        ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+        comment: element.comment,
+        owner: ownerIn(element.comment),
+      })),
     )
+  })
 }
 
 function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
@@ -53,7 +54,7 @@ function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined)
     case 'port':
       return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
     case 'interface':
-      return Buffer.from(start).toString().replace(/\0.*$/s, '')
+      return readText(start)
     case 'hardware':
       return hardwareAddressText(start)
   }
@@ -61,8 +62,8 @@ function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined)
 
 function readInterval(start: Uint8Array, end: Uint8Array): Json {
   let same = 0
-  for (const [index, byte] of start.entries()) {
-    const difference = byte ^ (end[index] ?? 0)
+  for (let index = 0; index < start.length; index++) {
+    const difference = (start[index] ?? 0) ^ (end[index] ?? 0)
     same += Math.clz32(difference) - 24
     if (difference !== 0) break
   }

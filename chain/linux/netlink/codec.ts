@@ -35,21 +35,24 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
+function littleEndian16(bytes: Uint8Array, at: number): number {
+  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+}
+
 /** Attributes in order; every length is checked before it is believed. */
 export function attributes(bytes: Uint8Array): Attribute[] {
   const found: Attribute[] = []
-  const view = viewOf(bytes)
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
     if (left < ATTRIBUTE_HEADER) {
       throw new CodecError(`attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`)
     }
-    const length = view.getUint16(at, true)
+    const length = littleEndian16(bytes, at)
     if (length < ATTRIBUTE_HEADER || length > left) {
       throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
     }
     found.push({
-      type: view.getUint16(at + 2, true) & TYPE_MASK,
+      type: littleEndian16(bytes, at + 2) & TYPE_MASK,
       value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
     })
     at += align(length)
@@ -105,9 +108,10 @@ export function attribute(type: number, value: Uint8Array): Uint8Array {
   const length = ATTRIBUTE_HEADER + value.length
   if (length > 0xffff) throw new CodecError(`attribute ${type}: ${value.length} bytes do not fit`)
   const bytes = new Uint8Array(align(length))
-  const view = viewOf(bytes)
-  view.setUint16(0, length, true)
-  view.setUint16(2, type, true)
+  bytes[0] = length
+  bytes[1] = length >> 8
+  bytes[2] = type
+  bytes[3] = type >> 8
   bytes.set(value, ATTRIBUTE_HEADER)
   return bytes
 }
@@ -125,15 +129,11 @@ export function uint8(type: number, value: number): Uint8Array {
 }
 
 export function uint16(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(2)
-  viewOf(bytes).setUint16(0, value, true)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value, value >> 8]))
 }
 
 export function uint32(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4)
-  viewOf(bytes).setUint32(0, value, true)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value, value >> 8, value >> 16, value >> 24]))
 }
 
 export function int32(type: number, value: number): Uint8Array {
@@ -148,15 +148,11 @@ export function uint64(type: number, value: bigint): Uint8Array {
 
 /** Network byte order: netfilter's integers. */
 export function uint32Big(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4)
-  viewOf(bytes).setUint32(0, value, false)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value >> 24, value >> 16, value >> 8, value]))
 }
 
 export function uint16Big(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(2)
-  viewOf(bytes).setUint16(0, value, false)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value >> 8, value]))
 }
 
 /** Text with its terminating zero. */
