@@ -54,7 +54,9 @@ export const plugins: Readonly<Record<string, Entry>> = {
 
 /** The plugins of this executable, for delegation and for the runtime: run without a process. */
 export const builtins: Builtins = {
-  executable: process.execPath,
+  get executable() {
+    return process.execPath
+  },
   run(type, environment, stdin) {
     const entry = plugins[type]
     return entry && runInProcess(entry, environment, stdin)

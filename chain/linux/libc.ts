@@ -275,6 +275,15 @@ export function attachFilter(descriptor: number, program: Uint8Array): void {
   setSocketOption(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(header.buffer))
 }
 
+const SO_RCVTIMEO = 20
+
+/** Has a socket's reading give up after some seconds, with EAGAIN. */
+export function limitReceiving(descriptor: number, seconds: number): void {
+  const time = new Uint8Array(16) // struct timeval: seconds, microseconds
+  time[0] = seconds
+  setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, time)
+}
+
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
 }

@@ -52,9 +52,15 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
     netns: env.CNI_NETNS || undefined,
     ifname: env.CNI_IFNAME || undefined,
     args: env.CNI_ARGS ?? '',
-    path: (env.CNI_PATH ?? '').split(':').filter(Boolean),
+    path: splitPath(env.CNI_PATH ?? ''),
     netnsOverride: env.CNI_NETNS_OVERRIDE !== undefined && /^(1|true)$/i.test(env.CNI_NETNS_OVERRIDE),
   }
+}
+
+function splitPath(path: string): string[] {
+  const folders: string[] = []
+  for (const folder of path.split(':')) if (folder !== '') folders.push(folder)
+  return folders
 }
 
 /** Verbs that do not exist: code 4. Checked after the configuration was read, as the reference does. */

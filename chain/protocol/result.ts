@@ -61,8 +61,7 @@ const families: readonly (readonly string[])[] = [
 ]
 
 function familyOf(version: string): readonly string[] {
-  const family = families.find(versions => versions.includes(version))
-  if (family) return family
+  for (const family of families) if (family.includes(version)) return family
   throw new CniError(code.incompatibleVersion, `unsupported CNI result version "${version}"`)
 }
 

@@ -2,7 +2,7 @@
  * Transactions of nf_tables over netlink: whatever our own tables are made of, and what comes and goes with each container.
  * Running nft costs ten times more than the whole of it. What this cannot encode is left to nft, the whole transaction.
  */
-import { errno, waitReadable } from '../libc.ts'
+import { errno, isErrno, limitReceiving } from '../libc.ts'
 import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from '../nft.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from './codec.ts'
 import { describeSets, type SetDescription } from './nftables.ts'
@@ -234,6 +234,7 @@ function transact(netfilter: Transport & { descriptor: number }, commands: reado
   const body = commands.map(({ type, flags, payload }) =>
     encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++lastSequence, payload }),
   )
+  limitReceiving(netfilter.descriptor, PATIENCE)
   netfilter.send(join(edge(BATCH_BEGIN, first), ...body, edge(BATCH_END, ++lastSequence)))
   const refusals = acknowledgements(netfilter, { first, commands })
   const [refusal] = refusals
@@ -245,22 +246,24 @@ function transact(netfilter: Transport & { descriptor: number }, commands: reado
   })
 }
 
-const PATIENCE = 10_000 // milliseconds: the kernel answers within the send
+const PATIENCE = 10 // seconds: the kernel answers within the send
+
+function receiveInTime(netfilter: Transport): Uint8Array {
+  try {
+    return netfilter.receive()
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.EAGAIN)) throw thrown
+    throw new KernelError('apply nftables rules', errno.ETIMEDOUT, 'the kernel did not acknowledge the batch')
+  }
+}
 
 function acknowledgements(
-  netfilter: Transport & { descriptor: number },
+  netfilter: Transport,
   { first, commands }: { first: number; commands: readonly Encoded[] },
 ): { error: KernelError; command: Command | undefined }[] {
   const refusals: { error: KernelError; command: Command | undefined }[] = []
   for (let open = commands.length; open > 0; ) {
-    if (!waitReadable(netfilter.descriptor, PATIENCE)) {
-      throw new KernelError(
-        'apply nftables rules',
-        errno.ETIMEDOUT,
-        'the kernel did not acknowledge the batch',
-      )
-    }
-    for (const message of messages(netfilter.receive())) {
+    for (const message of messages(receiveInTime(netfilter))) {
       if (message.type !== ERROR) continue
       const command = commands[message.sequence - first - 1]?.command
       const error = readRefusal('nf_tables', message)
