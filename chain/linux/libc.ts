@@ -366,17 +366,43 @@ export function lock(descriptor: number, mode: number, what: string): boolean {
   }
 }
 
-export interface FileStatus {
+/** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
+export class FileStatus {
+  readonly #statx: DataView
+
+  constructor(statx: DataView) {
+    this.#statx = statx
+  }
+
   /** Device and inode: the identity of a file or of a namespace. */
-  device: string
-  inode: bigint
+  get device(): string {
+    return `${this.#statx.getUint32(136, true)}:${this.#statx.getUint32(140, true)}`
+  }
+
+  get inode(): bigint {
+    return this.#statx.getBigUint64(32, true)
+  }
+
   /** st_mode: type and permissions. */
-  mode: number
-  size: number
+  get mode(): number {
+    return this.#statx.getUint16(28, true)
+  }
+
+  get size(): number {
+    return Number(this.#statx.getBigUint64(40, true))
+  }
+
   /** Last change, milliseconds since the epoch. */
-  modified: number
+  get modified(): number {
+    return (
+      Number(this.#statx.getBigInt64(112, true)) * 1000 + Math.floor(this.#statx.getUint32(120, true) / 1e6)
+    )
+  }
+
   /** The same, in nanoseconds. */
-  modifiedNanoseconds: bigint
+  get modifiedNanoseconds(): bigint {
+    return this.#statx.getBigInt64(112, true) * 1_000_000_000n + BigInt(this.#statx.getUint32(120, true))
+  }
 }
 
 const AT_FDCWD = -100
@@ -394,23 +420,7 @@ export function status(path: string): FileStatus | undefined {
     if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
     throw thrown
   }
-  const view = new DataView(bytes.buffer)
-  return {
-    mode: view.getUint16(28, true),
-    get inode() {
-      return view.getBigUint64(32, true)
-    },
-    get size() {
-      return Number(view.getBigUint64(40, true))
-    },
-    get modified() {
-      return Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6)
-    },
-    get modifiedNanoseconds() {
-      return view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true))
-    },
-    device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
-  }
+  return new FileStatus(new DataView(bytes.buffer))
 }
 
 /** The type of the file system that holds a path (linux/magic.h). */

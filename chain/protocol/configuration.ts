@@ -99,8 +99,10 @@ export function matchKeys(schema: Schema, value: unknown): unknown {
   if (type === 'object' && shape && isObject(value)) return matchObject(shape, value)
   if (type === 'array' && element && Array.isArray(value)) return value.map(item => matchKeys(element, item))
   if (type === 'record' && valueType && isObject(value)) {
-    const entries = Object.entries(value).filter(([, item]) => item !== null)
-    return Object.fromEntries(entries.map(([key, item]) => [key, matchKeys(valueType, item)]))
+    const matched: JsonObject = {}
+    for (const [key, item] of Object.entries(value))
+      if (item !== null) matched[key] = matchKeys(valueType, item)
+    return matched
   }
   if (options) {
     const kind = Array.isArray(value) ? 'array' : 'object'
