@@ -11,8 +11,10 @@ import { plugins } from './catena.ts'
 const ROOT = `${import.meta.dir}/..`
 
 /**
- * Measured choices: bytecode saves 1 ms of start-up, splitting keeps what is not asked for unloaded; and a plugin that runs
- * as root must not read the .env and bunfig.toml of the folder that it is started in.
+ * Measured choices: bytecode saves 4 ms of start-up; splitting keeps what is not asked for unloaded; a hundred times more
+ * calls before a function is compiled to machine code save 1 ms and 2 ms of processor time, since a plugin has ended before
+ * that pays (loops over tens of thousands of names still get there). And a plugin that runs as root must not read the .env
+ * and bunfig.toml of the folder that it is started in.
  */
 const OPTIONS = [
   '--compile',
@@ -20,6 +22,7 @@ const OPTIONS = [
   '--bytecode',
   '--format=esm',
   '--splitting',
+  '--compile-jit-policy=100',
   '--no-compile-autoload-dotenv',
   '--no-compile-autoload-bunfig',
 ]

@@ -3,6 +3,7 @@
  * plugins; each is loaded when it is asked for.
  */
 import type { Answer, Builtins } from './invoke/invoke.ts'
+import { encodeText } from './linux/bytes.ts'
 import { writeAll } from './linux/libc.ts'
 import type { Plugin } from './plugin/define.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
@@ -58,7 +59,9 @@ export const plugins: Readonly<Record<string, Entry>> = {
 
 /** The plugins of this executable, for delegation and for the runtime: run without a process. */
 export const builtins: Builtins = {
-  executable: process.execPath,
+  get executable() {
+    return process.execPath
+  },
   run(type, environment, stdin) {
     const entry = plugins[type]
     return entry && runInProcess(entry, environment, stdin)
@@ -88,7 +91,7 @@ async function runInProcess(
 
 async function runPlugin({ load, versions = supportedVersions }: Entry): Promise<number> {
   if (process.env.CNI_COMMAND === 'VERSION') {
-    writeAll(1, Buffer.from(`${JSON.stringify(versionReply(versions))}\n`))
+    writeAll(1, encodeText(`${JSON.stringify(versionReply(versions))}\n`))
     return 0
   }
   const [{ processWorld, run }, plugin] = await Promise.all([import('./plugin/run.ts'), load()])

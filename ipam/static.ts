@@ -1,8 +1,9 @@
 /** static: hands out the addresses that its configuration, or whoever adds the container, names. Keeps nothing. */
 import * as z from 'zod/mini'
 import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns, configuredRoutes, dns, routes } from '../chain/plugin/schema.ts'
+import { configuredDns, dns } from '../chain/plugin/schema.ts'
 import {
   type Address,
   type Cidr,

@@ -15,8 +15,8 @@ import {
   openContainerIfPresent,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
+import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
-import { chooseMac, macArgument } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'
@@ -32,20 +32,24 @@ import {
   settingOf,
 } from './tuning/sysctl.ts'
 
+const text = z.string()
+const mac = z.optional(text)
+const yesOrNo = z.optional(z.boolean())
+const size = z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff)))
 const wishes = {
-  sysctl: z.optional(z.record(z.string(), z.string())),
-  mac: z.optional(z.string()),
-  promisc: z.optional(z.boolean()),
-  mtu: z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff))),
-  allmulti: z.optional(z.boolean()),
-  txQLen: z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff))),
+  sysctl: z.optional(z.record(text, text)),
+  mac,
+  promisc: yesOrNo,
+  mtu: size,
+  allmulti: yesOrNo,
+  txQLen: size,
 }
 
 const config = z.object({
   ...wishes,
   /** Where backups are kept. */
-  dataDir: z._default(z.string(), ''),
-  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
+  dataDir: z._default(text, ''),
+  runtimeConfig: z.optional(z.object({ mac })),
   args: z.optional(z.object({ cni: z.optional(z.object(wishes)) })),
 })
 

@@ -2,6 +2,7 @@
  * Files whose state survives a kill or a power cut between any two system calls, and locks. Through libc: node:fs costs
  * a plugin 1.2 ms of its start-up. Knows paths and bytes, not what they mean.
  */
+import { decodeText, encodeText } from './bytes.ts'
 import {
   changeMode,
   close,
@@ -39,7 +40,7 @@ export function readFile(path: string): string | undefined {
     throw thrown
   }
   try {
-    return Buffer.from(readAll(descriptor, path)).toString()
+    return decodeText(readAll(descriptor, path))
   } finally {
     close(descriptor)
   }
@@ -49,7 +50,7 @@ export function readFile(path: string): string | undefined {
 export function writeExisting(path: string, text: string): void {
   const descriptor = open(path, O_WRONLY)
   try {
-    writeAll(descriptor, Buffer.from(text), path)
+    writeAll(descriptor, encodeText(text), path)
   } finally {
     close(descriptor)
   }
@@ -59,7 +60,7 @@ export function writeExisting(path: string, text: string): void {
 export function writeInPlace(path: string, text: string, mode = 0o600): void {
   const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode)
   try {
-    writeAll(descriptor, Buffer.from(text), path)
+    writeAll(descriptor, encodeText(text), path)
   } finally {
     close(descriptor)
   }
@@ -134,7 +135,8 @@ export function createExclusively(
 export const TEMPORARY_PREFIX = '.catena-'
 
 function randomNameBeside(path: string): string {
-  const unique = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2))
+  const unique = high.toString(16).padStart(8, '0') + low.toString(16).padStart(8, '0')
   return `${folderOf(path)}/${TEMPORARY_PREFIX}${unique}`
 }
 
@@ -148,7 +150,7 @@ function writeTemporary(
   try {
     try {
       changeMode(descriptor, mode, temporary)
-      writeAll(descriptor, Buffer.from(text), temporary)
+      writeAll(descriptor, encodeText(text), temporary)
       if (durable) synchronize(descriptor, temporary)
     } finally {
       close(descriptor)

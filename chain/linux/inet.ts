@@ -17,9 +17,15 @@ export function addressBytes(address: string): Uint8Array {
 
 function ipv4Bytes(text: string): Uint8Array | undefined {
   const parts = text.split('.')
-  if (parts.length !== 4 || !parts.every(part => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256))
-    return undefined
-  return Uint8Array.from(parts, Number)
+  if (parts.length !== 4) return undefined
+  const bytes = new Uint8Array(4)
+  for (let index = 0; index < 4; index++) {
+    const byte = Number(parts[index])
+    // as it is written: no leading zeros, which may mean octal, no signs, no blanks
+    if (!(byte >= 0 && byte < 256) || String(byte) !== parts[index]) return undefined
+    bytes[index] = byte
+  }
+  return bytes
 }
 
 function ipv6Bytes(text: string): Uint8Array | undefined {
@@ -43,10 +49,8 @@ function groupBytes(group: string): number[] {
 export function addressText(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.')
   if (bytes.length !== 16) throw new RangeError(`an internet address has 4 or 16 bytes, not ${bytes.length}`)
-  const groups = Array.from(
-    { length: 8 },
-    (_, index) => ((bytes[index * 2] ?? 0) << 8) | (bytes[index * 2 + 1] ?? 0),
-  )
+  const groups: number[] = []
+  for (let at = 0; at < 16; at += 2) groups.push(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0))
   const run = longestZeroRun(groups)
   const hex = (part: number[]) => part.map(group => group.toString(16)).join(':')
   if (run === undefined) return hex(groups)
@@ -76,5 +80,7 @@ export function hardwareAddressBytes(address: string): Uint8Array {
 
 /** A hardware address as lower-case hexadecimal pairs. */
 export function hardwareAddressText(bytes: Uint8Array): string {
-  return Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join(':')
+  const pairs: string[] = []
+  for (let at = 0; at < bytes.length; at++) pairs.push((bytes[at] ?? 0).toString(16).padStart(2, '0'))
+  return pairs.join(':')
 }

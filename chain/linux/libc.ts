@@ -3,6 +3,7 @@
  * Everything here is synchronous and costs about what the system call costs.
  */
 import { CString, dlopen, type Pointer, ptr, read } from 'bun:ffi'
+import { decodeText, encodeText } from './bytes.ts'
 
 const LIBRARIES = [
   'libc.so.6',
@@ -10,7 +11,7 @@ const LIBRARIES = [
   'libc.so',
 ]
 
-/** What nearly every plugin calls; opened as one, since each dlopen costs more than a few unused symbols. */
+/** What nearly every call of a plugin needs, bound at once: a symbol costs 7 µs, a dlopen of its own 15. */
 const common = {
   __errno_location: { args: [], returns: 'ptr' },
   open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
@@ -22,15 +23,16 @@ const common = {
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
   recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
-  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   setns: { args: ['i32', 'i32'], returns: 'i32' },
-  flock: { args: ['i32', 'i32'], returns: 'i32' },
   statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
-  unlink: { args: ['ptr'], returns: 'i32' },
+  statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
 } as const
 
-/** What only some verbs of some plugins call. */
+/** What only some verbs of some plugins call: each is bound when it is first called. */
 const occasional = {
+  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  flock: { args: ['i32', 'i32'], returns: 'i32' },
+  unlink: { args: ['ptr'], returns: 'i32' },
   dup: { args: ['i32'], returns: 'i32' },
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
@@ -42,7 +44,6 @@ const occasional = {
   mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
   readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
   getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
-  statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
   mount: { args: ['ptr', 'ptr', 'ptr', 'u64', 'ptr'], returns: 'i32' },
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
   unshare: { args: ['i32'], returns: 'i32' },
@@ -65,17 +66,27 @@ function openLibrary<const T extends Parameters<typeof dlopen>[1]>(symbols: T) {
   throw new Error(`cannot open the C library as any of ${LIBRARIES.join(', ')}`)
 }
 
-let openCommon: ReturnType<typeof openLibrary<typeof common>> | undefined
-let openOccasional: ReturnType<typeof openLibrary<typeof occasional>> | undefined
+type Common = ReturnType<typeof openLibrary<typeof common>>
+type Occasional = ReturnType<typeof openLibrary<typeof occasional>>
 
-function libc() {
+let openCommon: Common | undefined
+const bound: Partial<Occasional> = {}
+
+function libc(): Common {
   openCommon ??= openLibrary(common)
   return openCommon
 }
 
-function moreLibc() {
-  openOccasional ??= openLibrary(occasional)
-  return openOccasional
+/** A function that is called now and then. */
+function rarely<Name extends keyof Occasional>(name: Name): Occasional[Name] {
+  libc() // errno has to be within reach before the call, not bound after it
+  if (!bound[name]) Object.assign(bound, openLibrary({ [name]: occasional[name] }))
+  return bound[name] as Occasional[Name]
+}
+
+/** Names of the C library's functions that this process has bound so far. */
+export function boundFunctions(): string[] {
+  return [...(openCommon ? Object.keys(common) : []), ...Object.keys(bound)]
 }
 
 /** Error numbers by name (asm-generic/errno-base.h, errno.h): those that callers tell apart. */
@@ -117,12 +128,10 @@ export const errno = {
   EHOSTUNREACH: 113,
 } as const
 
-const names = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]))
-
 /** The words for an error number: "No such file or directory (ENOENT)". */
 export function describeErrno(number: number): string {
-  const words = moreLibc().strerror(number)
-  const name = names.get(number) ?? `errno ${number}`
+  const words = rarely('strerror')(number)
+  const name = Object.entries(errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`
   return words === null ? name : `${new CString(words)} (${name})`
 }
 
@@ -170,7 +179,7 @@ function uninterrupted(call: () => number | bigint, operation: () => string): nu
 /** Text with the terminating zero that C wants. A zero inside would cut a path short, so it is refused. */
 export function cString(text: string): Uint8Array {
   if (text.includes('\0')) throw new RangeError(`a zero byte inside ${JSON.stringify(text)}`)
-  return Buffer.from(`${text}\0`)
+  return encodeText(`${text}\0`)
 }
 
 // fcntl.h
@@ -197,7 +206,7 @@ export function close(descriptor: number): void {
 
 /** Another descriptor for the same open file. */
 export function duplicate(descriptor: number): number {
-  return checked(moreLibc().dup(descriptor), () => `duplicate descriptor ${descriptor}`)
+  return checked(rarely('dup')(descriptor), () => `duplicate descriptor ${descriptor}`)
 }
 
 /** Reads at most `buffer.length` bytes; 0 at the end. */
@@ -221,12 +230,16 @@ export function writeAll(descriptor: number, bytes: Uint8Array, what = `descript
 
 /** Reads to the end. */
 export function readAll(descriptor: number, what?: string): Uint8Array {
-  const parts: Uint8Array[] = []
+  let buffer = new Uint8Array(16384)
+  let filled = 0
   for (;;) {
-    const buffer = new Uint8Array(65536)
-    const length = readInto(descriptor, buffer, what)
-    if (length === 0) return Buffer.concat(parts)
-    parts.push(buffer.subarray(0, length))
+    const length = readInto(descriptor, buffer.subarray(filled), what)
+    if (length === 0) return buffer.subarray(0, filled)
+    filled += length
+    if (filled < buffer.length) continue
+    const larger = new Uint8Array(4 * filled)
+    larger.set(buffer)
+    buffer = larger
   }
 }
 
@@ -262,13 +275,22 @@ export function attachFilter(descriptor: number, program: Uint8Array): void {
   setSocketOption(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(header.buffer))
 }
 
+const SO_RCVTIMEO = 20
+
+/** Has a socket's reading give up after some seconds, with EAGAIN. */
+export function limitReceiving(descriptor: number, seconds: number): void {
+  const time = new Uint8Array(16) // struct timeval: seconds, microseconds
+  time[0] = seconds
+  setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, time)
+}
+
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
 }
 
 export function connect(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   uninterrupted(
-    () => moreLibc().connect(descriptor, ptr(address), address.length),
+    () => rarely('connect')(descriptor, ptr(address), address.length),
     () => `connect ${what}`,
   )
 }
@@ -288,7 +310,7 @@ export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
 export function sendTo(descriptor: number, bytes: Uint8Array, address: Uint8Array): number {
   return uninterrupted(
     () =>
-      moreLibc().sendto(
+      rarely('sendto')(
         descriptor,
         bytes.length === 0 ? null : ptr(bytes), // nothing has no address
         bytes.length,
@@ -318,7 +340,7 @@ export function waitReadable(descriptor: number, milliseconds: number): boolean 
   const bytes = new Uint8Array(request.buffer)
   return (
     uninterrupted(
-      () => libc().poll(ptr(bytes), 1, milliseconds),
+      () => rarely('poll')(ptr(bytes), 1, milliseconds),
       () => 'poll',
     ) > 0
   )
@@ -331,7 +353,7 @@ export function setNamespace(descriptor: number, kind: number, what: string): vo
 
 /** Gives the calling thread new namespaces (sched.h, CLONE_NEW*). */
 export function unshare(flags: number): void {
-  checked(moreLibc().unshare(flags), () => 'unshare')
+  checked(rarely('unshare')(flags), () => 'unshare')
 }
 
 export const LOCK_SH = 1
@@ -342,7 +364,7 @@ export const LOCK_NB = 4
 export function lock(descriptor: number, mode: number, what: string): boolean {
   try {
     uninterrupted(
-      () => libc().flock(descriptor, mode),
+      () => rarely('flock')(descriptor, mode),
       () => `lock ${what}`,
     )
     return true
@@ -352,17 +374,43 @@ export function lock(descriptor: number, mode: number, what: string): boolean {
   }
 }
 
-export interface FileStatus {
+/** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
+export class FileStatus {
+  readonly #statx: DataView
+
+  constructor(statx: DataView) {
+    this.#statx = statx
+  }
+
   /** Device and inode: the identity of a file or of a namespace. */
-  device: string
-  inode: bigint
+  get device(): string {
+    return `${this.#statx.getUint32(136, true)}:${this.#statx.getUint32(140, true)}`
+  }
+
+  get inode(): bigint {
+    return this.#statx.getBigUint64(32, true)
+  }
+
   /** st_mode: type and permissions. */
-  mode: number
-  size: number
+  get mode(): number {
+    return this.#statx.getUint16(28, true)
+  }
+
+  get size(): number {
+    return Number(this.#statx.getBigUint64(40, true))
+  }
+
   /** Last change, milliseconds since the epoch. */
-  modified: number
+  get modified(): number {
+    return (
+      Number(this.#statx.getBigInt64(112, true)) * 1000 + Math.floor(this.#statx.getUint32(120, true) / 1e6)
+    )
+  }
+
   /** The same, in nanoseconds. */
-  modifiedNanoseconds: bigint
+  get modifiedNanoseconds(): bigint {
+    return this.#statx.getBigInt64(112, true) * 1_000_000_000n + BigInt(this.#statx.getUint32(120, true))
+  }
 }
 
 const AT_FDCWD = -100
@@ -380,42 +428,34 @@ export function status(path: string): FileStatus | undefined {
     if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
     throw thrown
   }
-  const view = new DataView(bytes.buffer)
-  return {
-    mode: view.getUint16(28, true),
-    inode: view.getBigUint64(32, true),
-    size: Number(view.getBigUint64(40, true)),
-    modified: Number(view.getBigInt64(112, true)) * 1000 + Math.floor(view.getUint32(120, true) / 1e6),
-    modifiedNanoseconds: view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true)),
-    device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
-  }
+  return new FileStatus(new DataView(bytes.buffer))
 }
 
 /** The type of the file system that holds a path (linux/magic.h). */
 export function fileSystemType(path: string): number {
   const bytes = new Uint8Array(256) // struct statfs; f_type comes first
-  checked(moreLibc().statfs(ptr(cString(path)), ptr(bytes)), () => `statfs ${path}`)
-  return Number(new DataView(bytes.buffer).getBigInt64(0, true) & 0xffffffffn)
+  checked(libc().statfs(ptr(cString(path)), ptr(bytes)), () => `statfs ${path}`)
+  return new DataView(bytes.buffer).getUint32(0, true) // a magic number has 32 bits
 }
 
 export function unlink(path: string): void {
-  checked(libc().unlink(ptr(cString(path))), () => `delete ${path}`)
+  checked(rarely('unlink')(ptr(cString(path))), () => `delete ${path}`)
 }
 
 export function rename(from: string, to: string): void {
-  checked(moreLibc().rename(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
+  checked(rarely('rename')(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
 }
 
 export function link(existing: string, name: string): void {
-  checked(moreLibc().link(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
+  checked(rarely('link')(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
 }
 
 export function makeFolder(path: string, mode: number): void {
-  checked(moreLibc().mkdir(ptr(cString(path)), mode), () => `create folder ${path}`)
+  checked(rarely('mkdir')(ptr(cString(path)), mode), () => `create folder ${path}`)
 }
 
 export function symbolicLink(target: string, name: string): void {
-  checked(moreLibc().symlink(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
+  checked(rarely('symlink')(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
 }
 
 /** Sets the time of a file's last change; that of its last access stays. */
@@ -425,16 +465,16 @@ export function setModified(path: string, time: { seconds: number; nanoseconds: 
   times.setBigInt64(16, BigInt(time.seconds), true)
   times.setBigInt64(24, BigInt(time.nanoseconds), true)
   checked(
-    moreLibc().utimensat(AT_FDCWD, ptr(cString(path)), ptr(new Uint8Array(times.buffer)), 0),
+    rarely('utimensat')(AT_FDCWD, ptr(cString(path)), ptr(new Uint8Array(times.buffer)), 0),
     () => `set the time of ${path}`,
   )
 }
 
 /** Sets an extended attribute (xattr(7)) of an open file. */
 export function setAttribute(descriptor: number, name: string, value: string): void {
-  const bytes = Buffer.from(value)
+  const bytes = encodeText(value)
   checked(
-    moreLibc().fsetxattr(descriptor, ptr(cString(name)), ptr(bytes), bytes.length, 0),
+    rarely('fsetxattr')(descriptor, ptr(cString(name)), ptr(bytes), bytes.length, 0),
     () => `set attribute ${name}`,
   )
 }
@@ -442,8 +482,8 @@ export function setAttribute(descriptor: number, name: string, value: string): v
 /** An extended attribute of a file; undefined when it has none of that name, or the file system has none at all. */
 export function readAttribute(path: string, name: string): string | undefined {
   const bytes = new Uint8Array(256)
-  const length = Number(moreLibc().getxattr(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length))
-  if (length >= 0) return Buffer.from(bytes.subarray(0, length)).toString()
+  const length = Number(rarely('getxattr')(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length))
+  if (length >= 0) return decodeText(bytes.subarray(0, length))
   const number = lastErrno() // without an exception: whoever asks thousands of files gets this answer from most
   if (([errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT] as number[]).includes(number)) return undefined
   throw new SystemError(`read attribute ${name} of ${path}`, number)
@@ -452,36 +492,36 @@ export function readAttribute(path: string, name: string): string | undefined {
 export function readLink(path: string): string {
   const bytes = new Uint8Array(4096) // PATH_MAX
   const length = checked(
-    moreLibc().readlink(ptr(cString(path)), ptr(bytes), bytes.length),
+    rarely('readlink')(ptr(cString(path)), ptr(bytes), bytes.length),
     () => `readlink ${path}`,
   )
-  return Buffer.from(bytes.subarray(0, length)).toString()
+  return decodeText(bytes.subarray(0, length))
 }
 
 /** Fills a buffer with directory entries (struct linux_dirent64); 0 at the end. */
 export function readFolderEntries(descriptor: number, buffer: Uint8Array): number {
-  return checked(moreLibc().getdents64(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
+  return checked(rarely('getdents64')(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
 }
 
 export function synchronize(descriptor: number, what: string): void {
-  checked(moreLibc().fsync(descriptor), () => `fsync ${what}`)
+  checked(rarely('fsync')(descriptor), () => `fsync ${what}`)
 }
 
 export function changeMode(descriptor: number, mode: number, what: string): void {
-  checked(moreLibc().fchmod(descriptor, mode), () => `chmod ${what}`)
+  checked(rarely('fchmod')(descriptor, mode), () => `chmod ${what}`)
 }
 
 /** Mounts; `type` and `source` may be empty, as for a bind mount. */
 export function mount(source: string, target: string, options: { type?: string; flags: number }): void {
   const type = options.type === undefined ? null : ptr(cString(options.type))
   checked(
-    moreLibc().mount(ptr(cString(source)), ptr(cString(target)), type, options.flags, null),
+    rarely('mount')(ptr(cString(source)), ptr(cString(target)), type, options.flags, null),
     () => `mount ${source} on ${target}`,
   )
 }
 
 export function unmount(target: string, flags: number): void {
-  checked(moreLibc().umount2(ptr(cString(target)), flags), () => `unmount ${target}`)
+  checked(rarely('umount2')(ptr(cString(target)), flags), () => `unmount ${target}`)
 }
 
 /** ioctl with a structure that the kernel reads and may fill. */
@@ -492,13 +532,13 @@ export function control(
   what: string,
 ): void {
   const value = typeof argument === 'number' ? (argument as Pointer) : ptr(argument)
-  checked(moreLibc().ioctl(descriptor, request, value), () => what)
+  checked(rarely('ioctl')(descriptor, request, value), () => what)
 }
 
 /** Sends a signal; a negative process means its group. False when nobody is there. */
 export function kill(process: number, signal: number): boolean {
   try {
-    checked(moreLibc().kill(process, signal), () => `send signal ${signal} to ${process}`)
+    checked(rarely('kill')(process, signal), () => `send signal ${signal} to ${process}`)
     return true
   } catch (thrown) {
     if (isErrno(thrown, errno.ESRCH)) return false

@@ -31,12 +31,12 @@ export type NamespaceState = 'present' | 'absent' | 'not a namespace'
 
 /** Looks at a namespace path without entering. A leftover regular file is 'not a namespace'. */
 export function namespaceState(path: string): NamespaceState {
-  if (path === '' || status(path) === undefined) return 'absent'
+  if (path === '') return 'absent'
   try {
     const type = fileSystemType(path)
     return type === NSFS_MAGIC || type === PROC_SUPER_MAGIC ? 'present' : 'not a namespace'
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.ESRCH)) return 'absent'
+    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR, errno.ESRCH)) return 'absent'
     throw thrown
   }
 }

@@ -1,4 +1,5 @@
 /** TAP devices of the thread's namespace through /dev/net/tun (linux/if_tun.h). Enter the namespace first. */
+import { encodeText } from './bytes.ts'
 import { close, control, O_RDWR, open } from './libc.ts'
 
 export const TUN_DEVICE = '/dev/net/tun'
@@ -46,7 +47,7 @@ export function createTap(tap: NewTap, prepare: () => void): void {
 /** struct ifreq with name and flags. */
 function interfaceRequest({ name, multiQueue, virtioHeader }: NewTap): Uint8Array {
   const bytes = new Uint8Array(40)
-  bytes.set(Buffer.from(name).subarray(0, 15)) // IFNAMSIZ, with the terminating zero
+  bytes.set(encodeText(name).subarray(0, 15)) // IFNAMSIZ, with the terminating zero
   const flags =
     IFF_TAP |
     IFF_NO_PI |

@@ -1,6 +1,7 @@
 /** What our nftables tables hold, read from the kernel: every element with its owner, and owners' chains. Changes nothing. */
 import { addressText, hardwareAddressText } from '../linux/inet.ts'
-import { type Element, listChains, listElements, tableExists } from '../linux/netlink/nftables.ts'
+import { readText } from '../linux/netlink/codec.ts'
+import { type Element, filledSets, listChains, listElements } from '../linux/netlink/nftables.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Json } from '../linux/nft.ts'
 import type { OwnedElement } from './elements.ts'
@@ -23,27 +24,28 @@ export interface FoundElement extends OwnedElement {
 
 /** All elements in our tables, of all owners. */
 export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
-  return only
-    .filter(family => tableExists(netfilter, family, TABLE))
-    .flatMap(family => listIn(netfilter, family, collectionsOf(family)))
+  return only.flatMap(family => listIn(netfilter, family, collectionsOf(family)))
 }
 
-/** The elements of some collections of a table. */
+/** The elements of some collections of a table; none when there is no such table. */
 export function listIn(
   netfilter: Transport,
   family: OurFamily,
   collections: readonly Collection[],
 ): FoundElement[] {
-  return collections.flatMap(({ name, key, value }) =>
-    listElements(netfilter, family, TABLE, name).map(element => ({
-      family,
-      collection: name,
-      key: readKey(element, key, family),
-      ...(value === undefined ? {} : { value: readValue(element, value, family) }),
-      comment: element.comment,
-      owner: ownerIn(element.comment),
-    })),
-  )
+  const filled = filledSets(netfilter, family, TABLE)
+  return collections
+    .filter(({ name }) => filled.includes(name))
+    .flatMap(({ name, key, value }) =>
+      listElements(netfilter, family, TABLE, name).map(element => ({
+        family,
+        collection: name,
+        key: readKey(element, key, family),
+        ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+        comment: element.comment,
+        owner: ownerIn(element.comment),
+      })),
+    )
 }
 
 function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
@@ -68,7 +70,7 @@ function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined)
     case 'port':
       return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
     case 'interface':
-      return Buffer.from(start).toString().replace(/\0.*$/s, '')
+      return readText(start)
     case 'hardware':
       return hardwareAddressText(start)
   }
@@ -76,8 +78,8 @@ function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined)
 
 function readInterval(start: Uint8Array, end: Uint8Array): Json {
   let same = 0
-  for (const [index, byte] of start.entries()) {
-    const difference = byte ^ (end[index] ?? 0)
+  for (let index = 0; index < start.length; index++) {
+    const difference = (start[index] ?? 0) ^ (end[index] ?? 0)
     same += Math.clz32(difference) - 24
     if (difference !== 0) break
   }

@@ -3,6 +3,7 @@
  * file of the plugins that touches the process.
  */
 
+import { decodeText, encodeText } from '../linux/bytes.ts'
 import { applyRuleset } from '../linux/engine.ts'
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
@@ -49,7 +50,7 @@ function report(world: World, text: string): void {
 
 /** Someone who runs a plugin by hand has set no CNI variable at all. */
 function isCalled({ env }: World): boolean {
-  return Object.keys(env).some(name => name.startsWith('CNI_'))
+  return env.CNI_COMMAND !== undefined || Object.keys(env).some(name => name.startsWith('CNI_'))
 }
 
 function introduce({ name, versions = supportedVersions }: Plugin, world: World): 0 {
@@ -176,9 +177,9 @@ function previousOf(verb: string, prevResult: unknown, cniVersion: string): Resu
 export function processWorld(builtins?: World['builtins']): World {
   return {
     env: process.env,
-    stdin: () => Buffer.from(readAll(0, 'standard input')).toString(),
-    stdout: text => writeAll(1, Buffer.from(text), 'standard output'),
-    stderr: text => writeAll(2, Buffer.from(text), 'standard error'),
+    stdin: () => decodeText(readAll(0, 'standard input')),
+    stdout: text => writeAll(1, encodeText(text), 'standard output'),
+    stderr: text => writeAll(2, encodeText(text), 'standard error'),
     builtins,
   }
 }

@@ -30,13 +30,26 @@ export function parseAddress(text: string): Address | undefined {
   return value >> 32n === 0xffffn ? { family: 4, value: value & 0xffffffffn } : { family: 6, value }
 }
 
+/** A number of up to three digits. Not with leading zeros, which may mean octal. */
+function parseDecimal(text: string): number | undefined {
+  if (text === '' || text.length > 3 || (text.length > 1 && text.startsWith('0'))) return undefined
+  let value = 0
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit < 0 || digit > 9) return undefined
+    value = value * 10 + digit
+  }
+  return value
+}
+
 function parseIpv4(text: string): bigint | undefined {
   const parts = text.split('.')
   if (parts.length !== 4) return undefined
   let value = 0n
   for (const part of parts) {
-    if (!/^(0|[1-9]\d{0,2})$/.test(part) || Number(part) > 255) return undefined // leading zeros may mean octal
-    value = (value << 8n) | BigInt(part)
+    const byte = parseDecimal(part)
+    if (byte === undefined || byte > 255) return undefined
+    value = (value << 8n) | BigInt(byte)
   }
   return value
 }
@@ -49,10 +62,17 @@ function parseIpv6(text: string): bigint | undefined {
   if (!head || !tail) return undefined
   const missing = 8 - head.length - tail.length
   if (halves.length === 1 ? missing !== 0 : missing < 1) return undefined
-  return [...head, ...new Array<bigint>(missing).fill(0n), ...tail].reduce(
-    (value, group) => (value << 16n) | group,
-    0n,
-  )
+  let value = 0n
+  for (const group of head) value = (value << 16n) | group
+  value <<= BigInt(16 * missing)
+  for (const group of tail) value = (value << 16n) | group
+  return value
+}
+
+function isHexGroup(text: string): boolean {
+  for (let at = 0; at < text.length; at++)
+    if (!'0123456789abcdefABCDEF'.includes(text[at] ?? '')) return false
+  return text.length >= 1 && text.length <= 4
 }
 
 /** Groups between colons; the last may be an IPv4 address where `atEnd`. */
@@ -60,12 +80,14 @@ function parseGroups(text: string, atEnd: boolean): bigint[] | undefined {
   if (text === '') return []
   const groups: bigint[] = []
   const parts = text.split(':')
-  for (const [index, part] of parts.entries()) {
-    if (atEnd && index === parts.length - 1 && part.includes('.')) {
+  const last = atEnd ? parts.length - 1 : -1
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index] ?? ''
+    if (index === last && part.includes('.')) {
       const value = parseIpv4(part)
       if (value === undefined) return undefined
       groups.push(value >> 16n, value & 0xffffn)
-    } else if (/^[0-9a-fA-F]{1,4}$/.test(part)) groups.push(BigInt(`0x${part}`))
+    } else if (isHexGroup(part)) groups.push(BigInt(`0x${part}`))
     else return undefined
   }
   return groups
@@ -74,9 +96,8 @@ function parseGroups(text: string, atEnd: boolean): bigint[] | undefined {
 /** The canonical text (RFC 5952). */
 export function formatAddress({ family, value }: Address): string {
   if (family === 4) return [24n, 16n, 8n, 0n].map(shift => (value >> shift) & 0xffn).join('.')
-  const groups = Array.from({ length: 8 }, (_, index) =>
-    Number((value >> BigInt(112 - index * 16)) & 0xffffn),
-  )
+  const groups: number[] = []
+  for (let shift = 112; shift >= 0; shift -= 16) groups.push(Number((value >> BigInt(shift)) & 0xffffn))
   const [start, length] = longestZeros(groups)
   const hex = (part: number[]) => part.map(group => group.toString(16)).join(':')
   return length < 2 ? hex(groups) : `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`
@@ -97,9 +118,8 @@ export function parseCidr(text: string): Cidr | undefined {
   const slash = text.indexOf('/')
   if (slash < 0) return undefined
   const address = parseAddress(text.slice(0, slash))
-  const length = text.slice(slash + 1)
-  if (!address || !/^(0|[1-9]\d{0,2})$/.test(length)) return undefined
-  const prefixLength = Number(length)
+  const prefixLength = parseDecimal(text.slice(slash + 1))
+  if (!address || prefixLength === undefined) return undefined
   return prefixLength <= widthOf(address.family) ? { address, prefixLength } : undefined
 }
 

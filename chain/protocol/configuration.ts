@@ -36,8 +36,9 @@ export function parseConfiguration(stdin: string): JsonObject {
 export function lookup(json: JsonObject, key: string): unknown {
   if (Object.hasOwn(json, key)) return json[key] ?? undefined
   const lower = key.toLowerCase()
-  const found = Object.keys(json).findLast(one => one.toLowerCase() === lower)
-  return found === undefined ? undefined : (json[found] ?? undefined)
+  let found: unknown
+  for (const name of Object.keys(json)) if (name.toLowerCase() === lower) found = json[name]
+  return found ?? undefined
 }
 
 /** What every plugin's configuration has. */
@@ -98,8 +99,10 @@ export function matchKeys(schema: Schema, value: unknown): unknown {
   if (type === 'object' && shape && isObject(value)) return matchObject(shape, value)
   if (type === 'array' && element && Array.isArray(value)) return value.map(item => matchKeys(element, item))
   if (type === 'record' && valueType && isObject(value)) {
-    const entries = Object.entries(value).filter(([, item]) => item !== null)
-    return Object.fromEntries(entries.map(([key, item]) => [key, matchKeys(valueType, item)]))
+    const matched: JsonObject = {}
+    for (const [key, item] of Object.entries(value))
+      if (item !== null) matched[key] = matchKeys(valueType, item)
+    return matched
   }
   if (options) {
     const kind = Array.isArray(value) ? 'array' : 'object'

@@ -52,9 +52,15 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
     netns: env.CNI_NETNS || undefined,
     ifname: env.CNI_IFNAME || undefined,
     args: env.CNI_ARGS ?? '',
-    path: (env.CNI_PATH ?? '').split(':').filter(Boolean),
-    netnsOverride: /^(1|true)$/i.test(env.CNI_NETNS_OVERRIDE ?? ''),
+    path: splitPath(env.CNI_PATH ?? ''),
+    netnsOverride: env.CNI_NETNS_OVERRIDE !== undefined && /^(1|true)$/i.test(env.CNI_NETNS_OVERRIDE),
   }
+}
+
+function splitPath(path: string): string[] {
+  const folders: string[] = []
+  for (const folder of path.split(':')) if (folder !== '') folders.push(folder)
+  return folders
 }
 
 /** Verbs that do not exist: code 4. Checked after the configuration was read, as the reference does. */
@@ -63,19 +69,32 @@ export function checkVerb(verb: string): void {
   throw new CniError(code.invalidEnvironment, `unknown CNI_COMMAND: ${verb}`)
 }
 
-/** SPEC.md, "Parameters": a letter or digit, then letters, digits, underscores, dots, hyphens. */
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+/**
+ * SPEC.md, "Parameters": a letter or digit, then letters, digits, underscores, dots, hyphens. Character by character, here
+ * and below: a regular expression costs each process more to compile (0.05 ms) than these texts cost to read.
+ */
+function isName(text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at] ?? ''
+    const isAlphanumeric =
+      (character >= 'a' && character <= 'z') ||
+      (character >= 'A' && character <= 'Z') ||
+      (character >= '0' && character <= '9')
+    if (!isAlphanumeric && (at === 0 || !'_.-'.includes(character))) return false
+  }
+  return text !== ''
+}
 
 export function checkContainerId(value: string): void {
   if (value === '') throw new CniError(code.unknownContainer, 'missing containerID')
-  if (!NAME.test(value)) {
+  if (!isName(value)) {
     throw new CniError(code.invalidEnvironment, 'invalid characters in containerID', { details: value })
   }
 }
 
 export function checkNetworkName(value: string): void {
   if (value === '') throw new CniError(code.invalidConfiguration, 'missing network name')
-  if (!NAME.test(value)) {
+  if (!isName(value)) {
     throw new CniError(code.invalidConfiguration, 'invalid characters found in network name', {
       details: value,
     })
@@ -84,21 +103,30 @@ export function checkNetworkName(value: string): void {
 
 const NAME_BYTES = 15 // IFNAMSIZ without the terminating zero
 
+function isPrintableAscii(text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const number = text.charCodeAt(at)
+    if (number <= 0x20 || number >= 0x7f) return false
+  }
+  return true
+}
+
 export function checkInterfaceName(value: string): void {
   const refuse = (message: string, details?: string) => {
     throw new CniError(code.invalidEnvironment, message, { details })
   }
   if (value === '') refuse('interface name is empty')
-  if (new TextEncoder().encode(value).length > NAME_BYTES) {
+  const isPlain = isPrintableAscii(value)
+  if ((isPlain ? value : new TextEncoder().encode(value)).length > NAME_BYTES) {
     refuse(
       'interface name is too long',
       `interface name should be less than ${NAME_BYTES + 1} characters: ${value}`,
     )
   }
   if (value === '.' || value === '..') refuse('interface name is . or ..')
-  if (/[/:]/.test(value)) refuse('interface name contains / or :', value)
+  if (value.includes('/') || value.includes(':')) refuse('interface name contains / or :', value)
   // what Go's unicode.IsSpace takes for it: \s has U+FEFF in addition, and lacks U+0085
-  if (/\p{White_Space}/u.test(value))
+  if (!isPlain && /\p{White_Space}/u.test(value))
     refuse('interface name contains whitespace characters', JSON.stringify(value))
 }
 

@@ -61,8 +61,7 @@ const families: readonly (readonly string[])[] = [
 ]
 
 function familyOf(version: string): readonly string[] {
-  const family = families.find(versions => versions.includes(version))
-  if (family) return family
+  for (const family of families) if (family.includes(version)) return family
   throw new CniError(code.incompatibleVersion, `unsupported CNI result version "${version}"`)
 }
 
@@ -229,11 +228,10 @@ function isEmpty(value: unknown): boolean {
 
 /** Leaves out what Go's omitempty leaves out; zero too where the field is no pointer. */
 function compact(entries: Json, zeroIsEmpty: readonly string[] = []): Json {
-  return Object.fromEntries(
-    Object.entries(entries).filter(
-      ([key, value]) => !isEmpty(value) && !(value === 0 && zeroIsEmpty.includes(key)),
-    ),
-  )
+  const kept: Json = {}
+  for (const [key, value] of Object.entries(entries))
+    if (!isEmpty(value) && !(value === 0 && zeroIsEmpty.includes(key))) kept[key] = value
+  return kept
 }
 
 function dnsDocument({ nameservers, domain, search, options }: Dns): Json {
@@ -274,8 +272,9 @@ function currentInterface({ name, mac, mtu, sandbox, socketPath, pciID }: Interf
 export function sortKeys(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sortKeys)
   if (typeof value !== 'object' || value === null) return value
-  const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1))
-  return Object.fromEntries(entries.map(([key, inner]) => [key, sortKeys(inner)]))
+  const sorted: Json = {}
+  for (const key of Object.keys(value).sort()) sorted[key] = sortKeys((value as Json)[key])
+  return sorted
 }
 
 /** 0.3.0 – 0.4.0: fixed order, each address with its family, `dns` always. */
@@ -312,12 +311,20 @@ function oldestDocument({ ips, routes, dns }: Result, cniVersion: string): Json 
   return { cniVersion, ...document, dns: dnsDocument(dns) }
 }
 
+const escapes = [
+  ['<', '\\u003c'],
+  ['>', '\\u003e'],
+  ['&', '\\u0026'],
+  ['\u2028', '\\u2028'],
+  ['\u2029', '\\u2029'],
+] as const
+
 /** JSON as Go prints it: four blanks (or compact, with none), and `<`, `>`, `&` and the line separators escaped. */
 export function printJson(document: unknown, indentation = 4): string {
-  return JSON.stringify(document, null, indentation).replace(
-    /[<>&\u2028\u2029]/g,
-    character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+  let text = JSON.stringify(document, null, indentation)
+  for (const [character, escaped] of escapes)
+    if (text.includes(character)) text = text.replaceAll(character, escaped)
+  return text
 }
 
 export function printError(document: ErrorDocument): string {

@@ -2,7 +2,7 @@
 import * as z from 'zod/mini'
 import { readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
-import { routes } from '../../chain/plugin/schema.ts'
+import { routes } from '../../chain/plugin/routes.ts'
 import { parseAddress, parseCidr } from '../../chain/protocol/address.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import { parseArguments } from '../../chain/protocol/environment.ts'
@@ -19,12 +19,8 @@ export const anyConfiguration = z.object({
   runtimeConfig: z.optional(z.unknown()),
 })
 
-const rangeKeys = {
-  subnet: z.optional(z.string()),
-  rangeStart: z.optional(z.string()),
-  rangeEnd: z.optional(z.string()),
-  gateway: z.optional(z.string()),
-}
+const text = z.optional(z.string())
+const rangeKeys = { subnet: text, rangeStart: text, rangeEnd: text, gateway: text }
 const rangeSets = z.optional(z.array(z.array(z.object(rangeKeys))))
 const ips = z.optional(z.array(z.string()))
 
@@ -34,8 +30,8 @@ export const configuration = z.object({
     ...rangeKeys,
     ranges: rangeSets,
     routes,
-    dataDir: z.optional(z.string()),
-    resolvConf: z.optional(z.string()),
+    dataDir: text,
+    resolvConf: text,
   }),
   args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
   runtimeConfig: z.optional(z.object({ ips, ipRanges: rangeSets })),

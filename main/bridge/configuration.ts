@@ -1,14 +1,12 @@
 /** bridge's configuration: keys, bounds, and what excludes what. */
 import * as z from 'zod/mini'
-import { dns, flag, ipam, mtu } from '../../chain/plugin/schema.ts'
+import { dns, flag, ipam, mtu, text } from '../../chain/plugin/schema.ts'
 
 const vlanId = z.int().check(z.minimum(1), z.maximum(4094))
 
-export const trunkEntry = z.object({
-  minID: z.optional(vlanId),
-  maxID: z.optional(vlanId),
-  id: z.optional(vlanId),
-})
+const optionalId = z.optional(vlanId)
+
+export const trunkEntry = z.object({ minID: optionalId, maxID: optionalId, id: optionalId })
 
 const keys = z.object({
   bridge: z._default(z.string(), 'cni0'),
@@ -29,8 +27,8 @@ const keys = z.object({
   portIsolation: flag,
   dns,
   ipam,
-  args: z.optional(z.object({ cni: z.optional(z.object({ mac: z.optional(z.string()) })) })),
-  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
+  args: z.optional(z.object({ cni: z.optional(z.object({ mac: text })) })),
+  runtimeConfig: z.optional(z.object({ mac: text })),
 })
 
 /** A name that the kernel takes for a bridge. */

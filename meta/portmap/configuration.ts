@@ -1,8 +1,8 @@
 /** portmap's configuration, and the mappings that follow from it. */
 import * as z from 'zod/mini'
-import { flag } from '../../chain/plugin/schema.ts'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
 
+const flag = z._default(z.boolean(), false)
 const portNumber = z.int().check(z.minimum(1), z.maximum(65535))
 
 const mapping = z.object({

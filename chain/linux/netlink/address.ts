@@ -137,11 +137,13 @@ export function listAddresses(
   link = 0,
   families: readonly number[] = [AF_INET, AF_INET6],
 ): InterfaceAddress[] {
-  return families.flatMap(family =>
-    dump(route, { operation: 'list addresses', type: RTM_GETADDR, payload: header(family, 0, link) })
-      .filter(({ type }) => type === RTM_NEWADDR)
-      .map(readAddressMessage),
-  )
+  const found: InterfaceAddress[] = []
+  for (const family of families) {
+    const asked = { operation: 'list addresses', type: RTM_GETADDR, payload: header(family, 0, link) }
+    for (const message of dump(route, asked))
+      if (message.type === RTM_NEWADDR) found.push(readAddressMessage(message))
+  }
+  return found
 }
 
 /** Reads an RTM_NEWADDR (or RTM_DELADDR) message. */

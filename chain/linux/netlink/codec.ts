@@ -1,4 +1,7 @@
 /** Netlink messages as bytes (linux/netlink.h). Pure: no sockets, no system calls, no notion of a link or a rule. */
+import { decodeText, encodeText, join } from '../bytes.ts'
+
+export { join }
 
 /** Bytes that are not what the protocol says. */
 export class CodecError extends Error {
@@ -32,24 +35,29 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** Walks attributes; every length is checked before it is believed. */
-export function* attributes(bytes: Uint8Array): Generator<Attribute> {
-  const view = viewOf(bytes)
+function littleEndian16(bytes: Uint8Array, at: number): number {
+  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+}
+
+/** Attributes in order; every length is checked before it is believed. */
+export function attributes(bytes: Uint8Array): Attribute[] {
+  const found: Attribute[] = []
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
     if (left < ATTRIBUTE_HEADER) {
       throw new CodecError(`attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`)
     }
-    const length = view.getUint16(at, true)
+    const length = littleEndian16(bytes, at)
     if (length < ATTRIBUTE_HEADER || length > left) {
       throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
     }
-    yield {
-      type: view.getUint16(at + 2, true) & TYPE_MASK,
+    found.push({
+      type: littleEndian16(bytes, at + 2) & TYPE_MASK,
       value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
-    }
+    })
     at += align(length)
   }
+  return found
 }
 
 /** Attributes by type; of a repeated one, the last. */
@@ -59,8 +67,9 @@ export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
   return map
 }
 
-/** Walks the messages of a datagram. */
-export function* messages(bytes: Uint8Array): Generator<Message> {
+/** The messages of a datagram. */
+export function messages(bytes: Uint8Array): Message[] {
+  const found: Message[] = []
   const view = viewOf(bytes)
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
@@ -71,14 +80,15 @@ export function* messages(bytes: Uint8Array): Generator<Message> {
     if (length < MESSAGE_HEADER || length > left) {
       throw new CodecError(`message at byte ${at}: length ${length}, ${left} bytes left`)
     }
-    yield {
+    found.push({
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       sequence: view.getUint32(at + 8, true),
       payload: bytes.subarray(at + MESSAGE_HEADER, at + length),
-    }
+    })
     at += align(length)
   }
+  return found
 }
 
 /** One message as bytes, padded to four; the sender's port is left to the kernel. */
@@ -93,18 +103,15 @@ export function encodeMessage({ type, flags, sequence, payload }: Message): Uint
   return bytes
 }
 
-export function join(...parts: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(parts)
-}
-
 /** An attribute as bytes, padded to four outside its length. */
 export function attribute(type: number, value: Uint8Array): Uint8Array {
   const length = ATTRIBUTE_HEADER + value.length
   if (length > 0xffff) throw new CodecError(`attribute ${type}: ${value.length} bytes do not fit`)
   const bytes = new Uint8Array(align(length))
-  const view = viewOf(bytes)
-  view.setUint16(0, length, true)
-  view.setUint16(2, type, true)
+  bytes[0] = length
+  bytes[1] = length >> 8
+  bytes[2] = type
+  bytes[3] = type >> 8
   bytes.set(value, ATTRIBUTE_HEADER)
   return bytes
 }
@@ -122,15 +129,11 @@ export function uint8(type: number, value: number): Uint8Array {
 }
 
 export function uint16(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(2)
-  viewOf(bytes).setUint16(0, value, true)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value, value >> 8]))
 }
 
 export function uint32(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4)
-  viewOf(bytes).setUint32(0, value, true)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value, value >> 8, value >> 16, value >> 24]))
 }
 
 export function int32(type: number, value: number): Uint8Array {
@@ -145,20 +148,16 @@ export function uint64(type: number, value: bigint): Uint8Array {
 
 /** Network byte order: netfilter's integers. */
 export function uint32Big(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4)
-  viewOf(bytes).setUint32(0, value, false)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value >> 24, value >> 16, value >> 8, value]))
 }
 
 export function uint16Big(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(2)
-  viewOf(bytes).setUint16(0, value, false)
-  return attribute(type, bytes)
+  return attribute(type, new Uint8Array([value >> 8, value]))
 }
 
 /** Text with its terminating zero. */
 export function text(type: number, value: string): Uint8Array {
-  return attribute(type, Buffer.from(`${value}\0`))
+  return attribute(type, encodeText(`${value}\0`))
 }
 
 function sized(value: Uint8Array, length: number, what: string): DataView {
@@ -201,7 +200,7 @@ export function readUint64Big(value: Uint8Array): bigint {
 /** Text up to its first zero, or whole. */
 export function readText(value: Uint8Array): string {
   const end = value.indexOf(0)
-  return Buffer.from(end < 0 ? value : value.subarray(0, end)).toString()
+  return decodeText(end < 0 ? value : value.subarray(0, end))
 }
 
 /** A fixed structure at the start of a payload, and what follows it. */

@@ -1,4 +1,5 @@
 /** Links of every kind over rtnetlink (linux/if_link.h): list, find, create, change, remove. Knows nothing of CNI. */
+import { encodeText } from '../bytes.ts'
 import { hardwareAddressBytes, hardwareAddressText } from '../inet.ts'
 import { errno } from '../libc.ts'
 import {
@@ -124,22 +125,18 @@ function settingsAttributes(settings: LinkSettings): Uint8Array[] {
     ...(address === undefined ? [] : [attribute(ADDRESS, hardwareAddressBytes(address))]),
     ...(master === undefined ? [] : [uint32(MASTER, master)]),
     ...(namespace === undefined ? [] : [uint32(NET_NS_FD, namespace)]),
-    ...(alias === undefined ? [] : [attribute(IFALIAS, Buffer.from(alias === '' ? '\0' : alias))]),
+    ...(alias === undefined ? [] : [attribute(IFALIAS, encodeText(alias === '' ? '\0' : alias))]),
     ...(group === undefined ? [] : [uint32(GROUP, group)]),
     ...(transmitQueueLength === undefined ? [] : [uint32(TXQLEN, transmitQueueLength)]),
   ]
 }
 
 function flagsOf({ up, promiscuous, allMulticast }: LinkSettings): { flags: number; change: number } {
-  const wanted: [boolean | undefined, number][] = [
-    [up, IFF_UP],
-    [promiscuous, IFF_PROMISC],
-    [allMulticast, IFF_ALLMULTI],
-  ]
-  return {
-    flags: wanted.reduce((flags, [value, bit]) => (value ? flags | bit : flags), 0),
-    change: wanted.reduce((change, [value, bit]) => (value === undefined ? change : change | bit), 0),
-  }
+  const bits = (wanted: (value: boolean | undefined) => boolean | undefined) =>
+    (wanted(up) ? IFF_UP : 0) |
+    (wanted(promiscuous) ? IFF_PROMISC : 0) |
+    (wanted(allMulticast) ? IFF_ALLMULTI : 0)
+  return { flags: bits(value => value), change: bits(value => value !== undefined) }
 }
 
 /** The request that creates a link. A link of that name that exists already is refused with EEXIST. */
@@ -177,7 +174,9 @@ export function changeLink(selector: LinkSelector, settings: LinkSettings): Requ
   const { index, name } = selected(selector)
   const { flags, change } = flagsOf(settings)
   return {
-    operation: `set ${describeSettings(settings)} on ${labelOf(selector)}`,
+    get operation() {
+      return `set ${describeSettings(settings)} on ${labelOf(selector)}`
+    },
     type: RTM_SETLINK,
     payload: join(header(index, flags, change), ...name, ...settingsAttributes(settings)),
   }

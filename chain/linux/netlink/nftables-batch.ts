@@ -1,13 +1,16 @@
 /**
- * Transactions of nf_tables over netlink, for what comes and goes with each container: elements, and deletions. Running nft
- * costs ten times more than the whole of it. What it cannot encode (rules with expressions) is left to nft.
+ * Transactions of nf_tables over netlink: whatever our own tables are made of, and what comes and goes with each container.
+ * Running nft costs ten times more than the whole of it. What this cannot encode is left to nft, the whole transaction.
  */
-import { addressBytes, hardwareAddressBytes } from '../inet.ts'
-import { errno, waitReadable } from '../libc.ts'
-import { type Command, describeCommand, type Json, NftError, type Object as NftObject } from '../nft.ts'
+import { errno, isErrno, limitReceiving } from '../libc.ts'
+import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from '../nft.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from './codec.ts'
 import { describeSets, type SetDescription } from './nftables.ts'
+import { encodeRule } from './nftables-rule.ts'
+import { encodeElements, encodeSet } from './nftables-set.ts'
+import { OnlyNft, onlyNft } from './nftables-type.ts'
 import {
+  APPEND,
   CREATE,
   EXCLUSIVE,
   KernelError,
@@ -19,29 +22,24 @@ import {
 } from './socket.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
+const NEW_TABLE = SUBSYSTEM | 0
 const DELETE_TABLE = SUBSYSTEM | 2
+const NEW_CHAIN = SUBSYSTEM | 3
 const DELETE_CHAIN = SUBSYSTEM | 5
+const NEW_RULE = SUBSYSTEM | 6
 const DELETE_RULE = SUBSYSTEM | 8
+const NEW_SET = SUBSYSTEM | 9
+const DELETE_SET = SUBSYSTEM | 11
 const NEW_ELEMENTS = SUBSYSTEM | 12
 const DELETE_ELEMENTS = SUBSYSTEM | 14
 const BATCH_BEGIN = 0x10 // NFNL_MSG_BATCH_BEGIN
 const BATCH_END = 0x11
 const ACK = 4 // NLM_F_ACK
 const ERROR = 2 // NLMSG_ERROR
-const GOTO = 0xfffffffc // NFT_GOTO, -4
 
 const families = { inet: 1, ip: 2, bridge: 7, ip6: 10 } // NFPROTO_*
-
-/** nft's datatypes (its datatype.h), with their lengths in a key; a concatenation holds six bits for each. */
-const datatypes: Readonly<Record<number, { length: number; encode(value: Json): Uint8Array }>> = {
-  7: { length: 4, encode: value => addressBytes(String(value)) }, // ipv4_addr
-  8: { length: 16, encode: value => addressBytes(String(value)) }, // ipv6_addr
-  9: { length: 6, encode: value => hardwareAddressBytes(String(value)) }, // ether_addr
-  12: { length: 1, encode: value => new Uint8Array([protocolNumbers[String(value)] ?? Number(value)]) }, // inet_proto
-  13: { length: 2, encode: value => new Uint8Array([Number(value) >> 8, Number(value) & 0xff]) }, // inet_service
-  41: { length: 16, encode: value => Buffer.from(String(value).padEnd(16, '\0')) }, // ifname
-}
-const protocolNumbers: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 }
+const hooks = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } // NF_INET_*, NF_BR_*
+const policies = { drop: 0, accept: 1 } // NF_DROP, NF_ACCEPT
 
 interface Encoded {
   type: number
@@ -52,8 +50,6 @@ interface Encoded {
 
 /** More than fits one datagram with the usual buffers goes through nft, which enlarges them. */
 const LARGEST_BATCH = 128 * 1024
-/** nft's own limit, NFTNL_UDATA_COMMENT_MAXLEN. */
-const LONGEST_COMMENT = 128
 /** An attribute's length has 16 bits. */
 const LARGEST_ATTRIBUTE = 60 * 1024
 
@@ -62,21 +58,24 @@ const LARGEST_ATTRIBUTE = 60 * 1024
  * the command that the kernel refused.
  */
 export function applyBatch(commands: readonly Command[]): boolean {
-  if (!commands.every(isEncodable)) return false
   const netfilter = openTransport(NETLINK_NETFILTER)
   using _later = closingLater(netfilter)
-  const sets = new Map<string, SetDescription>()
-  const encoded: Encoded[] = []
-  for (const command of commands) {
-    const one = encodeCommand(command, (family, table, name) =>
-      describe(netfilter, sets, [family, table, name]),
-    )
-    if (!one || one.payload.length > LARGEST_ATTRIBUTE) return false
-    encoded.push(one)
-  }
+  const encoded = encodeAll(netfilter, commands)
+  if (!encoded || encoded.some(({ payload }) => payload.length > LARGEST_ATTRIBUTE)) return false
   if (encoded.reduce((size, { payload }) => size + payload.length, 0) > LARGEST_BATCH) return false
   transact(netfilter, encoded)
   return true
+}
+
+/** Commands as messages; undefined when one of them is only nft's to encode. */
+function encodeAll(netfilter: Transport, commands: readonly Command[]): Encoded[] | undefined {
+  const sets = new Sets(netfilter)
+  try {
+    return commands.map(command => encodeCommand(command, sets))
+  } catch (thrown) {
+    if (thrown instanceof OnlyNft) return undefined
+    throw thrown
+  }
 }
 
 /**
@@ -87,28 +86,37 @@ export function closingLater(netfilter: Transport): Disposable {
   return { [Symbol.dispose]: () => void setTimeout(() => netfilter.close(), 0) }
 }
 
-/** What can be seen without asking the kernel for its sets. */
-function isEncodable(command: Command): boolean {
-  if ('add' in command) return 'element' in command.add
-  if ('create' in command) return 'element' in command.create
-  return !('insert' in command)
-}
-
 type Family = keyof typeof families
 
-/** Sets as the kernel describes them, each table looked at once. */
-function describe(
-  netfilter: Transport,
-  known: Map<string, SetDescription>,
-  [family, table, name]: [Family, string, string],
-): SetDescription | undefined {
-  const key = (set: string) => `${family} ${table} ${set}`
-  if (!known.has(key(name)))
-    for (const set of describeSets(netfilter, family, table)) known.set(key(set.name), set)
-  return known.get(key(name))
-}
+/** Sets as this batch makes them, else as the kernel describes them, each table looked at once. */
+class Sets {
+  readonly #known = new Map<string, SetDescription>()
+  readonly #listed = new Set<string>()
+  readonly #netfilter: Transport
+  #made = 0
 
-type Describe = (family: Family, table: string, name: string) => SetDescription | undefined
+  constructor(netfilter: Transport) {
+    this.#netfilter = netfilter
+  }
+
+  /** A number for a new set: the kernel wants one in each batch. */
+  nextId(): number {
+    return ++this.#made
+  }
+
+  learn(family: Family, table: string, description: SetDescription): void {
+    this.#known.set(`${family} ${table} ${description.name}`, description)
+  }
+
+  find(family: Family, table: string, name: string): SetDescription | undefined {
+    const key = `${family} ${table}`
+    const known = this.#known.get(`${key} ${name}`)
+    if (known || this.#listed.has(key)) return known
+    this.#listed.add(key)
+    for (const set of describeSets(this.#netfilter, family, table)) this.learn(family, table, set)
+    return this.#known.get(`${key} ${name}`)
+  }
+}
 
 function message(
   command: Command,
@@ -118,40 +126,80 @@ function message(
   return { command, type, flags, payload: join(new Uint8Array([families[family], 0, 0, 0]), ...parts) }
 }
 
-function encodeCommand(command: Command, describeSet: Describe): Encoded | undefined {
-  if ('create' in command)
-    return encodeElements(command, command.create, { describeSet, flags: CREATE | EXCLUSIVE })
-  if ('add' in command) return encodeElements(command, command.add, { describeSet, flags: CREATE })
-  if ('delete' in command) return encodeDeletion(command, command.delete, describeSet)
-  if (!('flush' in command) || !('chain' in command.flush)) return undefined
+function encodeCommand(command: Command, sets: Sets): Encoded {
+  if ('create' in command) return encodeNew(command, command.create, { sets, flags: CREATE | EXCLUSIVE })
+  if ('add' in command) return encodeNew(command, command.add, { sets, flags: CREATE })
+  if ('delete' in command) return encodeDeletion(command, command.delete, sets)
+  if ('insert' in command)
+    return 'rule' in command.insert
+      ? encodeNew(command, command.insert, { sets, flags: CREATE })
+      : onlyNft('insert')
+  if (!('chain' in command.flush)) return onlyNft('flush')
   const { family, table, name } = command.flush.chain
   return message(command, { type: DELETE_RULE, family }, text(1, table), text(2, name)) // no handle: all rules
 }
 
-function encodeElements(
+function encodeNew(
   command: Command,
   object: NftObject,
-  { describeSet, flags }: { describeSet: Describe; flags?: number },
-): Encoded | undefined {
-  if (!('element' in object)) return undefined
-  const { family, table, name, elem } = object.element
-  const set = describeSet(family, table, name)
-  // A set that is not there is for the kernel to refuse, as it would refuse nft.
-  const elements = set ? elem.map(one => encodeElement(one, set)) : []
-  const known = elements.filter(one => one !== undefined)
-  if (known.length < elements.length) return undefined
-  const type = flags === undefined ? DELETE_ELEMENTS : NEW_ELEMENTS
+  { sets, flags }: { sets: Sets; flags: number },
+): Encoded {
+  if ('element' in object) return encodeElementsOf(command, object, { sets, flags })
+  if ('table' in object) {
+    const { family, name } = object.table
+    return message(command, { type: NEW_TABLE, family, flags }, text(1, name), uint32Big(2, 0))
+  }
+  if ('chain' in object) {
+    return message(
+      command,
+      { type: NEW_CHAIN, family: object.chain.family, flags },
+      ...encodeChain(object.chain),
+    )
+  }
+  if ('rule' in object) {
+    const { family, table } = object.rule
+    const parts = encodeRule(object.rule, name => sets.find(family, table, name))
+    const place = 'insert' in command ? 0 : APPEND
+    return message(command, { type: NEW_RULE, family, flags: flags | place }, ...parts)
+  }
+  const spec = 'map' in object ? object.map : object.set
+  const { parts, description } = encodeSet(spec, sets.nextId())
+  sets.learn(spec.family, spec.table, description)
+  return message(command, { type: NEW_SET, family: spec.family, flags }, ...parts)
+}
+
+/** A chain, a base chain where it has a hook (NFTA_CHAIN_*). */
+function encodeChain({ table, name, type, hook, prio = 0, policy = 'accept' }: ChainSpec): Uint8Array[] {
+  if (hook === undefined) return [text(1, table), text(3, name)]
+  return [
+    text(1, table),
+    text(3, name),
+    nested(4, uint32Big(1, hooks[hook]), uint32Big(2, prio >>> 0)),
+    uint32Big(5, policies[policy]),
+    text(7, type ?? 'filter'),
+  ]
+}
+
+function encodeElementsOf(
+  command: Command,
+  object: NftObject,
+  { sets, flags }: { sets: Sets; flags?: number },
+): Encoded {
+  if (!('element' in object)) return onlyNft('what is no element')
+  const { family, table, name } = object.element
+  const set = sets.find(family, table, name)
   return message(
     command,
-    { type, family, flags: flags ?? 0 },
+    { type: flags === undefined ? DELETE_ELEMENTS : NEW_ELEMENTS, family, flags: flags ?? 0 },
     text(1, table),
     text(2, name),
-    nested(3, ...known),
+    // a set that is not there is for the kernel to refuse, as it would refuse nft
+    set ? encodeElements(object.element, set) : nested(3),
   )
 }
 
-function encodeDeletion(command: Command, object: NftObject, describeSet: Describe): Encoded | undefined {
-  if ('element' in object) return encodeElements(command, object, { describeSet })
+function encodeDeletion(command: Command, object: NftObject, sets: Sets): Encoded {
+  if ('element' in object) return encodeElementsOf(command, object, { sets })
   if ('table' in object) {
     const { family, name } = object.table
     return message(command, { type: DELETE_TABLE, family }, text(1, name))
@@ -160,114 +208,20 @@ function encodeDeletion(command: Command, object: NftObject, describeSet: Descri
     const { family, table, name } = object.chain
     return message(command, { type: DELETE_CHAIN, family }, text(1, table), text(3, name))
   }
-  if (!('rule' in object) || object.rule.handle === undefined) return undefined
-  const { family, table, chain, handle } = object.rule
-  return message(
-    command,
-    { type: DELETE_RULE, family },
-    text(1, table),
-    text(2, chain),
-    bigEndian64(3, handle),
-  )
+  if ('rule' in object) {
+    const { family, table, chain, handle } = object.rule
+    if (handle === undefined) return onlyNft('a rule without handle')
+    const parts = [text(1, table), text(2, chain), bigEndian64(3, handle)]
+    return message(command, { type: DELETE_RULE, family }, ...parts)
+  }
+  const { family, table, name } = 'map' in object ? object.map : object.set
+  return message(command, { type: DELETE_SET, family }, text(1, table), text(2, name))
 }
 
 function bigEndian64(type: number, value: number): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(8))
   bytes.setBigUint64(0, BigInt(value))
   return attribute(type, new Uint8Array(bytes.buffer))
-}
-
-/** An element of libnftables-json: a key, a pair of key and value, either within an `elem` that holds a comment. */
-function encodeElement(element: Json, set: SetDescription): Uint8Array | undefined {
-  const [keyed, value] =
-    set.isMap && Array.isArray(element) ? [element[0] ?? null, element[1]] : [element, undefined]
-  const { key, comment } = unwrap(keyed)
-  const fields = isConcatenation(key) ? key.concat : [key]
-  const bounds = encodeKey(fields, set)
-  const data = value === undefined ? undefined : encodeValue(value, set)
-  if (comment !== undefined && comment.length > LONGEST_COMMENT) return undefined
-  if (!bounds || (value !== undefined && !data)) return undefined
-  return nested(
-    1, // NFTA_LIST_ELEM
-    nested(1, attribute(1, bounds.start)),
-    ...(set.isInterval ? [nested(10, attribute(1, bounds.end))] : []),
-    ...(data ? [nested(2, data)] : []),
-    ...(comment === undefined ? [] : [attribute(6, commentData(comment))]),
-  )
-}
-
-function unwrap(keyed: Json): { key: Json; comment?: string } {
-  if (typeof keyed !== 'object' || keyed === null || Array.isArray(keyed) || !('elem' in keyed))
-    return { key: keyed }
-  const { val = null, comment } = keyed.elem as { val?: Json; comment?: Json }
-  return { key: val, ...(comment === undefined ? {} : { comment: String(comment) }) }
-}
-
-function isConcatenation(key: Json): key is { concat: Json[] } {
-  return typeof key === 'object' && key !== null && !Array.isArray(key) && Array.isArray(key.concat)
-}
-
-/** Userdata as nft writes it: type 0 (comment), length, text with its terminating zero. */
-function commentData(comment: string): Uint8Array {
-  const bytes = Buffer.from(`${comment}\0`)
-  return Buffer.concat([new Uint8Array([0, bytes.length]), bytes])
-}
-
-function encodeKey(
-  fields: readonly Json[],
-  { isInterval, keyType }: SetDescription,
-): { start: Uint8Array; end: Uint8Array } | undefined {
-  const types = typesIn(keyType)
-  if (types.length !== fields.length) return undefined
-  const parts = fields.map((field, index) => encodeField(field, types[index] ?? 0))
-  if (parts.includes(undefined)) return undefined
-  // intervals of a single field are elements of their own kind, and other sets have none
-  if (isInterval ? fields.length === 1 : parts.some(part => part?.isRange)) return undefined
-  const whole = (pick: 'start' | 'end') =>
-    fields.length === 1
-      ? (parts[0]?.[pick] ?? new Uint8Array(0))
-      : join(...parts.map(part => padded(part?.[pick])))
-  return { start: whole('start'), end: whole('end') }
-}
-
-function padded(bytes: Uint8Array = new Uint8Array(0)): Uint8Array {
-  const result = new Uint8Array((bytes.length + 3) & ~3)
-  result.set(bytes)
-  return result
-}
-
-const TYPE_BITS = 6
-
-function typesIn(concatenated: number): number[] {
-  const types: number[] = []
-  for (let rest = concatenated; rest > 0; rest >>>= TYPE_BITS) types.unshift(rest & ((1 << TYPE_BITS) - 1))
-  return types
-}
-
-function encodeField(
-  field: Json,
-  type: number,
-): { start: Uint8Array; end: Uint8Array; isRange: boolean } | undefined {
-  const datatype = datatypes[type]
-  if (!datatype) return undefined
-  if (typeof field !== 'object' || field === null || Array.isArray(field)) {
-    const bytes = datatype.encode(field)
-    return { start: bytes, end: bytes, isRange: false }
-  }
-  if (!('prefix' in field)) return undefined
-  const { addr, len } = field.prefix as { addr: string; len: number }
-  const start = datatype.encode(addr)
-  const end = start.map((byte, index) => byte | (0xff >> Math.min(8, Math.max(0, len - index * 8))))
-  return { start, end, isRange: true }
-}
-
-function encodeValue(value: Json, { dataType }: SetDescription): Uint8Array | undefined {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value) && 'goto' in value) {
-    const { target } = value.goto as { target: string }
-    return nested(2, uint32Big(1, GOTO), text(2, target)) // NFTA_DATA_VERDICT: code, chain
-  }
-  const datatype = datatypes[dataType]
-  return datatype && attribute(1, datatype.encode(value))
 }
 
 let lastSequence = 0
@@ -280,6 +234,7 @@ function transact(netfilter: Transport & { descriptor: number }, commands: reado
   const body = commands.map(({ type, flags, payload }) =>
     encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++lastSequence, payload }),
   )
+  limitReceiving(netfilter.descriptor, PATIENCE)
   netfilter.send(join(edge(BATCH_BEGIN, first), ...body, edge(BATCH_END, ++lastSequence)))
   const refusals = acknowledgements(netfilter, { first, commands })
   const [refusal] = refusals
@@ -291,22 +246,24 @@ function transact(netfilter: Transport & { descriptor: number }, commands: reado
   })
 }
 
-const PATIENCE = 10_000 // milliseconds: the kernel answers within the send
+const PATIENCE = 10 // seconds: the kernel answers within the send
+
+function receiveInTime(netfilter: Transport): Uint8Array {
+  try {
+    return netfilter.receive()
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.EAGAIN)) throw thrown
+    throw new KernelError('apply nftables rules', errno.ETIMEDOUT, 'the kernel did not acknowledge the batch')
+  }
+}
 
 function acknowledgements(
-  netfilter: Transport & { descriptor: number },
+  netfilter: Transport,
   { first, commands }: { first: number; commands: readonly Encoded[] },
 ): { error: KernelError; command: Command | undefined }[] {
   const refusals: { error: KernelError; command: Command | undefined }[] = []
   for (let open = commands.length; open > 0; ) {
-    if (!waitReadable(netfilter.descriptor, PATIENCE)) {
-      throw new KernelError(
-        'apply nftables rules',
-        errno.ETIMEDOUT,
-        'the kernel did not acknowledge the batch',
-      )
-    }
-    for (const message of messages(netfilter.receive())) {
+    for (const message of messages(receiveInTime(netfilter))) {
       if (message.type !== ERROR) continue
       const command = commands[message.sequence - first - 1]?.command
       const error = readRefusal('nf_tables', message)

@@ -186,6 +186,8 @@ export interface SetDescription {
   dataType: number
   isMap: boolean
   isInterval: boolean
+  /** How many elements it has; older kernels do not say. */
+  count?: number
 }
 
 /** A table's sets and maps. */
@@ -201,14 +203,23 @@ export function describeSets(netfilter: Transport, family: Family, table: string
     const set = attributeMap(split(payload, 4)[1])
     const number = (type: number) => readUint32Big(set.get(type) ?? new Uint8Array(4))
     const flags = number(3)
+    const count = set.get(20) // NFTA_SET_COUNT
     return {
       name: textOf(set.get(2)),
       keyType: number(4),
       dataType: number(6),
       isMap: (flags & 8) !== 0, // NFT_SET_MAP
       isInterval: (flags & 4) !== 0, // NFT_SET_INTERVAL
+      ...(count ? { count: readUint32Big(count) } : {}),
     }
   })
+}
+
+/** Names of a table's sets and maps that hold elements, as far as the kernel tells: the others need not be listed. */
+export function filledSets(netfilter: Transport, family: Family, table: string): string[] {
+  const filled: string[] = []
+  for (const { name, count } of describeSets(netfilter, family, table)) if (count !== 0) filled.push(name)
+  return filled
 }
 
 export interface Element {

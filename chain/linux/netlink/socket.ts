@@ -57,6 +57,7 @@ const CAPPED = 0x100 // NLM_F_CAPPED
 export const REPLACE = 0x100 // NLM_F_REPLACE
 export const EXCLUSIVE = 0x200 // NLM_F_EXCL
 export const CREATE = 0x400 // NLM_F_CREATE
+export const APPEND = 0x800 // NLM_F_APPEND
 export const DUMP = 0x300 // NLM_F_DUMP
 const ERROR = 2 // NLMSG_ERROR
 const DONE = 3 // NLMSG_DONE

@@ -132,11 +132,11 @@ test.each(same)('$name: the kernel has the same afterwards as after nft', ({ bef
 })
 
 test.each<{ name: string; commands: Command[] }>([
+  { name: 'the emptying of a table', commands: [{ flush: { table: { family: 'ip', name: 't' } } }] },
   {
-    name: 'a rule',
-    commands: [{ add: { rule: { family: 'ip', table: 't', chain: 'one', expr: [{ accept: null }] } } }],
+    name: 'a chain before others',
+    commands: [{ insert: { chain: { family: 'ip', table: 't', name: 'x' } } }],
   },
-  { name: 'a table', commands: [{ add: { table: { family: 'ip', name: 'x' } } }] },
   {
     name: 'a network in a set of single addresses',
     commands: [add('single', { prefix: { addr: '10.1.0.0', len: 16 } })],

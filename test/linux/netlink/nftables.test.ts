@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test'
 import { encodeMessage } from '../../../chain/linux/netlink/codec.ts'
 import {
   describeSets,
+  filledSets,
   findChain,
   listChains,
   listElements,
@@ -56,6 +57,14 @@ test('a rule as the kernel tells of it: its chain, its comment, and where it jum
   expect(listRules(kernel, 'ip', 't')).toEqual([
     { chain: 'c', handle: 3, comment: 'owner one', targets: ['d'], mayDrop: false },
   ])
+})
+
+test('sets that hold something are told from empty ones', () => {
+  using host = loaded()
+  host.run('nft', 'add element ip t single { 10.0.0.3 }; add set ip t empty { type ipv4_addr; }')
+  host.run('nft', 'flush set ip t several; flush map ip t chains')
+  expect(filledSets(host.netfilter, 'ip', 't').sort()).toEqual(['addresses', 'single'])
+  expect(filledSets(host.netfilter, 'ip6', 't')).toEqual([])
 })
 
 test('rules are read in order, with comments and targets, of a table or of one chain', () => {

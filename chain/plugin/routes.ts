@@ -1,0 +1,35 @@
+/** `routes` of the IPAM plugins: its schema, and what becomes of it in a result. */
+import * as z from 'zod/mini'
+import { formatCidr, parseAddress, parseCidr } from '../protocol/address.ts'
+import type { Route } from '../protocol/result.ts'
+
+const number = z.optional(z.int())
+
+/** `routes` of the IPAM plugins: copied into the result. */
+export const routes = z._default(
+  z.array(
+    z.object({
+      dst: z.string().check(z.refine(text => parseCidr(text) !== undefined, 'must be a network with prefix')),
+      gw: z.optional(
+        z
+          .string()
+          .check(z.refine(text => text === '' || parseAddress(text) !== undefined, 'must be an address')),
+      ),
+      mtu: number,
+      advmss: number,
+      priority: number,
+      table: number,
+      scope: number,
+    }),
+  ),
+  [],
+)
+
+/** Configured routes as a result has them; destinations keep their host bits, as the reference leaves them. */
+export function configuredRoutes(configured: z.infer<typeof routes>): Route[] {
+  return configured.map(given => {
+    const dst = parseCidr(given.dst)
+    const named = Object.entries(given).filter(([, value]) => value !== undefined && value !== '')
+    return { ...(Object.fromEntries(named) as unknown as Route), dst: dst ? formatCidr(dst) : given.dst }
+  })
+}
