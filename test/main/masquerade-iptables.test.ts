@@ -1,6 +1,7 @@
 /** `ipMasqBackend: "iptables"` of bridge and ptp, beside the Go plugins, with either variant of iptables. */
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
+import { masqueradeWish } from '../../chain/plugin/iptables-masquerade.ts'
 import { bridge } from '../../main/bridge.ts'
 import { ptp } from '../../main/ptp.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
@@ -168,6 +169,22 @@ describe.each(variantsOfPlugins)('$name with the $variant variant', ({ variant, 
     await mustCall(plugin, 'DEL', options)
     expect(rules()).toEqual(none)
   })
+})
+
+test("of several addresses, each one's network is let through before anything is masqueraded", () => {
+  const attachment = { network: 'test-net', containerId: 'container-1', interface: 'eth0' }
+  const sources = [
+    { address: '10.2.0.2', network: '10.2.0.0/24' },
+    { address: '10.3.0.2', network: '10.3.0.0/24' },
+  ]
+  const { parts } = masqueradeWish(attachment, sources)
+  expect(parts.ip?.rules.map(words => [words.at(-1), words[words.indexOf('-d') + 1]])).toEqual([
+    ['ACCEPT', '10.2.0.0/24'],
+    ['ACCEPT', '10.3.0.0/24'],
+    ['MASQUERADE', '224.0.0.0/4'],
+  ])
+  expect(parts.ip?.enter.map(({ words }) => words[1])).toEqual(['10.2.0.2', '10.3.0.2'])
+  expect(parts.ip6).toBeUndefined()
 })
 
 test.each([bridge, ptp])('$name refuses an unknown backend before anything is touched', async plugin => {

@@ -203,15 +203,12 @@ async function waiting(path: string): Promise<void> {
 
 describe('where the tools are not installed', () => {
   /** Runs a plugin where the folders that hold iptables are empty. */
-  const without = (verb: string) => {
+  const without = (verb: string, plugin = 'portmap', given: object = config(1)) => {
     const hide = 'for folder in /usr/sbin /usr/local/sbin; do mount -t tmpfs none $folder; done; exec "$0"'
-    const { exitCode, stdout } = Bun.spawnSync(
-      ['unshare', '-m', 'sh', '-c', hide, ourExecutable('portmap')],
-      {
-        env: environment(verb, 'container-1'),
-        stdin: Buffer.from(JSON.stringify(config(1))),
-      },
-    )
+    const { exitCode, stdout } = Bun.spawnSync(['unshare', '-m', 'sh', '-c', hide, ourExecutable(plugin)], {
+      env: environment(verb, 'container-1'),
+      stdin: Buffer.from(JSON.stringify(given)),
+    })
     const text = stdout.toString()
     return { status: exitCode, json: text === '' ? undefined : JSON.parse(text) }
   }
@@ -231,6 +228,22 @@ describe('where the tools are not installed', () => {
     expect(without('STATUS')).toMatchObject({
       status: 1,
       json: { code: 50, msg: 'apply iptables rules: iptables is not installed' },
+    })
+  })
+
+  test.each(['bridge', 'ptp'])('STATUS of %s says so where masquerade is their job', plugin => {
+    const given = {
+      cniVersion: '1.1.0',
+      name: 'test-net',
+      type: plugin,
+      ipMasq: true,
+      ipMasqBackend: 'iptables',
+    }
+    const ipam = { type: 'static', addresses: [{ address: '10.1.0.2/16' }] }
+    expect(without('STATUS', plugin, { ...given, ipam }).json).toMatchObject({ code: 50 })
+    expect(without('STATUS', plugin, { ...given, ipam, ipMasq: false })).toEqual({
+      status: 0,
+      json: undefined,
     })
   })
 
