@@ -256,6 +256,64 @@ test.each([
   },
 )
 
+describe('a policy in iptables', () => {
+  const stages = () =>
+    filters('nf_tables').filter(line => line.startsWith('-A CNI-ISOLATION') && !line.includes('RETURN'))
+
+  test('goes with the last container that asked for it, and stays for the others', async () => {
+    using one = freshNamespace()
+    using two = freshNamespace()
+    using three = freshNamespace()
+    const isolated = firewalled(one, { config: { ...iptables, ingressPolicy: 'isolated' } })
+    const sameBridge = firewalled(two, { config: { ...iptables, ingressPolicy: 'same-bridge' } })
+    const far = firewalled(three, { config: { ...iptables, ingressPolicy: 'same-bridge' }, number: 2 })
+    for (const chain of [isolated, sameBridge, far]) await chain.add()
+    expect(stages()).toHaveLength(2 * 6)
+    await isolated.del()
+    expect(stages().filter(line => line.includes('cni1'))).toHaveLength(2 * 2)
+    expect(stages().some(line => line.includes(': isolated)'))).toBe(false)
+    expect(await sameBridge.check()).toMatchObject({ status: 0 })
+    await sameBridge.del()
+    expect(stages().filter(line => line.includes('cni1'))).toEqual([])
+    expect(await far.check()).toMatchObject({ status: 0 })
+    await far.del()
+    expect(stages()).toEqual([])
+  })
+
+  test('stays while the Go plugin has a container', async () => {
+    using one = freshNamespace()
+    using two = freshNamespace()
+    const config = { ...iptables, ingressPolicy: 'isolated' }
+    const own = firewalled(one, { config })
+    const open = firewalled(two, { config: { backend: 'nftables' } })
+    await own.add()
+    await open.add()
+    const request = {
+      netns: two,
+      containerId: 'go',
+      config: { ...config, type: 'firewall', name: 'net-1', prevResult: open.result },
+    }
+    mustExecute(peerExecutable('firewall'), 'ADD', request)
+    const before = stages()
+    await own.del()
+    expect(stages()).toEqual(before)
+    mustExecute(peerExecutable('firewall'), 'DEL', request)
+    await open.del()
+  })
+
+  test('is another one after an ADD with another one', async () => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: { ...iptables, ingressPolicy: 'isolated' } })
+    await chain.add()
+    const config = { ...iptables, name: 'net-1', ingressPolicy: 'same-bridge', prevResult: chain.result }
+    await mustCall(firewall, 'ADD', { netns: container, containerId: container.name, config })
+    expect(stages().filter(line => line.includes(': isolated)'))).toEqual([])
+    expect(stages()).toHaveLength(2 * 2)
+    await chain.del()
+    expect(stages()).toEqual([])
+  })
+})
+
 test("an administrator's chain of iptables comes before what is accepted", async () => {
   using outside = outsideHost()
   using container = freshNamespace()

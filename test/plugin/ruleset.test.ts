@@ -5,10 +5,11 @@ import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
 import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
 import { applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
 import { additions, guardPort, masquerade, type Owned, publish } from '../../chain/plugin/elements.ts'
-import { families, skeleton } from '../../chain/plugin/layout.ts'
+import { families } from '../../chain/plugin/layout.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { addOwned, missingOwned, removeOwned } from '../../chain/plugin/ruleset.ts'
+import { skeleton } from '../../chain/plugin/skeleton.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 
 /** Other tests leave what the Go plugins leave: empty chains. */
