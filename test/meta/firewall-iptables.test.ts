@@ -10,12 +10,13 @@ import {
   addressesIn,
   detectDuplicates,
   elements,
+  expectReached,
   firewalled,
   nft,
   OUTSIDE,
   outsideHost,
-  reached,
   removeBridges,
+  seeBridged,
   serveAll,
 } from './firewall/place.ts'
 
@@ -73,10 +74,10 @@ describe.each(variants)('with the %s variant of iptables', variant => {
       const chain = firewalled(container)
       await chain.add()
       using _servers = serveAll(outside)
-      expect(await reached(container, OUTSIDE)).toBe('both')
+      await expectReached(container, OUTSIDE, 'both')
       expect(await chain.check()).toMatchObject({ status: 0 })
       await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
-      expect(await reached(container, OUTSIDE)).toBe('none')
+      await expectReached(container, OUTSIDE, 'none')
       const left = filters(variant).filter(
         line => !before.includes(line) && !/CNI-(FORWARD|ADMIN)$|^:CNI/.test(line),
       )
@@ -233,11 +234,18 @@ test('ADDs of several containers at once, on a host without chains, make every r
 })
 
 test.each([
-  { ingressPolicy: 'same-bridge', fromSibling: 'both' },
-  { ingressPolicy: 'isolated', fromSibling: 'none' },
-])(
-  'ingressPolicy $ingressPolicy keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
-  async ({ ingressPolicy, fromSibling }) => {
+  { ingressPolicy: 'same-bridge', fromSibling: 'both', bridged: '1', without: [] },
+  { ingressPolicy: 'isolated', fromSibling: 'none', bridged: '0', without: [] },
+  {
+    ingressPolicy: 'isolated',
+    fromSibling: 'none',
+    bridged: '1',
+    without: ['delete', 'table', 'bridge', 'catena'],
+  },
+] as const)(
+  'ingressPolicy $ingressPolicy (bridge-nf-call-iptables $bridged) keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
+  async ({ ingressPolicy, fromSibling, bridged, without }) => {
+    using _bridged = seeBridged(bridged)
     using outside = outsideHost()
     using one = freshNamespace()
     using sibling = freshNamespace()
@@ -246,10 +254,11 @@ test.each([
     const first = firewalled(one, { config })
     const chains = [first, firewalled(sibling, { config }), firewalled(other, { config, number: 2 })]
     for (const chain of chains) await chain.add()
+    if (without.length > 0) nft(...without)
     using _servers = serveAll(one)
-    expect(await reached(sibling, addressesIn(first))).toBe(fromSibling)
-    expect(await reached(other, addressesIn(first))).toBe('none')
-    expect(await reached(outside, addressesIn(first))).toBe('both')
+    await expectReached(sibling, addressesIn(first), fromSibling)
+    await expectReached(other, addressesIn(first), 'none')
+    await expectReached(outside, addressesIn(first), 'both')
     expect(elements().filter(element => !element.includes('isolated_port'))).toEqual([])
     for (const chain of chains) await chain.del()
     expect(elements()).toEqual([])
@@ -321,9 +330,9 @@ test("an administrator's chain of iptables comes before what is accepted", async
   for (const family of ['ip', 'ip6'] as const) run('nf_tables', family, '-P', 'FORWARD', 'DROP')
   const chain = firewalled(container)
   await chain.add()
-  expect(await reached(container, OUTSIDE)).toBe('both')
+  await expectReached(container, OUTSIDE, 'both')
   run('nf_tables', 'ip6', '-A', 'CNI-ADMIN', '-j', 'DROP')
-  expect(await reached(container, OUTSIDE)).toBe('IPv4')
+  await expectReached(container, OUTSIDE, 'IPv4')
   await chain.del()
   expect(saved('nf_tables', 'ip6', 'filter')).toContain('-A CNI-ADMIN -j DROP')
 })

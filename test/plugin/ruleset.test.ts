@@ -3,7 +3,7 @@ import { applyRuleset } from '../../chain/linux/engine.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
 import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
-import { applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
+import { applyWithNft, type Command, type Engine, NftError } from '../../chain/linux/nft.ts'
 import { additions, guardPort, masquerade, type Owned, publish } from '../../chain/plugin/elements.ts'
 import { families } from '../../chain/plugin/layout.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
@@ -150,6 +150,26 @@ test('a retry of the same owner replaces what is left of the first try', async (
   await addOwned(applyRuleset, owned)
   expect(missingOwned(owned)).toEqual([])
   hostNamespace().run('nft', 'flush', 'ruleset')
+})
+
+test('two removals that each take the other for the last but one: whoever comes second takes the tables', async () => {
+  const one = everything('one', 1)
+  const two = everything('two', 2)
+  await addOwned(applyRuleset, one)
+  await addOwned(applyRuleset, two)
+  const remove = (owned: Owned, engine: Engine) =>
+    removeOwned(engine, { roles: ['masquerade', 'ports', 'frames'], isOwner: id => id === owned.owner.id })
+  const secondHasPlanned = Promise.withResolvers<void>()
+  const first = remove(one, async commands => {
+    await secondHasPlanned.promise
+    await applyRuleset(commands)
+  })
+  await remove(two, async commands => {
+    secondHasPlanned.resolve()
+    await first
+    await applyRuleset(commands)
+  })
+  expect(hostNamespace().run('nft', 'list', 'ruleset')).toBe('')
 })
 
 test('ADDs at the same moment on a host without tables all succeed', async () => {
