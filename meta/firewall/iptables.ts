@@ -3,13 +3,14 @@
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
-import { mayDropIn, readTable } from '../../chain/linux/iptables/found.ts'
+import { type FoundTable, mayDropIn, readTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
-import { removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
+import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
-import { applyPlan, IptablesError, missingRule, requireTools } from '../../chain/linux/iptables.ts'
+import { applyPlan, IptablesError, lockRules, missingRule, requireTools } from '../../chain/linux/iptables.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import type { FirewallRecord } from './records.ts'
 import { familyOf, hostCidr, type Ingress } from './subject.ts'
 
 const TABLE = 'filter'
@@ -83,9 +84,11 @@ function acceptRules(address: string): EnsuredRule[] {
   ]
 }
 
+const policyComment = (policy: string) => `CNI firewall plugin rules (ingressPolicy: ${policy})`
+
 function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
-  const shared = comment('CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)')
-  const own = comment(`CNI firewall plugin rules (ingressPolicy: ${policy})`)
+  const shared = comment(policyComment('same-bridge|isolated'))
+  const own = comment(policyComment(policy))
   const inside = atStart(FIRST_STAGE, ['-i', bridge, '-o', bridge, '-j', 'DROP', ...own])
   return [
     atStart('FORWARD', ['-j', FIRST_STAGE, ...shared]),
@@ -128,6 +131,34 @@ export async function removeRulesOf(addresses: readonly string[]): Promise<void>
     if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, doomed)
     removeFromLegacy(family, TABLE, doomed)
   }
+}
+
+/**
+ * Takes away what no container on a bridge asks for any more: the reference leaves it for ever. Nothing is taken while an
+ * address is accepted of which there is no record: the Go plugin's containers have the same rules.
+ */
+export async function removePolicies(bridge: string, others: () => readonly FirewallRecord[]): Promise<void> {
+  using lock = lockRules({ shared: false }) // who adds one meanwhile waits, and then finds it missing
+  const records = others()
+  const wanted = new Set(
+    records.flatMap(({ ingress }) => (ingress?.bridge === bridge ? [ingress.policy] : [])),
+  )
+  const isDoomedRule = ({ chain, comment, input, output }: FoundRule) =>
+    chain === FIRST_STAGE
+      ? input === bridge && ![...wanted].some(policy => comment.endsWith(policyComment(policy)))
+      : chain === SECOND_STAGE && output === bridge && wanted.size === 0
+  for (const family of families) {
+    for (const variant of variants) {
+      const table = readTable(family, variant, { table: TABLE, chain: 'FORWARD' })
+      if (!table || holdsStrangers(table, records)) continue
+      await removeRules({ family, variant }, TABLE, { isDoomedRule, lock })
+    }
+  }
+}
+
+function holdsStrangers({ rules }: FoundTable, records: readonly FirewallRecord[]): boolean {
+  const known = new Set(records.flatMap(({ addresses }) => addresses))
+  return rules.some(({ chain, source }) => chain === FORWARD && source !== undefined && !known.has(source))
 }
 
 function hasForwardChain(family: Family): boolean {
