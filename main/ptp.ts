@@ -15,7 +15,14 @@ import {
   removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
-import { addRules, missingRules, sweepRules, sweepStaleRules, type Wish } from '../chain/plugin/masquerade.ts'
+import {
+  addRules,
+  missingRules,
+  requireBackend,
+  sweepRules,
+  sweepStaleRules,
+  type Wish,
+} from '../chain/plugin/masquerade.ts'
 import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -98,6 +105,7 @@ export const ptp = definePlugin({
 
   async status({ config, delegate }) {
     requireReady('veth')
+    requireBackend(config)
     await delegate.status(requireIpam(config))
   },
 

@@ -200,6 +200,39 @@ describe.each(variants)('with the %s variant', variant => {
     expect(ownRules(variant)).toEqual([])
   })
 
+  test('what the Go plugin has taken away of one interface does not come back with another', async () => {
+    using _choice = choose(variant)
+    const options = (name: string, hostPort: number) => ({
+      netns: '/run/netns/none',
+      interface: name,
+      config: chained({}, [http(hostPort)], name),
+    })
+    await mustCall(portmap, 'ADD', options('eth0', 8080))
+    await mustCall(portmap, 'ADD', options('eth1', 8081))
+    mustExecute(peerExecutable('portmap'), 'DEL', options('eth0', 8080))
+    await mustCall(portmap, 'ADD', options('eth1', 8081))
+    expect(ownRules(variant).join('\n')).toContain('8081')
+    expect(ownRules(variant).join('\n')).not.toContain('8080')
+    await mustCall(portmap, 'DEL', options('eth1', 8081))
+    expect(ownRules(variant)).toEqual([])
+  })
+
+  test('127.0.0.1 still leads to a container after the last one of the nftables backend has gone', async () => {
+    using _choice = choose(variant)
+    using one = freshNamespace()
+    using other = freshNamespace()
+    const byNftables = { mappings: [http(8081)], containerId: 'container-2', config: { backend: 'nftables' } }
+    const first = published(one, { mappings: [http(8080)] })
+    const second = published(other, byNftables)
+    await second.add()
+    await first.add()
+    await second.del()
+    expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')
+    using _server = serveHttp(one, { port: 80 })
+    expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
+    await first.del()
+  })
+
   test('conditions let through what they say, and nothing else', async () => {
     using _choice = choose(variant)
     using outside = outsideHost()
@@ -333,7 +366,7 @@ const inputs: { name: string; config: Record<string, unknown>; mappings: object[
 ]
 
 /** A configuration with the result of a plugin before it, for what needs no container. */
-function chained(config: object, mappings: object[]) {
+function chained(config: object, mappings: object[], name = 'eth0') {
   return {
     type: 'portmap',
     backend: 'iptables',
@@ -341,7 +374,7 @@ function chained(config: object, mappings: object[]) {
     runtimeConfig: { portMappings: mappings },
     prevResult: {
       cniVersion: '1.1.0',
-      interfaces: [{ name: 'eth0', sandbox: '/run/netns/none' }],
+      interfaces: [{ name, sandbox: '/run/netns/none' }],
       ips: [
         { address: '10.1.0.2/16', interface: 0 },
         { address: 'fd00:1::2/64', interface: 0 },
