@@ -10,7 +10,7 @@ setDefaultTimeout(120_000) // podman starts dozens of programs
 
 const page = 'Hello from podman!'
 const server = ['localhost/busybox', '/bin/httpd', '-f', '-p', '80', '-h', '/www']
-const fixed = 'one:ip=10.71.0.9,mac=02:00:00:00:71:09'
+const fixed = 'one:ip=10.71.0.9,mac=02:00:00:00:71:09,interface_name=eth0'
 
 /** Two networks, the second with both families; dnsname is a plugin of its own, which podman would want otherwise. */
 async function createNetworks(podman: Podman): Promise<void> {
@@ -46,7 +46,17 @@ test('a container with a published port, two networks and a fixed address, of wh
   const { plugins } = await podman.conflist('one')
   expect(plugins.map(({ type }) => type)).toEqual(['bridge', 'portmap', 'firewall', 'tuning'])
 
-  await run(podman, '--name', 'web', '--network', fixed, '--network', 'two', '--publish', '8080:80')
+  await run(
+    podman,
+    '--name',
+    'web',
+    '--network',
+    fixed,
+    '--network',
+    'two:interface_name=eth1',
+    '--publish',
+    '8080:80',
+  )
   const inside = await addressesIn(podman, 'web')
   expect(inside).toEqual(['eth0 10.71.0.9/16', 'eth1 10.72.0.2/16', 'eth1 fd00:72::2/64'])
   expect(await podman.run('exec', 'web', '/bin/ip', 'link', 'show', 'eth0')).toContain('02:00:00:00:71:09')
