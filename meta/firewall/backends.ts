@@ -1,7 +1,8 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
 import type { Family } from '../../chain/linux/iptables/tools.ts'
-import { listChains, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { listBaseChains, listTables, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { TABLE } from '../../chain/plugin/layout.ts'
 import type { FirewallConfiguration } from './configuration.ts'
 import { isRunning } from './firewalld.ts'
 import { type Filter, obstructingFilters, usualFilters } from './iptables.ts'
@@ -52,15 +53,18 @@ export function obstacles({ backend }: FirewallConfiguration, addresses: readonl
   ]
 }
 
-/** iptables' own chains are an affair of its backend. */
+/** iptables' own tables are an affair of its backend, and hold thousands of chains where kube-proxy writes them. */
+const ofIptables = ['filter', 'nat', 'mangle', 'raw', 'security']
+
 function foreignDrops(used: readonly Family[]): string[] {
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return []
   using _open = netfilter
-  return [...used, 'inet' as const].flatMap(family =>
-    listChains(netfilter, family)
-      .filter(({ hook, policy }) => hook === FORWARD_HOOK && policy === NF_DROP)
-      .filter(({ table, name }) => family === 'inet' || !(table === 'filter' && name === 'FORWARD'))
-      .map(({ table, name }) => `chain ${name} of table ${family} ${table}`),
-  )
+  return [...used, 'inet' as const].flatMap(family => {
+    const isForeign = (table: string) => table !== TABLE && (family === 'inet' || !ofIptables.includes(table))
+    if (!listTables(netfilter, family).some(isForeign)) return []
+    return listBaseChains(netfilter, family)
+      .filter(({ table, hook, policy }) => isForeign(table) && hook === FORWARD_HOOK && policy === NF_DROP)
+      .map(({ table, name }) => `chain ${name} of table ${family} ${table}`)
+  })
 }
