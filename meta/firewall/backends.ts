@@ -1,7 +1,12 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
 import type { Family } from '../../chain/linux/iptables/tools.ts'
-import { listBaseChains, listTables, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import {
+  findChain,
+  listBaseChains,
+  listTables,
+  openNetfilterIfPresent,
+} from '../../chain/linux/netlink/nftables.ts'
 import { TABLE } from '../../chain/plugin/layout.ts'
 import type { FirewallConfiguration } from './configuration.ts'
 import { isRunning } from './firewalld.ts'
@@ -53,18 +58,28 @@ export function obstacles({ backend }: FirewallConfiguration, addresses: readonl
   ]
 }
 
-/** iptables' own tables are an affair of its backend, and hold thousands of chains where kube-proxy writes them. */
+/**
+ * Tables of iptables, which hold thousands of chains where kube-proxy writes them: only the one that people write there by
+ * hand is looked up. FORWARD, in capitals, is an affair of iptables' backend.
+ */
 const ofIptables = ['filter', 'nat', 'mangle', 'raw', 'security']
+const USUAL_NAME = 'forward'
 
 function foreignDrops(used: readonly Family[]): string[] {
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return []
   using _open = netfilter
   return [...used, 'inet' as const].flatMap(family => {
-    const isForeign = (table: string) => table !== TABLE && (family === 'inet' || !ofIptables.includes(table))
-    if (!listTables(netfilter, family).some(isForeign)) return []
-    return listBaseChains(netfilter, family)
-      .filter(({ table, hook, policy }) => isForeign(table) && hook === FORWARD_HOOK && policy === NF_DROP)
+    const tables = listTables(netfilter, family).filter(table => table !== TABLE)
+    const isLarge = (table: string) => family !== 'inet' && ofIptables.includes(table)
+    const chains = [
+      ...tables.filter(isLarge).flatMap(table => findChain(netfilter, family, table, USUAL_NAME) ?? []),
+      ...(tables.every(isLarge) ? [] : listBaseChains(netfilter, family)).filter(
+        ({ table }) => table !== TABLE && !isLarge(table),
+      ),
+    ]
+    return chains
+      .filter(({ hook, policy }) => hook === FORWARD_HOOK && policy === NF_DROP)
       .map(({ table, name }) => `chain ${name} of table ${family} ${table}`)
   })
 }

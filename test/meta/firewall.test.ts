@@ -425,11 +425,15 @@ test('an ADD that fails leaves nothing', async () => {
   await chain.del()
 })
 
-test.each(['inet filter', 'ip fences'])(
-  'a base chain of somebody else (table %s) that drops what it does not accept is named in a warning',
-  async table => {
+test.each([
+  { table: 'inet filter', chain: 'fence' },
+  { table: 'ip fences', chain: 'fence' },
+  { table: 'ip6 filter', chain: 'forward' },
+])(
+  'a base chain of somebody else ($table $chain) that drops what it does not accept is named in a warning',
+  async ({ table, chain: name }) => {
     using container = freshNamespace()
-    nft(`table ${table} { chain fence { type filter hook forward priority 0; policy drop; }; }`)
+    nft(`table ${table} { chain ${name} { type filter hook forward priority 0; policy drop; }; }`)
     const chain = firewalled(container, { config: nftables })
     await chain.add()
     const outcome = await call(firewall, 'ADD', {
@@ -439,7 +443,7 @@ test.each(['inet filter', 'ip fences'])(
     })
     expect(outcome.status).toBe(0)
     expect(outcome.stderr).toContain(
-      `chain fence of table ${table} drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
+      `chain ${name} of table ${table} drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
     )
     nft(`delete table ${table}`)
     const quiet = await call(firewall, 'ADD', {
