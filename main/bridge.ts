@@ -13,7 +13,7 @@ import {
   removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
-import { addRules, missingRules, sweepStaleRules } from '../chain/plugin/masquerade.ts'
+import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/plugin/masquerade.ts'
 import { isStale } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
@@ -80,6 +80,7 @@ export const bridge = definePlugin({
 
   async status({ config, delegate }) {
     onHost(host => checkUsable(host, config))
+    requireBackend(config)
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 

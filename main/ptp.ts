@@ -13,7 +13,14 @@ import {
   removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
-import { addRules, missingRules, sweepRules, sweepStaleRules, type Wish } from '../chain/plugin/masquerade.ts'
+import {
+  addRules,
+  missingRules,
+  requireBackend,
+  sweepRules,
+  sweepStaleRules,
+  type Wish,
+} from '../chain/plugin/masquerade.ts'
 import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
@@ -95,6 +102,7 @@ export const ptp = definePlugin({
 
   async status({ config, delegate }) {
     requireReady('veth')
+    requireBackend(config)
     await delegate.status(requireIpam(config))
   },
 

@@ -8,8 +8,15 @@ import { type HeldLock, listFolder } from '../linux/files.ts'
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
 import type { Family } from '../linux/iptables/tools.ts'
-import { applyPlan, hasChain, IptablesError, lockRules, missingRule } from '../linux/iptables.ts'
-import { CniError, code } from '../protocol/error.ts'
+import {
+  applyPlan,
+  hasChain,
+  IptablesError,
+  lockRules,
+  missingRule,
+  requireTools,
+} from '../linux/iptables.ts'
+import { CniError, code, toCniError } from '../protocol/error.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
 import { RUN_FOLDER, readState, removeState, writeState } from './state.ts'
 
@@ -138,6 +145,16 @@ export function explainIptables(thrown: unknown): unknown {
     : hintFor(thrown.words)
   const details = [thrown.words.trim(), hint].filter(Boolean).join('; ')
   return new CniError(code.internal, thrown.message, { details, cause: thrown })
+}
+
+/** STATUS: throws where iptables is not installed. */
+export function requireIptables(): void {
+  try {
+    requireTools('ip')
+  } catch (thrown) {
+    const { message, details } = toCniError(explainIptables(thrown))
+    throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
+  }
 }
 
 function hintFor(words: string): string {

@@ -6,7 +6,7 @@ import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nft.ts'
 import type { AddRequest, Attachment, GcRequest } from './define.ts'
 import { masquerade, type Owned, type OwnedElement } from './elements.ts'
-import { MASQUERADE_PREFIX } from './iptables.ts'
+import { MASQUERADE_PREFIX, requireIptables } from './iptables.ts'
 import type { Role } from './layout.ts'
 import { legacyMasquerade } from './legacy.ts'
 import { isStale, ownerOf } from './owner.ts'
@@ -68,6 +68,11 @@ export async function missingRules(wish: Wish): Promise<string | undefined> {
   if (missing || !isByIptables(wish)) return missing
   const { missingMasquerade } = await import('./iptables-masquerade.ts')
   return missingMasquerade(wish.attachment, wish.sources)
+}
+
+/** STATUS: throws where the backend that is asked for is not there. */
+export function requireBackend(config: { ipMasq: boolean; ipMasqBackend?: MasqueradeBackend }): void {
+  if (config.ipMasq && config.ipMasqBackend === 'iptables') requireIptables()
 }
 
 const chains = [MASQUERADE_PREFIX] as const

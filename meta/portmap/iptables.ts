@@ -2,19 +2,19 @@
 
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
-import { IptablesError, requireTools } from '../../chain/linux/iptables.ts'
+import { IptablesError } from '../../chain/linux/iptables.ts'
 import {
   addChain,
   type ChainWish,
   chainName,
-  explainIptables,
   missingFromChain,
   ownershipComment,
   type Part,
+  requireIptables,
   type SharedRules,
 } from '../../chain/plugin/iptables.ts'
 import { keepLocalnetOpen } from '../../chain/plugin/localnet.ts'
-import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
+import { CniError, code } from '../../chain/protocol/error.ts'
 import { claim, publicationOf } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
 import type { Backend, Call, Target } from './target.ts'
@@ -40,14 +40,7 @@ export const plan: Backend['plan'] = async (call, targets) => {
   }
 }
 
-export function requireReady(): void {
-  try {
-    requireTools('ip')
-  } catch (thrown) {
-    const { message, details } = toCniError(explainIptables(thrown))
-    throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
-  }
-}
+export const requireReady = requireIptables
 
 /** Pure: the chain of a container, with everything that leads there. */
 export function wishFor(

@@ -1,10 +1,12 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
+import { rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
 import { type Chain, chainOf } from '../fixtures/chain.ts'
 import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
+import { reachesLocalhost } from '../fixtures/localnet.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 
@@ -42,7 +44,7 @@ function published(container: Namespace, options: Published): Chain {
 
 const families = ['ip', 'ip6'] as const
 
-afterEach(clearRules)
+afterEach(() => clearRules())
 
 /** Bridges outlive their containers; other tests use the same addresses. */
 afterAll(() => {
@@ -117,16 +119,15 @@ describe.each(variants)('with the %s variant', variant => {
     using _choice = choose(variant)
     using host = hostNamespace()
     using container = freshNamespace()
-    using _local = serveHttp(host, { port: 9999, address: '127.0.0.1' })
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
     expect(host.sysctl('net/ipv4/conf/cni0/route_localnet')).toBe('1')
-    const gateway = chain.result.ips[0].gateway
-    for (const route of ['127.0.0.1', '127.0.0.0/8'])
-      container.run('ip', 'route', 'del', 'local', route, 'dev', 'lo', 'table', 'local')
-    container.run('ip', 'route', 'add', '127.0.0.1/32', 'via', gateway)
-    container.setSysctl('net/ipv4/conf/eth0/route_localnet', '1')
-    await expect(getHttp(container, { address: '127.0.0.1', port: 9999 }, 500)).rejects.toThrow('9999')
+    const { gateway } = chain.result.ips[0]
+    expect(await reachesLocalhost(container, gateway)).toBe(false)
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    clearRules('filter')
+    expect(await reachesLocalhost(container, gateway)).toBe(true)
+    expect((await chain.check()).json.msg).toMatch(/^rule INPUT .* is missing in table filter of ip$/)
     await chain.del()
   })
 
@@ -198,6 +199,51 @@ describe.each(variants)('with the %s variant', variant => {
     expect(await first.check()).toMatchObject({ status: 0 })
     await first.del()
     expect(ownRules(variant)).toEqual([])
+  })
+
+  test('what the Go plugin has taken away of one interface does not come back with another', async () => {
+    using _choice = choose(variant)
+    const options = (name: string, hostPort: number) => ({
+      netns: '/run/netns/none',
+      interface: name,
+      config: chained({}, [http(hostPort)], name),
+    })
+    await mustCall(portmap, 'ADD', options('eth0', 8080))
+    await mustCall(portmap, 'ADD', options('eth1', 8081))
+    mustExecute(peerExecutable('portmap'), 'DEL', options('eth0', 8080))
+    await mustCall(portmap, 'ADD', options('eth1', 8081))
+    expect(ownRules(variant).join('\n')).toContain('8081')
+    expect(ownRules(variant).join('\n')).not.toContain('8080')
+    await mustCall(portmap, 'DEL', options('eth1', 8081))
+    expect(ownRules(variant)).toEqual([])
+  })
+
+  test('127.0.0.1 still leads to a container after the last one of the nftables backend has gone', async () => {
+    using _choice = choose(variant)
+    using host = hostNamespace()
+    using one = freshNamespace()
+    using other = freshNamespace()
+    // A bridge on which nobody has opened that door yet.
+    const network = {
+      name: 'net-8',
+      bridge: { bridge: 'cni8', ipam: { type: 'host-local', subnet: '10.8.0.0/16' } },
+    }
+    const first = published(one, { ...network, mappings: [http(8080)] })
+    const second = published(other, {
+      ...network,
+      mappings: [http(8081)],
+      containerId: 'container-2',
+      config: { backend: 'nftables' },
+    })
+    await second.add()
+    await first.add()
+    await second.del()
+    expect(host.run('nft', 'list', 'tables')).not.toContain('catena')
+    using _server = serveHttp(one, { port: 80 })
+    expect(await getHttp(host, { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.8\./)
+    await first.del()
+    removeLink(host.route, 'cni8')
+    rmSync('/run/catena/localnet/cni8')
   })
 
   test('conditions let through what they say, and nothing else', async () => {
@@ -333,7 +379,7 @@ const inputs: { name: string; config: Record<string, unknown>; mappings: object[
 ]
 
 /** A configuration with the result of a plugin before it, for what needs no container. */
-function chained(config: object, mappings: object[]) {
+function chained(config: object, mappings: object[], name = 'eth0') {
   return {
     type: 'portmap',
     backend: 'iptables',
@@ -341,7 +387,7 @@ function chained(config: object, mappings: object[]) {
     runtimeConfig: { portMappings: mappings },
     prevResult: {
       cniVersion: '1.1.0',
-      interfaces: [{ name: 'eth0', sandbox: '/run/netns/none' }],
+      interfaces: [{ name, sandbox: '/run/netns/none' }],
       ips: [
         { address: '10.1.0.2/16', interface: 0 },
         { address: 'fd00:1::2/64', interface: 0 },
