@@ -3,7 +3,7 @@
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
-import { type FoundTable, mayDropIn, readTable } from '../../chain/linux/iptables/found.ts'
+import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
 import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
@@ -45,13 +45,16 @@ export function usualFilters(used: readonly Family[]): Filter[] {
   })
 }
 
+function read<T>(filter: Filter, body: (table: FoundTable) => T): T | undefined {
+  return withTable({ ...filter, table: TABLE, builtin: 'FORWARD' }, body)
+}
+
 /** Filters whose FORWARD may drop packets: by its policy, by a rule, or in a chain that it leads to. Not by our own chains. */
 export function obstructingFilters(used: readonly Family[]): Filter[] {
   return used.flatMap(family =>
     variants.flatMap(variant => {
-      const table = readTable(family, variant, { table: TABLE, chain: 'FORWARD' })
-      const obstructs = table && mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])
-      return obstructs ? [{ family, variant }] : []
+      const filter = { family, variant }
+      return read(filter, table => mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])) ? [filter] : []
     }),
   )
 }
@@ -103,7 +106,7 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 /** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
 export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
   const plan = planFor(filter, wanted)
-  const present = readTable(filter.family, filter.variant, { table: TABLE, chain: 'FORWARD' })?.rules ?? []
+  const present = read(filter, table => table.rulesIn(FORWARD)) ?? []
   const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
     (option === '-s' || option === '-d') &&
     !present.some(({ source, destination }) =>
@@ -149,16 +152,15 @@ export async function removePolicies(bridge: string, others: () => readonly Fire
       : chain === SECOND_STAGE && output === bridge && wanted.size === 0
   for (const family of families) {
     for (const variant of variants) {
-      const table = readTable(family, variant, { table: TABLE, chain: 'FORWARD' })
-      if (!table || holdsStrangers(table, records)) continue
-      await removeRules({ family, variant }, TABLE, { isDoomedRule, lock })
+      if (read({ family, variant }, table => !holdsStrangers(table, records)))
+        await removeRules({ family, variant }, TABLE, { isDoomedRule, lock })
     }
   }
 }
 
-function holdsStrangers({ rules }: FoundTable, records: readonly FirewallRecord[]): boolean {
+function holdsStrangers(table: FoundTable, records: readonly FirewallRecord[]): boolean {
   const known = new Set(records.flatMap(({ addresses }) => addresses))
-  return rules.some(({ chain, source }) => chain === FORWARD && source !== undefined && !known.has(source))
+  return table.rulesIn(FORWARD).some(({ source }) => source !== undefined && !known.has(source))
 }
 
 function hasForwardChain(family: Family): boolean {

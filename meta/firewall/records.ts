@@ -19,8 +19,9 @@ export function remember(owner: string, record: FirewallRecord): void {
   for (const other of recorded()) {
     const theirs = other === owner ? undefined : recall(other)
     const rest = theirs?.addresses.filter(address => !record.addresses.includes(address))
-    if (theirs && rest && rest.length < theirs.addresses.length)
-      records.remember(other, { ...theirs, addresses: rest })
+    if (!theirs || !rest || rest.length === theirs.addresses.length) continue
+    if (rest.length === 0) records.forget(other)
+    else records.remember(other, { ...theirs, addresses: rest })
   }
   records.remember(owner, record)
 }

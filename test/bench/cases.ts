@@ -28,6 +28,7 @@ export interface Case {
 }
 
 const ipam = { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]], routes: [{ dst: '0.0.0.0/0' }] }
+const bothFamilies = { ...ipam, ranges: [...ipam.ranges, [{ subnet: 'fd00:88::/64' }]] }
 const addresses = { type: 'static', addresses: [{ address: '10.88.0.5/16' }] }
 
 const bridge: Step = { type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
@@ -152,6 +153,7 @@ export const cases: Case[] = [
     needs: ['tbf'],
   },
   { name: 'firewall', plugins: [bridge, firewall('')], rows: ['firewall'] },
+  { name: 'firewall-dual', plugins: [{ ...bridge, ipam: bothFamilies }, firewall('')], rows: ['firewall'] },
   { name: 'firewall-iptables', plugins: [bridge, firewall('iptables')], rows: ['firewall'] },
   {
     name: 'firewall-isolated',

@@ -4,7 +4,7 @@ import { readSavedRule, removalInput, removeRules } from '../../chain/linux/ipta
 import { applyPlan, missingRule, requireTools } from '../../chain/linux/iptables.ts'
 import { choose, clearRules, saved, variants } from '../fixtures/iptables.ts'
 
-afterEach(clearRules)
+afterEach(() => clearRules())
 
 const jump = { chain: 'PREROUTING', words: ['-m', 'addrtype', '--dst-type', 'LOCAL', '-j', 'SHARED'] }
 const first = {

@@ -23,7 +23,7 @@ const configs = {
   ptp: { type: 'ptp', ipMasq: true, ipMasqBackend: 'iptables', ipam },
 }
 
-afterEach(clearRules)
+afterEach(() => clearRules())
 
 afterAll(() => {
   using host = hostNamespace()

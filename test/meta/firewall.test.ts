@@ -425,23 +425,36 @@ test('an ADD that fails leaves nothing', async () => {
   await chain.del()
 })
 
-test('a base chain of somebody else that drops what it does not accept is named in a warning', async () => {
-  using container = freshNamespace()
-  nft('table inet filter { chain fence { type filter hook forward priority 0; policy drop; }; }')
-  const chain = firewalled(container, { config: nftables })
-  await chain.add()
-  const outcome = await call(firewall, 'ADD', {
-    netns: container,
-    containerId: container.name,
-    config: { name: 'net-1', prevResult: chain.result },
-  })
-  expect(outcome.status).toBe(0)
-  expect(outcome.stderr).toContain(
-    `chain fence of table inet filter drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
-  )
-  nft('delete', 'table', 'inet', 'filter')
-  await chain.del()
-})
+test.each([
+  { table: 'inet filter', chain: 'fence' },
+  { table: 'ip fences', chain: 'fence' },
+  { table: 'ip6 filter', chain: 'forward' },
+])(
+  'a base chain of somebody else ($table $chain) that drops what it does not accept is named in a warning',
+  async ({ table, chain: name }) => {
+    using container = freshNamespace()
+    nft(`table ${table} { chain ${name} { type filter hook forward priority 0; policy drop; }; }`)
+    const chain = firewalled(container, { config: nftables })
+    await chain.add()
+    const outcome = await call(firewall, 'ADD', {
+      netns: container,
+      containerId: container.name,
+      config: { name: 'net-1', prevResult: chain.result },
+    })
+    expect(outcome.status).toBe(0)
+    expect(outcome.stderr).toContain(
+      `chain ${name} of table ${table} drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
+    )
+    nft(`delete table ${table}`)
+    const quiet = await call(firewall, 'ADD', {
+      netns: container,
+      containerId: container.name,
+      config: { name: 'net-1', prevResult: chain.result },
+    })
+    expect(quiet.stderr).toBe('')
+    await chain.del()
+  },
+)
 
 describe('input', () => {
   test.each([

@@ -7,7 +7,7 @@ import { choose, clearRules, saved, variants } from '../fixtures/iptables.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { mustExecute, ourExecutable, ours, peerExecutable } from '../fixtures/plugin.ts'
 
-afterEach(clearRules)
+afterEach(() => clearRules())
 
 const families = ['ip', 'ip6'] as const
 

@@ -1,10 +1,12 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
+import { rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
 import { type Chain, chainOf } from '../fixtures/chain.ts'
 import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
+import { reachesLocalhost } from '../fixtures/localnet.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 
@@ -42,7 +44,7 @@ function published(container: Namespace, options: Published): Chain {
 
 const families = ['ip', 'ip6'] as const
 
-afterEach(clearRules)
+afterEach(() => clearRules())
 
 /** Bridges outlive their containers; other tests use the same addresses. */
 afterAll(() => {
@@ -117,16 +119,15 @@ describe.each(variants)('with the %s variant', variant => {
     using _choice = choose(variant)
     using host = hostNamespace()
     using container = freshNamespace()
-    using _local = serveHttp(host, { port: 9999, address: '127.0.0.1' })
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
     expect(host.sysctl('net/ipv4/conf/cni0/route_localnet')).toBe('1')
-    const gateway = chain.result.ips[0].gateway
-    for (const route of ['127.0.0.1', '127.0.0.0/8'])
-      container.run('ip', 'route', 'del', 'local', route, 'dev', 'lo', 'table', 'local')
-    container.run('ip', 'route', 'add', '127.0.0.1/32', 'via', gateway)
-    container.setSysctl('net/ipv4/conf/eth0/route_localnet', '1')
-    await expect(getHttp(container, { address: '127.0.0.1', port: 9999 }, 500)).rejects.toThrow('9999')
+    const { gateway } = chain.result.ips[0]
+    expect(await reachesLocalhost(container, gateway)).toBe(false)
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    clearRules('filter')
+    expect(await reachesLocalhost(container, gateway)).toBe(true)
+    expect((await chain.check()).json.msg).toMatch(/^rule INPUT .* is missing in table filter of ip$/)
     await chain.del()
   })
 
@@ -219,18 +220,30 @@ describe.each(variants)('with the %s variant', variant => {
 
   test('127.0.0.1 still leads to a container after the last one of the nftables backend has gone', async () => {
     using _choice = choose(variant)
+    using host = hostNamespace()
     using one = freshNamespace()
     using other = freshNamespace()
-    const byNftables = { mappings: [http(8081)], containerId: 'container-2', config: { backend: 'nftables' } }
-    const first = published(one, { mappings: [http(8080)] })
-    const second = published(other, byNftables)
+    // A bridge on which nobody has opened that door yet.
+    const network = {
+      name: 'net-8',
+      bridge: { bridge: 'cni8', ipam: { type: 'host-local', subnet: '10.8.0.0/16' } },
+    }
+    const first = published(one, { ...network, mappings: [http(8080)] })
+    const second = published(other, {
+      ...network,
+      mappings: [http(8081)],
+      containerId: 'container-2',
+      config: { backend: 'nftables' },
+    })
     await second.add()
     await first.add()
     await second.del()
-    expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')
+    expect(host.run('nft', 'list', 'tables')).not.toContain('catena')
     using _server = serveHttp(one, { port: 80 })
-    expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
+    expect(await getHttp(host, { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.8\./)
     await first.del()
+    removeLink(host.route, 'cni8')
+    rmSync('/run/catena/localnet/cni8')
   })
 
   test('conditions let through what they say, and nothing else', async () => {

@@ -8,6 +8,7 @@ import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
 import { type Chain, chainOf } from '../fixtures/chain.ts'
 import { getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
+import { reachesLocalhost } from '../fixtures/localnet.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
@@ -309,16 +310,12 @@ test('the same ports on a second network of one container stay with the first', 
 test('packets for 127.0.0.0/8 that arrive from a container are dropped, though route_localnet is on', async () => {
   using host = hostNamespace()
   using container = freshNamespace()
-  using _local = serveHttp(host, { port: 9999, address: '127.0.0.1' })
   const chain = published(container, { mappings: [http(8080)] })
   await chain.add()
   expect(host.sysctl('net/ipv4/conf/cni0/route_localnet')).toBe('1')
-  container.run('ip', 'route', 'replace', 'local', '127.0.0.0/8', 'dev', 'lo', 'table', 'local')
-  container.run('ip', 'route', 'del', 'local', '127.0.0.1', 'dev', 'lo', 'table', 'local')
-  container.run('ip', 'route', 'del', 'local', '127.0.0.0/8', 'dev', 'lo', 'table', 'local')
-  container.run('ip', 'route', 'add', '127.0.0.1/32', 'via', '10.1.0.1')
-  container.setSysctl('net/ipv4/conf/eth0/route_localnet', '1')
-  await expect(getHttp(container, { address: '127.0.0.1', port: 9999 }, 500)).rejects.toThrow('9999')
+  expect(await reachesLocalhost(container, '10.1.0.1')).toBe(false)
+  host.run('nft', 'flush', 'chain', 'ip', 'catena', 'guard')
+  expect(await reachesLocalhost(container, '10.1.0.1')).toBe(true)
   await chain.del()
   expect(host.sysctl('net/ipv4/conf/cni0/route_localnet')).toBe('0')
 })

@@ -61,7 +61,7 @@ export function removalCommands(
   doomed: Doomed,
 ): Command[] {
   const { family, table } = where
-  const chains = listChains(netfilter, family)
+  const chains = (doomed.isDoomedChain ? listChains(netfilter, family) : [])
     .filter(chain => chain.table === table && chain.hook === undefined && doomed.isDoomedChain?.(chain.name))
     .map(({ name }) => name)
   if (chains.length === 0 && !doomed.isDoomedRule) return []
