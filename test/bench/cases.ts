@@ -1,5 +1,5 @@
 /** What is measured: lists of plugins with their configurations, the same for both sides, and the host that they need. */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import type { Feature } from '../kernel/features.ts'
 
@@ -89,7 +89,7 @@ function withDhcp(host: Namespace, folder: string): Disposable {
       stderr: 'ignore',
     }),
   )
-  while (!existsSync(DHCP_SOCKET)) Bun.sleepSync(1)
+  host.run('sh', '-c', `until [ -S ${DHCP_SOCKET} ]; do :; done`)
   return {
     [Symbol.dispose]() {
       daemon.kill()
