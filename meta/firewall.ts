@@ -7,14 +7,14 @@ import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import type { World } from '../chain/plugin/world.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { obstacles } from './firewall/backends.ts'
 import { configuration, zoneOf } from './firewall/configuration.ts'
 import * as firewalld from './firewall/firewalld.ts'
 import * as iptables from './firewall/iptables.ts'
+import { letGo } from './firewall/letting-go.ts'
 import { planFirewall } from './firewall/plan.ts'
-import { forget, recall, recorded, remember, withoutOthers } from './firewall/records.ts'
+import { recall, recorded, remember } from './firewall/records.ts'
 import { roles } from './firewall/rules.ts'
 import { addressesOf } from './firewall/subject.ts'
 
@@ -29,22 +29,19 @@ export const firewall = definePlugin({
     const { attachment, config, engine, undo, world } = request
     const previous = requirePrevious(request.previous, NO_RESULT)
     const { id } = ownerOf(attachment)
-    const { addresses, owned, filters, wanted, sources } = await planFirewall(request, previous)
-    await forgetEarlier(world, id, addresses)
-    if (sources || filters.length > 0) {
-      undo('forget the addresses', () => forget(id))
-      remember(id, { addresses, ...(sources ? { zone: sources.zone } : {}) })
+    const { addresses, owned, filters, wanted, sources, record } = await planFirewall(request, previous)
+    const earlier = recall(id)
+    if (earlier) await letGo(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
+    if (record) {
+      undo('let go of the addresses', () => letGo(world.env, id, record))
+      remember(id, record)
     }
     if (owned.elements.length > 0) {
       undo('delete the rules', () => sweep(engine, id))
       await addOwned(engine, owned)
     }
-    if (filters.length > 0) undo('delete the rules of iptables', () => iptables.removeRulesOf(addresses))
     for (const filter of filters) await iptables.addRules(filter, wanted)
-    if (sources) {
-      undo('take the addresses out of firewalld', () => firewalld.removeSources(world.env, sources))
-      await firewalld.addSources(world.env, sources)
-    }
+    if (sources) await firewalld.addSources(world.env, sources)
     for (const obstacle of obstacles(config, addresses)) world.stderr(`firewall: ${obstacle}\n`)
     return previous
   },
@@ -65,22 +62,19 @@ export const firewall = definePlugin({
 
   async del({ attachment, config, engine, previous, world }) {
     const { id } = ownerOf(attachment)
-    const record = recall(id)
     const told = previous ? addressesOf(previous) : []
-    const addresses = withoutOthers(id, [...new Set([...(record?.addresses ?? []), ...told])])
-    const zone = record ? record.zone : zoneOf(config)
-    let isOurs = record !== undefined
+    let swept: 'removed' | 'absent' = 'absent'
     await everyStep({
       'delete the rules': async () => {
-        isOurs = (await sweep(engine, id)) === 'removed' || isOurs
+        swept = await sweep(engine, id)
       },
-      'delete the rules of iptables': () => iptables.removeRulesOf(addresses),
-      // without a record, only the Go plugin can have put anything there
-      'take the addresses out of firewalld': () =>
-        zone !== undefined && (record || (!isOurs && config.backend !== 'iptables'))
-          ? firewalld.removeSources(world.env, { zone, addresses })
-          : undefined,
-      'forget the addresses': () => forget(id),
+      'let go of the addresses': () => {
+        const record = recall(id)
+        // what is not recorded, and not in our tables, may be the Go plugin's: anywhere
+        const zone = record || swept === 'removed' ? record?.zone : zoneOf(config)
+        const addresses = [...new Set([...(record?.addresses ?? []), ...told])]
+        return letGo(world.env, id, { ...record, addresses, ...(zone === undefined ? {} : { zone }) })
+      },
     })
   },
 
@@ -98,7 +92,8 @@ export const firewall = definePlugin({
     await everyStep({
       'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
       'delete stale addresses': async () => {
-        for (const id of recorded().filter(isOwner)) await forgetOwner(world, id)
+        for (const id of recorded().filter(isOwner))
+          await letGo(world.env, id, recall(id) ?? { addresses: [] })
       },
     })
   },
@@ -106,30 +101,6 @@ export const firewall = definePlugin({
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {
   return removeOwned(engine, { roles, isOwner: owner => owner === id })
-}
-
-/** Takes an owner's recorded addresses away, and then its record. */
-async function forgetOwner(world: World, id: string): Promise<void> {
-  await letGo(world, id, recall(id)?.addresses ?? [])
-  forget(id)
-}
-
-/** A killed ADD may have been for other addresses. */
-async function forgetEarlier(world: World, id: string, addresses: readonly string[]): Promise<void> {
-  const earlier = recall(id)?.addresses ?? []
-  await letGo(
-    world,
-    id,
-    earlier.filter(address => !addresses.includes(address)),
-  )
-}
-
-async function letGo(world: World, id: string, recorded: readonly string[]): Promise<void> {
-  const zone = recall(id)?.zone
-  const addresses = withoutOthers(id, recorded)
-  if (addresses.length === 0) return
-  await iptables.removeRulesOf(addresses)
-  if (zone !== undefined) await firewalld.removeSources(world.env, { zone, addresses })
 }
 
 if (import.meta.main) main(firewall)

@@ -12,18 +12,43 @@ import { RUN_FOLDER } from './state.ts'
 
 const keyOf = (link: string) => `net/ipv4/conf/${link}/route_localnet`
 
+/** A note for each link that was opened here, and not by an administrator; it says whether iptables guards the link, too. */
+const OPENED = `${RUN_FOLDER}/localnet`
+const noteOf = (link: string) => readFile(`${OPENED}/${link}`)
+const isOpen = (link: string) => readSysctl(keyOf(link)) === '1'
+const isAdministrators = (link: string) => isOpen(link) && noteOf(link) === undefined
+
+function note(link: string, text: string): void {
+  ensureFolder(OPENED)
+  writeInPlace(`${OPENED}/${link}`, text)
+}
+
 /**
- * The guard in our nftables table: what arrives over the link from or to 127.0.0.0/8 is dropped. None where route_localnet
- * is on already: a guard of ours stands there, or an administrator wants it open.
+ * The guard in our nftables table: what arrives over the link from or to 127.0.0.0/8 is dropped. None where an administrator
+ * wants it open. It is added again each time, since somebody may have flushed it.
  */
 export function localnetGuard(link: string): OwnedElement[] {
-  if (readSysctl(keyOf(link)) === '1') return []
-  return [{ family: 'ip', collection: 'route_localnet', key: [link] }]
+  return isAdministrators(link) ? [] : [{ family: 'ip', collection: 'route_localnet', key: [link] }]
 }
 
 /** Lets the host's own 127.0.0.1 reach containers behind a link. */
 export function openLocalnet(link: string): void {
+  if (isOpen(link)) return
+  if (noteOf(link) === undefined) note(link, '')
   ensureSysctl(keyOf(link), '1')
+}
+
+/** Notes that iptables guards the link, too: it then stays open when our nftables table goes. */
+export function keepLocalnetOpen(link: string): void {
+  if (!isAdministrators(link)) note(link, KEPT)
+}
+
+const KEPT = 'iptables'
+
+/** Closes what was opened here, if the link is still there. */
+function close(link: string): void {
+  if (isOpen(link)) ensureSysctl(keyOf(link), '0')
+  removeFile(`${OPENED}/${link}`)
 }
 
 /**
@@ -32,23 +57,13 @@ export function openLocalnet(link: string): void {
  */
 export function closeOwnLocalnet(owner: string): void {
   const link = hostEndOf(owner)
-  if (readSysctl(keyOf(link)) === '1') ensureSysctl(keyOf(link), '0')
-  removeFile(`${KEPT_OPEN}/${link}`)
+  if (noteOf(link) !== undefined) close(link)
 }
 
 /** Before the guard of 127.0.0.0/8 goes with its table, the doors that it guards are closed again. */
 export function closeLocalnet(netfilter: Transport): void {
   for (const { collection, key } of listOwned(netfilter, ['ip'])) {
     const [link = ''] = key.map(String)
-    if (collection !== 'route_localnet' || readFile(`${KEPT_OPEN}/${link}`) !== undefined) continue
-    if (readSysctl(keyOf(link)) !== undefined) ensureSysctl(keyOf(link), '0') // absent: the link has gone
+    if (collection === 'route_localnet' && noteOf(link) !== KEPT) close(link)
   }
-}
-
-const KEPT_OPEN = `${RUN_FOLDER}/localnet`
-
-/** Notes that iptables guards the link, too: it then stays open when our nftables table goes. */
-export function keepLocalnetOpen(link: string): void {
-  ensureFolder(KEPT_OPEN)
-  writeInPlace(`${KEPT_OPEN}/${link}`, '')
 }

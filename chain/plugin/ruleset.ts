@@ -21,21 +21,16 @@ import {
   collectionNamed,
   collectionsOf,
   families,
-  isOurChain,
-  landmarkOf,
   type OurFamily,
-  OVERRIDES,
-  overrideCommands,
   type Part,
   partOf,
   type Role,
   roleOf,
-  skeleton,
-  skeletonRules,
   TABLE,
 } from './layout.ts'
 import { closeLocalnet } from './localnet.ts'
 import { type FoundElement, listIn, listOwned, ownedChains } from './owned.ts'
+import { isOurChain, landmarkOf, OVERRIDES, overrideCommands, skeleton, skeletonRules } from './skeleton.ts'
 
 const LOCK = '/run/catena/nftables/lock'
 

@@ -1,7 +1,13 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
 import type { Family } from '../../chain/linux/iptables/tools.ts'
-import { listChains, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import {
+  findChain,
+  listBaseChains,
+  listTables,
+  openNetfilterIfPresent,
+} from '../../chain/linux/netlink/nftables.ts'
+import { TABLE } from '../../chain/plugin/layout.ts'
 import type { FirewallConfiguration } from './configuration.ts'
 import { isRunning } from './firewalld.ts'
 import { type Filter, obstructingFilters, usualFilters } from './iptables.ts'
@@ -52,15 +58,28 @@ export function obstacles({ backend }: FirewallConfiguration, addresses: readonl
   ]
 }
 
-/** iptables' own chains are an affair of its backend. */
+/**
+ * Tables of iptables, which hold thousands of chains where kube-proxy writes them: only the one that people write there by
+ * hand is looked up. FORWARD, in capitals, is an affair of iptables' backend.
+ */
+const ofIptables = ['filter', 'nat', 'mangle', 'raw', 'security']
+const USUAL_NAME = 'forward'
+
 function foreignDrops(used: readonly Family[]): string[] {
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return []
   using _open = netfilter
-  return [...used, 'inet' as const].flatMap(family =>
-    listChains(netfilter, family)
+  return [...used, 'inet' as const].flatMap(family => {
+    const tables = listTables(netfilter, family).filter(table => table !== TABLE)
+    const isLarge = (table: string) => family !== 'inet' && ofIptables.includes(table)
+    const chains = [
+      ...tables.filter(isLarge).flatMap(table => findChain(netfilter, family, table, USUAL_NAME) ?? []),
+      ...(tables.every(isLarge) ? [] : listBaseChains(netfilter, family)).filter(
+        ({ table }) => table !== TABLE && !isLarge(table),
+      ),
+    ]
+    return chains
       .filter(({ hook, policy }) => hook === FORWARD_HOOK && policy === NF_DROP)
-      .filter(({ table, name }) => family === 'inet' || !(table === 'filter' && name === 'FORWARD'))
-      .map(({ table, name }) => `chain ${name} of table ${family} ${table}`),
-  )
+      .map(({ table, name }) => `chain ${name} of table ${family} ${table}`)
+  })
 }

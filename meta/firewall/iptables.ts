@@ -3,13 +3,14 @@
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
-import { mayDropIn, readTable } from '../../chain/linux/iptables/found.ts'
+import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
-import { removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
+import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
-import { applyPlan, IptablesError, missingRule, requireTools } from '../../chain/linux/iptables.ts'
+import { applyPlan, IptablesError, lockRules, missingRule, requireTools } from '../../chain/linux/iptables.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import type { FirewallRecord } from './records.ts'
 import { familyOf, hostCidr, type Ingress } from './subject.ts'
 
 const TABLE = 'filter'
@@ -44,13 +45,16 @@ export function usualFilters(used: readonly Family[]): Filter[] {
   })
 }
 
+function read<T>(filter: Filter, body: (table: FoundTable) => T): T | undefined {
+  return withTable({ ...filter, table: TABLE, builtin: 'FORWARD' }, body)
+}
+
 /** Filters whose FORWARD may drop packets: by its policy, by a rule, or in a chain that it leads to. Not by our own chains. */
 export function obstructingFilters(used: readonly Family[]): Filter[] {
   return used.flatMap(family =>
     variants.flatMap(variant => {
-      const table = readTable(family, variant, { table: TABLE, chain: 'FORWARD' })
-      const obstructs = table && mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])
-      return obstructs ? [{ family, variant }] : []
+      const filter = { family, variant }
+      return read(filter, table => mayDropIn(table, 'FORWARD', [FORWARD, FIRST_STAGE])) ? [filter] : []
     }),
   )
 }
@@ -83,9 +87,11 @@ function acceptRules(address: string): EnsuredRule[] {
   ]
 }
 
+const policyComment = (policy: string) => `CNI firewall plugin rules (ingressPolicy: ${policy})`
+
 function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
-  const shared = comment('CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)')
-  const own = comment(`CNI firewall plugin rules (ingressPolicy: ${policy})`)
+  const shared = comment(policyComment('same-bridge|isolated'))
+  const own = comment(policyComment(policy))
   const inside = atStart(FIRST_STAGE, ['-i', bridge, '-o', bridge, '-j', 'DROP', ...own])
   return [
     atStart('FORWARD', ['-j', FIRST_STAGE, ...shared]),
@@ -100,7 +106,7 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 /** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
 export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
   const plan = planFor(filter, wanted)
-  const present = readTable(filter.family, filter.variant, { table: TABLE, chain: 'FORWARD' })?.rules ?? []
+  const present = read(filter, table => table.rulesIn(FORWARD)) ?? []
   const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
     (option === '-s' || option === '-d') &&
     !present.some(({ source, destination }) =>
@@ -128,6 +134,33 @@ export async function removeRulesOf(addresses: readonly string[]): Promise<void>
     if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, doomed)
     removeFromLegacy(family, TABLE, doomed)
   }
+}
+
+/**
+ * Takes away what no container on a bridge asks for any more: the reference leaves it for ever. Nothing is taken while an
+ * address is accepted of which there is no record: the Go plugin's containers have the same rules.
+ */
+export async function removePolicies(bridge: string, others: () => readonly FirewallRecord[]): Promise<void> {
+  using lock = lockRules({ shared: false }) // who adds one meanwhile waits, and then finds it missing
+  const records = others()
+  const wanted = new Set(
+    records.flatMap(({ ingress }) => (ingress?.bridge === bridge ? [ingress.policy] : [])),
+  )
+  const isDoomedRule = ({ chain, comment, input, output }: FoundRule) =>
+    chain === FIRST_STAGE
+      ? input === bridge && ![...wanted].some(policy => comment.endsWith(policyComment(policy)))
+      : chain === SECOND_STAGE && output === bridge && wanted.size === 0
+  for (const family of families) {
+    for (const variant of variants) {
+      if (read({ family, variant }, table => !holdsStrangers(table, records)))
+        await removeRules({ family, variant }, TABLE, { isDoomedRule, lock })
+    }
+  }
+}
+
+function holdsStrangers(table: FoundTable, records: readonly FirewallRecord[]): boolean {
+  const known = new Set(records.flatMap(({ addresses }) => addresses))
+  return table.rulesIn(FORWARD).some(({ source }) => source !== undefined && !known.has(source))
 }
 
 function hasForwardChain(family: Family): boolean {

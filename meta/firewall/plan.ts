@@ -7,6 +7,7 @@ import { chooseBackends } from './backends.ts'
 import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'
 import type { Sources } from './firewalld.ts'
 import type { Filter, Wanted } from './iptables.ts'
+import type { FirewallRecord } from './records.ts'
 import { ownedBy } from './rules.ts'
 import { addressesOf, familyOf, ingressOf } from './subject.ts'
 
@@ -19,6 +20,8 @@ export interface Plan {
   wanted: Wanted
   /** What firewalld has; absent where it has nothing. */
   sources?: Sources
+  /** What is to be remembered of it; absent where nftables has all, and says itself whose it is. */
+  record?: FirewallRecord
 }
 
 export async function planFirewall(
@@ -36,6 +39,13 @@ export async function planFirewall(
   const admin = adminChain(config)
   // A drop is final in whichever table it is: policies are nftables' affair, but for who wants all in iptables.
   const isIptables = config.backend === 'iptables'
+  const { iptables: filters, firewalld } = backends
+  const zone = zoneOf(config)
+  const record = {
+    addresses,
+    ...(firewalld ? { zone } : {}),
+    ...(isIptables && ingress ? { ingress } : {}),
+  }
   return {
     addresses,
     owned: ownedBy(attachment, {
@@ -46,8 +56,9 @@ export async function planFirewall(
       fence: !isIptables,
       isolate: !isIptables || hasNftables(),
     }),
-    filters: backends.iptables,
+    filters,
     wanted: { addresses, admin, ingress: isIptables ? ingress : undefined },
-    ...(backends.firewalld ? { sources: { zone: zoneOf(config), addresses } } : {}),
+    ...(firewalld ? { sources: { zone, addresses } } : {}),
+    ...(firewalld || filters.length > 0 ? { record } : {}),
   }
 }

@@ -1,10 +1,13 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
 import { recordsIn } from '../../chain/plugin/state.ts'
+import type { Ingress } from './subject.ts'
 
 export interface FirewallRecord {
   addresses: string[]
   /** firewalld's zone, where it has them. */
   zone?: string
+  /** The policy that iptables enforces. */
+  ingress?: Ingress
 }
 
 const records = recordsIn<FirewallRecord>('firewall')
@@ -16,16 +19,14 @@ export function remember(owner: string, record: FirewallRecord): void {
   for (const other of recorded()) {
     const theirs = other === owner ? undefined : recall(other)
     const rest = theirs?.addresses.filter(address => !record.addresses.includes(address))
-    if (theirs && rest && rest.length < theirs.addresses.length)
-      records.remember(other, { ...theirs, addresses: rest })
+    if (!theirs || !rest || rest.length === theirs.addresses.length) continue
+    if (rest.length === 0) records.forget(other)
+    else records.remember(other, { ...theirs, addresses: rest })
   }
   records.remember(owner, record)
 }
 
-/** Addresses without those that another owner has by now: a late DEL must not cut off who came after. */
-export function withoutOthers(owner: string, addresses: readonly string[]): string[] {
-  if (addresses.length === 0) return []
-  const others = recorded().filter(other => other !== owner)
-  const held = new Set(others.flatMap(other => recall(other)?.addresses ?? []))
-  return addresses.filter(address => !held.has(address))
+/** What all owners have but one. */
+export function recordsOfOthers(owner: string): FirewallRecord[] {
+  return recorded().flatMap(other => (other === owner ? [] : (recall(other) ?? [])))
 }

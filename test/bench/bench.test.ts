@@ -18,6 +18,13 @@ test('the ratio is the median of the pairs, not the ratio of the medians', () =>
   expect(add).toMatchObject({ theirs: 10, ours: 10, ratio: 0.5 })
 })
 
+test('where there is no Go plugin the row has ours alone', () => {
+  const samples: Sample[] = [{ side: 'ours', round: 0, verb: 'ADD', type: 'flannel', wall: 7, cpu: 5 }]
+  const [add] = rowsOf({ name: 'flannel', plugins: [{ type: 'flannel' }], alone: true }, samples)
+  const text = markdown(add ? [add] : [], { machine: 'here', left: [] })
+  expect(text).toContain('| flannel | flannel | ADD |  | 7.0 |  |  |  |')
+})
+
 test('the Go plugins beside themselves come out as a table with both verbs', async () => {
   const file = '/run/bench.json'
   const command = [process.execPath, `${import.meta.dir}/bench.ts`, '--rounds', '2', '--json', file]

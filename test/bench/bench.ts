@@ -83,7 +83,7 @@ function runOnce(each: Case, { side, round, place }: { side: Side; round: number
 
 /** The page cache is filled by reading both sides' files in the same way: how it was filled matters by a millisecond. */
 async function warm(each: Case): Promise<void> {
-  for (const folder of Object.values(folders)) {
+  for (const folder of sidesOf(each).map(side => folders[side])) {
     const types = each.plugins.flatMap(step => [step.type, ...ipamTypes(step)])
     for (const type of types) await Bun.file(`${folder}/${type}`).arrayBuffer()
   }
@@ -127,14 +127,20 @@ async function measure(
   const path = programFolder(each, places)
   const run = (side: Side, round: number) => {
     const place = newPlace(each, { path, places })
+    using _programs = each.start?.(place.host, folders[side])
     populate(each, { side, place, count: neighbours })
     return runOnce(each, { side, round, place })
   }
-  for (const side of ['ours', 'theirs'] as const) run(side, -1)
+  const sides = sidesOf(each)
+  for (const side of sides) run(side, -1)
   return Array.from({ length: rounds }, (_, round) => {
-    const order: Side[] = Math.random() < 0.5 ? ['ours', 'theirs'] : ['theirs', 'ours']
+    const order = Math.random() < 0.5 ? sides : sides.toReversed()
     return order.flatMap(side => run(side, round))
   }).flat()
+}
+
+function sidesOf({ alone }: Case): Side[] {
+  return alone ? ['ours'] : ['ours', 'theirs']
 }
 
 let count = 0
@@ -166,7 +172,9 @@ function obstacle(each: Case): string | undefined {
   const missing = (each.needs ?? []).filter(feature => !hasFeature(feature))
   if (missing.length > 0) return `this kernel has no ${missing.join(', ')}`
   for (const type of each.plugins.flatMap(step => [step.type, ...ipamTypes(step)])) {
-    const missing = Object.values(folders).filter(folder => !existsSync(`${folder}/${type}`))
+    const missing = sidesOf(each)
+      .map(side => folders[side])
+      .filter(folder => !existsSync(`${folder}/${type}`))
     if (missing.length > 0) return `there is no ${type} in ${missing.join(', ')}`
   }
   return undefined

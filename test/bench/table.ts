@@ -66,14 +66,20 @@ function sums(samples: readonly Sample[], side: Side): { wall: number; cpu: numb
   return rounds
 }
 
+/** Where there is no other side there is no number. */
+const show = (value: number, digits: number) => (Number.isNaN(value) ? '' : value.toFixed(digits))
+
 export function markdown(
   rows: readonly Row[],
   { machine, left }: { machine: string; left: readonly string[] },
 ): string {
   const head = '| case | plugin | verb | Go ms | ours ms | ours ÷ Go | quartiles | CPU ours ÷ Go |'
   const lines = rows.map(row => {
-    const ratios = `${row.ratio.toFixed(2)} | ${row.quartiles.map(each => each.toFixed(2)).join('–')} | ${row.cpuRatio.toFixed(2)}`
-    return `| ${row.case} | ${row.what} | ${row.verb} | ${row.theirs.toFixed(1)} | ${row.ours.toFixed(1)} | ${ratios} |`
+    const ratios = `${show(row.ratio, 2)} | ${row.quartiles
+      .map(each => show(each, 2))
+      .filter(Boolean)
+      .join('–')} | ${show(row.cpuRatio, 2)}`
+    return `| ${row.case} | ${row.what} | ${row.verb} | ${show(row.theirs, 1)} | ${show(row.ours, 1)} | ${ratios} |`
   })
   const notes = left.map(line => `Left out: ${line}`)
   return ['', `${machine}`, '', head, '|---|---|---|--:|--:|--:|--:|--:|', ...lines, '', ...notes].join('\n')

@@ -356,11 +356,11 @@ export const rows: readonly Row[] = [
     node: () =>
       behindBridge({
         type: 'bandwidth',
-        ingressRate: 8e6,
-        ingressBurst: 8e6,
-        runtimeConfig: { bandwidth: { egressRate: 8e6, egressBurst: 4294967295 } },
+        runtimeConfig: {
+          bandwidth: { ingressRate: 8e6, ingressBurst: 8e6, egressRate: 8e6, egressBurst: 4294967295 },
+        },
       }),
-    changed: { ingressRate: undefined, ingressBurst: undefined, shapedSubnets: ['10.0.0.0/8'] },
+    changed: { ingressRate: 8000, ingressBurst: 8000, shapedSubnets: ['10.0.0.0/8'] },
     refused: { ingressRate: -1, ingressBurst: 'x', unshapedSubnets: ['none'] },
   },
   {

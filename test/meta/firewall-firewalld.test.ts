@@ -9,11 +9,11 @@ import {
   addressesIn,
   detectDuplicates,
   elements,
+  expectReached,
   firewalled,
   nft,
   OUTSIDE,
   outsideHost,
-  reached,
   removeBridges,
   serveAll,
 } from './firewall/place.ts'
@@ -50,12 +50,12 @@ describe.each([
     using _servers = serveAll(outside)
     expect(await sourcesOf(addressesIn(chain))).toEqual([true, true])
     expect(elements()).toEqual([])
-    expect(await reached(container, OUTSIDE)).toBe('both')
+    await expectReached(container, OUTSIDE, 'both')
     expect(await chain.check()).toMatchObject({ status: 0 })
     const request = { containerId: container.name, config: { name: 'net-1' }, environment: environment() }
     await mustCall(firewall, 'DEL', request)
     expect(await sourcesOf(addressesIn(chain))).toEqual([false, false])
-    expect(await reached(container, OUTSIDE)).toBe('none')
+    await expectReached(container, OUTSIDE, 'none')
     expect(snapshot().filter(line => line.includes('/run/catena/firewall'))).toEqual([])
     await mustCall(firewall, 'DEL', request)
     await chain.del()
@@ -121,9 +121,9 @@ test('policies are kept by nftables beside it', async () => {
   const [first] = chains
   if (!first) throw new Error('unreachable')
   using _servers = serveAll(one)
-  expect(await reached(hostNamespace(), addressesIn(first))).toBe('both')
-  expect(await reached(sibling, addressesIn(first))).toBe('none')
-  expect(await reached(other, addressesIn(first))).toBe('none')
+  await expectReached(hostNamespace(), addressesIn(first), 'both')
+  await expectReached(sibling, addressesIn(first), 'none')
+  await expectReached(other, addressesIn(first), 'none')
   expect(await first.check()).toMatchObject({ status: 0 })
   for (const chain of chains) await chain.del()
   expect(elements()).toEqual([])
@@ -137,7 +137,7 @@ test('an iptables FORWARD that drops is seen to as well', async () => {
   const chain = firewalled(container, { environment: environment() })
   await chain.add()
   using _servers = serveAll(outside)
-  expect(await reached(container, OUTSIDE)).toBe('both')
+  await expectReached(container, OUTSIDE, 'both')
   expect(await chain.check()).toMatchObject({ status: 0 })
   await chain.del()
   for (const tool of ['iptables', 'ip6tables']) host.run(tool, '-w', '-P', 'FORWARD', 'ACCEPT')

@@ -10,12 +10,13 @@ import {
   addressesIn,
   detectDuplicates,
   elements,
+  expectReached,
   firewalled,
   nft,
   OUTSIDE,
   outsideHost,
-  reached,
   removeBridges,
+  seeBridged,
   serveAll,
 } from './firewall/place.ts'
 
@@ -73,10 +74,10 @@ describe.each(variants)('with the %s variant of iptables', variant => {
       const chain = firewalled(container)
       await chain.add()
       using _servers = serveAll(outside)
-      expect(await reached(container, OUTSIDE)).toBe('both')
+      await expectReached(container, OUTSIDE, 'both')
       expect(await chain.check()).toMatchObject({ status: 0 })
       await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
-      expect(await reached(container, OUTSIDE)).toBe('none')
+      await expectReached(container, OUTSIDE, 'none')
       const left = filters(variant).filter(
         line => !before.includes(line) && !/CNI-(FORWARD|ADMIN)$|^:CNI/.test(line),
       )
@@ -233,11 +234,18 @@ test('ADDs of several containers at once, on a host without chains, make every r
 })
 
 test.each([
-  { ingressPolicy: 'same-bridge', fromSibling: 'both' },
-  { ingressPolicy: 'isolated', fromSibling: 'none' },
-])(
-  'ingressPolicy $ingressPolicy keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
-  async ({ ingressPolicy, fromSibling }) => {
+  { ingressPolicy: 'same-bridge', fromSibling: 'both', bridged: '1', without: [] },
+  { ingressPolicy: 'isolated', fromSibling: 'none', bridged: '0', without: [] },
+  {
+    ingressPolicy: 'isolated',
+    fromSibling: 'none',
+    bridged: '1',
+    without: ['delete', 'table', 'bridge', 'catena'],
+  },
+] as const)(
+  'ingressPolicy $ingressPolicy (bridge-nf-call-iptables $bridged) keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
+  async ({ ingressPolicy, fromSibling, bridged, without }) => {
+    using _bridged = seeBridged(bridged)
     using outside = outsideHost()
     using one = freshNamespace()
     using sibling = freshNamespace()
@@ -246,15 +254,74 @@ test.each([
     const first = firewalled(one, { config })
     const chains = [first, firewalled(sibling, { config }), firewalled(other, { config, number: 2 })]
     for (const chain of chains) await chain.add()
+    if (without.length > 0) nft(...without)
     using _servers = serveAll(one)
-    expect(await reached(sibling, addressesIn(first))).toBe(fromSibling)
-    expect(await reached(other, addressesIn(first))).toBe('none')
-    expect(await reached(outside, addressesIn(first))).toBe('both')
+    await expectReached(sibling, addressesIn(first), fromSibling)
+    await expectReached(other, addressesIn(first), 'none')
+    await expectReached(outside, addressesIn(first), 'both')
     expect(elements().filter(element => !element.includes('isolated_port'))).toEqual([])
     for (const chain of chains) await chain.del()
     expect(elements()).toEqual([])
   },
 )
+
+describe('a policy in iptables', () => {
+  const stages = () =>
+    filters('nf_tables').filter(line => line.startsWith('-A CNI-ISOLATION') && !line.includes('RETURN'))
+
+  test('goes with the last container that asked for it, and stays for the others', async () => {
+    using one = freshNamespace()
+    using two = freshNamespace()
+    using three = freshNamespace()
+    const isolated = firewalled(one, { config: { ...iptables, ingressPolicy: 'isolated' } })
+    const sameBridge = firewalled(two, { config: { ...iptables, ingressPolicy: 'same-bridge' } })
+    const far = firewalled(three, { config: { ...iptables, ingressPolicy: 'same-bridge' }, number: 2 })
+    for (const chain of [isolated, sameBridge, far]) await chain.add()
+    expect(stages()).toHaveLength(2 * 6)
+    await isolated.del()
+    expect(stages().filter(line => line.includes('cni1'))).toHaveLength(2 * 2)
+    expect(stages().some(line => line.includes(': isolated)'))).toBe(false)
+    expect(await sameBridge.check()).toMatchObject({ status: 0 })
+    await sameBridge.del()
+    expect(stages().filter(line => line.includes('cni1'))).toEqual([])
+    expect(await far.check()).toMatchObject({ status: 0 })
+    await far.del()
+    expect(stages()).toEqual([])
+  })
+
+  test('stays while the Go plugin has a container', async () => {
+    using one = freshNamespace()
+    using two = freshNamespace()
+    const config = { ...iptables, ingressPolicy: 'isolated' }
+    const own = firewalled(one, { config })
+    const open = firewalled(two, { config: { backend: 'nftables' } })
+    await own.add()
+    await open.add()
+    const request = {
+      netns: two,
+      containerId: 'go',
+      config: { ...config, type: 'firewall', name: 'net-1', prevResult: open.result },
+    }
+    mustExecute(peerExecutable('firewall'), 'ADD', request)
+    const before = stages()
+    await own.del()
+    expect(stages()).toEqual(before)
+    mustExecute(peerExecutable('firewall'), 'DEL', request)
+    await open.del()
+  })
+
+  test('is another one after an ADD with another one', async () => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: { ...iptables, ingressPolicy: 'isolated' } })
+    await chain.add()
+    const config = { ...iptables, name: 'net-1', ingressPolicy: 'same-bridge', prevResult: chain.result }
+    await mustCall(firewall, 'ADD', { netns: container, containerId: container.name, config })
+    expect(stages().filter(line => line.includes(': isolated)'))).toEqual([])
+    expect(stages()).toHaveLength(2 * 2)
+    await chain.del()
+    expect(stages()).toEqual([])
+  })
+})
 
 test("an administrator's chain of iptables comes before what is accepted", async () => {
   using outside = outsideHost()
@@ -263,9 +330,9 @@ test("an administrator's chain of iptables comes before what is accepted", async
   for (const family of ['ip', 'ip6'] as const) run('nf_tables', family, '-P', 'FORWARD', 'DROP')
   const chain = firewalled(container)
   await chain.add()
-  expect(await reached(container, OUTSIDE)).toBe('both')
+  await expectReached(container, OUTSIDE, 'both')
   run('nf_tables', 'ip6', '-A', 'CNI-ADMIN', '-j', 'DROP')
-  expect(await reached(container, OUTSIDE)).toBe('IPv4')
+  await expectReached(container, OUTSIDE, 'IPv4')
   await chain.del()
   expect(saved('nf_tables', 'ip6', 'filter')).toContain('-A CNI-ADMIN -j DROP')
 })

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test
 import { applyRuleset } from '../../chain/linux/engine.ts'
 import { type Engine, NftError } from '../../chain/linux/nft.ts'
 import { firewall } from '../../meta/firewall.ts'
+import { askUdp, serveUdp } from '../fixtures/http.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, mustCall, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
@@ -9,12 +10,13 @@ import {
   addressesIn,
   detectDuplicates,
   elements,
+  expectReached,
   firewalled,
   nft,
   OUTSIDE,
   outsideHost,
-  reached,
   removeBridges,
+  seeBridged,
   serveAll,
 } from './firewall/place.ts'
 
@@ -40,12 +42,12 @@ test.each([
     const chain = firewalled(container, { config: nftables, ...(through ? { through } : {}) })
     await chain.add()
     using _servers = serveAll(outside, container)
-    expect(await reached(outside, addressesIn(chain))).toBe('both')
+    await expectReached(outside, addressesIn(chain), 'both')
     for (const family of families) nft(`chain ${family} catena forward { policy drop; }`)
-    expect(await reached(container, OUTSIDE)).toBe('both')
-    expect(await reached(outside, addressesIn(chain))).toBe('none')
+    await expectReached(container, OUTSIDE, 'both')
+    await expectReached(outside, addressesIn(chain), 'none')
     for (const family of families) nft('flush', 'set', family, 'catena', 'forwarded')
-    expect(await reached(container, OUTSIDE)).toBe('none')
+    await expectReached(container, OUTSIDE, 'none')
     await chain.del()
   },
 )
@@ -57,18 +59,18 @@ describe('overrides', () => {
     using _servers = serveAll(outside)
     const chain = firewalled(container, { config: nftables })
     await chain.add()
-    expect(await reached(container, OUTSIDE)).toBe('both')
+    await expectReached(container, OUTSIDE, 'both')
     for (const family of families) nft(`add rule ${family} catena CNI-ADMIN oifname ${outside.uplink} drop`)
-    expect(await reached(container, OUTSIDE)).toBe('none')
+    await expectReached(container, OUTSIDE, 'none')
     expect(await chain.check()).toMatchObject({ status: 0 })
     await chain.del()
     expect(elements()).toEqual([])
     for (const family of families)
       expect(nft('list', 'chain', family, 'catena', 'CNI-ADMIN')).toContain('drop')
     await chain.add()
-    expect(await reached(container, OUTSIDE)).toBe('none')
+    await expectReached(container, OUTSIDE, 'none')
     for (const family of families) nft('flush', 'chain', family, 'catena', 'CNI-ADMIN')
-    expect(await reached(container, OUTSIDE)).toBe('both')
+    await expectReached(container, OUTSIDE, 'both')
     await chain.del()
     expect(nft('list', 'ruleset')).toBe('')
   })
@@ -84,7 +86,7 @@ describe('overrides', () => {
     }
     const chain = firewalled(container, { config: { ...nftables, iptablesAdminChainName: 'my-rules' } })
     await chain.add()
-    expect(await reached(container, OUTSIDE)).toBe('none')
+    await expectReached(container, OUTSIDE, 'none')
     await chain.del()
     for (const family of families)
       expect(nft('list', 'chain', family, 'catena', 'my-rules')).toContain('drop')
@@ -106,12 +108,14 @@ function threeContainers(): Trio & Disposable {
 
 describe('ingressPolicy', () => {
   test.each([
-    { ingressPolicy: 'open', fromSibling: 'both', fromOther: 'both' },
-    { ingressPolicy: 'same-bridge', fromSibling: 'both', fromOther: 'none' },
-    { ingressPolicy: 'isolated', fromSibling: 'none', fromOther: 'none' },
-  ])(
-    '$ingressPolicy: a container is reached by its sibling ($fromSibling), from another bridge ($fromOther), from outside and by the host',
-    async ({ ingressPolicy, fromSibling, fromOther }) => {
+    { ingressPolicy: 'open', fromSibling: 'both', fromOther: 'both', bridged: '1' },
+    { ingressPolicy: 'same-bridge', fromSibling: 'both', fromOther: 'none', bridged: '1' },
+    { ingressPolicy: 'isolated', fromSibling: 'none', fromOther: 'none', bridged: '1' },
+    { ingressPolicy: 'isolated', fromSibling: 'none', fromOther: 'none', bridged: '0' },
+  ] as const)(
+    '$ingressPolicy (bridge-nf-call-iptables $bridged): a container is reached by its sibling ($fromSibling), from another bridge ($fromOther), from outside and by the host',
+    async ({ ingressPolicy, fromSibling, fromOther, bridged }) => {
+      using _bridged = seeBridged(bridged)
       using outside = outsideHost()
       using host = hostNamespace()
       using place = threeContainers()
@@ -122,16 +126,47 @@ describe('ingressPolicy', () => {
       for (const chain of chains) await chain.add()
       using _servers = serveAll(one, outside)
       const addresses = addressesIn(first)
-      expect(await reached(sibling, addresses)).toBe(fromSibling)
-      expect(await reached(other, addresses)).toBe(fromOther)
-      expect(await reached(outside, addresses)).toBe('both')
-      expect(await reached(host, addresses)).toBe('both')
-      expect(await reached(one, OUTSIDE)).toBe('both')
+      await expectReached(sibling, addresses, fromSibling)
+      await expectReached(other, addresses, fromOther)
+      await expectReached(outside, addresses, 'both')
+      await expectReached(host, addresses, 'both')
+      await expectReached(one, OUTSIDE, 'both')
       for (const chain of chains) expect(await chain.check()).toMatchObject({ status: 0 })
       for (const chain of chains) await chain.del()
       expect(nft('list', 'ruleset')).toBe('')
     },
   )
+
+  test.each([
+    { what: 'frame between ports', bridged: '0' as const, without: [] },
+    {
+      what: 'packet within the bridge',
+      bridged: '1' as const,
+      without: ['delete', 'table', 'bridge', 'catena'],
+    },
+  ])('isolated: not even a single $what gets through, in either direction', async ({ bridged, without }) => {
+    using _bridged = seeBridged(bridged)
+    using place = threeContainers()
+    const first = firewalled(place.one, { config: { ...nftables, ingressPolicy: 'isolated' } })
+    const neighbour = firewalled(place.sibling, { config: nftables })
+    await first.add()
+    await neighbour.add()
+    if (without.length > 0) nft(...without)
+    const ends = [
+      { from: place.sibling, to: place.one, address: addressesIn(first)[0] },
+      { from: place.one, to: place.sibling, address: addressesIn(neighbour)[0] },
+    ]
+    for (const { from, to, address } of ends) {
+      // known already, so that no question about it has to be answered first
+      const mac = to.link('eth0').address
+      from.run('ip', 'neigh', 'replace', address, 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent')
+      using server = await serveUdp(to, { port: 5000 })
+      await expect(askUdp(from, { address, port: 5000 }, { timeout: 300 })).rejects.toThrow('no answer')
+      expect(server.clients).toEqual([])
+    }
+    await first.del()
+    await neighbour.del()
+  })
 
   test('behind ptp, each container is a network of its own', async () => {
     using place = threeContainers()
@@ -141,7 +176,7 @@ describe('ingressPolicy', () => {
     await first.add()
     await second.add()
     using _servers = serveAll(place.one)
-    expect(await reached(place.other, addressesIn(first))).toBe('none')
+    await expectReached(place.other, addressesIn(first), 'none')
     expect(await second.check()).toMatchObject({ status: 0 })
     await second.del()
     await first.del()
@@ -159,14 +194,14 @@ describe('ingressPolicy', () => {
     using _servers = serveAll(other)
     const to = addressesIn(far)
     await second.del()
-    expect(await reached(one, to)).toBe('none')
+    await expectReached(one, to, 'none')
     await first.del()
     const fences = elements().filter(element => element.includes('policy_'))
     expect(fences.filter(element => element.includes('cni1'))).toEqual([])
     expect(fences.filter(element => element.includes('cni2'))).toHaveLength(6)
     const open = firewalled(one, { config: nftables })
     await open.add()
-    expect(await reached(one, to)).toBe('both')
+    await expectReached(one, to, 'both')
     await open.del()
     await far.del()
     expect(nft('list', 'ruleset')).toBe('')
@@ -181,7 +216,7 @@ describe('ingressPolicy', () => {
     await neighbour.add()
     using _servers = serveAll(one)
     const addresses = addressesIn(first)
-    expect(await reached(sibling, addresses)).toBe('none')
+    await expectReached(sibling, addresses, 'none')
     const change = (ingressPolicy: string) =>
       mustCall(firewall, 'ADD', {
         netns: one,
@@ -190,7 +225,7 @@ describe('ingressPolicy', () => {
       })
     await change('same-bridge')
     sibling.run('ip', 'neigh', 'flush', 'all') // who did not answer is asked again at once
-    expect(await reached(sibling, addresses)).toBe('both')
+    await expectReached(sibling, addresses, 'both')
     expect(elements()).toContain('ip policy_bridge cni1')
     await change('open')
     await mustCall(firewall, 'DEL', { containerId: sibling.name, config: { name: 'net-1' } })
@@ -390,23 +425,36 @@ test('an ADD that fails leaves nothing', async () => {
   await chain.del()
 })
 
-test('a base chain of somebody else that drops what it does not accept is named in a warning', async () => {
-  using container = freshNamespace()
-  nft('table inet filter { chain fence { type filter hook forward priority 0; policy drop; }; }')
-  const chain = firewalled(container, { config: nftables })
-  await chain.add()
-  const outcome = await call(firewall, 'ADD', {
-    netns: container,
-    containerId: container.name,
-    config: { name: 'net-1', prevResult: chain.result },
-  })
-  expect(outcome.status).toBe(0)
-  expect(outcome.stderr).toContain(
-    `chain fence of table inet filter drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
-  )
-  nft('delete', 'table', 'inet', 'filter')
-  await chain.del()
-})
+test.each([
+  { table: 'inet filter', chain: 'fence' },
+  { table: 'ip fences', chain: 'fence' },
+  { table: 'ip6 filter', chain: 'forward' },
+])(
+  'a base chain of somebody else ($table $chain) that drops what it does not accept is named in a warning',
+  async ({ table, chain: name }) => {
+    using container = freshNamespace()
+    nft(`table ${table} { chain ${name} { type filter hook forward priority 0; policy drop; }; }`)
+    const chain = firewalled(container, { config: nftables })
+    await chain.add()
+    const outcome = await call(firewall, 'ADD', {
+      netns: container,
+      containerId: container.name,
+      config: { name: 'net-1', prevResult: chain.result },
+    })
+    expect(outcome.status).toBe(0)
+    expect(outcome.stderr).toContain(
+      `chain ${name} of table ${table} drops what it does not accept, and no other table can undo that: ${addressesIn(chain).join(' and ')}`,
+    )
+    nft(`delete table ${table}`)
+    const quiet = await call(firewall, 'ADD', {
+      netns: container,
+      containerId: container.name,
+      config: { name: 'net-1', prevResult: chain.result },
+    })
+    expect(quiet.stderr).toBe('')
+    await chain.del()
+  },
+)
 
 describe('input', () => {
   test.each([

@@ -3,19 +3,23 @@ import { applyRuleset } from '../../chain/linux/engine.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
 import { applyBatch } from '../../chain/linux/netlink/nftables-batch.ts'
-import { applyWithNft, type Command, NftError } from '../../chain/linux/nft.ts'
+import { applyWithNft, type Command, type Engine, NftError } from '../../chain/linux/nft.ts'
 import {
   additions,
+  fence,
+  forwarded,
   guardPort,
   hairpinSources,
+  isolatePort,
   masquerade,
   type Owned,
   publish,
 } from '../../chain/plugin/elements.ts'
-import { families, skeleton } from '../../chain/plugin/layout.ts'
+import { families, type Role } from '../../chain/plugin/layout.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { addOwned, missingOwned, removeOwned } from '../../chain/plugin/ruleset.ts'
+import { skeleton } from '../../chain/plugin/skeleton.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 
 /** Other tests leave what the Go plugins leave: empty chains. */
@@ -27,6 +31,7 @@ const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', conta
 function everything(containerId: string, number: number): Owned {
   const address = `10.1.0.${number}`
   const six = `fd00::${number}`
+  const fenced = fence({ bridge: 'cni0', addresses: [address, six], isolated: true })
   return {
     owner: ownerNamed(containerId),
     elements: [
@@ -61,14 +66,18 @@ function everything(containerId: string, number: number): Owned {
       ...hairpinSources(address, ['10.1.0.0/16', '127.0.0.0/8']),
       ...hairpinSources(six, ['::/0']),
       ...guardPort(`veth${number}`, `02:00:00:00:00:0${number}`),
+      ...forwarded([address, six]),
+      ...fenced.elements,
+      ...isolatePort(`veth${number}`),
     ],
+    shared: fenced.shared ?? [],
     chains: [{ family: 'ip', name: `conditions-${ownerNamed(containerId).id}`, rules: [[{ accept: null }]] }],
   }
 }
 
 const tables = families.flatMap(family => [...skeleton(family, 'base'), ...skeleton(family, 'forward')])
 const chainsOnly = ({ owner, chains = [] }: Owned) => additions({ owner, elements: [], chains })
-const elementsOnly = ({ owner, elements }: Owned) => additions({ owner, elements })
+const elementsOnly = ({ owner, elements, shared = [] }: Owned) => additions({ owner, elements, shared })
 
 function judged(namespace: Namespace, commands: readonly Command[]): void {
   const { exitCode, stderr } = namespace.inside(() =>
@@ -141,7 +150,7 @@ test('what is read back is what was put there, and DEL by owner leaves the other
   expect(missingOwned(one)).toEqual([])
   const sweep = (owned: Owned) =>
     removeOwned(applyRuleset, {
-      roles: ['masquerade', 'ports', 'frames'],
+      roles: ['masquerade', 'ports', 'frames', 'firewall'],
       isOwner: id => id === owned.owner.id,
     })
   expect(await sweep(one)).toBe('removed')
@@ -152,12 +161,61 @@ test('what is read back is what was put there, and DEL by owner leaves the other
   expect(await sweep(two)).toBe('absent')
 })
 
+test('the forward chains come with the first firewall, beside what is there; nobody misses them before', async () => {
+  const plain = {
+    owner: ownerNamed('plain'),
+    elements: masquerade([{ address: '10.1.0.1', network: '10.1.0.0/16' }]),
+  }
+  const walled = {
+    owner: ownerNamed('walled'),
+    elements: forwarded(['10.1.0.1', 'fd00::1']),
+    overrides: [{ family: 'ip' as const, name: 'CNI-ADMIN' }],
+  }
+  const ruleset = () => hostNamespace().run('nft', 'list', 'ruleset')
+  const remove = (owned: Owned, role: Role) =>
+    removeOwned(applyRuleset, { roles: [role], isOwner: id => id === owned.owner.id })
+  await addOwned(applyRuleset, plain)
+  expect(ruleset()).not.toContain('hook forward')
+  expect(missingOwned(plain)).toEqual([])
+  await addOwned(applyRuleset, walled)
+  expect(ruleset().match(/hook forward/g)).toHaveLength(2)
+  expect(ruleset().match(/hook postrouting/g)).toHaveLength(1)
+  expect([...missingOwned(plain), ...missingOwned(walled)]).toEqual([])
+  await remove(walled, 'firewall')
+  expect(missingOwned(plain)).toEqual([])
+  await remove(plain, 'masquerade')
+  expect(ruleset()).toBe('')
+})
+
 test('a retry of the same owner replaces what is left of the first try', async () => {
   const owned = everything('one', 1)
   await addOwned(applyRuleset, owned)
   await addOwned(applyRuleset, owned)
   expect(missingOwned(owned)).toEqual([])
   hostNamespace().run('nft', 'flush', 'ruleset')
+})
+
+test('two removals that each take the other for the last but one: whoever comes second takes the tables', async () => {
+  const one = everything('one', 1)
+  const two = everything('two', 2)
+  await addOwned(applyRuleset, one)
+  await addOwned(applyRuleset, two)
+  const remove = (owned: Owned, engine: Engine) =>
+    removeOwned(engine, {
+      roles: ['masquerade', 'ports', 'frames', 'firewall'],
+      isOwner: id => id === owned.owner.id,
+    })
+  const secondHasPlanned = Promise.withResolvers<void>()
+  const first = remove(one, async commands => {
+    await secondHasPlanned.promise
+    await applyRuleset(commands)
+  })
+  await remove(two, async commands => {
+    secondHasPlanned.resolve()
+    await first
+    await applyRuleset(commands)
+  })
+  expect(hostNamespace().run('nft', 'list', 'ruleset')).toBe('')
 })
 
 test('ADDs at the same moment on a host without tables all succeed', async () => {

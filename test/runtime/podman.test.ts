@@ -1,14 +1,16 @@
 /** podman as people use it: containers with published ports, several networks and fixed addresses, all through our executables. */
-import { expect, test } from 'bun:test'
+import { expect, setDefaultTimeout, test } from 'bun:test'
 import { outsideHost, withoutMemory } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { freshPodman, type Podman } from '../fixtures/podman.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
+setDefaultTimeout(120_000) // podman starts dozens of programs
+
 const page = 'Hello from podman!'
-const server = ['busybox', '/bin/httpd', '-f', '-p', '80', '-h', '/www']
-const fixed = 'one:ip=10.71.0.9,mac=02:00:00:00:71:09'
+const server = ['localhost/busybox', '/bin/httpd', '-f', '-p', '80', '-h', '/www']
+const fixed = 'one:ip=10.71.0.9,mac=02:00:00:00:71:09,interface_name=eth0'
 
 /** Two networks, the second with both families; dnsname is a plugin of its own, which podman would want otherwise. */
 async function createNetworks(podman: Podman): Promise<void> {
@@ -19,7 +21,11 @@ async function createNetworks(podman: Podman): Promise<void> {
 
 const hostState = () => withoutMemory(snapshot())
 
-const run = (podman: Podman, ...words: string[]) => podman.run('run', '--detach', ...words, ...server)
+/** No terminals: podman would give them the group 5, which a user who is root only here has not. */
+const terminals = ['--mount', 'type=tmpfs,destination=/dev/pts']
+
+const run = (podman: Podman, ...words: string[]) =>
+  podman.run('run', '--detach', ...terminals, ...words, ...server)
 
 /** What a container's interfaces have, as "eth0 10.71.0.9/16". */
 async function addressesIn(podman: Podman, container: string): Promise<string[]> {
@@ -40,7 +46,17 @@ test('a container with a published port, two networks and a fixed address, of wh
   const { plugins } = await podman.conflist('one')
   expect(plugins.map(({ type }) => type)).toEqual(['bridge', 'portmap', 'firewall', 'tuning'])
 
-  await run(podman, '--name', 'web', '--network', fixed, '--network', 'two', '--publish', '8080:80')
+  await run(
+    podman,
+    '--name',
+    'web',
+    '--network',
+    fixed,
+    '--network',
+    'two:interface_name=eth1',
+    '--publish',
+    '8080:80',
+  )
   const inside = await addressesIn(podman, 'web')
   expect(inside).toEqual(['eth0 10.71.0.9/16', 'eth1 10.72.0.2/16', 'eth1 fd00:72::2/64'])
   expect(await podman.run('exec', 'web', '/bin/ip', 'link', 'show', 'eth0')).toContain('02:00:00:00:71:09')

@@ -5,33 +5,33 @@ import { type FoundRule, hasLegacyTable, readSavedRule } from './removal.ts'
 import { type Family, findVariant, run, type Variant } from './tools.ts'
 
 export interface FoundTable {
-  rules: (FoundRule & { mayDrop: boolean })[]
+  /** The rules of one chain, read when they are asked for. */
+  rulesIn(chain: string): (FoundRule & { mayDrop: boolean })[]
   /** Built-in chains that drop what comes to their end. */
-  dropping: string[]
+  dropping: readonly string[]
 }
 
-/** A table as it is, if it has that built-in chain; undefined where there is none, or nobody has the tools to read it. */
-export function readTable(
-  family: Family,
-  variant: Variant,
-  { table, chain }: { table: string; chain: string },
-): FoundTable | undefined {
-  return variant === 'legacy' ? readLegacyTable(family, table) : readNftTable(family, table, chain)
-}
-
-const NF_DROP = 0
-
-function readNftTable(family: Family, table: string, chain: string): FoundTable | undefined {
+/** Reads a table that has some built-in chain; undefined where it has not, or nobody has the tools to read it. */
+export function withTable<T>(
+  { family, variant, table, builtin }: { family: Family; variant: Variant; table: string; builtin: string },
+  read: (found: FoundTable) => T,
+): T | undefined {
+  if (variant === 'legacy') {
+    const found = readLegacyTable(family, table)
+    return found && read(found)
+  }
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return undefined
   using _open = netfilter
-  const builtin = findChain(netfilter, family, table, chain)
-  if (!builtin) return undefined
-  return {
-    rules: listRules(netfilter, family, table),
-    dropping: builtin.policy === NF_DROP ? [chain] : [],
-  }
+  const chain = findChain(netfilter, family, table, builtin)
+  if (!chain) return undefined
+  return read({
+    rulesIn: name => listRules(netfilter, family, table, name),
+    dropping: chain.policy === NF_DROP ? [builtin] : [],
+  })
 }
+
+const NF_DROP = 0
 
 function readLegacyTable(family: Family, table: string): FoundTable | undefined {
   const tools = hasLegacyTable(family, table) ? findVariant(family, 'legacy') : undefined
@@ -45,7 +45,10 @@ export function readSaved(text: string): FoundTable {
   const letsThrough = new Set([...chains, ...goesOn, 'ACCEPT', 'RETURN'])
   const rules = lines.filter(line => line.startsWith('-A ')).map(readSavedRule)
   return {
-    rules: rules.map(rule => ({ ...rule, mayDrop: rule.targets.some(target => !letsThrough.has(target)) })),
+    rulesIn: name =>
+      rules
+        .filter(({ chain }) => chain === name)
+        .map(rule => ({ ...rule, mayDrop: rule.targets.some(target => !letsThrough.has(target)) })),
     dropping: lines.flatMap(line => /^:(\S+) DROP /.exec(line)?.[1] ?? []),
   }
 }
@@ -56,12 +59,11 @@ export function mayDropIn(table: FoundTable, chain: string, but: readonly string
   const seen = new Set(but)
   const open = [chain]
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (seen.has(next)) continue
     seen.add(next)
-    for (const { chain: one, targets, mayDrop } of table.rules) {
-      if (one !== next) continue
-      if (mayDrop) return true
-      open.push(...targets.filter(target => !seen.has(target)))
-    }
+    const rules = table.rulesIn(next)
+    if (rules.some(({ mayDrop }) => mayDrop)) return true
+    open.push(...rules.flatMap(({ targets }) => targets))
   }
   return false
 }

@@ -3,11 +3,11 @@
  * a process; those of ip_tables need its tools, which are asked only where the kernel has such a table.
  */
 import { type HeldLock, readFile } from '../files.ts'
-import { errno } from '../libc.ts'
+import { errno, isErrno } from '../libc.ts'
 import { listChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import type { Command } from '../nft.ts'
-import { type Family, findVariant, run, type Tools } from './tools.ts'
+import { type Family, findTools, findVariant, run, type Tools } from './tools.ts'
 
 /** A rule as either variant can tell it. */
 export interface FoundRule {
@@ -61,7 +61,7 @@ export function removalCommands(
   doomed: Doomed,
 ): Command[] {
   const { family, table } = where
-  const chains = listChains(netfilter, family)
+  const chains = (doomed.isDoomedChain ? listChains(netfilter, family) : [])
     .filter(chain => chain.table === table && chain.hook === undefined && doomed.isDoomedChain?.(chain.name))
     .map(({ name }) => name)
   if (chains.length === 0 && !doomed.isDoomedRule) return []
@@ -78,10 +78,18 @@ function isDoomed(rule: FoundRule, chains: readonly string[], { isDoomedRule }: 
   return rule.targets.some(target => chains.includes(target)) || Boolean(isDoomedRule?.(rule))
 }
 
-/** Whether the kernel has a table of the older kind in this namespace. */
+/**
+ * Whether the kernel has a table of the older kind in this namespace. In a user namespace nobody may ask: there it may have
+ * one where the machine's own tools are of that kind.
+ */
 export function hasLegacyTable(family: Family, table: string): boolean {
-  const names = readFile(family === 'ip' ? '/proc/net/ip_tables_names' : '/proc/net/ip6_tables_names')
-  return names?.split('\n').includes(table) ?? false
+  try {
+    const names = readFile(family === 'ip' ? '/proc/net/ip_tables_names' : '/proc/net/ip6_tables_names')
+    return names?.split('\n').includes(table) ?? false
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EACCES)) return findTools(family)?.variant === 'legacy'
+    throw thrown
+  }
 }
 
 /** Removes what is doomed from a table of ip_tables. Absent where there is no such table, or nobody has tools for it. */

@@ -60,6 +60,16 @@ export function attributes(bytes: Uint8Array): Attribute[] {
   return found
 }
 
+/** Whether there is an attribute of a type among well-formed ones; takes nothing apart. */
+export function hasAttribute(bytes: Uint8Array, type: number): boolean {
+  for (let at = 0; at + ATTRIBUTE_HEADER <= bytes.length; ) {
+    const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+    if ((((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK) === type) return true
+    at += Math.max(ATTRIBUTE_HEADER, align(length))
+  }
+  return false
+}
+
 /** Attributes by type; of a repeated one, the last. */
 export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
   const map = new Map<number, Uint8Array>()

@@ -7,6 +7,7 @@ import type { Family } from '../nft.ts'
 import {
   attributeMap,
   attributes,
+  hasAttribute,
   join,
   type Message,
   readText,
@@ -67,6 +68,14 @@ export function tableExists(netfilter: Transport, family: Family, table: string)
   return found.length > 0
 }
 
+/** The names of a family's tables. */
+export function listTables(netfilter: Transport, family: Family): string[] {
+  const found = orNone(() =>
+    dump(netfilter, { operation: `list tables of ${family}`, type: GET_TABLE, payload: header(family) }),
+  )
+  return found.map(({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(1))) // NFTA_TABLE_NAME
+}
+
 export interface Chain {
   table: string
   name: string
@@ -98,15 +107,27 @@ export function findChain(
 
 /** All chains of a family. */
 export function listChains(netfilter: Transport, family: Family): Chain[] {
-  const found = orNone(() =>
+  return dumpChains(netfilter, family).map(readChain)
+}
+
+const HOOK = 4 // NFTA_CHAIN_HOOK
+
+/** The base chains of a family: kube-proxy's thousands of others are not taken apart. */
+export function listBaseChains(netfilter: Transport, family: Family): Chain[] {
+  return dumpChains(netfilter, family)
+    .filter(({ payload }) => hasAttribute(payload.subarray(4), HOOK))
+    .map(readChain)
+}
+
+function dumpChains(netfilter: Transport, family: Family): Message[] {
+  return orNone(() =>
     dump(netfilter, { operation: `list chains of ${family}`, type: GET_CHAIN, payload: header(family) }),
   )
-  return found.map(readChain)
 }
 
 function readChain({ payload }: Message): Chain {
   const found = attributeMap(split(payload, 4)[1])
-  const hook = found.get(4) // NFTA_CHAIN_HOOK
+  const hook = found.get(HOOK)
   const hookAttributes = hook && attributeMap(hook)
   const number = hookAttributes?.get(1)
   const priority = hookAttributes?.get(2)

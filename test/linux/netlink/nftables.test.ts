@@ -4,6 +4,7 @@ import {
   describeSets,
   filledSets,
   findChain,
+  listBaseChains,
   listChains,
   listElements,
   listRules,
@@ -188,6 +189,12 @@ test.each([
   const [found] = listRules(host.netfilter, 'ip', 'filter', 'FORWARD')
   const { handle: _handle, ...rest } = found ?? { handle: 0 }
   expect(rest).toEqual({ chain: 'FORWARD', comment: '', targets: [], ...content })
+})
+
+test('base chains are picked out of all', () => {
+  using host = loaded()
+  expect(listChains(host.netfilter, 'ip').map(({ name }) => name)).toEqual(['base', 'other', 'third'])
+  expect(listBaseChains(host.netfilter, 'ip')).toEqual(listChains(host.netfilter, 'ip').slice(0, 1))
 })
 
 test('a chain is found with its policy, and one that is not there is none', () => {

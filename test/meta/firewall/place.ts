@@ -1,4 +1,5 @@
 /** What the firewall's tests share: containers behind bridge or ptp with a firewall, a host outside, and who reaches whom. */
+import { expect } from 'bun:test'
 import { removeLink } from '../../../chain/linux/netlink/link.ts'
 import { openNetfilter } from '../../../chain/linux/netlink/nftables.ts'
 import { listOwned } from '../../../chain/plugin/owned.ts'
@@ -51,6 +52,19 @@ export function detectDuplicates(value: '0' | '1'): void {
   hostNamespace().setSysctl('net/ipv6/conf/default/accept_dad', value)
 }
 
+/** Whether iptables and nftables' IP tables see what goes from port to port of a bridge (br_netfilter). */
+export function seeBridged(value: '0' | '1'): Disposable {
+  const host = hostNamespace()
+  const keys = ['iptables', 'ip6tables'].map(tables => `net/bridge/bridge-nf-call-${tables}`)
+  const before = keys.map(key => host.sysctl(key))
+  const set = (values: (string | undefined)[]) => {
+    for (const [at, key] of keys.entries())
+      if (before[at] !== undefined) host.setSysctl(key, values[at] ?? '')
+  }
+  set(keys.map(() => value))
+  return { [Symbol.dispose]: () => set(before) }
+}
+
 let cables = 0
 
 export interface Outside extends Namespace {
@@ -82,19 +96,31 @@ export function outsideHost(): Outside {
   }
 }
 
-/** Time in which an answer would have come: what is dropped is not heard of. */
+/** Milliseconds in which an answer would have come: what is dropped is not heard of. */
 const SOON = 400
+const PATIENCE = 5000
 
-/** Asks a server on port 80 by both families: "both", "IPv4", "IPv6" or "none" says what came through. */
-export async function reached(from: Namespace, [four, six]: readonly [string, string]): Promise<string> {
-  const [is4, is6] = await Promise.all([four, six].map(address => answers(from, address)))
-  if (is4 && is6) return 'both'
-  return is4 ? 'IPv4' : is6 ? 'IPv6' : 'none'
+export type Families = 'both' | 'IPv4' | 'IPv6' | 'none'
+
+/** Asks a server on port 80 by both families: only these may come through. */
+export async function expectReached(
+  from: Namespace,
+  addresses: readonly [string, string],
+  expected: Families,
+): Promise<void> {
+  const names = ['IPv4', 'IPv6'] as const
+  const answered = await Promise.all(
+    addresses.map((address, at) =>
+      answers(from, address, expected === 'both' || expected === names[at] ? PATIENCE : SOON),
+    ),
+  )
+  const through = names.filter((_, at) => answered[at])
+  expect(through.length === 2 ? 'both' : (through[0] ?? 'none')).toBe(expected)
 }
 
-async function answers(from: Namespace, address: string): Promise<boolean> {
+async function answers(from: Namespace, address: string, timeout: number): Promise<boolean> {
   try {
-    await getHttp(from, { address, port: 80 }, SOON)
+    await getHttp(from, { address, port: 80 }, timeout)
     return true
   } catch {
     return false

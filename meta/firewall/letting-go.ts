@@ -1,0 +1,23 @@
+/** Takes away what an owner has in iptables and in firewalld, by its record. */
+import { everyStep } from '../../chain/plugin/undo.ts'
+import { removeSources } from './firewalld.ts'
+import { removePolicies, removeRulesOf } from './iptables.ts'
+import { type FirewallRecord, forget, recordsOfOthers } from './records.ts'
+
+/** Everything in a record, but for addresses that somebody else has by now; then the record itself. */
+export async function letGo(
+  env: Readonly<Record<string, string | undefined>>,
+  owner: string,
+  { addresses: all, zone, ingress }: FirewallRecord,
+): Promise<void> {
+  const others = recordsOfOthers(owner)
+  const addresses = all.filter(address => !others.some(other => other.addresses.includes(address)))
+  await everyStep({
+    'delete the rules of iptables': () => removeRulesOf(addresses),
+    'delete the policy of iptables': () =>
+      ingress && removePolicies(ingress.bridge, () => recordsOfOthers(owner)),
+    'take the addresses out of firewalld': () =>
+      zone === undefined || addresses.length === 0 ? undefined : removeSources(env, { zone, addresses }),
+    'forget the addresses': () => forget(owner),
+  })
+}
