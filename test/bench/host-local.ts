@@ -163,7 +163,7 @@ async function inProcess(total: number): Promise<number[]> {
 async function rates(processes: number): Promise<string[]> {
   const runs: Record<Side, number[][]> = { ours: [], theirs: [] }
   for (let round = 0; round < 3; round++) {
-    for (const side of ['ours', 'theirs'] as const) runs[side].push(await throughput(side, processes, 300))
+    for (const side of ['ours', 'theirs'] as const) runs[side].push(await throughput(side, processes, 200))
   }
   const cells = [0, 1].flatMap(verb => {
     const [ours, theirs] = [runs.ours, runs.theirs].map(side => median(side.map(pair => pair[verb] ?? 0)))
@@ -197,7 +197,7 @@ print(
   ],
 )
 print('Milliseconds until an exhausted /16 is refused', ['', ...both('ADD')], whenFull())
-const inside = (await inProcess(400)).map(rate => rate.toFixed(0))
+const inside = (await inProcess(200)).map(rate => rate.toFixed(0))
 const speeds = [['none: in process, as bridge does', inside[0] ?? '', '', '', inside[1] ?? '', '', '']]
 for (const processes of [1, 8, 64]) speeds.push(await rates(processes))
 print('Addresses per second', ['processes', ...both('ADD'), ...both('DEL')], speeds)
