@@ -21,16 +21,14 @@ const mapping = z.object({
 /** Tokens that begin so are written for iptables: the whole list then is. */
 const isForIptables = (conditions: readonly string[] = []) => /^[-!]/.test(conditions[0] ?? '')
 
-const conditions = z.optional(z.array(z.string()))
-
 const keys = z.object({
   backend: z.optional(z.enum(['', 'iptables', 'nftables'])),
   snat: z._default(z.boolean(), true),
   masqAll: flag,
   markMasqBit: z.optional(z.int().check(z.minimum(0), z.maximum(31))),
   externalSetMarkChain: z.optional(z.string()),
-  conditionsV4: conditions,
-  conditionsV6: conditions,
+  conditionsV4: z.optional(z.array(z.string())),
+  conditionsV6: z.optional(z.array(z.string())),
   runtimeConfig: z.optional(z.object({ portMappings: z.optional(z.array(mapping)) })),
 })
 
