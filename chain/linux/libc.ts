@@ -300,6 +300,15 @@ export function limitReceiving(descriptor: number, seconds: number): void {
   setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, time)
 }
 
+/** SO_SNDBUFFORCE, SO_RCVBUFFORCE */
+const bufferOptions = { sending: 32, receiving: 33 }
+
+/** Gives a socket's buffer room for so many bytes, whatever the usual limit; EPERM where one may not. */
+export function enlargeBuffer(descriptor: number, which: 'sending' | 'receiving', bytes: number): void {
+  const size = new Uint8Array(Int32Array.of(bytes).buffer)
+  setSocketOption(descriptor, SOL_SOCKET, bufferOptions[which], size)
+}
+
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
 }
