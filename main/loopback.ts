@@ -1,5 +1,4 @@
 /** loopback: brings a container's `lo` up. */
-import * as z from 'zod/mini'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { changeLink, findLink } from '../chain/linux/netlink/link.ts'
 import { batch } from '../chain/linux/netlink/socket.ts'
@@ -14,7 +13,6 @@ const NAME = 'lo' // whatever CNI_IFNAME says
 
 export const loopback = definePlugin({
   name: 'loopback',
-  config: z.object({}),
 
   add({ netns, previous }) {
     using container = openContainer(netns)

@@ -30,7 +30,7 @@ function costOf(name: string, config: object): Cost {
 const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: '/x' }], ips: [] }
 
 test.each([
-  { name: 'loopback', config: {}, schemas: 1, functions: 13 },
+  { name: 'loopback', config: {}, schemas: 0, functions: 13 },
   {
     name: 'tuning',
     config: { sysctl: { 'net.core.somaxconn': '512' }, prevResult },
@@ -43,7 +43,7 @@ test.each([
     schemas: 55,
     functions: 13,
   },
-  { name: 'portmap', config: { prevResult }, schemas: 40, functions: 13 },
+  { name: 'portmap', config: { prevResult }, schemas: 50, functions: 13 },
 ])(
   '$name starts with $schemas schemas, $functions functions of the C library and no Buffer',
   ({ name, config, ...limits }) => {
@@ -53,7 +53,7 @@ test.each([
       output: expect.stringContaining('"cniVersion": "1.1.0"'),
     })
     expect(buffers).toBe(0)
-    expect(schemas).toBeGreaterThan(0)
+    expect(schemas > 0).toBe(limits.schemas > 0) // they are counted at all
     expect(schemas).toBeLessThanOrEqual(limits.schemas)
     expect(functions).toHaveLength(limits.functions)
   },

@@ -1,4 +1,4 @@
-/** The engine of plugins: over netlink what can be encoded there, by nft what cannot. Either is loaded when it is needed. */
+/** The engine of plugins: over netlink what can be encoded there, by nft what cannot (conditions of a user). Either is loaded when it is needed. */
 import type { Engine } from './nft.ts'
 
 export const applyRuleset: Engine = async commands => {

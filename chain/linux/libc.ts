@@ -11,7 +11,7 @@ const LIBRARIES = [
   'libc.so',
 ]
 
-/** What nearly every call of a plugin needs, bound at once: a symbol costs 7 µs, a dlopen of its own 15. */
+/** What nearly every call of a plugin needs, bound at once: a symbol costs 7 µs, a dlopen of its own 30. */
 const common = {
   __errno_location: { args: [], returns: 'ptr' },
   open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
@@ -28,22 +28,26 @@ const common = {
   statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
 } as const
 
-/** What only some verbs of some plugins call: each is bound when it is first called. */
-const occasional = {
-  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+/** What keeps state on a disk: bound together when the first of them is called. */
+const ofFiles = {
   flock: { args: ['i32', 'i32'], returns: 'i32' },
   unlink: { args: ['ptr'], returns: 'i32' },
-  dup: { args: ['i32'], returns: 'i32' },
-  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
-  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
-  ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   fsync: { args: ['i32'], returns: 'i32' },
   fchmod: { args: ['i32', 'u32'], returns: 'i32' },
   rename: { args: ['ptr', 'ptr'], returns: 'i32' },
   link: { args: ['ptr', 'ptr'], returns: 'i32' },
   mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
-  readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
   getdents64: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
+} as const
+
+/** What only some verbs of some plugins call: each is bound when it is first called. */
+const occasional = {
+  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  dup: { args: ['i32'], returns: 'i32' },
+  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
+  ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
+  readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
   mount: { args: ['ptr', 'ptr', 'ptr', 'u64', 'ptr'], returns: 'i32' },
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
   unshare: { args: ['i32'], returns: 'i32' },
@@ -67,9 +71,11 @@ function openLibrary<const T extends Parameters<typeof dlopen>[1]>(symbols: T) {
 }
 
 type Common = ReturnType<typeof openLibrary<typeof common>>
+type OfFiles = ReturnType<typeof openLibrary<typeof ofFiles>>
 type Occasional = ReturnType<typeof openLibrary<typeof occasional>>
 
 let openCommon: Common | undefined
+let openOfFiles: OfFiles | undefined
 const bound: Partial<Occasional> = {}
 
 function libc(): Common {
@@ -77,16 +83,26 @@ function libc(): Common {
   return openCommon
 }
 
+function filesLibc(): OfFiles {
+  libc() // errno has to be within reach before a call, not bound after it
+  openOfFiles ??= openLibrary(ofFiles)
+  return openOfFiles
+}
+
 /** A function that is called now and then. */
 function rarely<Name extends keyof Occasional>(name: Name): Occasional[Name] {
-  libc() // errno has to be within reach before the call, not bound after it
+  libc()
   if (!bound[name]) Object.assign(bound, openLibrary({ [name]: occasional[name] }))
   return bound[name] as Occasional[Name]
 }
 
 /** Names of the C library's functions that this process has bound so far. */
 export function boundFunctions(): string[] {
-  return [...(openCommon ? Object.keys(common) : []), ...Object.keys(bound)]
+  return [
+    ...(openCommon ? Object.keys(common) : []),
+    ...(openOfFiles ? Object.keys(ofFiles) : []),
+    ...Object.keys(bound),
+  ]
 }
 
 /** Error numbers by name (asm-generic/errno-base.h, errno.h): those that callers tell apart. */
@@ -230,7 +246,7 @@ export function writeAll(descriptor: number, bytes: Uint8Array, what = `descript
 
 /** Reads to the end. */
 export function readAll(descriptor: number, what?: string): Uint8Array {
-  let buffer = new Uint8Array(16384)
+  let buffer = new Uint8Array(4096)
   let filled = 0
   for (;;) {
     const length = readInto(descriptor, buffer.subarray(filled), what)
@@ -282,6 +298,15 @@ export function limitReceiving(descriptor: number, seconds: number): void {
   const time = new Uint8Array(16) // struct timeval: seconds, microseconds
   time[0] = seconds
   setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, time)
+}
+
+/** SO_SNDBUFFORCE, SO_RCVBUFFORCE */
+const bufferOptions = { sending: 32, receiving: 33 }
+
+/** Gives a socket's buffer room for so many bytes, whatever the usual limit; EPERM where one may not. */
+export function enlargeBuffer(descriptor: number, which: 'sending' | 'receiving', bytes: number): void {
+  const size = new Uint8Array(Int32Array.of(bytes).buffer)
+  setSocketOption(descriptor, SOL_SOCKET, bufferOptions[which], size)
 }
 
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
@@ -364,7 +389,7 @@ export const LOCK_NB = 4
 export function lock(descriptor: number, mode: number, what: string): boolean {
   try {
     uninterrupted(
-      () => rarely('flock')(descriptor, mode),
+      () => filesLibc().flock(descriptor, mode),
       () => `lock ${what}`,
     )
     return true
@@ -439,19 +464,19 @@ export function fileSystemType(path: string): number {
 }
 
 export function unlink(path: string): void {
-  checked(rarely('unlink')(ptr(cString(path))), () => `delete ${path}`)
+  checked(filesLibc().unlink(ptr(cString(path))), () => `delete ${path}`)
 }
 
 export function rename(from: string, to: string): void {
-  checked(rarely('rename')(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
+  checked(filesLibc().rename(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
 }
 
 export function link(existing: string, name: string): void {
-  checked(rarely('link')(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
+  checked(filesLibc().link(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
 }
 
 export function makeFolder(path: string, mode: number): void {
-  checked(rarely('mkdir')(ptr(cString(path)), mode), () => `create folder ${path}`)
+  checked(filesLibc().mkdir(ptr(cString(path)), mode), () => `create folder ${path}`)
 }
 
 export function symbolicLink(target: string, name: string): void {
@@ -500,15 +525,15 @@ export function readLink(path: string): string {
 
 /** Fills a buffer with directory entries (struct linux_dirent64); 0 at the end. */
 export function readFolderEntries(descriptor: number, buffer: Uint8Array): number {
-  return checked(rarely('getdents64')(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
+  return checked(filesLibc().getdents64(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
 }
 
 export function synchronize(descriptor: number, what: string): void {
-  checked(rarely('fsync')(descriptor), () => `fsync ${what}`)
+  checked(filesLibc().fsync(descriptor), () => `fsync ${what}`)
 }
 
 export function changeMode(descriptor: number, mode: number, what: string): void {
-  checked(rarely('fchmod')(descriptor, mode), () => `chmod ${what}`)
+  checked(filesLibc().fchmod(descriptor, mode), () => `chmod ${what}`)
 }
 
 /** Mounts; `type` and `source` may be empty, as for a bind mount. */

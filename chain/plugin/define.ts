@@ -68,7 +68,8 @@ export interface Plugin<Configuration = unknown> {
   name: string
   /** Versions of the specification that it takes; all when absent. */
   versions?: readonly string[]
-  config: z.ZodMiniType<Configuration>
+  /** What its configuration may hold; absent where it takes none, which saves loading zod. */
+  config?: z.ZodMiniType<Configuration>
   add(request: AddRequest<Configuration>): Promise<Result> | Result
   check(request: CheckRequest<Configuration>): Promise<void> | void
   del(request: DelRequest<Configuration>): Promise<void> | void

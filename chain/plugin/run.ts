@@ -76,7 +76,7 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
     base,
     world,
     stdin,
-    config: (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json),
+    config: plugin.config && (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json),
   })
   const netns = environment.netns ?? ''
   switch (verb) {

@@ -10,6 +10,6 @@ export interface World {
   stderr(text: string): void
   /** Plugins that this executable holds, for delegation without a process. */
   builtins?: Builtins | undefined
-  /** Applies rulesets; the one that runs nft when absent. */
+  /** Applies rulesets; the engine of linux/engine.ts when absent. */
   engine?: Engine | undefined
 }

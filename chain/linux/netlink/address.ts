@@ -56,7 +56,7 @@ function header(family: number, prefixLength: number, link: number): Uint8Array 
 /** The broadcast address of an IPv4 prefix; none for /31 and /32 (RFC 3021). */
 function broadcastOf(bytes: Uint8Array, prefixLength: number): Uint8Array | undefined {
   if (bytes.length !== 4 || prefixLength >= 31) return undefined
-  const view = new DataView(Uint8Array.from(bytes).buffer)
+  const view = new DataView(new Uint8Array(bytes).buffer)
   view.setUint32(0, (view.getUint32(0) | (0xffffffff >>> prefixLength)) >>> 0)
   return new Uint8Array(view.buffer)
 }

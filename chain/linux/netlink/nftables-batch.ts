@@ -2,7 +2,7 @@
  * Transactions of nf_tables over netlink: whatever our own tables are made of, and what comes and goes with each container.
  * Running nft costs ten times more than the whole of it. What this cannot encode is left to nft, the whole transaction.
  */
-import { errno, isErrno, limitReceiving } from '../libc.ts'
+import { enlargeBuffer, errno, isErrno, limitReceiving } from '../libc.ts'
 import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from '../nft.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from './codec.ts'
 import { describeSets, type SetDescription } from './nftables.ts'
@@ -48,10 +48,11 @@ interface Encoded {
   command: Command
 }
 
-/** More than fits one datagram with the usual buffers goes through nft, which enlarges them. */
-const LARGEST_BATCH = 128 * 1024
-/** An attribute's length has 16 bits. */
-const LARGEST_ATTRIBUTE = 60 * 1024
+/** More does not fit the usual buffers (net.core.wmem_default, rmem_default). */
+const USUAL_BYTES = 128 * 1024
+const USUAL_COMMANDS = 128
+/** What an acknowledgement takes of a socket's buffer, with the kernel's own data about it; a sentence comes with a refusal. */
+const ACKNOWLEDGEMENT = 1024
 
 /**
  * Applies commands as one transaction; false when there is one among them that only nft can encode. Throws NftError with
@@ -61,8 +62,7 @@ export function applyBatch(commands: readonly Command[]): boolean {
   const netfilter = openTransport(NETLINK_NETFILTER)
   using _later = closingLater(netfilter)
   const encoded = encodeAll(netfilter, commands)
-  if (!encoded || encoded.some(({ payload }) => payload.length > LARGEST_ATTRIBUTE)) return false
-  if (encoded.reduce((size, { payload }) => size + payload.length, 0) > LARGEST_BATCH) return false
+  if (!encoded) return false
   transact(netfilter, encoded)
   return true
 }
@@ -71,7 +71,7 @@ export function applyBatch(commands: readonly Command[]): boolean {
 function encodeAll(netfilter: Transport, commands: readonly Command[]): Encoded[] | undefined {
   const sets = new Sets(netfilter)
   try {
-    return commands.map(command => encodeCommand(command, sets))
+    return commands.flatMap(command => encodeCommand(command, sets))
   } catch (thrown) {
     if (thrown instanceof OnlyNft) return undefined
     throw thrown
@@ -126,7 +126,7 @@ function message(
   return { command, type, flags, payload: join(new Uint8Array([families[family], 0, 0, 0]), ...parts) }
 }
 
-function encodeCommand(command: Command, sets: Sets): Encoded {
+function encodeCommand(command: Command, sets: Sets): Encoded | Encoded[] {
   if ('create' in command) return encodeNew(command, command.create, { sets, flags: CREATE | EXCLUSIVE })
   if ('add' in command) return encodeNew(command, command.add, { sets, flags: CREATE })
   if ('delete' in command) return encodeDeletion(command, command.delete, sets)
@@ -143,7 +143,7 @@ function encodeNew(
   command: Command,
   object: NftObject,
   { sets, flags }: { sets: Sets; flags: number },
-): Encoded {
+): Encoded | Encoded[] {
   if ('element' in object) return encodeElementsOf(command, object, { sets, flags })
   if ('table' in object) {
     const { family, name } = object.table
@@ -184,21 +184,19 @@ function encodeElementsOf(
   command: Command,
   object: NftObject,
   { sets, flags }: { sets: Sets; flags?: number },
-): Encoded {
+): Encoded[] {
   if (!('element' in object)) return onlyNft('what is no element')
   const { family, table, name } = object.element
   const set = sets.find(family, table, name)
-  return message(
-    command,
-    { type: flags === undefined ? DELETE_ELEMENTS : NEW_ELEMENTS, family, flags: flags ?? 0 },
-    text(1, table),
-    text(2, name),
-    // a set that is not there is for the kernel to refuse, as it would refuse nft
-    set ? encodeElements(object.element, set) : nested(3),
+  const type = flags === undefined ? DELETE_ELEMENTS : NEW_ELEMENTS
+  // a set that is not there is for the kernel to refuse, as it would refuse nft
+  const lists = set ? encodeElements(object.element, set) : [nested(3)]
+  return lists.map(list =>
+    message(command, { type, family, flags: flags ?? 0 }, text(1, table), text(2, name), list),
   )
 }
 
-function encodeDeletion(command: Command, object: NftObject, sets: Sets): Encoded {
+function encodeDeletion(command: Command, object: NftObject, sets: Sets): Encoded | Encoded[] {
   if ('element' in object) return encodeElementsOf(command, object, { sets })
   if ('table' in object) {
     const { family, name } = object.table
@@ -234,8 +232,12 @@ function transact(netfilter: Transport & { descriptor: number }, commands: reado
   const body = commands.map(({ type, flags, payload }) =>
     encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++lastSequence, payload }),
   )
+  const batch = join(edge(BATCH_BEGIN, first), ...body, edge(BATCH_END, ++lastSequence))
   limitReceiving(netfilter.descriptor, PATIENCE)
-  netfilter.send(join(edge(BATCH_BEGIN, first), ...body, edge(BATCH_END, ++lastSequence)))
+  if (batch.length > USUAL_BYTES) enlargeBuffer(netfilter.descriptor, 'sending', batch.length)
+  if (body.length > USUAL_COMMANDS)
+    enlargeBuffer(netfilter.descriptor, 'receiving', body.length * ACKNOWLEDGEMENT)
+  netfilter.send(batch)
   const refusals = acknowledgements(netfilter, { first, commands })
   const [refusal] = refusals
   if (!refusal) return

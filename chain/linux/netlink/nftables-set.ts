@@ -96,9 +96,25 @@ function note(type: number, value: number): Uint8Array {
   return join(new Uint8Array([type, 4]), uint32(0, value).subarray(4))
 }
 
-/** The elements of one command. */
-export function encodeElements({ elem }: ElementSpec, set: SetDescription): Uint8Array {
-  return nested(3, ...elem.map(one => encodeElement(one, set))) // NFTA_SET_ELEM_LIST_ELEMENTS
+/** A list's length has 16 bits; this leaves room for names beside it. */
+const LARGEST_LIST = 32 * 1024
+
+/** The elements of one command, in as many lists as they need. */
+export function encodeElements({ elem }: ElementSpec, set: SetDescription): Uint8Array[] {
+  const lists: Uint8Array[] = []
+  let list: Uint8Array[] = []
+  let size = 0
+  for (const one of elem) {
+    const element = encodeElement(one, set)
+    if (size + element.length > LARGEST_LIST) {
+      lists.push(nested(3, ...list))
+      list = []
+      size = 0
+    }
+    list.push(element)
+    size += element.length
+  }
+  return [...lists, nested(3, ...list)] // NFTA_SET_ELEM_LIST_ELEMENTS
 }
 
 /** An element of libnftables-json: a key, a pair of key and value, either within an `elem` that holds a comment. */

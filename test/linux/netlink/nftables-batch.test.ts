@@ -118,6 +118,23 @@ const same: { name: string; before?: Command[]; commands: Command[] }[] = [
       { delete: { chain: { family: 'ip', table: 't', name: 'two' } } },
     ],
   },
+  {
+    name: 'more elements than one message holds, and more than one datagram usually does',
+    commands: [
+      add(
+        'single',
+        ...Array.from({ length: 4000 }, (_, index) =>
+          noted(`10.7.${index >> 8}.${index & 255}`, 'x'.repeat(40)),
+        ),
+      ),
+    ],
+  },
+  {
+    name: 'more commands than the usual buffer holds acknowledgements',
+    commands: Array.from({ length: 2000 }, (_, index) => ({
+      add: { chain: { family: 'ip', table: 't', name: `chain-${index}` } },
+    })),
+  },
   { name: 'the deletion of a table', commands: [{ delete: { table: { family: 'ip', name: 't' } } }] },
 ]
 
