@@ -46,6 +46,8 @@ export interface State {
   linkLocal: string
   /** Addresses that prevResult has, where they are confirmed and not acquired. */
   had?: string[]
+  /** An address that it had from a server, and would have again. */
+  wanted?: string
   /** Router solicitations sent, and when the next one is due. */
   solicitations: number
   solicitAt?: number
