@@ -272,7 +272,7 @@ describe('holding', () => {
     ])
     const alone = story('dhcp').start().hear().leased()
     alone.waitUntil(() => alone.state().phase === 'stopped')
-    expect(alone.names()).toEqual(['address', 'note', 'lost'])
+    expect(alone.names()).toEqual(['address', 'lost'])
     expect(alone.state().reason).toBe('the lease has expired')
   })
 

@@ -61,7 +61,10 @@ test('of a lease that nobody renews, the address goes when it ends, the link sta
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   await server[Symbol.asyncDispose]()
-  expect((await keeper.event('lost')).why).toContain(addressOf(result))
+  expect(await keeper.event('lost')).toMatchObject({
+    address: addressOf(result),
+    why: 'the lease has expired',
+  })
   expect(container.addresses('eth0')).toEqual([])
   expect(container.link('eth0').up).toBe(true)
   const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
@@ -134,7 +137,10 @@ test('a prefix that is not advertised any more: its address is deprecated, goes,
   )
   expect((await keeper.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
   expect(defaultRoutes(container)).toEqual([])
-  expect((await keeper.event('lost')).why).toContain(addressOf(result))
+  expect(await keeper.event('lost')).toMatchObject({
+    address: addressOf(result),
+    why: 'its valid lifetime is over',
+  })
   expect(container.addresses('eth0')).toEqual([])
   expect((await check()).json.msg).toContain(
     `${addressOf(result)}: no router advertises the prefix any longer`,
