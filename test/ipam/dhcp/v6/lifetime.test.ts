@@ -1,5 +1,7 @@
 import { expect, test } from 'bun:test'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { parseFlags } from '../../../../ipam/dhcp/flags.ts'
+import { createRegistry } from '../../../../ipam/dhcp/registry.ts'
 import { stateFolder } from '../../../../ipam/dhcp/state.ts'
 import { messageType } from '../../../../ipam/dhcp/v6/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
@@ -269,6 +271,38 @@ test('what there was is given up where its namespace went while no daemon ran, a
   await second.event('unreadable')
   expect(filesOf(second)).toEqual([])
 })
+
+test('what is released before its interface is ready keeps its namespace only until then', async () => {
+  using network = lan6()
+  await using _router = await dnsmasq6(network.namespace)
+  const container = network.attach('container')
+  const held = () => readdirSync('/proc/self/fd').filter(each => isDescriptorOf(each, container)).length
+  const before = held()
+  const events: string[] = []
+  const registry = createRegistry(parseFlags(['-socketpath', '/run/cni/early.sock']), event =>
+    events.push(event),
+  )
+  const { ipam } = configFor('/run/cni/early.sock', 'auto')
+  const call = {
+    ...{ containerId: 'c1', netns: container.path, ifname: 'eth0', args: '', path: '/' },
+    stdin: JSON.stringify({ cniVersion: '1.1.0', name: 'n', ipam }),
+  }
+  const early = registry.allocate(call)
+  registry.release(call)
+  await expect(early).rejects.toThrow('it was given up while it was acquired')
+  expect((await registry.allocate(call)).ips).toHaveLength(2)
+  registry.release(call)
+  expect(held()).toBe(before)
+  expect(events).toEqual(['released', 'acquired', 'released'])
+})
+
+function isDescriptorOf(descriptor: string, { path }: Namespace): boolean {
+  try {
+    return statSync(`/proc/self/fd/${descriptor}`).ino === statSync(path).ino
+  } catch {
+    return false // that of the listing itself
+  }
+}
 
 test('GC gives back both families of what no valid attachment has', async () => {
   using network = lan6()
