@@ -289,6 +289,7 @@ test('what is released before its interface is ready keeps its namespace only un
   }
   const early = registry.allocate(call)
   registry.release(call)
+  expect(held()).toBe(before + 1) // its number must not become another one's while it is in use
   await expect(early).rejects.toThrow('it was given up while it was acquired')
   expect((await registry.allocate(call)).ips).toHaveLength(2)
   registry.release(call)
