@@ -115,7 +115,7 @@ test.each(nonsense)(
         ear.answer(to, answerTo(to))
       },
     })
-    await using keeper = await daemon('-timeout', '200ms')
+    await using keeper = await daemon('-timeout', '100ms')
     const container = network.attach('container')
     const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
     expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
