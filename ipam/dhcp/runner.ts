@@ -76,6 +76,8 @@ interface Run {
   reject(why: unknown): void
   state: AnyState
   timer?: Timer | undefined
+  /** The interface is being made ready: what does so still needs the place. */
+  preparing: boolean
   closed: boolean
 }
 
@@ -86,7 +88,14 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
 ): Runner<State, Event, Lease> {
   const outcome = Promise.withResolvers<Lease>()
   outcome.promise.catch(() => undefined) // whoever waits hears of it
-  const run: Run = { place, machine, reject: outcome.reject, state: machine.initial, closed: false }
+  const run: Run = {
+    place,
+    machine,
+    reject: outcome.reject,
+    state: machine.initial,
+    preparing: false,
+    closed: false,
+  }
   return {
     state: () => run.state as State,
     outcome,
@@ -94,14 +103,8 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
     isStillThere: () => isStillThere(run),
     isClosed: () => run.closed,
     close: () => close(run),
-    async begin(prepare) {
-      try {
-        const happening = await prepare()
-        if (!run.closed && isStillThere(run)) happen(run, happening)
-      } catch (thrown) {
-        outcome.reject(thrown)
-        close(run)
-      }
+    begin(prepare) {
+      begin(run, prepare)
       return outcome.promise
     },
     attempt(body) {
@@ -111,6 +114,21 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
         machine.surroundings.log('error', { error: String(thrown) })
       }
     },
+  }
+}
+
+/** The place is left when the preparation has ended, also where everything else has before. */
+async function begin(run: Run, prepare: () => Promise<object>): Promise<void> {
+  run.preparing = true
+  try {
+    const happening = await prepare().finally(() => {
+      run.preparing = false
+      if (run.closed) leave(run.place)
+    })
+    if (!run.closed && isStillThere(run)) happen(run, happening)
+  } catch (thrown) {
+    run.reject(thrown)
+    close(run)
   }
 }
 
@@ -171,7 +189,7 @@ function close(run: Run): void {
   run.closed = true
   clearTimeout(run.timer)
   run.machine.settled(run.state, true)
-  leave(run.place)
+  if (!run.preparing) leave(run.place)
   const why = 'no DHCP lease: it was given up while it was acquired'
   run.reject(new CniError(code.tryAgainLater, why))
 }

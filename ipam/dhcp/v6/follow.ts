@@ -55,13 +55,18 @@ function stopped(state: State, last: Action & { why: string }): Step {
 
 /** An address of a server has gone for good; those that were made of prefixes stay. */
 function lostByServer(state: State, why: string, now: number): Step {
-  const { dhcp: _dhcp, ...lease } = state.lease
+  const { dhcp, ...lease } = state.lease
   if (state.phase !== 'held') return stopped(state, { type: 'failed', why })
   const next = follow({ ...state, lease, reason: why }, now)
-  const last: Action = { type: 'lost', why }
+  const isToldHere = (action: Action) => action.type === 'note' && action.address === dhcp?.address
+  const actions = next.actions.filter(action => !isToldHere(action))
+  const last = { why, ...(dhcp ? { address: dhcp.address } : {}) }
   if (lease.held.some(({ prefix }) => prefix !== undefined))
-    return { state: next.state, actions: [...next.actions, { type: 'note', what: 'lost', why }] }
-  return { state: { ...next.state, phase: 'stopped' }, actions: [...withoutSaving(next.actions), last] }
+    return { state: next.state, actions: [...actions, { type: 'note', what: 'lost', ...last }] }
+  return {
+    state: { ...next.state, phase: 'stopped' },
+    actions: [...withoutSaving(actions), { type: 'lost', ...last }],
+  }
 }
 
 /** Compares what the container was given with what holds now. */
@@ -99,15 +104,14 @@ function standingOf({ prefix, prefixLength }: Held, { network, dhcp }: Lease, no
   return validUntil <= now ? 'gone' : preferredUntil <= now ? 'deprecated' : 'preferred'
 }
 
-function noteOf({ address, standing, prefix }: Held): Action {
-  const source = prefix === undefined ? 'its server' : `the router of ${prefix}`
-  const words = {
-    preferred: 'is to be used again',
-    deprecated: 'is not preferred any longer',
-    gone: 'is not valid any longer',
-  }
-  const what = standing === 'gone' ? 'lost' : standing
-  return { type: 'note', what, why: `${address} ${words[standing]}, says ${source} or nobody` }
+const words: Readonly<Record<Standing, string>> = {
+  preferred: 'it is to be used again',
+  deprecated: 'its preferred lifetime is over',
+  gone: 'its valid lifetime is over',
+}
+
+function noteOf({ address, standing }: Held): Action {
+  return { type: 'note', what: standing === 'gone' ? 'lost' : standing, why: words[standing], address }
 }
 
 function has(routes: readonly NetworkRoute[], { destination, router }: NetworkRoute): boolean {

@@ -225,7 +225,7 @@ function carryOut(work: Work, action: Action): void {
       runner.attempt(() => probe(work, action.address))
       break
     case 'note':
-      surroundings.log(action.what, { why: action.why })
+      surroundings.log(action.what, factsIn(action))
       break
     case 'address':
       runner.attempt(() => standAddress(place, action.held))
@@ -241,7 +241,7 @@ function carryOut(work: Work, action: Action): void {
       runner.outcome.resolve(action.lease)
       break
     case 'lost':
-      surroundings.log('lost', { why: action.why })
+      surroundings.log('lost', factsIn(action))
       surroundings.forget()
       break
     case 'failed':
@@ -254,6 +254,10 @@ function carryOut(work: Work, action: Action): void {
       surroundings.log('released', { address: addressesOf(runner.state().lease) })
       break
   }
+}
+
+function factsIn({ why, address }: { why: string; address?: string }): Record<string, unknown> {
+  return address === undefined ? { why } : { why, address }
 }
 
 function addressesOf({ held }: Lease): string {

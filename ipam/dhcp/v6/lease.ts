@@ -5,6 +5,7 @@
  * The kernel takes no part (accept_ra is 0): the plugin that asked puts addresses and routes on the link, and would find them
  * there already. So their one owner is the daemon, which deprecates and removes them when their time is over.
  */
+import type { Happening } from '../runner.ts'
 import { type Event as DhcpEvent, initialState as initialDhcp } from './client.ts'
 import { step as dhcpStep } from './dhcp.ts'
 import { follow, forward, nextChange } from './follow.ts'
@@ -26,10 +27,7 @@ function respond(client: Client, state: State, event: Event): Step {
   switch (event.type) {
     case 'start': {
       const { linkLocal, wanted } = event
-      return begin(client, { ...initialState, linkLocal }, event, {
-        type: 'start',
-        ...(wanted ? { wanted } : {}),
-      })
+      return begin(client, { ...initialState, linkLocal, ...(wanted ? { wanted } : {}) }, event)
     }
     case 'confirm': {
       const { linkLocal, addresses } = event
@@ -53,16 +51,7 @@ function respond(client: Client, state: State, event: Event): Step {
 }
 
 /** What a step of DHCPv6 does is part of this one. */
-function toDhcp(
-  client: Client,
-  state: State,
-  { now, random }: Event,
-  happening: DhcpEvent extends infer Each
-    ? Each extends DhcpEvent
-      ? Omit<Each, 'now' | 'random'>
-      : never
-    : never,
-): Step {
+function toDhcp(client: Client, state: State, { now, random }: Event, happening: Happening<DhcpEvent>): Step {
   if (!state.dhcp && !['start', 'confirm', 'inform', 'adopt'].includes(happening.type))
     return { state, actions: [] }
   const before = state.dhcp ?? initialDhcp
@@ -78,18 +67,18 @@ function then(first: Step, next: (state: State) => Step): Step {
 }
 
 /** Where DHCPv6 is asked for in any case, it does not wait for a router. */
-function begin(client: Client, state: State, event: Event, start?: { type: 'start'; wanted?: string }): Step {
+function begin(client: Client, state: State, event: Event): Step {
   const asked = solicit(client, { ...state, phase: 'acquiring' }, event)
-  if (client.mode !== 'dhcp') return asked
-  const address = state.had?.[0]
-  return then(asked, next =>
-    toDhcp(
-      client,
-      next,
-      event,
-      address === undefined ? (start ?? { type: 'start' }) : { type: 'confirm', address },
-    ),
-  )
+  return client.mode === 'dhcp' ? then(asked, next => askServer(client, next, event)) : asked
+}
+
+/** Asks for an address, or for the one that is to be confirmed: that which was not made of a prefix. */
+function askServer(client: Client, state: State, event: Event): Step {
+  const { had, lease, wanted } = state
+  if (!had) return toDhcp(client, state, event, { type: 'start', ...(wanted ? { wanted } : {}) })
+  const address = had.find(each => !lease.held.some(held => held.address === each))
+  if (address !== undefined) return toDhcp(client, state, event, { type: 'confirm', address })
+  return { state: { ...state, plan: { slaac: true, dhcp: false, inform: false } }, actions: [] } // it had none
 }
 
 function solicit({ timing }: Client, state: State, { now }: Event): Step {
@@ -167,14 +156,10 @@ function onAdvertisement(client: Client, state: State, event: Event & { type: 'a
 }
 
 function carryOutPlan(client: Client, state: State, event: Event): Step {
-  const { plan, had } = state
+  const { plan } = state
   const made = plan?.slaac ? withAddresses(client, state, event) : { state, actions: [] }
   if (plan?.inform) return then(made, next => toDhcp(client, next, event, { type: 'inform' }))
-  if (!plan?.dhcp || state.dhcp) return made
-  const leased = had?.find(address => !made.state.lease.held.some(each => each.address === address))
-  return then(made, next =>
-    toDhcp(client, next, event, had ? { type: 'confirm', address: leased ?? '::' } : { type: 'start' }),
-  )
+  return plan?.dhcp && !state.dhcp ? then(made, next => askServer(client, next, event)) : made
 }
 
 /** Makes addresses of prefixes, and asks whether somebody has them. */
@@ -189,6 +174,7 @@ function withAddresses({ timing }: Client, state: State, { now }: Event): Step {
   )
   // of confirmed ones those that the container has: a prefix may have come since
   const held = state.had ? made.filter(({ address }) => state.had?.includes(address)) : made
+  if (held.length === 0 && state.plan?.dhcp) return { state, actions: [] }
   if (held.length === 0) {
     return fail(state, `${state.had?.join(', ')}: no router advertises a prefix of it`)
   }

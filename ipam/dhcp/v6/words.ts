@@ -46,6 +46,8 @@ export interface State {
   linkLocal: string
   /** Addresses that prevResult has, where they are confirmed and not acquired. */
   had?: string[]
+  /** An address that it had from a server, and would have again. */
+  wanted?: string
   /** Router solicitations sent, and when the next one is due. */
   solicitations: number
   solicitAt?: number
@@ -81,12 +83,14 @@ export type Action =
       type: 'note'
       what: 'declined' | 'deprecated' | 'ignored' | 'lost' | 'preferred' | 'rebinding' | 'refused' | 'routed'
       why: string
+      /** The one that it is about, where it is about one. */
+      address?: string
     }
   | { type: 'bound'; lease: Lease; how: 'acquired' | 'confirmed' | 'renewed' | 'refreshed' }
   /** An address is to be put on the link, marked as deprecated, or taken away. */
   | { type: 'address'; held: Held }
   | { type: 'routes'; added: NetworkRoute[]; removed: NetworkRoute[] }
-  | { type: 'lost'; why: string }
+  | { type: 'lost'; why: string; address?: string }
   | { type: 'released' }
 
 export interface Step {

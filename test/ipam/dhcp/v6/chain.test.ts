@@ -3,10 +3,12 @@ import { readdirSync } from 'node:fs'
 import { stateFolder } from '../../../../ipam/dhcp/state.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { bridge } from '../../../../main/bridge.ts'
+import { ipvlan } from '../../../../main/ipvlan.ts'
 import { macvlan } from '../../../../main/macvlan.ts'
 import { getHttp, serveHttp } from '../../../fixtures/http.ts'
-import { connect, freshNamespace, hostNamespace } from '../../../fixtures/namespace.ts'
+import { connect, freshNamespace, hostNamespace, type Namespace } from '../../../fixtures/namespace.ts'
 import { call, mustCall, peerExecutable } from '../../../fixtures/plugin.ts'
+import { testOn } from '../../../kernel/features.ts'
 import { type Daemon, daemon, start } from '../network.ts'
 import { dnsmasq6, lan6, ROUTER } from './network.ts'
 
@@ -81,6 +83,28 @@ test('macvlans of one host have addresses of their own', async () => {
   const answer = getHttp(one, { address: bare(second.ips[0].address), port: 8080 })
   expect(await answer).toBe(bare(first.ips[0].address))
 })
+
+testOn(
+  ['ipvlan'],
+  'ipvlans share their master’s hardware address, and have addresses of their own',
+  async () => {
+    using network = lan6()
+    using _place = hostOn(network)
+    await using _router = await dnsmasq6(network.namespace, 'ra-only')
+    await using keeper = await daemon('-timeout', '4s')
+    using one = freshNamespace('one')
+    using two = freshNamespace('two')
+    const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, ipv4: false, ipv6: 'slaac' }
+    const config = { type: 'ipvlan', master: 'lan0', ipam }
+    const call = (netns: Namespace, containerId: string) =>
+      mustCall(ipvlan, 'ADD', { config, netns, containerId, delegates: [dhcp] })
+    const [first, second] = [await call(one, 'c1'), await call(two, 'c2')]
+    expect(one.link('eth0').address).toBe(two.link('eth0').address)
+    using _server = serveHttp(two, { port: 8080 })
+    const answer = getHttp(one, { address: bare(second.ips[0].address), port: 8080 })
+    expect(await answer).toBe(bare(first.ips[0].address))
+  },
+)
 
 test('what the kernel had configured by itself before ADD is taken away', async () => {
   using network = lan6()

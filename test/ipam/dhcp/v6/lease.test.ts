@@ -272,7 +272,7 @@ describe('holding', () => {
     ])
     const alone = story('dhcp').start().hear().leased()
     alone.waitUntil(() => alone.state().phase === 'stopped')
-    expect(alone.names()).toEqual(['address', 'note', 'lost'])
+    expect(alone.names()).toEqual(['address', 'lost'])
     expect(alone.state().reason).toBe('the lease has expired')
   })
 
@@ -343,5 +343,25 @@ describe('confirming', () => {
     expect(one.names()).toEqual(['send confirm'])
     expect(one.serve('reply').actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
     expect(confirm('dhcp', 'fd00:9::7').names()).toEqual(['solicit', 'send confirm'])
+  })
+
+  test('where there was none of a prefix, the server is asked alone', () => {
+    const one = confirm('auto', 'fd00:9::7').hear({ managed: true })
+    expect(one.names()).toEqual(['send confirm'])
+    expect(held(one.serve('reply'))).toEqual(['fd00:9::7/64 preferred'])
+  })
+
+  test('where there was none of a server, none is asked for', () => {
+    const one = confirm('auto', MADE).hear({ managed: true })
+    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
+    expect(held(one)).toEqual([`${MADE}/64 preferred`])
+  })
+
+  test('a container that came back asks for the address that it had', () => {
+    for (const mode of ['auto', 'dhcp'] as const) {
+      const one = story(mode).happen({ type: 'start', linkLocal: LINK_LOCAL, wanted: 'fd00:9::9' })
+      if (mode === 'auto') one.hear({ managed: true })
+      expect(one.state().dhcp?.wanted).toBe('fd00:9::9')
+    }
   })
 })

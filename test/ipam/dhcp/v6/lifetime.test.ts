@@ -1,5 +1,7 @@
 import { expect, test } from 'bun:test'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { parseFlags } from '../../../../ipam/dhcp/flags.ts'
+import { createRegistry } from '../../../../ipam/dhcp/registry.ts'
 import { stateFolder } from '../../../../ipam/dhcp/state.ts'
 import { messageType } from '../../../../ipam/dhcp/v6/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
@@ -61,7 +63,10 @@ test('of a lease that nobody renews, the address goes when it ends, the link sta
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   await server[Symbol.asyncDispose]()
-  expect((await keeper.event('lost')).why).toContain(addressOf(result))
+  expect(await keeper.event('lost')).toMatchObject({
+    address: addressOf(result),
+    why: 'the lease has expired',
+  })
   expect(container.addresses('eth0')).toEqual([])
   expect(container.link('eth0').up).toBe(true)
   const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
@@ -134,7 +139,10 @@ test('a prefix that is not advertised any more: its address is deprecated, goes,
   )
   expect((await keeper.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
   expect(defaultRoutes(container)).toEqual([])
-  expect((await keeper.event('lost')).why).toContain(addressOf(result))
+  expect(await keeper.event('lost')).toMatchObject({
+    address: addressOf(result),
+    why: 'its valid lifetime is over',
+  })
   expect(container.addresses('eth0')).toEqual([])
   expect((await check()).json.msg).toContain(
     `${addressOf(result)}: no router advertises the prefix any longer`,
@@ -263,6 +271,39 @@ test('what there was is given up where its namespace went while no daemon ran, a
   await second.event('unreadable')
   expect(filesOf(second)).toEqual([])
 })
+
+test('what is released before its interface is ready keeps its namespace only until then', async () => {
+  using network = lan6()
+  await using _router = await dnsmasq6(network.namespace)
+  const container = network.attach('container')
+  const held = () => readdirSync('/proc/self/fd').filter(each => isDescriptorOf(each, container)).length
+  const before = held()
+  const events: string[] = []
+  const registry = createRegistry(parseFlags(['-socketpath', '/run/cni/early.sock']), event =>
+    events.push(event),
+  )
+  const { ipam } = configFor('/run/cni/early.sock', 'auto')
+  const call = {
+    ...{ containerId: 'c1', netns: container.path, ifname: 'eth0', args: '', path: '/' },
+    stdin: JSON.stringify({ cniVersion: '1.1.0', name: 'n', ipam }),
+  }
+  const early = registry.allocate(call)
+  registry.release(call)
+  expect(held()).toBe(before + 1) // its number must not become another one's while it is in use
+  await expect(early).rejects.toThrow('it was given up while it was acquired')
+  expect((await registry.allocate(call)).ips).toHaveLength(2)
+  registry.release(call)
+  expect(held()).toBe(before)
+  expect(events).toEqual(['released', 'acquired', 'released'])
+})
+
+function isDescriptorOf(descriptor: string, { path }: Namespace): boolean {
+  try {
+    return statSync(`/proc/self/fd/${descriptor}`).ino === statSync(path).ino
+  } catch {
+    return false // that of the listing itself
+  }
+}
 
 test('GC gives back both families of what no valid attachment has', async () => {
   using network = lan6()

@@ -115,7 +115,7 @@ test.each(nonsense)(
         ear.answer(to, answerTo(to))
       },
     })
-    await using keeper = await daemon('-timeout', '200ms')
+    await using keeper = await daemon('-timeout', '100ms')
     const container = network.attach('container')
     const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
     expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
@@ -137,6 +137,20 @@ test.each(nonsense)(
     expect(filesOf(keeper)).toEqual(['lock'])
   },
 )
+
+test('an empty datagram before every answer ends no socket', async () => {
+  using network = lan6()
+  using _server = ear6(network.namespace, {
+    reply(to, ear) {
+      ear.answer(to, new Uint8Array(0))
+      ear.answer(to, answerTo(to))
+    },
+  })
+  await using keeper = await daemon('-timeout', '100ms', '-resendtimeout', '2s')
+  const container = network.attach('container')
+  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
+  expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
+})
 
 test('no answer to a renewal that is nonsense takes an address away', async () => {
   using network = lan6()
