@@ -3,7 +3,8 @@ import { attributes, join, split } from '../../../chain/linux/netlink/codec.ts'
 import { applyBatch } from '../../../chain/linux/netlink/nftables-batch.ts'
 import { dump, NETLINK_NETFILTER, openTransport } from '../../../chain/linux/netlink/socket.ts'
 import type { ChainSpec, Command, Family, Json } from '../../../chain/linux/nft.ts'
-import { families, skeleton } from '../../../chain/plugin/layout.ts'
+import { families } from '../../../chain/plugin/layout.ts'
+import { skeleton } from '../../../chain/plugin/skeleton.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 const SUBSYSTEM = 10 << 8
