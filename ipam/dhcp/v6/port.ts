@@ -13,8 +13,14 @@ import {
   socket,
 } from '../../../chain/linux/libc.ts'
 import { listAddresses, putAddress, removeAddress } from '../../../chain/linux/netlink/address.ts'
-import { addRoute, removeRoute, scopes } from '../../../chain/linux/netlink/route.ts'
-import { NETLINK_ROUTE, openRoute, openTransport } from '../../../chain/linux/netlink/socket.ts'
+import { addRoute, type Route, removeRoute, scopes } from '../../../chain/linux/netlink/route.ts'
+import {
+  isRefusal,
+  NETLINK_ROUTE,
+  openRoute,
+  openTransport,
+  type Transport,
+} from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import {
   datagramFilter,
@@ -170,7 +176,16 @@ export function changeRoutes(
   for (const each of removed) removeRoute(transport, { ...routeOf(each), link: link.index })
   for (const each of added) {
     const metrics = { ...(mtu === undefined ? {} : { mtu }), ...(priority === 0 ? {} : { priority }) }
-    addRoute(transport, { ...routeOf(each), link: link.index, ...metrics }, 'replace')
+    addUnlessThere(transport, { ...routeOf(each), link: link.index, ...metrics })
+  }
+}
+
+/** Beside others: replacing would take away the route of another network to the same place. */
+function addUnlessThere(transport: Transport, route: Route): void {
+  try {
+    addRoute(transport, route, 'beside')
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown
   }
 }
 

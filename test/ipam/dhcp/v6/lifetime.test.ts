@@ -5,7 +5,7 @@ import { createRegistry } from '../../../../ipam/dhcp/registry.ts'
 import { stateFolder } from '../../../../ipam/dhcp/state.ts'
 import { messageType } from '../../../../ipam/dhcp/v6/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
-import type { Namespace } from '../../../fixtures/namespace.ts'
+import { connect, type Namespace } from '../../../fixtures/namespace.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
 import { type Daemon, daemon, daemonAt, udhcpd } from '../network.ts'
 import { dnsmasq6, ear6, kea, lan6, ROUTER, radvd } from './network.ts'
@@ -164,14 +164,17 @@ test('a router that takes its leave takes the default route, and what it says ag
   const config = configFor(keeper.socket, 'auto')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
+  connect({ namespace: container, name: 'eth1' }, { namespace: network.namespace, name: 'other' })
+  container.run('ip', '-6', 'route', 'append', 'default', 'via', 'fe80::99', 'dev', 'eth1') // another network's
   await router.stop('SIGTERM')
   expect((await keeper.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
-  expect(defaultRoutes(container)).toEqual([])
+  expect(defaultRoutes(container)).toEqual(['fe80::99'])
   expect(container.addresses('eth0')).toEqual([result.ips[0].address])
   await router[Symbol.asyncDispose]()
   await using _again = await radvd(network.namespace, [])
   await keeper.event('routed')
-  expect(defaultRoutes(container)).toEqual([ROUTER])
+  expect(container.run('ip', '-6', 'route', 'show', 'default')).toContain(`via ${ROUTER} dev eth0`)
+  expect(container.run('ip', '-6', 'route', 'show', 'default')).toContain('via fe80::99 dev eth1')
 })
 
 test('a link that was down for a while hears its router again', async () => {
