@@ -1,9 +1,9 @@
-/** Prepares the private host that test/run.sh made: its loopback is up, as on any host. */
+/** Prepares the private host, or the second kernel, that a test runs on: its loopback is up, as on any host. */
 
 import { setLink } from '../chain/linux/netlink/link.ts'
 import { openRoute } from '../chain/linux/netlink/socket.ts'
 
-if (process.env.CATENA_TEST_RESULTS) {
+if (process.env.CATENA_PRIVATE_HOST || process.env.CATENA_TEST_RESULTS) {
   using route = openRoute()
   setLink(route, 'lo', { up: true })
 }

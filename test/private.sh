@@ -31,6 +31,7 @@ if [ -d /sys/fs/cgroup ]; then
   umount -l /run/cgroup && rmdir /run/cgroup
 fi
 
+export CATENA_PRIVATE_HOST=1
 status=0
 "$@" || status=$?
 exit "$status"
