@@ -2,7 +2,14 @@
  * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
  * A claim counts as long as its owner's container is alive.
  */
-import { createExclusively, ensureFolder, listFolder, readFile, removeFile } from '../../chain/linux/files.ts'
+import {
+  createExclusively,
+  ensureFolder,
+  listFolder,
+  readFile,
+  removeFile,
+  takeLock,
+} from '../../chain/linux/files.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
@@ -42,6 +49,7 @@ export async function claim(call: Call, published: readonly Published[]): Promis
   const { id } = ownerOf(call.attachment)
   await settleElements(call, published)
   ensureFolder(FOLDER)
+  using _held = takeLock(`${FOLDER}/lock`) // of two that take over from the dead, the later one sees the earlier
   for (const port of published) {
     const path = pathOf(keyOf(port))
     while (createExclusively(path, id, { durable: false }) === 'exists') {

@@ -143,6 +143,30 @@ describe.each(variants)('with the %s variant', variant => {
   }, 120_000)
 })
 
+test('of 8 live containers that want one port of a dead one at once, one gets it and the others are told who', async () => {
+  using dead = freshNamespace()
+  using containers = new DisposableStack()
+  const wanting = (container: Namespace, number: number) => {
+    container.run('ip', 'link', 'add', 'eth0', 'type', 'bridge')
+    container.addAddress('eth0', `10.1.0.${number}/16`)
+    return {
+      env: { ...environment('ADD', `container-${number}`), CNI_NETNS: container.path },
+      stdin: Buffer.from(JSON.stringify({ ...config(number), runtimeConfig: config(1).runtimeConfig })),
+      stdout: 'pipe' as const,
+    }
+  }
+  expect(await Bun.spawn([ourExecutable('portmap')], wanting(dead, 1)).exited).toBe(0)
+  dead[Symbol.dispose]()
+  const calls = Array.from({ length: 8 }, (_, at) => wanting(containers.use(freshNamespace()), at + 2))
+  const children = calls.map(call => Bun.spawn([ourExecutable('portmap')], call))
+  const outputs = await Promise.all(children.map(child => child.stdout.text()))
+  const refused = outputs.map(text => JSON.parse(text)).filter(({ code }) => code)
+  expect(refused.map(({ msg }) => msg)).toEqual(
+    Array(7).fill(expect.stringMatching(/^host port 8001\/tcp is taken by another container/)),
+  )
+  expect(entries('nf_tables', 'ip')).toEqual([8001, 8001])
+})
+
 const CALLS = 'openat,flock,wait4,waitid,vfork,pidfd_open,memfd_create,sendto,write,mkdir,link,close'
 
 /** Runs an ADD that gets SIGKILL at its nth call; answers whether it got that far. Its tools live on. */
