@@ -30,7 +30,10 @@ const run = (podman: Podman, ...words: string[]) =>
 /** What a container's interfaces have, as "eth0 10.71.0.9/16". */
 async function addressesIn(podman: Podman, container: string): Promise<string[]> {
   const lines = await podman.run('exec', container, '/bin/ip', '-o', 'addr', 'show', 'scope', 'global')
-  return lines.split('\n').map(line => line.replace(/^\d+: (\S+)\s+inet6? (\S+).*$/, '$1 $2'))
+  return lines
+    .split('\n')
+    .map(line => line.replace(/^\d+: (\S+)\s+inet6? (\S+).*$/, '$1 $2'))
+    .sort()
 }
 
 async function expectPages(from: Namespace, ...addresses: string[]): Promise<void> {

@@ -68,7 +68,7 @@ function killedAt(point: number, { type, verb, config, container, containerId }:
 /** What belongs to a container: round robin's memory, the bridge and the guard of its loopback addresses stay. */
 function leftOf(before: string[]): string[] {
   const isNetworks =
-    /last_reserved_ip|"name":"route_localnet"|^(link|address|route|qdisc).*kill0|^(address|route|qdisc) /
+    /last_reserved_ip|"name":"route_localnet"|\/run\/catena\/localnet\/|^(link|address|route|qdisc).*kill0|^(address|route|qdisc) /
   return difference(before, snapshot()).added.filter(line => !isNetworks.test(line))
 }
 
