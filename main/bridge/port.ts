@@ -26,6 +26,7 @@ import {
 import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
+import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
@@ -68,7 +69,7 @@ export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link;
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
     return ensureBridge(host, wish)
   }
-  bestEffort(() => ensureSysctl(`net/ipv6/conf/${wish.name}/accept_ra`, '0'))
+  prepareHostLink(wish.name)
   const bridge = findLink(host, wish.name)
   if (!bridge) throw new CniError(code.internal, `bridge ${wish.name} vanished after it was created`)
   return { bridge, created: true }

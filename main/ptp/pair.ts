@@ -5,11 +5,10 @@ import { findLink, getLink, type Link, newLink, readLinkMessage } from '../../ch
 import { addRoute, listRoutes, MAIN_TABLE, scopes } from '../../chain/linux/netlink/route.ts'
 import { batch, isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
-import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import { PENDING } from '../../chain/plugin/creation.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
+import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
-import { bestEffort } from '../../chain/plugin/interface.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Hop } from './hop.ts'
 
@@ -32,7 +31,7 @@ export function createPair(host: Transport, { attachment, netns, mtu }: PairWish
       getLink(name),
     ])
     if (!reply?.[0]) throw new CniError(code.internal, `the kernel did not describe ${name}`)
-    bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
+    prepareHostLink(name)
     return readLinkMessage(reply[0])
   } finally {
     close(namespace)

@@ -421,3 +421,14 @@ const NEIGHBOUR_EVENTS = 3 // RTNLGRP_NEIGH
 
 const neighbour = (from: Namespace, address: string) =>
   from.run('ip', 'neigh', 'show', address, 'dev', 'eth0')
+
+test('what a new bridge forwards over IPv6 reaches a container at once', async () => {
+  using outside = outsideHost()
+  using container = freshNamespace()
+  await using network = freshNetwork()
+  const { ips } = await network.attach(container)
+  const address = ips.map(({ address }: { address: string }) => address.split('/')[0])[1]
+  using _server = serveHttp(container, { port: 80 })
+  outside.run('ip', 'route', 'add', 'default', 'via', '2001:db8::1')
+  expect(await getHttp(outside, { address, port: 80 }, 700)).toBe('2001:db8::2')
+})

@@ -104,6 +104,24 @@ test('two containers reach each other through the host', async () => {
   await mustCall(ptp, 'DEL', callFor(other, second, {}, { containerId: 'container-2' }))
 })
 
+test('what the host forwards over IPv6 reaches a container at once, before any link-local address is proved unique', async () => {
+  using one = freshNamespace('one')
+  using other = freshNamespace('other')
+  const sixOnly = (address: string): Ipam =>
+    ipamWith({
+      ips: [{ address, gateway: 'fd00:1::1' }],
+      routes: [{ dst: '::/0' }],
+    })
+  const first = callFor(one, sixOnly('fd00:1::2/64'))
+  const second = callFor(other, sixOnly('fd00:1::3/64'), {}, { containerId: 'container-2' })
+  await mustCall(ptp, 'ADD', first)
+  using _server = serveHttp(one, { port: 80 })
+  await mustCall(ptp, 'ADD', second)
+  expect(await getHttp(other, { address: 'fd00:1::2', port: 80 }, 700)).toBe('fd00:1::3')
+  await mustCall(ptp, 'DEL', first)
+  await mustCall(ptp, 'DEL', second)
+})
+
 test.each([
   { family: 'IPv4', server: '192.0.2.1', masqueraded: '192.0.2.2' },
   { family: 'IPv6', server: '2001:db8::1', masqueraded: '2001:db8::2' },
