@@ -41,17 +41,22 @@ install_debian_packages() {
     echo "setup: please install as root, then try again: apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
   fi
-  keep_firewalld_off
+  keep_services_off
   echo "setup: installing Debian's ${missing[*]}" >&2
   apt_install >/dev/null 2>&1 || { apt-get update -qq && apt_install >/dev/null; }
 }
 
-# The tests start firewalld in a host of their own. As a service, which its package would make it, it guards this machine.
-keep_firewalld_off() {
-  [[ " ${missing[*]} " = *" firewalld "* ]] || return 0
-  local unit=/etc/systemd/system/firewalld.service
-  mkdir -p "${unit%/*}"
-  [ -e "$unit" ] || ln -sf /dev/null "$unit" # masked
+# The tests start these in a host of their own. As services, which their packages would make them, they would guard this
+# machine and serve its neighbours.
+services=(firewalld kea-dhcp6-server radvd udhcpd)
+keep_services_off() {
+  local service unit
+  for service in "${services[@]}"; do
+    unit=/etc/systemd/system/$service.service
+    [[ " ${missing[*]} " = *" $service "* && ! -e $unit ]] || continue
+    mkdir -p "${unit%/*}"
+    ln -sf /dev/null "$unit" # masked
+  done
 }
 
 # Without the recommended packages: podman's would bring a network stack of their own.
