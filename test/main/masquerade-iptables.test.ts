@@ -1,5 +1,5 @@
 /** `ipMasqBackend: "iptables"` of bridge and ptp, beside the Go plugins, with either variant of iptables. */
-import { afterAll, afterEach, describe, expect, test } from 'bun:test'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { masqueradeWish } from '../../chain/plugin/iptables-masquerade.ts'
 import { bridge } from '../../main/bridge.ts'
@@ -23,6 +23,7 @@ const configs = {
   ptp: { type: 'ptp', ipMasq: true, ipMasqBackend: 'iptables', ipam },
 }
 
+beforeAll(() => clearRules()) // other tests' shared chains stay
 afterEach(() => clearRules())
 
 afterAll(() => {
