@@ -10,7 +10,8 @@ import { CniError, code } from '../chain/protocol/error.ts'
 import { forgetHolder } from './portmap/claims.ts'
 import { backendOf, configuration, type PortmapConfiguration, portMappings } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
-import { recorded, remember } from './portmap/holders.ts'
+import { handOver } from './portmap/heirs.ts'
+import { recall, recorded, remember } from './portmap/holders.ts'
 import { letThroughSamePort, linkTowards } from './portmap/host.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
 import { type Backend, targetsOf } from './portmap/target.ts'
@@ -56,6 +57,7 @@ export const portmap = definePlugin({
     const published = publishedBy(id)
     await everyStep({
       'close the way from 127.0.0.1': () => closeOwnLocalnet(id),
+      'hand the ports over': () => handOver(engine, attachment),
       'delete the rules': () => sweepPorts(engine, attachment),
       'forget connections': () => forgetConnectionsThrough(published),
       'forget the holder': () => forgetHolder(id),
@@ -71,6 +73,9 @@ export const portmap = definePlugin({
     const stale = recorded().filter(isStale(network, valid))
     await everyStep({
       'close the ways from 127.0.0.1': () => stale.forEach(closeOwnLocalnet),
+      'hand stale ports over': async () => {
+        for (const holder of stale.flatMap(owner => recall(owner) ?? [])) await handOver(engine, holder)
+      },
       'delete stale rules': () => sweepStale(engine, { network, valid }, { roles, chains }),
       'forget stale holders': () => stale.forEach(forgetHolder),
     })

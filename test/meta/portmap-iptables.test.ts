@@ -1,5 +1,5 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
@@ -427,29 +427,45 @@ describe('a host port that another holds', () => {
     },
   )
 
-  test('is kept by the first of two networks of one container', async () => {
-    using container = freshNamespace()
-    const first = published(container, { mappings: [http(8080)] })
-    const second = published(container, {
-      mappings: [http(8080)],
-      interface: 'eth1',
-      name: 'second',
-      bridge: {
-        bridge: 'cni9',
-        isDefaultGateway: false,
-        isGateway: true,
-        ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
-      },
-    })
-    await first.add()
-    await second.add()
-    using _server = serveHttp(container, { port: 80 })
-    expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
-    expect(await second.check()).toMatchObject({ status: 0 })
-    await second.del()
-    await first.del()
-    expect(ownRules('nf_tables')).toEqual([])
-  })
+  test.each(backends.flatMap(theirs => backends.map(ours => ({ theirs, ours }))))(
+    'is kept by the first of two networks of one container, and goes over to the second: $ours after $theirs',
+    async ({ theirs, ours }) => {
+      using host = hostNamespace()
+      using container = freshNamespace()
+      using other = freshNamespace()
+      const mappings = [http(8080)]
+      const first = published(container, { mappings, config: { backend: theirs } })
+      const second = published(container, {
+        mappings,
+        config: { backend: ours },
+        interface: 'eth1',
+        name: 'second',
+        bridge: {
+          bridge: 'cni9',
+          isDefaultGateway: false,
+          isGateway: true,
+          ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
+        },
+      })
+      const late = published(other, { mappings, containerId: 'late', config: { backend: theirs } })
+      await first.add()
+      await second.add()
+      using _server = serveHttp(container, { port: 80 })
+      const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
+      if (theirs === ours) expect(await answersFrom()).toMatch(/^10\.1\./)
+      expect(await second.check()).toMatchObject({ status: 0 })
+      await first.del()
+      expect(await answersFrom()).toMatch(/^10\.9\./)
+      expect(await second.check()).toMatchObject({ status: 0 })
+      await expect(late.add()).rejects.toThrow('host port 8080/tcp is taken by another container')
+      await late.del()
+      await second.del()
+      await late.add()
+      await late.del()
+      expect(ownRules('nf_tables')).toEqual([])
+      expect(readdirSync('/run/catena/ports/claimed')).toEqual(['lock'])
+    },
+  )
 })
 
 test('a container that was published by nftables is swept where the configuration now says iptables, and the other way round', async () => {

@@ -283,20 +283,24 @@ test('a host port whose holder is dead is taken over', async () => {
   await next.del()
 })
 
+/** The same container on a second network, with a smaller list of ports or the same. */
+const onSecondNetwork = (container: Namespace, number = 9) =>
+  published(container, {
+    mappings: [http(8080)],
+    interface: `eth${number}`,
+    name: `network-${number}`,
+    bridge: {
+      bridge: `cni${number}`,
+      isDefaultGateway: false,
+      isGateway: true,
+      ipam: { type: 'host-local', subnet: `10.${number}.0.0/16` },
+    },
+  })
+
 test('the same ports on a second network of one container stay with the first', async () => {
   using container = freshNamespace()
   const first = published(container, { mappings: [http(8080)] })
-  const second = published(container, {
-    mappings: [http(8080)],
-    interface: 'eth1',
-    name: 'second',
-    bridge: {
-      bridge: 'cni9',
-      isDefaultGateway: false,
-      isGateway: true,
-      ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
-    },
-  })
+  const second = onSecondNetwork(container)
   await first.add()
   await second.add()
   using _server = serveHttp(container, { port: 80 })
@@ -305,6 +309,37 @@ test('the same ports on a second network of one container stay with the first', 
   await second.del()
   await first.del()
   expect(elements()).toEqual([])
+})
+
+test('ports go over to the next network of a container when the first one is taken from it, and to nobody at the end', async () => {
+  using host = hostNamespace()
+  using container = freshNamespace()
+  const before = snapshot()
+  const [first, second, third] = [8, 9, 7].map(number => onSecondNetwork(container, number)) as [
+    Chain,
+    Chain,
+    Chain,
+  ]
+  for (const chain of [first, second, third]) await chain.add()
+  using _server = serveHttp(container, { port: 80 })
+  const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
+  expect(await answersFrom()).toBe('10.8.0.1')
+  await first.del()
+  expect(await answersFrom()).toBe('10.9.0.1')
+  expect(await second.check()).toMatchObject({ status: 0 })
+  expect(await third.check()).toMatchObject({ status: 0 })
+  await first.add()
+  expect(await answersFrom()).toBe('10.9.0.1')
+  await mustCall(portmap, 'GC', {
+    config: { type: 'portmap', name: 'network-9', 'cni.dev/valid-attachments': [] },
+  })
+  expect(['10.7.0.1', '10.8.0.1']).toContain(await answersFrom())
+  await second.del()
+  await first.del()
+  expect(await answersFrom()).toBe('10.7.0.1')
+  await third.del()
+  expect(elements()).toEqual([])
+  expect(difference(before, snapshot()).added.filter(line => line.includes('/run/'))).toEqual([])
 })
 
 test('packets for 127.0.0.0/8 that arrive from a container are dropped, though route_localnet is on', async () => {
