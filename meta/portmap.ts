@@ -14,7 +14,7 @@ import { handOver } from './portmap/heirs.ts'
 import { recall, recorded, remember } from './portmap/holders.ts'
 import { letThroughSamePort, linkTowards } from './portmap/host.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
-import { type Backend, targetsOf } from './portmap/target.ts'
+import { type Backend, type Publication, targetsOf } from './portmap/target.ts'
 
 export const portmap = definePlugin({
   name: 'portmap',
@@ -30,6 +30,9 @@ export const portmap = definePlugin({
     const { plan } = await loadBackend(config)
     const publication = await plan(call, targets)
     const { id } = ownerOf(attachment)
+    const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
+    if (earlier && isByIptables(earlier) !== isByIptables(publication)) await sweepPorts(engine, attachment)
+    if (earlier) forgetHolder(id)
     undo('forget the holder', () => forgetHolder(id))
     const addresses = targets.map(({ address }) => address)
     remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
@@ -81,6 +84,9 @@ export const portmap = definePlugin({
     })
   },
 })
+
+/** Only what iptables publishes is remembered. */
+const isByIptables = ({ published }: Pick<Publication, 'published'>) => Boolean(published?.length)
 
 /** Most nodes use one of them: the other is not even loaded. */
 function loadBackend(config: PortmapConfiguration): Promise<Backend> {

@@ -484,6 +484,23 @@ test('a container that was published by nftables is swept where the configuratio
   }
 })
 
+test('an ADD after a killed one leaves nothing of what that published: by the other backend, or on other ports', async () => {
+  const options = (backend: string, port: number) => ({
+    netns: '/run/netns/none',
+    config: { ...chained({}, [http(port)]), backend },
+  })
+  const claims = () => readdirSync('/run/catena/ports/claimed').toSorted()
+  await mustCall(portmap, 'ADD', options('iptables', 8080))
+  await mustCall(portmap, 'ADD', options('iptables', 8081))
+  expect(claims()).toEqual(['ip-tcp-8081-any', 'ip6-tcp-8081-any', 'lock'])
+  await mustCall(portmap, 'ADD', options('nftables', 8081))
+  expect(claims()).toEqual(['lock'])
+  expect(ownRules('nf_tables')).toEqual([])
+  await mustCall(portmap, 'ADD', options('iptables', 8081))
+  expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')
+  await mustCall(portmap, 'DEL', options('iptables', 8081))
+})
+
 test.each([
   [
     { backend: 'nftables', externalSetMarkChain: 'X' },
