@@ -133,7 +133,7 @@ async function applied<T>(body: () => T): Promise<Awaited<T>> {
 }
 
 /** A refusal by iptables as a CNI error that says what to do. */
-export function explainIptables(thrown: unknown): unknown {
+function explainIptables(thrown: unknown): unknown {
   if (!(thrown instanceof IptablesError)) return thrown
   const hint = thrown.isMissing
     ? 'install the package iptables, or set the backend to nftables'
