@@ -1,82 +1,35 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
 import { readdirSync, rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
-import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
-import { type Chain, chainOf } from '../fixtures/chain.ts'
+import type { Chain } from '../fixtures/chain.ts'
 import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
 import { reachesLocalhost } from '../fixtures/localnet.ts'
-import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
+import {
+  http,
+  network,
+  outsideHost,
+  type Published,
+  published as publishedAnyhow,
+  removeBridges,
+} from './portmap/place.ts'
 
-const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }], [{ subnet: 'fd00:1::/64' }]] }
-const bridgeConfig = {
-  type: 'bridge',
-  bridge: 'cni0',
-  isDefaultGateway: true,
-  ipMasq: true,
-  ipMasqBackend: 'iptables',
-  ipam,
-}
-
-interface Published {
-  mappings: object[]
-  config?: object
-  containerId?: string
-  name?: string
-  interface?: string
-  bridge?: object
-}
-
-/** A container behind the bridge with ports published by iptables. */
-function published(container: Namespace, options: Published): Chain {
-  const { mappings, config = {}, bridge: more = {}, ...rest } = options
-  const runtimeConfig = { portMappings: mappings }
-  return chainOf(
-    [
-      { plugin: bridge, config: { ...bridgeConfig, ...more } },
-      { plugin: portmap, config: { type: 'portmap', backend: 'iptables', ...config, runtimeConfig } },
-    ],
-    { netns: container, path: peers, ...rest },
-  )
-}
+/** A container with ports that iptables publishes. */
+const published = (container: Namespace, { bridge = {}, config = {}, ...rest }: Published): Chain =>
+  publishedAnyhow(container, {
+    bridge: { ipMasqBackend: 'iptables', ...bridge },
+    config: { backend: 'iptables', ...config },
+    ...rest,
+  })
 
 const families = ['ip', 'ip6'] as const
 
 afterEach(() => clearRules())
 
-/** Bridges outlive their containers; other tests use the same addresses. */
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
-
-let cables = 0
-
-function outsideHost(): Namespace & { uplink: string } {
-  const outside = freshNamespace('outside')
-  const uplink = `iup${++cables}`
-  connect(
-    { namespace: hostNamespace(), name: uplink, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
-    { namespace: outside, name: 'eth0', addresses: ['192.0.2.2/24', '2001:db8::2/64'] },
-  )
-  return {
-    ...outside,
-    uplink,
-    [Symbol.dispose]() {
-      removeLink(hostNamespace().route, uplink)
-      outside[Symbol.dispose]()
-    },
-  }
-}
-
-const http = (hostPort: number, more: object = {}) => ({
-  hostPort,
-  containerPort: 80,
-  protocol: 'tcp',
-  ...more,
-})
+afterAll(removeBridges)
 
 /** Both families' rules that belong to a container. */
 const ownRules = (variant: (typeof variants)[number]) =>
@@ -438,14 +391,7 @@ describe('a host port that another holds', () => {
       const second = published(container, {
         mappings,
         config: { backend: ours },
-        interface: 'eth1',
-        name: 'second',
-        bridge: {
-          bridge: 'cni9',
-          isDefaultGateway: false,
-          isGateway: true,
-          ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
-        },
+        ...network(9),
       })
       const late = published(other, { mappings, containerId: 'late', config: { backend: theirs } })
       await first.add()
