@@ -473,6 +473,10 @@ test.each([
     { externalSetMarkChain: 'a name too long for a chain of iptables' },
     'externalSetMarkChain: must be the name of a chain',
   ],
+  ...['-F', '!X', 'two words', 'a\0b', 'öööööööööööööö'].map(
+    externalSetMarkChain =>
+      [{ externalSetMarkChain }, 'externalSetMarkChain: must be the name of a chain'] as const,
+  ),
   [{ backend: 'ipfw' }, 'backend: must be'],
 ])('%j is refused with the path of its key', async (config, says) => {
   const { status, json } = await call(portmap, 'ADD', {
