@@ -10,10 +10,11 @@ import { CniError, code } from '../chain/protocol/error.ts'
 import { forgetHolder } from './portmap/claims.ts'
 import { backendOf, configuration, type PortmapConfiguration, portMappings } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
-import { recorded, remember } from './portmap/holders.ts'
+import { handOver } from './portmap/heirs.ts'
+import { recall, recorded, remember } from './portmap/holders.ts'
 import { letThroughSamePort, linkTowards } from './portmap/host.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
-import { type Backend, targetsOf } from './portmap/target.ts'
+import { type Backend, type Publication, targetsOf } from './portmap/target.ts'
 
 export const portmap = definePlugin({
   name: 'portmap',
@@ -29,6 +30,9 @@ export const portmap = definePlugin({
     const { plan } = await loadBackend(config)
     const publication = await plan(call, targets)
     const { id } = ownerOf(attachment)
+    const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
+    if (earlier && isByIptables(earlier) !== isByIptables(publication)) await sweepPorts(engine, attachment)
+    if (earlier) forgetHolder(id)
     undo('forget the holder', () => forgetHolder(id))
     const addresses = targets.map(({ address }) => address)
     remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
@@ -56,6 +60,7 @@ export const portmap = definePlugin({
     const published = publishedBy(id)
     await everyStep({
       'close the way from 127.0.0.1': () => closeOwnLocalnet(id),
+      'hand the ports over': () => handOver(engine, attachment),
       'delete the rules': () => sweepPorts(engine, attachment),
       'forget connections': () => forgetConnectionsThrough(published),
       'forget the holder': () => forgetHolder(id),
@@ -71,11 +76,17 @@ export const portmap = definePlugin({
     const stale = recorded().filter(isStale(network, valid))
     await everyStep({
       'close the ways from 127.0.0.1': () => stale.forEach(closeOwnLocalnet),
+      'hand stale ports over': async () => {
+        for (const holder of stale.flatMap(owner => recall(owner) ?? [])) await handOver(engine, holder)
+      },
       'delete stale rules': () => sweepStale(engine, { network, valid }, { roles, chains }),
       'forget stale holders': () => stale.forEach(forgetHolder),
     })
   },
 })
+
+/** Only what iptables publishes is remembered. */
+const isByIptables = ({ published }: Pick<Publication, 'published'>) => Boolean(published?.length)
 
 /** Most nodes use one of them: the other is not even loaded. */
 function loadBackend(config: PortmapConfiguration): Promise<Backend> {

@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from 'bun:test'
 import { statSync } from 'node:fs'
 import { plugins } from '../chain/catena.ts'
-import { removeLink } from '../chain/linux/netlink/link.ts'
-import { freshNamespace, hostNamespace } from './fixtures/namespace.ts'
+import { removeBridges } from './fixtures/bridge.ts'
+import { freshNamespace } from './fixtures/namespace.ts'
 import { type Call, execute, mustExecute, ourExecutable } from './fixtures/plugin.ts'
 import { difference, snapshot } from './fixtures/snapshot.ts'
 
@@ -10,10 +10,7 @@ const names = Object.keys(plugins)
 const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }]] }
 const bridge = { type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
 
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
+afterAll(removeBridges)
 
 test.each(names)('%s is a name of the one program', name => {
   const program = statSync(ourExecutable('catena'))

@@ -38,10 +38,18 @@ const BUS = {
 export function socketsIn(address: string): string[] {
   return address.split(';').flatMap(each => {
     const found = /^unix:(?:.*,)?(path|abstract)=([^,]*)/.exec(each)
-    if (!found) return []
-    const name = decodeURIComponent(found[2] ?? '')
+    const name = unescaped(found?.[2])
+    if (!found || name === undefined) return []
     return [found[1] === 'abstract' ? `\0${name}` : name]
   })
+}
+
+function unescaped(text = ''): string | undefined {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined // "%" without two digits
+  }
 }
 
 /** Connects to the system bus and says hello. The address is that of DBUS_SYSTEM_BUS_ADDRESS. Throws NoBusError. */

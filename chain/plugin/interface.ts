@@ -175,7 +175,7 @@ function awaitDetection(
 }
 
 /** The result's routes for a link: without a gateway of their own they go via the first one of their family. */
-export function routesOf(result: Result, link: number): KernelRoute[] {
+function routesOf(result: Result, link: number): KernelRoute[] {
   return result.routes.map(route => {
     const parsed = parseCidr(route.dst)
     if (!parsed) throw new CniError(code.internal, `route ${route.dst} is not a network with prefix`)
@@ -271,7 +271,7 @@ function differs(message: string): CniError {
 }
 
 /** Every address of the result is on the link, and the link is up. */
-export function checkAddresses(container: Transport, link: Link, result: Result): void {
+function checkAddresses(container: Transport, link: Link, result: Result): void {
   const present = new Set(
     listAddresses(container, link.index).map(({ address, prefixLength }) => `${address}/${prefixLength}`),
   )
@@ -284,7 +284,7 @@ export function checkAddresses(container: Transport, link: Link, result: Result)
 }
 
 /** Every route of the result is in its table. */
-export function checkRoutes(container: Transport, result: Result): void {
+function checkRoutes(container: Transport, result: Result): void {
   if (result.routes.length === 0) return
   const present = listRoutes(container, { families: [AF_INET, AF_INET6] })
   for (const route of result.routes) {

@@ -4,7 +4,7 @@
  * network share a chain, and who has which part of it is kept under /run.
  */
 
-import { type HeldLock, listFolder } from '../linux/files.ts'
+import type { HeldLock } from '../linux/files.ts'
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
 import type { Family } from '../linux/iptables/tools.ts'
@@ -18,7 +18,7 @@ import {
 } from '../linux/iptables.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
-import { RUN_FOLDER, readState, removeState, writeState } from './state.ts'
+import { recordsIn } from './state.ts'
 
 export const TABLE = 'nat'
 
@@ -26,8 +26,6 @@ export const families = ['ip', 'ip6'] as const satisfies readonly Family[]
 
 /** Chains that masquerade what a container sends. */
 export const MASQUERADE_PREFIX = 'CNI-'
-
-const FOLDER = `${RUN_FOLDER}/iptables`
 
 const CHAIN_LENGTH = 28 // what iptables takes
 
@@ -63,12 +61,9 @@ interface Share {
   parts: Partial<Record<Family, Part>>
 }
 
-const pathOf = (chain: string) => `${FOLDER}/${chain}.json`
-
-/** The interfaces that share a chain, by name. */
-function readShares(chain: string): Record<string, Share> {
-  return (readState(pathOf(chain)) ?? {}) as Record<string, Share>
-}
+/** Of each chain: the interfaces that share it, by name. */
+const shares = recordsIn<Record<string, Share>>('iptables')
+const readShares = (chain: string) => shares.recall(chain) ?? {}
 
 function plansOf({ attachment, prefix, shared, parts }: ChainWish, others: readonly Share[] = []): Plan[] {
   const name = chainName(prefix, attachment)
@@ -88,8 +83,8 @@ function unique<T>(items: readonly T[]): T[] {
   return [...new Map(items.map(item => [JSON.stringify(item), item])).values()]
 }
 
-function othersThan({ interface: own }: Attachment, shares: Record<string, Share>): Share[] {
-  return Object.entries(shares).flatMap(([name, share]) => (name === own ? [] : [share]))
+function othersThan({ interface: own }: Attachment, all: Record<string, Share>): Share[] {
+  return Object.entries(all).flatMap(([name, share]) => (name === own ? [] : [share]))
 }
 
 /** Makes an interface's part of its container's chain, with all that it needs. Whatever it had there before is replaced. */
@@ -109,8 +104,8 @@ function othersIn(chain: string, attachment: Attachment): Share[] {
   )
 }
 
-function writeShares(chain: string, shares: readonly Share[]): void {
-  writeState(pathOf(chain), Object.fromEntries(shares.map(share => [share.attachment.interface, share])))
+function writeShares(chain: string, all: readonly Share[]): void {
+  shares.remember(chain, Object.fromEntries(all.map(share => [share.attachment.interface, share])))
 }
 
 /**
@@ -138,7 +133,7 @@ async function applied<T>(body: () => T): Promise<Awaited<T>> {
 }
 
 /** A refusal by iptables as a CNI error that says what to do. */
-export function explainIptables(thrown: unknown): unknown {
+function explainIptables(thrown: unknown): unknown {
   if (!(thrown instanceof IptablesError)) return thrown
   const hint = thrown.isMissing
     ? 'install the package iptables, or set the backend to nftables'
@@ -196,7 +191,7 @@ export function leaveChains(attachments: readonly Attachment[], prefixes: readon
     isDoomedChain: name => left.get(name)?.others.length === 0,
     async finish() {
       for (const each of left.values()) {
-        if (each.others.length === 0) removeState(pathOf(each.chain))
+        if (each.others.length === 0) shares.forget(each.chain)
         else await makeAnew(each)
       }
     },
@@ -238,9 +233,9 @@ export function staleAttachments(
 ): Attachment[] {
   const isValid = (one: ValidAttachment) =>
     valid.some(other => other.containerId === one.containerId && other.interface === one.interface)
-  const kept = (listFolder(FOLDER) ?? [])
-    .filter(name => name.endsWith('.json'))
-    .flatMap(name => Object.values(readShares(name.slice(0, -'.json'.length))).map(share => share.attachment))
+  const kept = shares
+    .recorded()
+    .flatMap(chain => Object.values(readShares(chain)).map(share => share.attachment))
     .filter(attachment => attachment.network === network && !isValid(attachment))
   const prefix = `name: "${network}" id: "`
   const told = families
@@ -255,5 +250,5 @@ export function staleAttachments(
 
 /** Waits for tools that a killed plugin has left running, which hold its lock; then nobody adds until it is released. */
 export function lockRulesIfUsed(): HeldLock | undefined {
-  return listFolder(FOLDER) ? lockRules({ shared: false }) : undefined
+  return shares.wereEver() ? lockRules({ shared: false }) : undefined
 }

@@ -55,7 +55,7 @@ export interface Collection {
 const port: readonly Field[] = ['protocol', 'port']
 const hostPort: readonly Field[] = ['address', 'protocol', 'port']
 
-export const internetCollections: readonly Collection[] = [
+const internetCollections: readonly Collection[] = [
   { name: 'masquerade_source', role: 'masquerade', key: ['address'] },
   { name: 'masquerade_local', role: 'masquerade', key: ['address', 'address'], interval: true },
   // two sets, since the look-up in one of intervals costs more with each element that begins alike: a port each
@@ -75,7 +75,7 @@ export const internetCollections: readonly Collection[] = [
   { name: 'isolated', role: 'firewall', key: ['interface', 'address'] },
 ]
 
-export const bridgeCollections: readonly Collection[] = [
+const bridgeCollections: readonly Collection[] = [
   { name: 'guarded_port', role: 'frames', key: ['interface'] },
   { name: 'allowed_source', role: 'frames', key: ['interface', 'hardware'] },
   { name: 'isolated_port', role: 'firewall', key: ['interface'] },

@@ -18,7 +18,7 @@ function hash(text: string): string {
   return new Bun.CryptoHasher('sha512').update(text).digest('hex').slice(0, HASH_LENGTH)
 }
 
-export function networkHash(network: string): string {
+function networkHash(network: string): string {
   return hash(network)
 }
 
@@ -26,7 +26,7 @@ function attachmentHash({ containerId, interface: name }: ValidAttachment): stri
   return hash(`${name}:${containerId}`)
 }
 
-export function ownerId(network: string, attachment: ValidAttachment): string {
+function ownerId(network: string, attachment: ValidAttachment): string {
   return `${networkHash(network)}-${attachmentHash(attachment)}`
 }
 

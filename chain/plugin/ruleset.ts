@@ -3,7 +3,7 @@
  * CHECK. Knows no plugin.
  */
 import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
-import { errno } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc.ts'
 import {
   findChain,
   listRules,
@@ -38,6 +38,16 @@ const LOCK = '/run/catena/nftables/lock'
 function lockTables(shared: boolean): Disposable {
   ensureFolder(folderOf(LOCK))
   return takeLock(LOCK, { shared })
+}
+
+/** For who deletes: where nothing can be written nobody has added anything, and there is nobody to exclude. */
+function lockTablesIfPossible(shared: boolean): Disposable | undefined {
+  try {
+    return lockTables(shared)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EROFS, errno.EACCES)) return undefined
+    throw thrown
+  }
 }
 
 /** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
@@ -178,30 +188,37 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
   using _later = closingLater(netfilter)
-  let shared: 'removed' | 'absent' = 'absent'
+  let shared: Applied = 'absent'
   {
-    using _shared = lockTables(true)
+    using _shared = lockTablesIfPossible(true)
     const generation = rulesetGeneration(netfilter)
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
     if (emptied.length === 0 && kept.length === 0) {
       shared = await applyRemoval(engine, [...commands, ...extra(netfilter)])
       // with others' removals in between, this one may have been the last without knowing it
-      if (rulesetGeneration(netfilter) - generation <= 1) return shared
+      if (shared !== 'overtaken' && rulesetGeneration(netfilter) - generation <= 1) return shared
     }
   }
-  using _exclusive = lockTables(false)
-  const { commands, emptied, kept } = planRemoval(netfilter, removal)
-  if (emptied.includes('ip')) closeLocalnet(netfilter)
-  const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
-  const left = await applyRemoval(engine, [...commands, ...kept, ...tables, ...extra(netfilter)])
-  return shared === 'removed' ? shared : left
+  using _exclusive = lockTablesIfPossible(false)
+  for (let attempt = 1; ; attempt++) {
+    const { commands, emptied, kept } = planRemoval(netfilter, removal)
+    if (emptied.includes('ip')) closeLocalnet(netfilter)
+    const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
+    const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
+    const left = await applyRemoval(engine, all, attempt === ATTEMPTS)
+    if (left !== 'overtaken') return shared === 'removed' ? shared : left
+  }
 }
 
-async function applyRemoval(engine: Engine, commands: readonly Command[]): Promise<'removed' | 'absent'> {
+/** Overtaken: another has deleted some of it since it was listed, and nothing is done. */
+type Applied = 'removed' | 'absent' | 'overtaken'
+
+async function applyRemoval(engine: Engine, commands: readonly Command[], isLast = false): Promise<Applied> {
   if (commands.length === 0) return 'absent'
   try {
     await engine(commands)
   } catch (thrown) {
+    if (!isLast && thrown instanceof NftError && thrown.errno === errno.ENOENT) return 'overtaken'
     throw explain(thrown)
   }
   return 'removed'

@@ -3,11 +3,11 @@
  * iptables of either variant. It looks instead of remembering which backend was configured, and starts a process only where
  * the kernel has a table of the older kind.
  */
-import { type Doomed, removalCommands, removeFromLegacy } from '../linux/iptables/removal.ts'
+import { removalCommands, removeFromLegacy } from '../linux/iptables/removal.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nft.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
-import { families, leaveChains, lockRulesIfUsed, staleAttachments, TABLE } from './iptables.ts'
+import { families, type Leaving, leaveChains, lockRulesIfUsed, staleAttachments, TABLE } from './iptables.ts'
 import type { Role } from './layout.ts'
 import { isStale, ownerOf } from './owner.ts'
 import { removeOwned } from './ruleset.ts'
@@ -41,23 +41,24 @@ async function sweep(
   swept: Swept & { isOwner(owner: string): boolean; attachments: readonly Attachment[] },
 ): Promise<void> {
   const { roles, chains = [], extra = () => [], isOwner, attachments } = swept
-  const lock = lockRulesIfUsed()
-  const leaving = leaveChains(attachments, chains)
-  const doomed: Doomed = leaving
   const searched = attachments.length * chains.length > 0 ? families : []
-  const remains = lock ? { ...doomed, lock } : doomed
-  try {
-    await removeOwned(engine, {
-      roles,
-      isOwner,
-      extra: netfilter => [
-        ...extra(netfilter),
-        ...searched.flatMap(family => removalCommands(netfilter, { family, table: TABLE }, doomed)),
-      ],
-    })
-  } finally {
-    for (const family of searched) removeFromLegacy(family, TABLE, remains)
-    lock?.[Symbol.dispose]()
+  let leaving: Leaving
+  {
+    using lock = lockRulesIfUsed()
+    leaving = leaveChains(attachments, chains)
+    const doomed = { ...leaving, lock }
+    try {
+      await removeOwned(engine, {
+        roles,
+        isOwner,
+        extra: netfilter => [
+          ...extra(netfilter),
+          ...searched.flatMap(family => removalCommands(netfilter, { family, table: TABLE }, doomed)),
+        ],
+      })
+    } finally {
+      for (const family of searched) removeFromLegacy(family, TABLE, doomed)
+    }
   }
   await leaving.finish()
 }

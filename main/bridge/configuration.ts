@@ -6,7 +6,7 @@ const vlanId = z.int().check(z.minimum(1), z.maximum(4094))
 
 const optionalId = z.optional(vlanId)
 
-export const trunkEntry = z.object({ minID: optionalId, maxID: optionalId, id: optionalId })
+const trunkEntry = z.object({ minID: optionalId, maxID: optionalId, id: optionalId })
 
 const keys = z.object({
   bridge: z._default(z.string(), 'cni0'),

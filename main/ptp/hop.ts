@@ -64,10 +64,7 @@ export function networkText({ network, prefixLength }: Hop): string {
 }
 
 /** The container's own routes: everything but the gateway goes by the gateway, its neighbours of the same network too. */
-export function routesInContainer(
-  { address, gateway, network, prefixLength, width }: Hop,
-  link: number,
-): Route[] {
+function routesInContainer({ address, gateway, network, prefixLength, width }: Hop, link: number): Route[] {
   const toGateway = { destination: gateway, prefixLength: width, link, scope: scopes.link, source: address }
   const toNetwork = {
     destination: network,

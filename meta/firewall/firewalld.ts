@@ -11,10 +11,7 @@ const USUAL_SOCKET = '/run/dbus/system_bus_socket'
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** Calls firewalld; undefined when it does not run, or there is no bus. D-Bus is loaded where there may be one. */
-export async function withFirewalld<T>(
-  env: Environment,
-  body: (bus: Bus) => Promise<T>,
-): Promise<T | undefined> {
+async function withFirewalld<T>(env: Environment, body: (bus: Bus) => Promise<T>): Promise<T | undefined> {
   const address = env.DBUS_SYSTEM_BUS_ADDRESS
   if (!address && !status(USUAL_SOCKET)) return undefined
   const { connectSystemBus, NoBusError, ownerOfName } = await import('../../chain/linux/dbus.ts')

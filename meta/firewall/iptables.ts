@@ -60,7 +60,7 @@ export function obstructingFilters(used: readonly Family[]): Filter[] {
 }
 
 /** What of a family's table a container needs. */
-export function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Wanted): Plan {
+function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Wanted): Plan {
   const own = addresses.filter(address => familyOf(address) === family)
   return {
     family,

@@ -3,18 +3,19 @@
  * A claim counts as long as its owner's container is alive.
  */
 import {
-  createExclusively,
   ensureFolder,
   listFolder,
   readFile,
   removeFile,
   takeLock,
+  writeInPlace,
 } from '../../chain/linux/files.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { portMappings } from './configuration.ts'
+import { becomeHeir, heirsOf, stopWaiting } from './heirs.ts'
 import { decide, forget, type Holder, type Published, recall } from './holders.ts'
 import { sweepPorts } from './sweep.ts'
 import type { Call, Target } from './target.ts'
@@ -50,13 +51,12 @@ export async function claim(call: Call, published: readonly Published[]): Promis
   await settleElements(call, published)
   ensureFolder(FOLDER)
   using _held = takeLock(`${FOLDER}/lock`) // of two that take over from the dead, the later one sees the earlier
+  const left: Published[] = []
   for (const port of published) {
-    const path = pathOf(keyOf(port))
-    while (createExclusively(path, id, { durable: false }) === 'exists') {
-      if (readFile(path) === id || (await settleClaim(call, port)) === 'leave') break
-      removeFile(path)
-    }
+    if ((await settleClaim(call, port)) === 'leave') left.push(port)
+    else writeInPlace(pathOf(keyOf(port)), id)
   }
+  if (left.length > 0) becomeHeir(call, { claims: left })
 }
 
 /** Takes over what the dead have claimed, with all that they have; throws when one is alive and of another container. */
@@ -102,11 +102,18 @@ async function settleElements(call: Call, published: readonly Published[]): Prom
   }
 }
 
-/** Forgets an owner, with what it has claimed. */
+/** Forgets an owner, with what it has claimed: that is an heir's from now on, or nobody's. */
 export function forgetHolder(owner: string): void {
-  for (const port of recall(owner)?.published ?? []) {
+  const holder = recall(owner)
+  if (!holder) return
+  const heirs = heirsOf(holder)
+  for (const port of holder.published ?? []) {
     const path = pathOf(keyOf(port))
-    if (readFile(path) === owner) removeFile(path)
+    if (readFile(path) !== owner) continue
+    const heir = heirs.find(({ claims = [] }) => claims.some(claim => keyOf(claim) === keyOf(port)))
+    if (heir) writeInPlace(path, heir.id)
+    else removeFile(path)
   }
+  stopWaiting(holder)
   forget(owner)
 }

@@ -26,8 +26,8 @@ const chainName = z
   .string()
   .check(
     z.refine(
-      name => /^([^\s!-]\S{0,27})?$/.test(name),
-      'must be the name of a chain, of 28 characters at most',
+      name => /^((?![!-])[\x21-\x7e]{1,28})?$/.test(name),
+      'must be the name of a chain: 28 printable characters of ASCII at most, not beginning with ! or -',
     ),
   )
 

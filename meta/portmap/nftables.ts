@@ -17,6 +17,7 @@ import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { publicationOf, settleClaims } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
+import { becomeHeir } from './heirs.ts'
 import { decide, recall } from './holders.ts'
 import type { Backend, Call, Target } from './target.ts'
 
@@ -27,7 +28,14 @@ export const plan: Backend['plan'] = async (call, targets) => {
     async add(localnet) {
       const guard = localnet === undefined ? [] : localnetGuard(localnet)
       await settleClaims(call, publicationOf(call, targets))
-      await addOwned(engine, guarded(owned, guard, attachment), (held, wanted) => settle(held, wanted, call))
+      const all = guarded(owned, guard, attachment)
+      let isHeir = false
+      await addOwned(engine, all, (held, wanted) => {
+        const decision = settle(held, wanted, call)
+        isHeir ||= decision === 'leave'
+        return decision
+      })
+      if (isHeir) becomeHeir(call, { owned: all })
     },
     async missing() {
       const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)

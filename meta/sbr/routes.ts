@@ -57,7 +57,7 @@ function isSameDefault({ gateway, prefixLength }: Route, wanted: string): boolea
 }
 
 /** Those without a gateway come first: gateways are reached over them. */
-export function bareRoutes(routes: readonly Route[]): Route[] {
+function bareRoutes(routes: readonly Route[]): Route[] {
   return routes.filter(({ gateway }) => gateway === undefined)
 }
 

@@ -124,7 +124,7 @@ export function differenceOf(setting: Setting): string | undefined {
 }
 
 /** Whether the kernel's spelling of a value means the configuration's: blanks, bases, sets of ranges, addresses. */
-export function isSameValue(kernel: string, wanted: string): boolean {
+function isSameValue(kernel: string, wanted: string): boolean {
   const words = (value: string) => value.trim().split(/\s+/).map(canonical)
   const one = words(kernel)
   const other = words(wanted)

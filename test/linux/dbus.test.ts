@@ -102,6 +102,17 @@ describe.each(Object.entries(answers))('an answer in %s endian', (_, answer) => 
   })
 })
 
+test.each([
+  ['fields', 12],
+  ['body', 4],
+])('a length of %s that no message has is an error at once, and never a message without end', (_, at) => {
+  for (const length of [0xffffffff, 0xfffffff0, 0x80000000, 0x7fffffff]) {
+    const broken = Uint8Array.from(answers.little)
+    new DataView(broken.buffer).setUint32(at, length, true)
+    expect(() => decodeMessage(broken)).toThrow(DbusCodecError)
+  }
+})
+
 test('values of a type that is not understood end the list', () => {
   const answer = Uint8Array.from(answers.little)
   answer.set(Buffer.from('bas'), 29) // b, then an array of strings
@@ -117,6 +128,7 @@ test.each([
   ['unix:path=/a%20b,guid=00ff', ['/a b']],
   ['unix:guid=00ff,abstract=/tmp/x', ['\0/tmp/x']],
   ['tcp:host=localhost,port=1;unix:path=/a;unix:path=/b', ['/a', '/b']],
+  ['unix:path=/100%,guid=00ff', []],
   ['', []],
 ])('the sockets of address %p', (address, sockets) => {
   expect(socketsIn(address)).toEqual(sockets)

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'bun:test'
+import { existsSync } from 'node:fs'
 import { checksOf, linesOf, type Plan } from '../../chain/linux/iptables/plan.ts'
 import { readSavedRule, removalInput, removeRules } from '../../chain/linux/iptables/removal.ts'
 import { applyPlan, missingRule, requireTools } from '../../chain/linux/iptables.ts'
@@ -163,4 +164,16 @@ test('the usual folders are searched where PATH does not name them', () => {
   } finally {
     process.env.PATH = before
   }
+})
+
+test("the tools wait for the lock that the machine's other users of iptables wait for", async () => {
+  using choice = choose('legacy')
+  const lock = `${choice.folder}/xtables.lock`
+  process.env.XTABLES_LOCKFILE = lock
+  try {
+    await applyPlan(planOf('OWN'))
+  } finally {
+    delete process.env.XTABLES_LOCKFILE
+  }
+  expect(existsSync(lock)).toBe(true)
 })

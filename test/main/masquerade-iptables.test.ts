@@ -1,12 +1,13 @@
 /** `ipMasqBackend: "iptables"` of bridge and ptp, beside the Go plugins, with either variant of iptables. */
-import { afterAll, afterEach, describe, expect, test } from 'bun:test'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { masqueradeWish } from '../../chain/plugin/iptables-masquerade.ts'
 import { bridge } from '../../main/bridge.ts'
 import { ptp } from '../../main/ptp.ts'
+import { outsideHost } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
-import { connect, freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 
 const families = ['ip', 'ip6'] as const
@@ -23,31 +24,13 @@ const configs = {
   ptp: { type: 'ptp', ipMasq: true, ipMasqBackend: 'iptables', ipam },
 }
 
+beforeAll(() => clearRules()) // other tests' shared chains stay
 afterEach(() => clearRules())
 
 afterAll(() => {
   using host = hostNamespace()
   removeLink(host.route, 'masq0')
 })
-
-let cables = 0
-
-/** A host beyond the host, which does not know the way back to containers. */
-function outsideHost() {
-  const outside = freshNamespace('outside')
-  const uplink = `mup${++cables}`
-  connect(
-    { namespace: hostNamespace(), name: uplink, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
-    { namespace: outside, name: 'eth0', addresses: ['192.0.2.2/24', '2001:db8::2/64'] },
-  )
-  return {
-    ...outside,
-    [Symbol.dispose]() {
-      removeLink(hostNamespace().route, uplink)
-      outside[Symbol.dispose]()
-    },
-  }
-}
 
 const variantsOfPlugins = variants.flatMap(variant =>
   [bridge, ptp].map(plugin => ({ variant, plugin, name: plugin.name as keyof typeof configs })),

@@ -5,9 +5,10 @@ import { hostLocal } from '../../ipam/host-local.ts'
 import { bridge } from '../../main/bridge.ts'
 import { ptp } from '../../main/ptp.ts'
 import { flannel } from '../../meta/flannel.ts'
+import { removeBridges } from '../fixtures/bridge.ts'
 import { fakePlugins } from '../fixtures/fake.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
-import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { type Call, call, mustCall, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
@@ -29,10 +30,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
+afterAll(removeBridges)
 
 const stateFiles = () => (existsSync(folder) ? readdirSync(folder).sort() : [])
 const stateIn = (name: string) => JSON.parse(readFileSync(`${folder}/${name}`, 'utf8'))

@@ -1,82 +1,35 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
-import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
-import { type Chain, chainOf } from '../fixtures/chain.ts'
+import type { Chain } from '../fixtures/chain.ts'
 import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
 import { reachesLocalhost } from '../fixtures/localnet.ts'
-import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
+import {
+  http,
+  network,
+  outsideHost,
+  type Published,
+  published as publishedAnyhow,
+  removeBridges,
+} from './portmap/place.ts'
 
-const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }], [{ subnet: 'fd00:1::/64' }]] }
-const bridgeConfig = {
-  type: 'bridge',
-  bridge: 'cni0',
-  isDefaultGateway: true,
-  ipMasq: true,
-  ipMasqBackend: 'iptables',
-  ipam,
-}
-
-interface Published {
-  mappings: object[]
-  config?: object
-  containerId?: string
-  name?: string
-  interface?: string
-  bridge?: object
-}
-
-/** A container behind the bridge with ports published by iptables. */
-function published(container: Namespace, options: Published): Chain {
-  const { mappings, config = {}, bridge: more = {}, ...rest } = options
-  const runtimeConfig = { portMappings: mappings }
-  return chainOf(
-    [
-      { plugin: bridge, config: { ...bridgeConfig, ...more } },
-      { plugin: portmap, config: { type: 'portmap', backend: 'iptables', ...config, runtimeConfig } },
-    ],
-    { netns: container, path: peers, ...rest },
-  )
-}
+/** A container with ports that iptables publishes. */
+const published = (container: Namespace, { bridge = {}, config = {}, ...rest }: Published): Chain =>
+  publishedAnyhow(container, {
+    bridge: { ipMasqBackend: 'iptables', ...bridge },
+    config: { backend: 'iptables', ...config },
+    ...rest,
+  })
 
 const families = ['ip', 'ip6'] as const
 
 afterEach(() => clearRules())
 
-/** Bridges outlive their containers; other tests use the same addresses. */
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
-
-let cables = 0
-
-function outsideHost(): Namespace & { uplink: string } {
-  const outside = freshNamespace('outside')
-  const uplink = `iup${++cables}`
-  connect(
-    { namespace: hostNamespace(), name: uplink, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
-    { namespace: outside, name: 'eth0', addresses: ['192.0.2.2/24', '2001:db8::2/64'] },
-  )
-  return {
-    ...outside,
-    uplink,
-    [Symbol.dispose]() {
-      removeLink(hostNamespace().route, uplink)
-      outside[Symbol.dispose]()
-    },
-  }
-}
-
-const http = (hostPort: number, more: object = {}) => ({
-  hostPort,
-  containerPort: 80,
-  protocol: 'tcp',
-  ...more,
-})
+afterAll(removeBridges)
 
 /** Both families' rules that belong to a container. */
 const ownRules = (variant: (typeof variants)[number]) =>
@@ -427,29 +380,38 @@ describe('a host port that another holds', () => {
     },
   )
 
-  test('is kept by the first of two networks of one container', async () => {
-    using container = freshNamespace()
-    const first = published(container, { mappings: [http(8080)] })
-    const second = published(container, {
-      mappings: [http(8080)],
-      interface: 'eth1',
-      name: 'second',
-      bridge: {
-        bridge: 'cni9',
-        isDefaultGateway: false,
-        isGateway: true,
-        ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
-      },
-    })
-    await first.add()
-    await second.add()
-    using _server = serveHttp(container, { port: 80 })
-    expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
-    expect(await second.check()).toMatchObject({ status: 0 })
-    await second.del()
-    await first.del()
-    expect(ownRules('nf_tables')).toEqual([])
-  })
+  test.each(backends.flatMap(theirs => backends.map(ours => ({ theirs, ours }))))(
+    'is kept by the first of two networks of one container, and goes over to the second: $ours after $theirs',
+    async ({ theirs, ours }) => {
+      using host = hostNamespace()
+      using container = freshNamespace()
+      using other = freshNamespace()
+      const mappings = [http(8080)]
+      const first = published(container, { mappings, config: { backend: theirs } })
+      const second = published(container, {
+        mappings,
+        config: { backend: ours },
+        ...network(9),
+      })
+      const late = published(other, { mappings, containerId: 'late', config: { backend: theirs } })
+      await first.add()
+      await second.add()
+      using _server = serveHttp(container, { port: 80 })
+      const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
+      if (theirs === ours) expect(await answersFrom()).toMatch(/^10\.1\./)
+      expect(await second.check()).toMatchObject({ status: 0 })
+      await first.del()
+      expect(await answersFrom()).toMatch(/^10\.9\./)
+      expect(await second.check()).toMatchObject({ status: 0 })
+      await expect(late.add()).rejects.toThrow('host port 8080/tcp is taken by another container')
+      await late.del()
+      await second.del()
+      await late.add()
+      await late.del()
+      expect(ownRules('nf_tables')).toEqual([])
+      expect(readdirSync('/run/catena/ports/claimed')).toEqual(['lock'])
+    },
+  )
 })
 
 test('a container that was published by nftables is swept where the configuration now says iptables, and the other way round', async () => {
@@ -466,6 +428,23 @@ test('a container that was published by nftables is swept where the configuratio
     await mustCall(portmap, 'DEL', options(after))
     expect(hostNamespace().run('nft', 'list', 'ruleset')).not.toContain('8080')
   }
+})
+
+test('an ADD after a killed one leaves nothing of what that published: by the other backend, or on other ports', async () => {
+  const options = (backend: string, port: number) => ({
+    netns: '/run/netns/none',
+    config: { ...chained({}, [http(port)]), backend },
+  })
+  const claims = () => readdirSync('/run/catena/ports/claimed').toSorted()
+  await mustCall(portmap, 'ADD', options('iptables', 8080))
+  await mustCall(portmap, 'ADD', options('iptables', 8081))
+  expect(claims()).toEqual(['ip-tcp-8081-any', 'ip6-tcp-8081-any', 'lock'])
+  await mustCall(portmap, 'ADD', options('nftables', 8081))
+  expect(claims()).toEqual(['lock'])
+  expect(ownRules('nf_tables')).toEqual([])
+  await mustCall(portmap, 'ADD', options('iptables', 8081))
+  expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')
+  await mustCall(portmap, 'DEL', options('iptables', 8081))
 })
 
 test.each([
@@ -494,6 +473,10 @@ test.each([
     { externalSetMarkChain: 'a name too long for a chain of iptables' },
     'externalSetMarkChain: must be the name of a chain',
   ],
+  ...['-F', '!X', 'two words', 'a\0b', 'öööööööööööööö'].map(
+    externalSetMarkChain =>
+      [{ externalSetMarkChain }, 'externalSetMarkChain: must be the name of a chain'] as const,
+  ),
   [{ backend: 'ipfw' }, 'backend: must be'],
 ])('%j is refused with the path of its key', async (config, says) => {
   const { status, json } = await call(portmap, 'ADD', {

@@ -1,80 +1,25 @@
 import { afterAll, expect, test } from 'bun:test'
 import { AF_INET } from '../../chain/linux/inet.ts'
 import { listConnections, openConntrack } from '../../chain/linux/netlink/conntrack.ts'
-import { removeLink } from '../../chain/linux/netlink/link.ts'
-import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
-import { listOwned } from '../../chain/plugin/owned.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
-import { type Chain, chainOf } from '../fixtures/chain.ts'
+import type { Chain } from '../fixtures/chain.ts'
 import { getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { reachesLocalhost } from '../fixtures/localnet.ts'
-import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
+import {
+  bridgeConfig,
+  elements,
+  http,
+  network,
+  outsideHost,
+  published,
+  removeBridges,
+} from './portmap/place.ts'
 
-const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }], [{ subnet: 'fd00:1::/64' }]] }
-const bridgeConfig = { type: 'bridge', bridge: 'cni0', isDefaultGateway: true, ipMasq: true, ipam }
-
-interface Published {
-  mappings: object[]
-  config?: object
-  containerId?: string
-  name?: string
-  interface?: string
-  bridge?: object
-}
-
-/** A container behind the bridge with published ports. */
-function published(container: Namespace, options: Published): Chain {
-  const { mappings, config = {}, bridge: more = {}, ...rest } = options
-  return chainOf(
-    [
-      { plugin: bridge, config: { ...bridgeConfig, ...more } },
-      { plugin: portmap, config: { type: 'portmap', ...config, runtimeConfig: { portMappings: mappings } } },
-    ],
-    { netns: container, path: peers, ...rest },
-  )
-}
-
-/** Bridges outlive their containers; other tests use the same addresses. */
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
-
-let cables = 0
-
-/** A host on the far side of the private host; the cable's near end has a name of its own, since it goes a moment late. */
-function outsideHost(): Namespace & { uplink: string } {
-  const outside = freshNamespace('outside')
-  const uplink = `up${++cables}`
-  connect(
-    { namespace: hostNamespace(), name: uplink, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
-    { namespace: outside, name: 'eth0', addresses: ['192.0.2.2/24', '2001:db8::2/64'] },
-  )
-  return {
-    ...outside,
-    uplink,
-    [Symbol.dispose]() {
-      removeLink(hostNamespace().route, uplink)
-      outside[Symbol.dispose]()
-    },
-  }
-}
-
-const http = (hostPort: number, more: object = {}) => ({
-  hostPort,
-  containerPort: 80,
-  protocol: 'tcp',
-  ...more,
-})
-
-/** The elements that our tables hold, as "collection key". */
-function elements(): string[] {
-  using netfilter = openNetfilter()
-  return listOwned(netfilter).map(({ family, collection, key }) => `${family} ${collection} ${key.join(' ')}`)
-}
+afterAll(removeBridges)
 
 test('a published port is reached from outside, from the host, from 127.0.0.1, from a sibling and from the container itself', async () => {
   using host = hostNamespace()
@@ -283,20 +228,14 @@ test('a host port whose holder is dead is taken over', async () => {
   await next.del()
 })
 
+/** The same container on another network, with the same port. */
+const onNetwork = (number: number, container: Namespace) =>
+  published(container, { mappings: [http(8080)], ...network(number) })
+
 test('the same ports on a second network of one container stay with the first', async () => {
   using container = freshNamespace()
   const first = published(container, { mappings: [http(8080)] })
-  const second = published(container, {
-    mappings: [http(8080)],
-    interface: 'eth1',
-    name: 'second',
-    bridge: {
-      bridge: 'cni9',
-      isDefaultGateway: false,
-      isGateway: true,
-      ipam: { type: 'host-local', subnet: '10.9.0.0/16' },
-    },
-  })
+  const second = onNetwork(9, container)
   await first.add()
   await second.add()
   using _server = serveHttp(container, { port: 80 })
@@ -305,6 +244,37 @@ test('the same ports on a second network of one container stay with the first', 
   await second.del()
   await first.del()
   expect(elements()).toEqual([])
+})
+
+test('ports go over to the next network of a container when the first one is taken from it, and to nobody at the end', async () => {
+  using host = hostNamespace()
+  using container = freshNamespace()
+  const before = snapshot()
+  const [first, second, third] = [8, 9, 7].map(number => onNetwork(number, container)) as [
+    Chain,
+    Chain,
+    Chain,
+  ]
+  for (const chain of [first, second, third]) await chain.add()
+  using _server = serveHttp(container, { port: 80 })
+  const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
+  expect(await answersFrom()).toBe('10.8.0.1')
+  await first.del()
+  expect(await answersFrom()).toBe('10.9.0.1')
+  expect(await second.check()).toMatchObject({ status: 0 })
+  expect(await third.check()).toMatchObject({ status: 0 })
+  await first.add()
+  expect(await answersFrom()).toBe('10.9.0.1')
+  await mustCall(portmap, 'GC', {
+    config: { type: 'portmap', name: 'network-9', 'cni.dev/valid-attachments': [] },
+  })
+  expect(['10.7.0.1', '10.8.0.1']).toContain(await answersFrom())
+  await second.del()
+  await first.del()
+  expect(await answersFrom()).toBe('10.7.0.1')
+  await third.del()
+  expect(elements()).toEqual([])
+  expect(difference(before, snapshot()).added.filter(line => line.includes('/run/'))).toEqual([])
 })
 
 test('packets for 127.0.0.0/8 that arrive from a container are dropped, though route_localnet is on', async () => {

@@ -1,4 +1,5 @@
 import { beforeAll, expect, test } from 'bun:test'
+import { rmSync } from 'node:fs'
 import { applyRuleset } from '../../chain/linux/engine.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
@@ -24,6 +25,8 @@ import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/names
 
 /** Other tests leave what the Go plugins leave: empty chains. */
 beforeAll(() => void hostNamespace().run('nft', 'flush', 'ruleset'))
+
+const everyRole: readonly Role[] = ['masquerade', 'ports', 'frames', 'firewall']
 
 const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, interface: 'eth0' })
 
@@ -201,10 +204,7 @@ test('two removals that each take the other for the last but one: whoever comes 
   await addOwned(applyRuleset, one)
   await addOwned(applyRuleset, two)
   const remove = (owned: Owned, engine: Engine) =>
-    removeOwned(engine, {
-      roles: ['masquerade', 'ports', 'frames', 'firewall'],
-      isOwner: id => id === owned.owner.id,
-    })
+    removeOwned(engine, { roles: everyRole, isOwner: id => id === owned.owner.id })
   const secondHasPlanned = Promise.withResolvers<void>()
   const first = remove(one, async commands => {
     await secondHasPlanned.promise
@@ -218,9 +218,48 @@ test('two removals that each take the other for the last but one: whoever comes 
   expect(hostNamespace().run('nft', 'list', 'ruleset')).toBe('')
 })
 
+test('two removals of one owner at the same moment: whoever comes second finds it gone', async () => {
+  const one = everything('one', 1)
+  const neighbour = everything('two', 2)
+  await addOwned(applyRuleset, one)
+  await addOwned(applyRuleset, neighbour)
+  const remove = ({ owner }: Owned, engine = applyRuleset) =>
+    removeOwned(engine, { roles: everyRole, isOwner: id => id === owner.id })
+  const overtaken: Engine = async commands => {
+    await remove(one)
+    await applyRuleset(commands)
+  }
+  expect(await remove(one, overtaken)).toBe('absent')
+  expect(missingOwned(neighbour)).toEqual([])
+  expect(await remove(neighbour)).toBe('removed')
+})
+
+test('a flush between looking and deleting leaves nothing to delete', async () => {
+  const last = everything('one', 1)
+  await addOwned(applyRuleset, last)
+  const flushed: Engine = async commands => {
+    hostNamespace().run('nft', 'flush', 'ruleset')
+    await applyRuleset(commands)
+  }
+  const isOwner = (id: string) => id === last.owner.id
+  expect(await removeOwned(flushed, { roles: everyRole, isOwner })).toBe('absent')
+})
+
 test('ADDs at the same moment on a host without tables all succeed', async () => {
   const all = Array.from({ length: 8 }, (_, index) => everything(`container-${index}`, index + 1))
   await Promise.all(all.map(owned => addOwned(applyRuleset, owned)))
   for (const owned of all) expect(missingOwned(owned)).toEqual([])
   hostNamespace().run('nft', 'flush', 'ruleset')
+})
+
+test('where nothing can be written, and so nobody has added anything, there is nothing to remove', async () => {
+  const host = hostNamespace()
+  rmSync('/run/catena', { recursive: true, force: true })
+  host.run('mount', '-o', 'remount,ro', '/run')
+  try {
+    expect(await removeOwned(applyRuleset, { roles: everyRole, isOwner: () => true })).toBe('absent')
+    await expect(addOwned(applyRuleset, everything('one', 1))).rejects.toThrow('EROFS')
+  } finally {
+    host.run('mount', '-o', 'remount,rw', '/run')
+  }
 })

@@ -4,7 +4,6 @@
  */
 import { afterAll, afterEach, beforeAll, expect, test } from 'bun:test'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { addRoute } from '../../chain/linux/netlink/route.ts'
 import {
   type Attachment,
@@ -16,9 +15,9 @@ import {
   parseNetworkList,
   parseResult,
 } from '../../chain/runtime/network.ts'
-import { elements, outsideHost, withoutMemory } from '../fixtures/bridge.ts'
+import { elements, outsideHost, removeBridges, withoutMemory } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
-import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { ours } from '../fixtures/plugin.ts'
 import { difference, type Snapshot, snapshot } from '../fixtures/snapshot.ts'
 
@@ -181,11 +180,6 @@ function workers(): { nftables: boolean; iptables: boolean } {
 /** The host without what stays by intention. */
 function hostState(): Snapshot {
   return withoutMemory(snapshot())
-}
-
-function removeBridges(): void {
-  using host = hostNamespace()
-  for (const { index, kind } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
 }
 
 function flanneldWrites(lines: string[] | undefined): void {

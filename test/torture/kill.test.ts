@@ -1,7 +1,7 @@
 /** A plugin is killed at one system call after the other; the DEL that follows must leave nothing. */
 import { afterAll, expect, test } from 'bun:test'
-import { removeLink } from '../../chain/linux/netlink/link.ts'
-import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { removeBridges } from '../fixtures/bridge.ts'
+import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { mustExecute, ourExecutable, ours } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
@@ -26,10 +26,7 @@ const portmap = {
 /** Every call that changes something, or that stands between two that do. */
 const CALLS = 'sendto,openat,link,rename,unlink,write,setns,fsync,mkdir,flock,close'
 
-afterAll(() => {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
-})
+afterAll(removeBridges)
 
 interface Killed {
   type: string

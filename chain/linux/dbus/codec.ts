@@ -194,10 +194,13 @@ export function decodeMessage(bytes: Uint8Array): { message: Message; length: nu
   if (bytes.length < HEADER) return undefined
   const little = byteOrder(bytes)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const fieldsEnd = HEADER + view.getUint32(12, little)
+  const fieldsLength = view.getUint32(12, little)
+  const bodyLength = view.getUint32(4, little)
+  if (fieldsLength + bodyLength > LONGEST_MESSAGE)
+    throw new DbusCodecError(`a message of ${fieldsLength} bytes of fields and ${bodyLength} of body`)
+  const fieldsEnd = HEADER + fieldsLength
   const bodyStart = (fieldsEnd + 7) & ~7
-  const length = bodyStart + view.getUint32(4, little)
-  if (length > LONGEST_MESSAGE) throw new DbusCodecError(`a message of ${length} bytes`)
+  const length = bodyStart + bodyLength
   if (bytes.length < length) return undefined
   const { signature, ...fields } = readFields(bytes.subarray(0, fieldsEnd), little)
   const values = readBody(bytes.subarray(bodyStart, length), signature, little)

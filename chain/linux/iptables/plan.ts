@@ -77,7 +77,7 @@ function checking(rule: Rule): Line {
 }
 
 /** A rule as a line of iptables-restore, with the option that says what becomes of it. */
-export function ruleText(option: '-A' | '-I' | '-C' | '-D', { chain, words }: Rule): string {
+function ruleText(option: '-A' | '-I' | '-C' | '-D', { chain, words }: Rule): string {
   return [option, ...[chain, ...words].map(quote)].join(' ')
 }
 

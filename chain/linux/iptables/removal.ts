@@ -34,7 +34,7 @@ const ATTEMPTS = 3
 export async function removeRules(
   tools: Pick<Tools, 'family' | 'variant'>,
   table: string,
-  doomed: Doomed & { lock?: HeldLock },
+  doomed: Doomed & { lock?: HeldLock | undefined },
 ): Promise<'removed' | 'absent'> {
   if (tools.variant === 'legacy') return removeFromLegacy(tools.family, table, doomed)
   const netfilter = openNetfilterIfPresent()
@@ -96,7 +96,7 @@ export function hasLegacyTable(family: Family, table: string): boolean {
 export function removeFromLegacy(
   family: Family,
   table: string,
-  doomed: Doomed & { lock?: HeldLock },
+  doomed: Doomed & { lock?: HeldLock | undefined },
 ): 'removed' | 'absent' {
   if (!hasLegacyTable(family, table)) return 'absent'
   const tools = findVariant(family, 'legacy')

@@ -75,7 +75,7 @@ export interface Outcome {
 export function run(words: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
   const { input = '', lock } = options
   const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...words], {
-    env: { PATH: searchPath(), LC_ALL: 'C' },
+    env: { ...Bun.env, PATH: searchPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
     stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
   })
   const ended = signalCode ? `${words[0]} was ended by ${signalCode}\n` : ''

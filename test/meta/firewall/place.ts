@@ -1,15 +1,15 @@
 /** What the firewall's tests share: containers behind bridge or ptp with a firewall, a host outside, and who reaches whom. */
 import { expect } from 'bun:test'
-import { removeLink } from '../../../chain/linux/netlink/link.ts'
-import { openNetfilter } from '../../../chain/linux/netlink/nftables.ts'
-import { listOwned } from '../../../chain/plugin/owned.ts'
 import { bridge } from '../../../main/bridge.ts'
 import { ptp } from '../../../main/ptp.ts'
 import { firewall } from '../../../meta/firewall.ts'
+import { outsideHost as hostOutside, type Outside } from '../../fixtures/bridge.ts'
 import { type Chain, chainOf } from '../../fixtures/chain.ts'
 import { getHttp, serveHttp } from '../../fixtures/http.ts'
-import { connect, freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
+import { hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { peers } from '../../fixtures/plugin.ts'
+
+export { elements, removeBridges } from '../../fixtures/bridge.ts'
 
 export interface Firewalled {
   config?: object
@@ -65,35 +65,14 @@ export function seeBridged(value: '0' | '1'): Disposable {
   return { [Symbol.dispose]: () => set(before) }
 }
 
-let cables = 0
-
-export interface Outside extends Namespace {
-  /** The host's end of the cable. */
-  uplink: string
-}
-
 export const OUTSIDE: readonly [string, string] = ['192.0.2.2', '2001:db8::2']
 
 /** A host on the far side of the private host, which routes to the containers' networks through it. */
 export function outsideHost(): Outside {
-  const outside = freshNamespace('outside')
-  const host = hostNamespace()
-  const uplink = `up${++cables}`
-  outside.setSysctl('net/ipv6/conf/default/accept_dad', '0')
-  connect(
-    { namespace: host, name: uplink, addresses: ['192.0.2.1/24', '2001:db8::1/64'] },
-    { namespace: outside, name: 'eth0', addresses: ['192.0.2.2/24', '2001:db8::2/64'] },
-  )
+  const outside = hostOutside()
   outside.run('ip', 'route', 'add', '10.0.0.0/8', 'via', '192.0.2.1')
   outside.run('ip', 'route', 'add', 'fd00::/16', 'via', '2001:db8::1')
-  return {
-    ...outside,
-    uplink,
-    [Symbol.dispose]() {
-      removeLink(host.route, uplink)
-      outside[Symbol.dispose]()
-    },
-  }
+  return outside
 }
 
 /** Milliseconds in which an answer would have come: what is dropped is not heard of. */
@@ -134,18 +113,6 @@ export function serveAll(...namespaces: Namespace[]): DisposableStack {
   return servers
 }
 
-/** The firewall's elements in our tables, as "family collection key". */
-export function elements(): string[] {
-  using netfilter = openNetfilter()
-  return listOwned(netfilter).map(({ family, collection, key }) => `${family} ${collection} ${key.join(' ')}`)
-}
-
 export function nft(...words: string[]): string {
   return hostNamespace().run('nft', ...words)
-}
-
-/** Bridges outlive their containers; other tests use the same addresses. */
-export function removeBridges(): void {
-  using host = hostNamespace()
-  for (const { kind, index } of host.links()) if (kind === 'bridge') removeLink(host.route, index)
 }

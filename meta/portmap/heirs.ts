@@ -1,0 +1,59 @@
+/**
+ * Interfaces of a container that publish ports which another interface of it holds: runtimes hand one list of ports to each
+ * of a container's networks, and the first one has them. When that goes the next one takes them over.
+ */
+import type { Engine } from '../../chain/linux/nft.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
+import type { Owned } from '../../chain/plugin/elements.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import { addOwned } from '../../chain/plugin/ruleset.ts'
+import { recordsIn } from '../../chain/plugin/state.ts'
+import { CniError } from '../../chain/protocol/error.ts'
+import { isAlive, type Published, recall } from './holders.ts'
+
+export interface Heir {
+  /** All that it is to have in our nftables tables. */
+  owned?: Owned
+  /** Ports whose claims it waits for. Its rules of iptables are there, behind those of the holder. */
+  claims?: readonly Published[]
+}
+
+/** Of each container, its heirs by their owners' IDs. */
+const heirs = recordsIn<Record<string, Heir>>('ports/heirs')
+
+export function becomeHeir({ attachment }: { attachment: Attachment }, heir: Heir): void {
+  const { containerId } = attachment
+  heirs.remember(containerId, { ...heirs.recall(containerId), [ownerOf(attachment).id]: heir })
+}
+
+/** The heirs of an interface that are alive. */
+export function heirsOf(attachment: Attachment): (Heir & { id: string })[] {
+  const own = ownerOf(attachment).id
+  return Object.entries(heirs.recall(attachment.containerId) ?? {}).flatMap(([id, heir]) => {
+    const holder = id === own ? undefined : recall(id)
+    return holder && isAlive(holder) ? [{ id, ...heir }] : []
+  })
+}
+
+/**
+ * Hands the ports of an interface over before its rules go, so that no packet finds them unpublished. That it cannot be done
+ * is the heir's CHECK's affair, and no reason to fail a DEL.
+ */
+export async function handOver(engine: Engine, attachment: Attachment): Promise<void> {
+  const { id } = ownerOf(attachment)
+  for (const { owned } of heirsOf(attachment)) {
+    try {
+      if (owned) await addOwned(engine, owned, ({ owner }) => (owner === id ? 'take' : 'leave'))
+    } catch (thrown) {
+      if (!(thrown instanceof CniError)) throw thrown
+    }
+  }
+}
+
+/** Forgets that an interface waits for anything. */
+export function stopWaiting(attachment: Attachment): void {
+  const { containerId } = attachment
+  const { [ownerOf(attachment).id]: own, ...others } = heirs.recall(containerId) ?? {}
+  if (Object.keys(others).length > 0) heirs.remember(containerId, others)
+  else heirs.forget(containerId)
+}
