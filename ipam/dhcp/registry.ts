@@ -260,6 +260,7 @@ function release(shelf: Shelf, call: Call): void {
     const name = fileName(identifier, ending)
     shelf.holdings.get(name)?.release()
     shelf.holdings.delete(name)
+    removeFile(`${shelf.folder}/${name}`) // in most cases it is gone; what keeps it is the caller's to know
   }
   removeFile(`${shelf.folder}/${fileName(identifier)}`)
 }
