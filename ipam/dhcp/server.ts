@@ -58,7 +58,7 @@ function receive(socket: Socket, bytes: Uint8Array, registry: Registry, log: Log
     }
   } catch (thrown) {
     log('error', { error: `a connection: ${toCniError(thrown).message}` })
-    socket.end()
+    socket.terminate() // whatever else it says
   }
 }
 

@@ -5,6 +5,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -152,6 +153,52 @@ test('ADD without a daemon says what to start', async () => {
     msg: 'error dialing DHCP daemon: /run/cni/nobody.sock: there is no socket (ENOENT)',
     details: expect.stringContaining('dhcp daemon'),
   })
+})
+
+test('a DEL while a daemon starts waits for it: no note stays that nobody reads', async () => {
+  using network = lan()
+  await using server = await dnsmasq(network.namespace, {})
+  const socket = '/run/cni/starting.sock'
+  const first = await daemonAt(socket)
+  const config = configFor(socket)
+  await mustCall(dhcp, 'ADD', { config, netns: network.attach('container') })
+  await first.end()
+  const slow = `${stateFolder(socket)}/0123.lease`
+  Bun.spawnSync(['mkfifo', slow]) // whoever opens it waits for the other side
+  const plugin = `${import.meta.dir}/../../../ipam/dhcp.ts`
+  const second = Bun.spawn([process.execPath, plugin, 'daemon', '-socketpath', socket], { stderr: 'pipe' })
+  try {
+    const writer = Bun.spawn(['sh', '-c', 'exec 3>"$0"; echo; read _', slow], {
+      stdin: 'pipe',
+      stdout: 'pipe',
+    })
+    await writer.stdout.getReader().read() // it takes up leases now
+    const deleted = mustCall(dhcp, 'DEL', { config, netns: undefined })
+    expect(filesOf(first).filter(name => name.endsWith('.released'))).toEqual([])
+    writer.kill()
+    await deleted
+    await server.says(/DHCPRELEASE/)
+    expect(filesOf(first)).toEqual([])
+  } finally {
+    second.kill('SIGKILL')
+  }
+})
+
+test('root alone may call, whatever the umask; whoever talks nonsense is hung up on and told once', async () => {
+  const before = process.umask(0)
+  const keeper = await daemon()
+  process.umask(before)
+  await using _keeper = keeper
+  expect(statSync(keeper.socket).mode & 0o777).toBe(0o660)
+  const closed = Promise.withResolvers<void>()
+  const socket = await Bun.connect({
+    unix: keeper.socket,
+    socket: { data() {}, close: () => closed.resolve(), error() {} },
+  })
+  socket.write(Buffer.alloc(20_000, 65))
+  await closed.promise
+  expect(keeper.events.filter(({ event }) => event === 'error')).toHaveLength(1)
+  await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
 })
 
 test('GC gives back the leases of its network that no valid attachment has', async () => {
