@@ -11,7 +11,8 @@ import { close, connect, errno, isErrno, SOCK_STREAM, socket, status } from '../
 import { processService, type Service } from '../../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { type Options, parseFlags, UsageError, usage } from './flags.ts'
-import { createRegistry, type Log } from './registry.ts'
+import type { Log } from './log.ts'
+import { createRegistry } from './registry.ts'
 import { type Server, serve } from './server.ts'
 import { stateFolder } from './state.ts'
 

@@ -1,6 +1,7 @@
 /** Plugins' connections to the daemon: greets, reads calls, answers them, each when its answer is there. Knows no DHCP. */
 import { toCniError } from '../../chain/protocol/error.ts'
-import type { Log, Registry } from './registry.ts'
+import type { Log } from './log.ts'
+import type { Registry } from './registry.ts'
 import { type Asked, createServerSide, type ServerSide } from './wire.ts'
 
 interface Connection {

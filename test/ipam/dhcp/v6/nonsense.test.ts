@@ -278,6 +278,21 @@ test('thousands of prefixes in one advertisement: sixteen addresses, and ADD end
   expect(ips.length).toBe(16)
 })
 
+test('of a flood of nonsense a few lines are told, and what makes sense is heard all the same', async () => {
+  using network = lan6()
+  const sound = advertised(1800, prefix(900, 900))
+  using router = ear6(network.namespace, { solicited: ear => ear.advertise(sound) })
+  await using keeper = await daemon('-timeout', '100ms')
+  const container = network.attach('container')
+  await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+  for (let count = 0; count < 200; count++) router.advertise(advertised(1800, [3, 0, 0, 0, 0, 0, 0, 0]))
+  router.advertise(advertised(0, prefix(900, 900)))
+  await keeper.event('routed')
+  const ignored = keeper.events.filter(({ event }) => event === 'ignored')
+  expect(ignored).toHaveLength(10)
+  expect(ignored.at(-1)).toMatchObject({ quiet: 'what else is ignored in this minute is not told' })
+})
+
 test('an interface without a link-local address is told', async () => {
   using network = lan()
   const container = network.attach('container')
