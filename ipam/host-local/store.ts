@@ -8,6 +8,7 @@ import {
   listFolder,
   readFile,
   removeFile,
+  scanFolder,
   synchronizeFolder,
   TEMPORARY_PREFIX,
   takeLock,
@@ -71,11 +72,6 @@ function isReservation(name: string): boolean {
   )
 }
 
-/** The addresses that have a file, by name alone. About `atMost`, when given. */
-export function reservedNames({ folder }: Pick<Store, 'folder'>, atMost?: number): string[] {
-  return (listFolder(folder, atMost) ?? []).filter(isReservation)
-}
-
 const LINE_BREAK = '\r\n' // as the Go plugin writes it on every system
 
 function contentOf({ containerId, interface: name }: Owner): string {
@@ -130,7 +126,10 @@ const FEW = 512
 
 /** Whether it would take long to know who holds what: someone else has changed the folder, and it is not small. */
 export function isUnknownCrowd(store: Store): boolean {
-  return !store.directory.complete && reservedNames(store, FEW).length >= FEW
+  if (store.directory.complete) return false
+  let names = 0
+  scanFolder(store.folder, () => void names++, FEW)
+  return names >= FEW
 }
 
 /**
