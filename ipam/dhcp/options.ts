@@ -74,7 +74,7 @@ const names: Readonly<Record<string, number>> = {
 }
 
 /** The code of an option, from its name or its number. */
-export function optionCode(name: string, path: string): number {
+function optionCode(name: string, path: string): number {
   const number = names[name] ?? (/^\d{1,3}$/.test(name) ? Number(name) : undefined)
   if (number !== undefined && number < 256) return number
   throw new CniError(code.invalidConfiguration, `${path}: Can not parse option ${JSON.stringify(name)}`, {

@@ -79,7 +79,7 @@ function contentOf({ containerId, interface: name }: Owner): string {
 }
 
 /** The owner that a reservation names; undefined for an empty or torn one, which is nobody's. */
-export function parseOwner(content: string): Owner | undefined {
+function parseOwner(content: string): Owner | undefined {
   const [containerId = '', name] = content.trim().split(LINE_BREAK)
   if (containerId === '' || content.includes('\0')) return undefined
   if (name !== undefined) return { containerId, interface: name }
@@ -117,7 +117,7 @@ export function describeOwner({ containerId, interface: name }: Owner): string {
   return `container ${containerId}${name ? `, interface ${name}` : ''}`
 }
 
-export function sameOwner(one: Owner, other: Owner): boolean {
+function sameOwner(one: Owner, other: Owner): boolean {
   return one.containerId === other.containerId && one.interface === other.interface
 }
 

@@ -36,7 +36,7 @@ import { icmpType } from './frame.ts'
 import type { NetworkRoute } from './network.ts'
 import type { Held } from './words.ts'
 
-export const CLIENT_PORT = 546
+const CLIENT_PORT = 546
 const SERVER_PORT = 547
 const ALL_SERVERS = 'ff02::1:2' // RFC 8415, 7.1
 const SMALLEST_MESSAGE = 4
