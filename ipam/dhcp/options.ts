@@ -14,7 +14,7 @@ export const configuration = z.object({
   ipam: z.object({
     daemonSocketPath: z.optional(z.string()),
     /** Metric of the routes; 0 says none. */
-    priority: z.optional(z.int()),
+    priority: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
     provide: z.optional(
       z.array(
         z.object({

@@ -10,8 +10,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { close, duplicate } from '../../../chain/linux/libc.ts'
+import { emptyResult } from '../../../chain/protocol/result.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
+import { callDaemon } from '../../../ipam/dhcp/dial.ts'
 import { messageType } from '../../../ipam/dhcp/packet.ts'
+import type { Registry } from '../../../ipam/dhcp/registry.ts'
+import { serve } from '../../../ipam/dhcp/server.ts'
 import { stateFolder } from '../../../ipam/dhcp/state.ts'
 import { dhcp } from '../../../ipam/dhcp.ts'
 import { connect, hostNamespace } from '../../fixtures/namespace.ts'
@@ -335,6 +339,26 @@ test.concurrent('on a disk that takes no change a lease that is lost is not used
   mount('-o', 'remount,rw', folder)
   await mustCall(dhcp, 'DEL', { config, netns: container })
   expect(filesOf(keeper)).toEqual([])
+})
+
+test.concurrent('what cannot be said to a plugin is given back, and others are answered', async () => {
+  const given = { ...emptyResult(), routes: [{ dst: '10.0.0.0/8', priority: Number.MAX_SAFE_INTEGER }] }
+  const events: string[] = []
+  const released = Promise.withResolvers<string>()
+  const registry: Registry = {
+    allocate: async () => given,
+    check: async () => emptyResult(),
+    release: ({ containerId }) => released.resolve(containerId),
+    resume: () => undefined,
+    close: () => undefined,
+  }
+  const server = serve({ unix: '/run/cni-unsayable.sock' }, registry, event => void events.push(event))
+  const call = { containerId: 'c1', netns: '', ifname: 'eth0', args: '', path: '', stdin: '{}' }
+  await expect(callDaemon('/run/cni-unsayable.sock', 'DHCP.Allocate', call)).rejects.toThrow('hung up')
+  expect(await released.promise).toBe('c1')
+  expect(await callDaemon('/run/cni-unsayable.sock', 'DHCP.Check', call)).toEqual(emptyResult())
+  expect(events).toEqual(['error', 'hung up'])
+  server.stop()
 })
 
 test.concurrent('a torn lease file is told and removed', async () => {
