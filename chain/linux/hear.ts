@@ -9,12 +9,17 @@ export interface Ears {
 }
 
 export interface Hearing {
+  /** False once it was closed or has failed: its descriptor's number may be another socket's by then. */
+  isOpen(): boolean
   /** Closes the descriptor too. */
   close(): void
 }
 
-/** Hears a non-blocking socket. The descriptor belongs to the hearing from now on. */
-export function hear(descriptor: number, ears: Ears): Hearing {
+/**
+ * Hears a non-blocking socket. The descriptor belongs to the hearing from now on. One that `lingers` is closed on another
+ * thread, some time later: what is bound to is bound to until then.
+ */
+export function hear(descriptor: number, ears: Ears, { lingers = false } = {}): Hearing {
   let open = true
   const fail = (error: Error) => {
     if (open) ears.failed(error)
@@ -34,8 +39,9 @@ export function hear(descriptor: number, ears: Ears): Hearing {
   const opening = Bun.connect(options as unknown as Bun.UnixSocketOptions)
   opening.catch(fail)
   return {
+    isOpen: () => open,
     close() {
-      if (open) closeElsewhere(duplicate(descriptor))
+      if (open && lingers) closeElsewhere(duplicate(descriptor))
       open = false
       opening.then(
         socket => socket.terminate(),

@@ -1,6 +1,5 @@
 /** The words of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 import type { Grant } from './granted.ts'
-import type { Kind } from './message.ts'
 import type { Message } from './packet.ts'
 import type { Timing } from './timing.ts'
 
@@ -71,6 +70,9 @@ export type Event = { now: number; random: () => number } & (
   | { type: 'conflict'; address: string; hardware: string }
   | { type: 'release' }
 )
+
+/** `confirm` is a REQUEST for an address that the client had (INIT-REBOOT). */
+export type Kind = 'discover' | 'request' | 'confirm' | 'renew' | 'rebind' | 'decline' | 'release'
 
 export interface Destination {
   hardware: string

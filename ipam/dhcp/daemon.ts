@@ -11,7 +11,8 @@ import { close, connect, errno, isErrno, SOCK_STREAM, socket, status } from '../
 import { processService, type Service } from '../../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { type Options, parseFlags, UsageError, usage } from './flags.ts'
-import { createRegistry, type Log } from './registry.ts'
+import type { Log } from './log.ts'
+import { createRegistry } from './registry.ts'
 import { type Server, serve } from './server.ts'
 import { stateFolder } from './state.ts'
 
@@ -41,11 +42,14 @@ async function keepLeases(options: Options, service: Service, log: Log): Promise
   const stopped = Promise.withResolvers<string>()
   service.onEnd(stopped.resolve)
   const registry = createRegistry(options, log)
-  registry.resume()
   const path = options.hostPrefix + options.socketPath
   const given = descriptorFrom(service)
   const server =
-    given === undefined ? bindTo(path, at => serve(at, registry, log)) : serve({ fd: given }, registry, log)
+    given === undefined
+      ? await bindTo(path, at => serve(at, registry, log))
+      : serve({ fd: given }, registry, log)
+  // only now: a DEL that found nobody has left its note by the time that there is a socket, and is heard after this
+  registry.resume()
   if (options.pidFile) writeAtomically(options.pidFile, String(service.pid), { mode: 0o644, durable: false })
   log('started', { socket: given === undefined ? path : `descriptor ${given}`, pid: service.pid })
   const signal = await stopped.promise
@@ -77,12 +81,15 @@ function descriptorFrom({ env, pid }: Service): number | undefined {
   throw new CniError(code.internal, `LISTEN_FDS: one socket is expected: got ${env.LISTEN_FDS}`)
 }
 
-/** Binds where nobody answers; what a killed daemon left there is replaced. */
-function bindTo(path: string, listen: (where: { unix: string }) => Server): Server {
+/** Binds where nobody answers; what a killed daemon left there is replaced. As in the unit file, root alone may call. */
+async function bindTo(path: string, listen: (where: { unix: string }) => Server): Promise<Server> {
   ensureFolder(folderOf(path), 0o700)
   if (answers(path)) throw new CniError(code.internal, `somebody answers at ${path} already`)
   removeFile(path)
-  return listen({ unix: path })
+  const { chmodSync } = await import('node:fs')
+  const server = listen({ unix: path })
+  chmodSync(path, 0o660)
+  return server
 }
 
 function answers(path: string): boolean {

@@ -6,9 +6,6 @@ import type { Place } from './port.ts'
 import type { Surroundings } from './runner.ts'
 import type { Facts } from './state.ts'
 
-/** Writes one line of the log. */
-export type Log = (event: string, facts: Readonly<Record<string, unknown>>) => void
-
 /** What a call asks for, read from the network's configuration. */
 export interface Wish extends Wanted {
   provided: ReadonlyMap<number, Uint8Array>

@@ -65,7 +65,7 @@ function renewalTimes(
   const renewalSeconds = secondsIn(options.get(option.renewalTime)) ?? leaseSeconds / 2
   const rebindingSeconds = secondsIn(options.get(option.rebindingTime)) ?? leaseSeconds * 0.85
   const inOrder = 0 < renewalSeconds && renewalSeconds < rebindingSeconds && rebindingSeconds < leaseSeconds
-  return inOrder || leaseSeconds === Number.POSITIVE_INFINITY
+  return inOrder
     ? { renewalSeconds, rebindingSeconds }
     : { renewalSeconds: leaseSeconds / 2, rebindingSeconds: leaseSeconds * 0.85 }
 }

@@ -170,10 +170,10 @@ function carryOut(work: Work, action: Action): void {
   const { outcome } = work.runner
   switch (action.type) {
     case 'send':
-      work.runner.attempt(() => send(work, action))
+      send(work, action)
       break
     case 'probe':
-      work.runner.attempt(() => probe(work, action.address))
+      probe(work, action.address)
       break
     case 'note':
       surroundings.log(action.what, { why: action.why })
@@ -188,23 +188,23 @@ function carryOut(work: Work, action: Action): void {
       break
     case 'failed':
       surroundings.log('failed', { why: action.why })
-      surroundings.forget()
       outcome.reject(new CniError(code.tryAgainLater, `no DHCP lease: ${action.why}`))
+      surroundings.forget()
       break
     case 'released':
-      surroundings.forget()
       surroundings.log('released', { address: action.lease?.address })
+      surroundings.forget()
       break
   }
 }
 
 function lose(work: Work, { lease, why }: Action & { type: 'lost' }): void {
   work.surroundings.log('lost', { why, address: lease.address })
-  work.surroundings.forget()
   work.runner.outcome.reject(
     new CniError(code.internal, `the DHCP lease of ${lease.address} is lost: ${why}`),
   )
   work.runner.attempt(() => work.forbid(lease))
+  work.surroundings.forget()
 }
 
 function factsOf({ address, prefixLength, server, leaseSeconds }: Lease): Record<string, unknown> {

@@ -1,11 +1,8 @@
 /** The messages that a client sends (RFC 2131, table 5), from its state. Pure. */
 import { addressBytes } from '../../chain/linux/inet.ts'
-import type { Client, State } from './client.ts'
+import type { Client, Kind, State } from './client.ts'
 import { ANY_ADDRESS } from './frame.ts'
 import { type Message, messageType, option } from './packet.ts'
-
-/** `confirm` is a REQUEST for an address that the client had (INIT-REBOOT). */
-export type Kind = 'discover' | 'request' | 'confirm' | 'renew' | 'rebind' | 'decline' | 'release'
 
 const types: Readonly<Record<Kind, number>> = {
   discover: messageType.discover,

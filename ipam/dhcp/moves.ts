@@ -1,7 +1,7 @@
 /** What a DHCP client does in more than one situation: sends, pauses, settles, stops. Pure. */
-import type { Action, Client, Destination, Event, Lease, Phase, State, Step } from './client.ts'
+import type { Action, Client, Destination, Event, Kind, Lease, Phase, State, Step } from './client.ts'
 import { ANY_ADDRESS, BROADCAST_ADDRESS, BROADCAST_HARDWARE } from './frame.ts'
-import { composeMessage, type Kind } from './message.ts'
+import { composeMessage } from './message.ts'
 import { pauseAfter } from './timing.ts'
 
 const TO_ALL: Destination = { hardware: BROADCAST_HARDWARE, address: BROADCAST_ADDRESS }

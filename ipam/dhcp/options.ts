@@ -14,7 +14,7 @@ export const configuration = z.object({
   ipam: z.object({
     daemonSocketPath: z.optional(z.string()),
     /** Metric of the routes; 0 says none. */
-    priority: z.optional(z.int()),
+    priority: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
     provide: z.optional(
       z.array(
         z.object({
@@ -74,7 +74,7 @@ const names: Readonly<Record<string, number>> = {
 }
 
 /** The code of an option, from its name or its number. */
-export function optionCode(name: string, path: string): number {
+function optionCode(name: string, path: string): number {
   const number = names[name] ?? (/^\d{1,3}$/.test(name) ? Number(name) : undefined)
   if (number !== undefined && number < 256) return number
   throw new CniError(code.invalidConfiguration, `${path}: Can not parse option ${JSON.stringify(name)}`, {

@@ -98,8 +98,17 @@ export function openArpLine(place: Place, ears: Parameters<typeof hear>[1]): Lin
 export function openLine(place: Place, ears: Parameters<typeof hear>[1], open: () => number): Line {
   const descriptor = inNamespace(place.descriptor, open)
   clearError(descriptor)
-  const hearing = hear(descriptor, ears)
-  return { close: hearing.close, send: frame => void send(descriptor, frame) }
+  return lineOf(hear(descriptor, ears, { lingers: true }), frame => send(descriptor, frame))
+}
+
+/** What is sent over a line that has failed is lost, as on a link that is down. */
+export function lineOf(hearing: Hearing, send: (bytes: Uint8Array) => void): Line {
+  return {
+    ...hearing,
+    send(bytes) {
+      if (hearing.isOpen()) send(bytes)
+    },
+  }
 }
 
 /** A socket that was bound to a link which is not up yet holds ENETDOWN; it would be taken for a failure. */

@@ -12,16 +12,15 @@ import { namespaceIdentity } from '../../chain/linux/netns.ts'
 import { decode, decodeBase, lookup, parseConfiguration } from '../../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../chain/protocol/result.ts'
-import type { Family, Holding, Log, Setting, Wish } from './family.ts'
+import type { Family, Holding, Setting, Wish } from './family.ts'
 import type { Options } from './flags.ts'
 import { ipv4 } from './ipv4.ts'
 import { ipv6 } from './ipv6.ts'
+import { type Log, limited } from './log.ts'
 import { clientIdentifier, clientOptions, configuration, wantedFamilies } from './options.ts'
 import { leave, openPlace, type Place } from './port.ts'
 import { type Facts, fileName, isLeaseFile, isNoteFile, stateFolder } from './state.ts'
 import type { Call } from './wire.ts'
-
-export type { Log } from './family.ts'
 
 export interface Registry {
   allocate(call: Call): Promise<Result>
@@ -224,8 +223,9 @@ function enter(shelf: Shelf, family: Family, own: Facts, hold: (setting: Setting
     surroundings: {
       clock,
       random: Math.random,
-      log: (event, more) =>
+      log: limited(clock, (event, more) =>
         shelf.log(event, { client: identifier, network, container: containerId, interface: ifname, ...more }),
+      ),
       save(lease) {
         ensureFolder(folder, 0o700)
         writeAtomically(path, family.encode(own, lease, Date.now() - clock()))
@@ -260,6 +260,7 @@ function release(shelf: Shelf, call: Call): void {
     const name = fileName(identifier, ending)
     shelf.holdings.get(name)?.release()
     shelf.holdings.delete(name)
+    removeFile(`${shelf.folder}/${name}`) // in most cases it is gone; what keeps it is the caller's to know
   }
   removeFile(`${shelf.folder}/${fileName(identifier)}`)
 }

@@ -31,6 +31,7 @@ export type Happening<Event> = Event extends infer Each
 export interface Machine<State, Event, Action, Lease> {
   initial: State
   step(state: State, event: Event): { state: State; actions: Action[] }
+  /** What fails is told; the others are carried out all the same. */
   carryOut(action: Action): void
   /** After each step, and at the end: closes sockets at which no answer is waited for. */
   settled(state: State, closed: boolean): void
@@ -107,13 +108,7 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
       begin(run, prepare)
       return outcome.promise
     },
-    attempt(body) {
-      try {
-        body()
-      } catch (thrown) {
-        machine.surroundings.log('error', { error: String(thrown) })
-      }
-    },
+    attempt: body => attempt(run, body),
   }
 }
 
@@ -138,8 +133,16 @@ function happen(run: Run, happening: object): void {
   const { clock, random } = machine.surroundings
   const next = machine.step(run.state, { ...happening, now: clock(), random })
   run.state = next.state
-  for (const action of next.actions) machine.carryOut(action)
+  for (const action of next.actions) attempt(run, () => machine.carryOut(action))
   if (!run.closed) settle(run)
+}
+
+function attempt({ machine }: Run, body: () => void): void {
+  try {
+    body()
+  } catch (thrown) {
+    machine.surroundings.log('error', { error: String(thrown) })
+  }
 }
 
 /** The next timer; and no sockets where no answer is waited for. */

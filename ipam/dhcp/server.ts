@@ -1,6 +1,7 @@
 /** Plugins' connections to the daemon: greets, reads calls, answers them, each when its answer is there. Knows no DHCP. */
 import { toCniError } from '../../chain/protocol/error.ts'
-import type { Log, Registry } from './registry.ts'
+import type { Log } from './log.ts'
+import type { Registry } from './registry.ts'
 import { type Asked, createServerSide, type ServerSide } from './wire.ts'
 
 interface Connection {
@@ -41,25 +42,35 @@ export function serve(where: { unix: string } | { fd: number }, registry: Regist
 function receive(socket: Socket, bytes: Uint8Array, registry: Registry, log: Log): void {
   const { side, open } = socket.data
   try {
-    const { reply, asked } = side.receive(bytes)
-    write(socket, reply)
+    const { reply: greeting, asked } = side.receive(bytes)
+    write(socket, greeting)
     for (const each of asked) {
       open.add(each)
-      answer(registry, each).then(outcome => {
-        if (!open.delete(each)) return
-        if (outcome instanceof Error)
-          log('refused call', {
-            method: each.method,
-            container: each.call.containerId,
-            error: outcome.message,
-          })
-        write(socket, side.answer(each, outcome))
+      reply(socket, each, { registry, log }).catch(thrown => {
+        log('error', { error: `an answer: ${toCniError(thrown).message}` })
+        socket.terminate() // what it was about is given back as that of anybody who hung up
       })
     }
   } catch (thrown) {
     log('error', { error: `a connection: ${toCniError(thrown).message}` })
-    socket.end()
+    socket.terminate() // whatever else it says
   }
+}
+
+async function reply(
+  socket: Socket,
+  asked: Asked,
+  { registry, log }: { registry: Registry; log: Log },
+): Promise<void> {
+  const { side, open } = socket.data
+  const outcome = await answer(registry, asked)
+  if (!open.has(asked)) return
+  const { method, call } = asked
+  if (outcome instanceof Error)
+    log('refused call', { method, container: call.containerId, error: outcome.message })
+  const bytes = side.answer(asked, outcome)
+  open.delete(asked)
+  write(socket, bytes)
 }
 
 async function answer(registry: Registry, { method, call }: Asked) {

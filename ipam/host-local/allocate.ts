@@ -190,7 +190,7 @@ function takenOver(wish: Wish, candidate: Candidate): Vacancy {
 }
 
 /** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
-const LOOKED_AT = 128
+const LOOKED_AT = 32
 
 /**
  * In a set that is full: an address whose file is empty, or from before the machine started while no link has the address. One

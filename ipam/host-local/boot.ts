@@ -24,7 +24,7 @@ const ATTRIBUTE = 'user.catena.boot'
  * /run is on a disk; the kernel's alone stays where only the host's services were wiped. Never replaced: two processes that did
  * so at once would take each other's reservations for old.
  */
-export function thisBoot(): string {
+function thisBoot(): string {
   return `${kernelBoot()}/${readTwin() ?? drawTwin()}`
 }
 

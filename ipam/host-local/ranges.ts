@@ -37,7 +37,7 @@ export type RangeSet = readonly Range[]
 const refuse = (path: string, reason: string) => new CniError(code.invalidConfiguration, `${path}: ${reason}`)
 
 /** A range as its configuration says; `path` is where that stands. */
-export function parseRange(range: RangeConfiguration, path: string): Range {
+function parseRange(range: RangeConfiguration, path: string): Range {
   const subnet = parseSubnet(range.subnet, `${path}.subnet`)
   const first = addressAfter(subnet.address)
   const last = subnet.address.family === 4 ? addressAfter(lastOf(subnet), -1n) : lastOf(subnet)
@@ -147,7 +147,7 @@ function overlap(one: Range, other: Range): boolean {
   return one.start.value <= other.end.value && other.start.value <= one.end.value
 }
 
-export function describeRange({ start, end }: Range): string {
+function describeRange({ start, end }: Range): string {
   return `${formatAddress(start)}-${formatAddress(end)}`
 }
 

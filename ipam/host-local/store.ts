@@ -8,6 +8,7 @@ import {
   listFolder,
   readFile,
   removeFile,
+  scanFolder,
   synchronizeFolder,
   TEMPORARY_PREFIX,
   takeLock,
@@ -71,11 +72,6 @@ function isReservation(name: string): boolean {
   )
 }
 
-/** The addresses that have a file, by name alone. About `atMost`, when given. */
-export function reservedNames({ folder }: Pick<Store, 'folder'>, atMost?: number): string[] {
-  return (listFolder(folder, atMost) ?? []).filter(isReservation)
-}
-
 const LINE_BREAK = '\r\n' // as the Go plugin writes it on every system
 
 function contentOf({ containerId, interface: name }: Owner): string {
@@ -83,7 +79,7 @@ function contentOf({ containerId, interface: name }: Owner): string {
 }
 
 /** The owner that a reservation names; undefined for an empty or torn one, which is nobody's. */
-export function parseOwner(content: string): Owner | undefined {
+function parseOwner(content: string): Owner | undefined {
   const [containerId = '', name] = content.trim().split(LINE_BREAK)
   if (containerId === '' || content.includes('\0')) return undefined
   if (name !== undefined) return { containerId, interface: name }
@@ -121,7 +117,7 @@ export function describeOwner({ containerId, interface: name }: Owner): string {
   return `container ${containerId}${name ? `, interface ${name}` : ''}`
 }
 
-export function sameOwner(one: Owner, other: Owner): boolean {
+function sameOwner(one: Owner, other: Owner): boolean {
   return one.containerId === other.containerId && one.interface === other.interface
 }
 
@@ -130,7 +126,10 @@ const FEW = 512
 
 /** Whether it would take long to know who holds what: someone else has changed the folder, and it is not small. */
 export function isUnknownCrowd(store: Store): boolean {
-  return !store.directory.complete && reservedNames(store, FEW).length >= FEW
+  if (store.directory.complete) return false
+  let names = 0
+  scanFolder(store.folder, () => void names++, FEW)
+  return names >= FEW
 }
 
 /**

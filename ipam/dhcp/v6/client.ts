@@ -1,14 +1,10 @@
 /** The words of a DHCPv6 client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 import type { Timing } from '../timing.ts'
-import type { Answer, Grant } from './granted.ts'
-import type { Kind } from './message.ts'
+import type { Answer, Grant, Identity } from './granted.ts'
 import type { Message } from './packet.ts'
 
 /** Who asks, and how patiently. */
-export interface Client {
-  /** The DHCP unique identifier and the number of the one association of addresses under it. */
-  duid: Uint8Array
-  iaid: number
+export interface Client extends Identity {
   timing: Timing
 }
 
@@ -77,6 +73,9 @@ export type Event = { now: number; random: () => number } & (
   | { type: 'release' }
 )
 
+/** `confirm` is a REBIND for an address that the client had: CONFIRM would tell only that the link is the same. */
+export type Kind = 'solicit' | 'request' | 'confirm' | 'renew' | 'rebind' | 'inform' | 'decline' | 'release'
+
 export type Action =
   | { type: 'send'; kind: Kind; message: Message }
   | { type: 'probe'; address: string }
@@ -93,7 +92,7 @@ export interface Step {
   actions: Action[]
 }
 
-export const LONGEST_SOLICIT = 3_600_000 // RFC 8415, 7.6: SOL_MAX_RT
+const LONGEST_SOLICIT = 3_600_000 // RFC 8415, 7.6: SOL_MAX_RT
 
 export const initialState: State = {
   phase: 'init',

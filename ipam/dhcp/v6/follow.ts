@@ -1,6 +1,6 @@
 /** Follows what was advertised and leased: which addresses are still to be used, which routes hold, what is to be saved. Pure. */
 import type { Action as DhcpAction } from './client.ts'
-import { type NetworkRoute, nextEnd, routesAt } from './network.ts'
+import { DEFAULT_ROUTE, hasRoute, type NetworkRoute, nextEnd, routesAt } from './network.ts'
 import type { Action, Held, Lease, Standing, State, Step } from './words.ts'
 
 /** What DHCPv6 does, as a part of the whole. */
@@ -77,8 +77,8 @@ export function follow(state: State, now: number): Step {
   const changed = held.filter(({ standing }, index) => standing !== lease.held[index]?.standing)
   const present = held.filter(({ standing }) => standing !== 'gone').map(({ address }) => address)
   const routes = routesAt(lease.network, present, now)
-  const added = routes.filter(each => !has(lease.routes, each))
-  const removed = lease.routes.filter(each => !has(routes, each))
+  const added = routes.filter(each => !hasRoute(lease.routes, each))
+  const removed = lease.routes.filter(each => !hasRoute(routes, each))
   const next: Lease = { ...lease, held, routes }
   const actions: Action[] = changed.flatMap(each => [{ type: 'address', held: each }, noteOf(each)])
   if (added.length + removed.length > 0)
@@ -90,6 +90,28 @@ export function follow(state: State, now: number): Step {
   if (!isStale) return { state: { ...state, lease: next }, actions }
   const saved: Action = { type: 'bound', lease: next, how: 'refreshed' }
   return { state: { ...state, lease: next, savedAt: now }, actions: [...actions, saved] }
+}
+
+/**
+ * A lease after a time in which nobody heard routers, as over a restart: what the container has may have been advertised again
+ * since, and holds until `until` at least, when routers will have said so.
+ */
+export function afterSilence({ network, ...lease }: Lease, until: number): Lease {
+  const has = (destination: string, router?: string) =>
+    hasRoute(lease.routes, router === undefined ? { destination } : { destination, router })
+  const isHeld = (prefix: string, length: number) =>
+    lease.held.some(
+      each => each.prefix === prefix && each.prefixLength === length && each.standing !== 'gone',
+    )
+  const lasting = <T extends { until: number }>(each: T) => ({ ...each, until: Math.max(each.until, until) })
+  const routers = network.routers.map(each => (has(DEFAULT_ROUTE, each.address) ? lasting(each) : each))
+  const routes = network.routes.map(each => (has(each.destination, each.router) ? lasting(each) : each))
+  const prefixes = network.prefixes.map(each =>
+    has(`${each.prefix}/${each.length}`) || isHeld(each.prefix, each.length)
+      ? { ...each, validUntil: Math.max(each.validUntil, until) }
+      : each,
+  )
+  return { ...lease, network: { ...network, routers, routes, prefixes } }
 }
 
 function standingOf({ prefix, prefixLength }: Held, { network, dhcp }: Lease, now: number): Standing {
@@ -112,10 +134,6 @@ const words: Readonly<Record<Standing, string>> = {
 
 function noteOf({ address, standing }: Held): Action {
   return { type: 'note', what: standing === 'gone' ? 'lost' : standing, why: words[standing], address }
-}
-
-function has(routes: readonly NetworkRoute[], { destination, router }: NetworkRoute): boolean {
-  return routes.some(each => each.destination === destination && each.router === router)
 }
 
 function wordsOf(added: readonly NetworkRoute[], removed: readonly NetworkRoute[]): string {

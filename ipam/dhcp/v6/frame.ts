@@ -8,7 +8,6 @@ import {
 import { checksum } from '../frame.ts'
 
 export const ANY_ADDRESS = '::'
-export const ALL_NODES = 'ff02::1'
 export const ALL_ROUTERS = 'ff02::2'
 
 /** ICMPv6 types of neighbour discovery. */

@@ -3,8 +3,13 @@ import { addressText } from '../../../chain/linux/inet.ts'
 import { namesIn } from '../granted.ts'
 import { PacketError } from '../packet.ts'
 import { isLinkLocal } from './advertisement.ts'
-import type { Client } from './client.ts'
 import { decodeOptions, type Message, option, optionValue, statusCode } from './packet.ts'
+
+/** The DHCP unique identifier of a client, and the number of its one association of addresses. */
+export interface Identity {
+  duid: Uint8Array
+  iaid: number
+}
 
 /** A lease's content; times in seconds from the REPLY, `Infinity` for ever. */
 export interface Grant {
@@ -47,7 +52,7 @@ export interface Association {
 const FOREVER = 0xffffffff // RFC 8415, 7.7
 
 /** What a server says to a client; words when it says nothing to it (RFC 8415, 16). Throws PacketError for cut-off options. */
-export function readAnswer({ duid, iaid }: Client, { options }: Message): Answer | string {
+export function readAnswer({ duid, iaid }: Identity, { options }: Message): Answer | string {
   const server = optionValue(options, option.server)
   const client = optionValue(options, option.client)
   if (!server || server.length < 2 || server.length > 130) return 'it names no server'

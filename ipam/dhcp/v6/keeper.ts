@@ -216,25 +216,23 @@ function carryOut(work: Work, action: Action): void {
   const { place, priority, runner, surroundings } = work
   switch (action.type) {
     case 'send':
-      runner.attempt(() => send(work, action))
+      send(work, action)
       break
     case 'solicit':
-      runner.attempt(() => solicit(work))
+      solicit(work)
       break
     case 'probe':
-      runner.attempt(() => probe(work, action.address))
+      probe(work, action.address)
       break
     case 'note':
       surroundings.log(action.what, factsIn(action))
       break
     case 'address':
-      runner.attempt(() => standAddress(place, action.held))
+      standAddress(place, action.held)
       break
-    case 'routes': {
-      const { mtu } = runner.state().lease.network
-      runner.attempt(() => changeRoutes(place, action, { mtu, priority }))
+    case 'routes':
+      changeRoutes(place, action, { mtu: runner.state().lease.network.mtu, priority })
       break
-    }
     case 'bound':
       runner.attempt(() => surroundings.save(action.lease))
       if (action.how !== 'refreshed') surroundings.log(action.how, factsOf(action.lease))
@@ -246,12 +244,12 @@ function carryOut(work: Work, action: Action): void {
       break
     case 'failed':
       surroundings.log('failed', { why: action.why })
-      surroundings.forget()
       runner.outcome.reject(new CniError(code.tryAgainLater, action.why))
+      surroundings.forget()
       break
     case 'released':
-      surroundings.forget()
       surroundings.log('released', { address: addressesOf(runner.state().lease) })
+      surroundings.forget()
       break
   }
 }

@@ -8,7 +8,7 @@
 import type { Happening } from '../runner.ts'
 import { type Event as DhcpEvent, initialState as initialDhcp } from './client.ts'
 import { step as dhcpStep } from './dhcp.ts'
-import { follow, forward, nextChange } from './follow.ts'
+import { afterSilence, follow, forward, nextChange } from './follow.ts'
 import { addressUnder, autonomousPrefixes, learn, prefixLengthOf, routesAt } from './network.ts'
 import { type Client, type Event, type Held, initialState, type State, type Step } from './words.ts'
 
@@ -81,8 +81,12 @@ function askServer(client: Client, state: State, event: Event): Step {
   return { state: { ...state, plan: { slaac: true, dhcp: false, inform: false } }, actions: [] } // it had none
 }
 
-function solicit({ timing }: Client, state: State, { now }: Event): Step {
-  const solicitAt = now + Math.min(SOLICITATION_INTERVAL, timing.timeout)
+function intervalOf({ timing }: Client): number {
+  return Math.min(SOLICITATION_INTERVAL, timing.timeout)
+}
+
+function solicit(client: Client, state: State, { now }: Event): Step {
+  const solicitAt = now + intervalOf(client)
   return {
     state: { ...state, solicitations: state.solicitations + 1, solicitAt },
     actions: [{ type: 'solicit' }],
@@ -91,7 +95,8 @@ function solicit({ timing }: Client, state: State, { now }: Event): Step {
 
 /** After a restart, a router is asked what holds now, and the server when it would have been. */
 function adopt(client: Client, event: Event & { type: 'adopt' }): Step {
-  const { lease, now } = event
+  const { now } = event
+  const lease = afterSilence(event.lease, now + SOLICITATIONS * intervalOf(client))
   const state: State = { ...initialState, phase: 'held', lease, savedAt: now }
   const asked = solicit(client, state, event)
   const { dhcp } = lease

@@ -1,10 +1,8 @@
 /** The messages that a DHCPv6 client sends (RFC 8415, 18.2), from its state; and who it says it is. Pure. */
 import { addressBytes } from '../../../chain/linux/inet.ts'
-import type { Client, State } from './client.ts'
+import type { Client, Kind, State } from './client.ts'
+import type { Identity } from './granted.ts'
 import { encodeOptions, type Message, messageType, type Option, option } from './packet.ts'
-
-/** `confirm` is a REBIND for an address that the client had: CONFIRM would tell only that the link is the same. */
-export type Kind = 'solicit' | 'request' | 'confirm' | 'renew' | 'rebind' | 'inform' | 'decline' | 'release'
 
 const types: Readonly<Record<Kind, number>> = {
   solicit: messageType.solicit,
@@ -20,7 +18,7 @@ const types: Readonly<Record<Kind, number>> = {
 const DUID_UUID = 4 // RFC 6355
 
 /** An attachment's identity as servers know it: stable over restarts of the container under the same ID, as in IPv4. */
-export function identityOf(identifier: string): Pick<Client, 'duid' | 'iaid'> {
+export function identityOf(identifier: string): Identity {
   const hash = new Bun.CryptoHasher('sha256').update(identifier).digest()
   const uuid = Uint8Array.from(hash.subarray(0, 16))
   uuid[6] = ((uuid[6] ?? 0) & 0x0f) | 0x80 // version 8: made as one likes (RFC 9562, 5.8)

@@ -1,7 +1,7 @@
 /** What a DHCPv6 client does in more than one situation: sends, settles, stops; and how long it waits (RFC 8415, 15). Pure. */
 import type { Timing } from '../timing.ts'
-import type { Action, Client, Event, Lease, Phase, State, Step } from './client.ts'
-import { composeMessage, type Kind } from './message.ts'
+import type { Action, Client, Event, Kind, Lease, Phase, State, Step } from './client.ts'
+import { composeMessage } from './message.ts'
 
 interface Exchange {
   kind: Kind

@@ -29,7 +29,7 @@ export interface NetworkRoute {
 
 export const emptyNetwork: Network = { routers: [], prefixes: [], routes: [], nameServers: [], search: [] }
 
-const DEFAULT_ROUTE = '::/0'
+export const DEFAULT_ROUTE = '::/0'
 /** More of a kind are not kept, as the kernel makes no more addresses (max_addresses): whoever sends them wants to fill memories. */
 const MOST = 16
 /** A lifetime is not shortened below this by an advertisement, which anybody on the link can send (RFC 4862, 5.5.3 e). */
@@ -41,7 +41,8 @@ const PREFIX_LENGTH = 64
 export function learn(network: Network, heard: Advertisement, now: number): Network {
   const end = (seconds: number) => now + seconds * 1000
   const { router, preference, lifetimeSeconds } = heard
-  let { routers, prefixes, routes, nameServers, search } = network
+  // what is over makes room: routers and prefixes may change many times in a container's life
+  let { routers, prefixes, routes, nameServers, search } = holding(network, now)
   routers = put(routers, { address: router, preference, until: end(lifetimeSeconds) }, 'address')
   for (const each of heard.prefixes) {
     const known = prefixes.find(isSamePrefix(each))
@@ -56,12 +57,26 @@ export function learn(network: Network, heard: Advertisement, now: number): Netw
   for (const { value, lifetimeSeconds } of heard.search)
     search = put(search, { value, until: end(lifetimeSeconds) }, 'value')
   const mtu = heard.mtu ?? network.mtu
+  const all = { routers, prefixes, routes, nameServers, search, ...(mtu === undefined ? {} : { mtu }) }
+  return holding(all, now)
+}
+
+/** What is not over. */
+function holding(network: Network, now: number): Network {
+  const lasts = ({ until }: { until: number }) => until > now
   return {
-    ...{ routers, prefixes, routes },
-    nameServers: nameServers.filter(({ until }) => until > now),
-    search: search.filter(({ until }) => until > now),
-    ...(mtu === undefined ? {} : { mtu }),
+    ...network,
+    routers: network.routers.filter(lasts),
+    prefixes: network.prefixes.filter(({ validUntil }) => validUntil > now),
+    routes: network.routes.filter(lasts),
+    nameServers: network.nameServers.filter(lasts),
+    search: network.search.filter(lasts),
   }
+}
+
+/** Whether a route is among others. */
+export function hasRoute(routes: readonly NetworkRoute[], { destination, router }: NetworkRoute): boolean {
+  return routes.some(each => each.destination === destination && each.router === router)
 }
 
 /** Replaces the one of the same key where it stands, or adds it. */

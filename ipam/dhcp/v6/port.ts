@@ -30,13 +30,13 @@ import {
 } from '../../../chain/linux/packet-socket.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../../../chain/linux/sysctl.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
-import { type Line, openLine, type Place } from '../port.ts'
+import { type Line, lineOf, openLine, type Place } from '../port.ts'
 import { isLinkLocal } from './advertisement.ts'
 import { icmpType } from './frame.ts'
 import type { NetworkRoute } from './network.ts'
 import type { Held } from './words.ts'
 
-export const CLIENT_PORT = 546
+const CLIENT_PORT = 546
 const SERVER_PORT = 547
 const ALL_SERVERS = 'ff02::1:2' // RFC 8415, 7.1
 const SMALLEST_MESSAGE = 4
@@ -112,8 +112,7 @@ export function openNeighbourLine(place: Place, ears: Ears): Line {
 /** Opens a line for DHCPv6: messages go to all servers of the link. Throws SystemError while there is no link-local address. */
 export function openServerLine(place: Place, ears: Ears): Line {
   const descriptor = openServerSocket(place)
-  const hearing = hear(descriptor, ears)
-  return { close: hearing.close, send: message => toServers(descriptor, place, message) }
+  return lineOf(hear(descriptor, ears), message => toServers(descriptor, place, message))
 }
 
 /** Sends one message to all servers and forgets about it. */

@@ -5,12 +5,17 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { close, duplicate } from '../../../chain/linux/libc.ts'
+import { emptyResult } from '../../../chain/protocol/result.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
+import { callDaemon } from '../../../ipam/dhcp/dial.ts'
 import { messageType } from '../../../ipam/dhcp/packet.ts'
+import type { Registry } from '../../../ipam/dhcp/registry.ts'
+import { serve } from '../../../ipam/dhcp/server.ts'
 import { stateFolder } from '../../../ipam/dhcp/state.ts'
 import { dhcp } from '../../../ipam/dhcp.ts'
 import { connect, hostNamespace } from '../../fixtures/namespace.ts'
@@ -25,7 +30,7 @@ const addressOf = (result: { ips: { address: string }[] }) => result.ips[0]?.add
 const filesOf = ({ socket }: Pick<Daemon, 'socket'>) =>
   readdirSync(stateFolder(socket)).filter(name => name !== 'lock')
 
-test('a daemon that was restarted goes on with the leases whose interfaces are still there', async () => {
+test.concurrent('a daemon that was restarted goes on with the leases whose interfaces are still there', async () => {
   using network = lan()
   await using _server = await udhcpd(network.namespace, {}, 'option lease 6')
   const first = await daemon()
@@ -42,7 +47,7 @@ test('a daemon that was restarted goes on with the leases whose interfaces are s
   expect(filesOf(second)).toEqual([])
 })
 
-test('the lease of a namespace that went while no daemon ran is given back from the host', async () => {
+test.concurrent('the lease of a namespace that went while no daemon ran is given back from the host', async () => {
   using network = lan()
   using host = hostNamespace()
   connect(
@@ -63,7 +68,7 @@ test('the lease of a namespace that went while no daemon ran is given back from 
   host.run('ip', 'link', 'delete', 'lan0')
 })
 
-test('DEL without a daemon succeeds, and the next daemon gives the address back', async () => {
+test.concurrent('DEL without a daemon succeeds, and the next daemon gives the address back', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
   const first = await daemon()
@@ -79,7 +84,7 @@ test('DEL without a daemon succeeds, and the next daemon gives the address back'
   expect(filesOf(second)).toEqual([])
 })
 
-test('a namespace that disappears takes nothing with it: its address is given back when it would be renewed', async () => {
+test.concurrent('a namespace that disappears takes nothing with it: its address is given back when it would be renewed', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
@@ -92,7 +97,7 @@ test('a namespace that disappears takes nothing with it: its address is given ba
   expect(filesOf(keeper)).toEqual([])
 })
 
-test('CHECK has a server confirm an address that the daemon does not know, and takes no other', async () => {
+test.concurrent('CHECK has a server confirm an address that the daemon does not know, and takes no other', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {}, '--dhcp-authoritative')
@@ -120,7 +125,7 @@ test('CHECK has a server confirm an address that the daemon does not know, and t
   expect(new Set(discovers.map(({ message }) => message.transaction)).size).toBe(1)
 })
 
-test('STATUS says 50 without a daemon, and nothing with one', async () => {
+test.concurrent('STATUS says 50 without a daemon, and nothing with one', async () => {
   const config = configFor('/run/cni/nobody.sock')
   expect((await call(dhcp, 'STATUS', { config })).json).toMatchObject({
     code: 50,
@@ -130,7 +135,7 @@ test('STATUS says 50 without a daemon, and nothing with one', async () => {
   await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
 })
 
-test('a socket that accepts and says nothing costs five seconds, and then an error', async () => {
+test.concurrent('a socket that accepts and says nothing costs five seconds, and then an error', async () => {
   const silent = Bun.listen({ unix: '/run/cni-silent.sock', socket: { data() {} } })
   try {
     expect((await call(dhcp, 'STATUS', { config: configFor('/run/cni-silent.sock') })).json).toMatchObject({
@@ -142,7 +147,7 @@ test('a socket that accepts and says nothing costs five seconds, and then an err
   }
 })
 
-test('ADD without a daemon says what to start', async () => {
+test.concurrent('ADD without a daemon says what to start', async () => {
   using network = lan()
   const container = network.attach('container')
   const { json } = await call(dhcp, 'ADD', { config: configFor('/run/cni/nobody.sock'), netns: container })
@@ -154,7 +159,36 @@ test('ADD without a daemon says what to start', async () => {
   })
 })
 
-test('GC gives back the leases of its network that no valid attachment has', async () => {
+test.concurrent('a DEL while a daemon starts waits for it: no note stays that nobody reads', async () => {
+  using network = lan()
+  await using server = await dnsmasq(network.namespace, {})
+  const socket = '/run/cni/starting.sock'
+  const first = await daemonAt(socket)
+  const config = configFor(socket)
+  await mustCall(dhcp, 'ADD', { config, netns: network.attach('container') })
+  await first.end()
+  const slow = `${stateFolder(socket)}/0123.lease`
+  Bun.spawnSync(['mkfifo', slow]) // whoever opens it waits for the other side
+  const plugin = `${import.meta.dir}/../../../ipam/dhcp.ts`
+  const second = Bun.spawn([process.execPath, plugin, 'daemon', '-socketpath', socket], { stderr: 'pipe' })
+  try {
+    const writer = Bun.spawn(['sh', '-c', 'exec 3>"$0"; echo; read _', slow], {
+      stdin: 'pipe',
+      stdout: 'pipe',
+    })
+    await writer.stdout.getReader().read() // it takes up leases now
+    const deleted = mustCall(dhcp, 'DEL', { config, netns: undefined })
+    expect(filesOf(first).filter(name => name.endsWith('.released'))).toEqual([])
+    writer.kill()
+    await deleted
+    await server.says(/DHCPRELEASE/)
+    expect(filesOf(first)).toEqual([])
+  } finally {
+    second.kill('SIGKILL')
+  }
+})
+
+test.concurrent('GC gives back the leases of its network that no valid attachment has', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
   await using keeper = await daemon()
@@ -171,7 +205,7 @@ test('GC gives back the leases of its network that no valid attachment has', asy
   expect(filesOf(keeper)).toHaveLength(2)
 })
 
-test('a plugin that is killed while it waits leaves no address behind', async () => {
+test.concurrent('a plugin that is killed while it waits leaves no address behind', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using keeper = await daemon()
@@ -195,27 +229,7 @@ test('a plugin that is killed while it waits leaves no address behind', async ()
   expect(filesOf(keeper)).toEqual([])
 })
 
-test('hundreds of containers get their addresses at once', async () => {
-  using network = lan()
-  await using _server = await dnsmasq(
-    network.namespace,
-    { first: '10.9.0.3', last: '10.9.0.254' },
-    '--dhcp-lease-max=1000',
-  )
-  await using keeper = await daemon('-timeout', '2s')
-  const config = configFor(keeper.socket)
-  const containers = Array.from({ length: 200 }, (_, index) => network.attach(`many-${index}`))
-  const results = await Promise.all(
-    containers.map((netns, index) => mustCall(dhcp, 'ADD', { config, netns, containerId: `c${index}` })),
-  )
-  expect(new Set(results.map(addressOf)).size).toBe(200)
-  await Promise.all(
-    containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
-  )
-  expect(filesOf(keeper)).toEqual([])
-}, 60_000)
-
-test('a socket that a killed daemon left is replaced, one that answers is not', async () => {
+test.concurrent('a socket that a killed daemon left is replaced, one that answers is not', async () => {
   const path = '/run/cni-left.sock'
   const left = Bun.spawn(
     [
@@ -239,7 +253,7 @@ test('a socket that a killed daemon left is replaced, one that answers is not', 
   expect(existsSync(path)).toBe(false)
 })
 
-test('a daemon that is killed has lost nothing, and the next one takes its place', async () => {
+test.concurrent('a daemon that is killed has lost nothing, and the next one takes its place', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
   const socket = '/run/cni/killed.sock'
@@ -258,7 +272,7 @@ test('a daemon that is killed has lost nothing, and the next one takes its place
   await server.says(/DHCPRELEASE/)
 })
 
-test('a daemon in a container finds socket, namespaces and leases under its prefix', async () => {
+test.concurrent('a daemon in a container finds socket, namespaces and leases under its prefix', async () => {
   using network = lan()
   await using _server = await dnsmasq(network.namespace, {})
   mkdirSync('/run/host/run', { recursive: true })
@@ -276,7 +290,7 @@ test('a daemon in a container finds socket, namespaces and leases under its pref
   await keeper.event('released')
 })
 
-test('servers are asked to broadcast when the daemon is told so', async () => {
+test.concurrent('servers are asked to broadcast when the daemon is told so', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
@@ -285,7 +299,7 @@ test('servers are asked to broadcast when the daemon is told so', async () => {
   expect((await listener.next(messageType.discover)).message.broadcast).toBe(true)
 })
 
-test('two daemons do not keep the same leases', async () => {
+test.concurrent('two daemons do not keep the same leases', async () => {
   await using keeper = await daemon()
   const words: string[] = []
   const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
@@ -296,14 +310,58 @@ test('two daemons do not keep the same leases', async () => {
   })
 })
 
-test('the pid file holds the number of the process, and goes with it', async () => {
+test.concurrent('the pid file holds the number of the process, and goes with it', async () => {
   const keeper = await daemon('--pidfile=/run/dhcp.pid')
   expect(readFileSync('/run/dhcp.pid', 'utf8')).toBe(String(process.pid))
   await keeper.end()
   expect(existsSync('/run/dhcp.pid')).toBe(false)
 })
 
-test('a torn lease file is told and removed', async () => {
+test.concurrent('on a disk that takes no change a lease that is lost is not used all the same, and DEL says why it cannot forget it', async () => {
+  using network = lan()
+  const server = await udhcpd(network.namespace, {}, 'option lease 2')
+  const socket = '/run/cni/read-only.sock'
+  const folder = stateFolder(socket)
+  mkdirSync(folder, { recursive: true })
+  const mount = (...words: string[]) => Bun.spawnSync(['mount', ...words])
+  mount('-t', 'tmpfs', 'state', folder)
+  await using keeper = await daemonAt(socket)
+  const container = network.attach('container')
+  const config = configFor(socket)
+  await mustCall(dhcp, 'ADD', { config, netns: container })
+  mount('-o', 'remount,ro', folder)
+  await server[Symbol.asyncDispose]()
+  await keeper.event('lost')
+  expect(container.link('eth0').up).toBe(false)
+  expect((await keeper.event('error')).error).toContain('EROFS')
+  const { json } = await call(dhcp, 'DEL', { config, netns: container })
+  expect(json.msg).toContain('EROFS')
+  mount('-o', 'remount,rw', folder)
+  await mustCall(dhcp, 'DEL', { config, netns: container })
+  expect(filesOf(keeper)).toEqual([])
+})
+
+test.concurrent('what cannot be said to a plugin is given back, and others are answered', async () => {
+  const given = { ...emptyResult(), routes: [{ dst: '10.0.0.0/8', priority: Number.MAX_SAFE_INTEGER }] }
+  const events: string[] = []
+  const released = Promise.withResolvers<string>()
+  const registry: Registry = {
+    allocate: async () => given,
+    check: async () => emptyResult(),
+    release: ({ containerId }) => released.resolve(containerId),
+    resume: () => undefined,
+    close: () => undefined,
+  }
+  const server = serve({ unix: '/run/cni-unsayable.sock' }, registry, event => void events.push(event))
+  const call = { containerId: 'c1', netns: '', ifname: 'eth0', args: '', path: '', stdin: '{}' }
+  await expect(callDaemon('/run/cni-unsayable.sock', 'DHCP.Allocate', call)).rejects.toThrow('hung up')
+  expect(await released.promise).toBe('c1')
+  expect(await callDaemon('/run/cni-unsayable.sock', 'DHCP.Check', call)).toEqual(emptyResult())
+  expect(events).toEqual(['error', 'hung up'])
+  server.stop()
+})
+
+test.concurrent('a torn lease file is told and removed', async () => {
   const first = await daemon()
   await first.end()
   writeFileSync(`${stateFolder(first.socket)}/0123.lease`, '{"version":1,"conta')
@@ -321,7 +379,7 @@ function listeningSocket(path: string): number {
   return descriptor
 }
 
-test('systemd hands the socket over', async () => {
+test.concurrent('systemd hands the socket over', async () => {
   const daemonFile = `${import.meta.dir}/../../../ipam/dhcp/daemon.ts`
   const listener = `/run/cni-systemd.sock`
   const program = `
@@ -347,4 +405,43 @@ test('systemd hands the socket over', async () => {
   } finally {
     child.kill('SIGKILL')
   }
+})
+
+// what follows is not run beside others: it keeps the machine busy, or changes the process
+
+test('hundreds of containers get their addresses at once', async () => {
+  using network = lan()
+  await using _server = await dnsmasq(
+    network.namespace,
+    { first: '10.9.0.3', last: '10.9.0.254' },
+    '--dhcp-lease-max=1000',
+  )
+  await using keeper = await daemon('-timeout', '2s')
+  const config = configFor(keeper.socket)
+  const containers = Array.from({ length: 200 }, (_, index) => network.attach(`many-${index}`))
+  const results = await Promise.all(
+    containers.map((netns, index) => mustCall(dhcp, 'ADD', { config, netns, containerId: `c${index}` })),
+  )
+  expect(new Set(results.map(addressOf)).size).toBe(200)
+  await Promise.all(
+    containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
+  )
+  expect(filesOf(keeper)).toEqual([])
+}, 60_000)
+
+test('root alone may call, whatever the umask; whoever talks nonsense is hung up on and told once', async () => {
+  const before = process.umask(0)
+  const keeper = await daemon()
+  process.umask(before)
+  await using _keeper = keeper
+  expect(statSync(keeper.socket).mode & 0o777).toBe(0o660)
+  const closed = Promise.withResolvers<void>()
+  const socket = await Bun.connect({
+    unix: keeper.socket,
+    socket: { data() {}, close: () => closed.resolve(), error() {} },
+  })
+  socket.write(Buffer.alloc(20_000, 65))
+  await closed.promise
+  expect(keeper.events.filter(({ event }) => event === 'error')).toHaveLength(1)
+  await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
 })

@@ -64,6 +64,11 @@ test.each([
     options: { 51: 'ffffffff', 58: undefined, 59: undefined },
     expected: { leaseSeconds: forever, renewalSeconds: forever, rebindingSeconds: forever },
   },
+  {
+    name: 'a lease for ever that is to be renewed at once, again and again: as if T1 was not there',
+    options: { 51: 'ffffffff', 58: '00000000', 59: undefined },
+    expected: { leaseSeconds: forever, renewalSeconds: forever, rebindingSeconds: forever },
+  },
   { name: 'no mask', options: { 1: undefined }, expected: { prefixLength: undefined } },
   { name: 'a mask with holes', options: { 1: 'ff00ff00' }, expected: { prefixLength: undefined } },
   { name: 'a mask for one address', options: { 1: 'ffffffff' }, expected: { prefixLength: 32 } },

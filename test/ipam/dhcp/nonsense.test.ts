@@ -57,7 +57,7 @@ const nonsense: { name: string; reply: Answer }[] = [
   { name: 'noise', reply: spoilt(message => crypto.getRandomValues(message)) },
 ]
 
-test.each(nonsense)(
+test.concurrent.each(nonsense)(
   'a server that answers $name is not believed, and a sane one after it is',
   async ({ reply }) => {
     using network = lan()
@@ -74,7 +74,7 @@ test.each(nonsense)(
   },
 )
 
-test.each(nonsense)(
+test.concurrent.each(nonsense)(
   'a server that answers $name only: ADD ends in time, and nothing is kept',
   async ({ reply }) => {
     using network = lan()
@@ -91,7 +91,7 @@ test.each(nonsense)(
   },
 )
 
-test('ten thousand options are read, and the lease is what it is', async () => {
+test.concurrent('ten thousand options are read, and the lease is what it is', async () => {
   using network = lan()
   const many = Buffer.concat([bytes(...Array.from({ length: 10_000 }, () => [224, 0]).flat(), 255)])
   using _server = ear(network.namespace, 'br0', (to, answer) =>
@@ -108,7 +108,7 @@ test('ten thousand options are read, and the lease is what it is', async () => {
   ])
 })
 
-test('a server that offers and never acknowledges: ADD ends in time, and what it may have kept is given back', async () => {
+test.concurrent('a server that offers and never acknowledges: ADD ends in time, and what it may have kept is given back', async () => {
   using network = lan()
   using server = ear(network.namespace, 'br0', (to, answer) => {
     if (to.message.options.get(53)?.[0] === messageType.discover) answer(to, sane(to))
@@ -121,7 +121,7 @@ test('a server that offers and never acknowledges: ADD ends in time, and what it
   expect((await server.next(messageType.release)).message.clientAddress).toBe('10.9.0.77')
 })
 
-test('a server that gives no subnet mask is of no use', async () => {
+test.concurrent('a server that gives no subnet mask is of no use', async () => {
   using network = lan()
   using server = ear(network.namespace, 'br0', without(1))
   await using keeper = await daemon()

@@ -1,7 +1,13 @@
 import { expect, test } from 'bun:test'
+import { decode } from '../../../chain/protocol/configuration.ts'
 import { CniError } from '../../../chain/protocol/error.ts'
 import { parseDuration, parseFlags, UsageError } from '../../../ipam/dhcp/flags.ts'
-import { type Configuration, clientIdentifier, clientOptions } from '../../../ipam/dhcp/options.ts'
+import {
+  type Configuration,
+  clientIdentifier,
+  clientOptions,
+  configuration,
+} from '../../../ipam/dhcp/options.ts'
 import {
   decodeLease,
   encodeLease,
@@ -210,4 +216,8 @@ test('files are found by plugin and daemon alike', () => {
   const note = fileName('c1/net/eth0')
   expect([lease, note].map(name => name.replace(/^[0-9a-f]{32}/, ''))).toEqual(['.lease', '.released'])
   expect(fileName('c2/net/eth0', LEASE_ENDING)).not.toBe(lease)
+})
+
+test.each([-1, 2 ** 32, 0.5])('a priority of %p, which no route can have, is refused', priority => {
+  expect(() => decode(configuration, { ipam: { priority } })).toThrow(/^ipam\.priority: /)
 })

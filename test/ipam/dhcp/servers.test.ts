@@ -10,7 +10,7 @@ function configFor(socket: string, more: object = {}) {
 
 const addressOf = (result: { ips: { address: string }[] }) => result.ips[0]?.address.replace(/\/.*/, '') ?? ''
 
-test.each([
+test.concurrent.each([
   { name: 'dnsmasq', start: dnsmasq, address: /^10\.9\.0\.[5-9]\d\/24$/ },
   { name: 'udhcpd', start: udhcpd, address: /^10\.9\.0\.1[5-9]\d\/24$/ },
 ])(
@@ -44,7 +44,7 @@ test.each([
   },
 )
 
-test('routes, name servers, domains and MTU of the server are in the result, with the metric of the configuration', async () => {
+test.concurrent('routes, name servers, domains and MTU of the server are in the result, with the metric of the configuration', async () => {
   using network = lan()
   await using _server = await dnsmasq(
     network.namespace,
@@ -75,7 +75,7 @@ test('routes, name servers, domains and MTU of the server are in the result, wit
   })
 })
 
-test('options of the configuration and of CNI_ARGS reach the server', async () => {
+test.concurrent('options of the configuration and of CNI_ARGS reach the server', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
@@ -97,7 +97,7 @@ test('options of the configuration and of CNI_ARGS reach the server', async () =
   ])
 })
 
-test('a lease is renewed at half its time, by unicast to its server', async () => {
+test.concurrent('a lease is renewed at half its time, by unicast to its server', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
@@ -117,7 +117,7 @@ test('a lease is renewed at half its time, by unicast to its server', async () =
   await keeper.event('renewed')
 })
 
-test('a server that was gone and comes back finds its clients as they were', async () => {
+test.concurrent('a server that was gone and comes back finds its clients as they were', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   const first = await udhcpd(network.namespace, {}, 'option lease 8')
@@ -136,7 +136,7 @@ test('a server that was gone and comes back finds its clients as they were', asy
   await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
 })
 
-test('of a lease that nobody renews, the interface goes down when it ends, and CHECK says why', async () => {
+test.concurrent('of a lease that nobody renews, the interface goes down when it ends, and CHECK says why', async () => {
   using network = lan()
   const server = await udhcpd(network.namespace, {}, 'option lease 2')
   await using keeper = await daemon()
@@ -151,7 +151,7 @@ test('of a lease that nobody renews, the interface goes down when it ends, and C
   await mustCall(dhcp, 'DEL', { config, netns: container })
 })
 
-test('an address that somebody has already is declined, and another one asked for', async () => {
+test.concurrent('an address that somebody has already is declined, and another one asked for', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   network.attach('squatter', '10.9.0.50/24')
@@ -166,7 +166,7 @@ test('an address that somebody has already is declined, and another one asked fo
   await server.says(/DHCPDECLINE/)
 })
 
-test('of two servers one is taken, and the other told so', async () => {
+test.concurrent('of two servers one is taken, and the other told so', async () => {
   using network = lan()
   const other = network.attach('server', '10.9.0.2/24')
   await using one = await dnsmasq(network.namespace, {})
@@ -185,7 +185,7 @@ test('of two servers one is taken, and the other told so', async () => {
   expect(new Set(granted).size).toBe(4)
 })
 
-test('an address that its server refuses after a change of its pool is given up', async () => {
+test.concurrent('an address that its server refuses after a change of its pool is given up', async () => {
   using network = lan()
   const old = await udhcpd(network.namespace, {}, 'option lease 4')
   await using keeper = await daemon()
@@ -206,7 +206,7 @@ test('an address that its server refuses after a change of its pool is given up'
   expect(container.link('eth0').up).toBe(false)
 })
 
-test('a container that nobody answers waits without keeping others from their addresses', async () => {
+test.concurrent('a container that nobody answers waits without keeping others from their addresses', async () => {
   using network = lan()
   using silent = lan()
   await using _server = await dnsmasq(network.namespace, {})

@@ -86,6 +86,9 @@ function configuration(dataDir: string, { ranges = roomy }: Partial<Scenario>, .
   }
 }
 
+/** So many are killed at once. */
+const LANES = 4
+
 interface KillPoint {
   call: string
   /** The first one is 1. */
@@ -93,21 +96,28 @@ interface KillPoint {
 }
 
 /** Runs the verb under strace; with `kill`, SIGKILL comes at that call, before the kernel carries it out. */
-function traced(dataDir: string, scenario: Scenario, kill?: KillPoint): { calls: string[]; killed: boolean } {
-  const trace = `${dataDir}/../trace-${process.pid}`
+async function traced(
+  dataDir: string,
+  scenario: Scenario,
+  kill?: KillPoint,
+): Promise<{ calls: string[]; killed: boolean }> {
+  const trace = `${dataDir}.trace`
   const inject = kill === undefined ? [] : ['-e', `inject=${kill.call}:signal=SIGKILL:when=${kill.which}`]
-  const { signalCode } = Bun.spawnSync(
+  const child = Bun.spawn(
     ['strace', '-o', trace, '-e', `trace=${CALLS}`, ...inject, ourExecutable('host-local')],
     {
       env: { ...process.env, ...environment, CNI_COMMAND: scenario.killed },
       stdin: Buffer.from(JSON.stringify(configuration(dataDir, scenario, 'bystander', 'victim'))),
+      stdout: 'ignore',
+      stderr: 'ignore',
     },
   )
+  await child.exited
   const calls = readFileSync(trace, 'utf8')
     .split('\n')
     .filter(line => /^\w+\(/.test(line))
   rmSync(trace)
-  return { calls, killed: signalCode === 'SIGKILL' }
+  return { calls, killed: child.signalCode === 'SIGKILL' }
 }
 
 /** What is in the network's folder but the lock and where round robin stands. */
@@ -132,7 +142,7 @@ async function inhabited(dataDir: string, scenario: Scenario): Promise<Call> {
 async function killPoints(scenario: Scenario): Promise<KillPoint[]> {
   using folder = dataFolder()
   await inhabited(folder.path, scenario)
-  const { calls } = traced(folder.path, scenario)
+  const { calls } = await traced(folder.path, scenario)
   const names = calls.map(line => line.replace(/\(.*/, ''))
   const first = calls.findIndex(line => line.includes(folder.path))
   return names
@@ -149,7 +159,7 @@ async function killedOnce(
   const where = `${point.call} ${point.which}`
   const options = await inhabited(folder.path, scenario)
   const before = leftIn(folder.path)
-  const { killed } = traced(folder.path, scenario, point)
+  const { killed } = await traced(folder.path, scenario, point)
   const leaks = leftIn(folder.path)
     .filter(name => !name.startsWith('.'))
     .map(name => ({ name, content: readFileSync(`${folder.path}/test-net/${name}`, 'latin1') }))
@@ -171,13 +181,15 @@ test.each(scenarios)(
   async scenario => {
     const points = await killPoints(scenario)
     expect(points.map(({ call }) => call)).toEqual(expect.arrayContaining(scenario.essential))
-    const leaks: string[] = []
-    let kills = 0
-    for (const point of points) {
-      const outcome = await killedOnce(scenario, point)
-      if (outcome.killed) kills++
-      leaks.push(...outcome.leaks)
+    const left = points.values()
+    const outcomes: Awaited<ReturnType<typeof killedOnce>>[] = []
+    const killAll = async () => {
+      for (const point of left) outcomes.push(await killedOnce(scenario, point))
     }
+    // one at a time where the machine is restarted: what it remembers is shared by all
+    await Promise.all(Array.from({ length: scenario.rebooted ? 1 : LANES }, killAll))
+    const leaks = outcomes.flatMap(outcome => outcome.leaks)
+    const kills = outcomes.filter(({ killed }) => killed).length
     expect(leaks).toEqual([])
     // the runtime's own calls are not the same in each run, so that a few points may lie behind the end
     expect(kills).toBeGreaterThan(points.length * 0.8)

@@ -305,6 +305,20 @@ describe('holding', () => {
     expect(held(adopt(99_000))).toEqual(['fd00:9::7/64 preferred', `${MADE}/64 deprecated`])
   })
 
+  test('from disk after a long silence: what the container has stays until routers had the time to say that it holds', () => {
+    const heard = { prefixes: [prefix(), prefix({ prefix: 'fd00:8::', autonomous: false })] }
+    const { lease } = acquired('slaac', { ...heard, lifetimeSeconds: 30 }).state()
+    const adopt = () => story('slaac', { timeout: 1000 }).at(600_000).happen({ type: 'adopt', lease })
+    const again = adopt()
+    expect(again.names()).toEqual(['solicit', 'address', 'note', 'bound'])
+    expect(held(again)).toEqual([`${MADE}/64 deprecated`])
+    expect(again.at(601_000).hear(heard).names()).toEqual(['address', 'note', 'bound'])
+    expect(again.state().lease.routes).toEqual(lease.routes)
+    const silent = adopt()
+    silent.waitUntil(() => silent.state().lease.routes.length === 0)
+    expect([silent.now(), held(silent)]).toEqual([603_000, [`${MADE}/64 gone`]])
+  })
+
   test('times on disk are those of the wall’s clock, and for ever stays', () => {
     const one = acquired('slaac', {
       prefixes: [prefix({ validSeconds: Infinity, preferredSeconds: Infinity })],

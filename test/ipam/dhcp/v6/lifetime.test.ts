@@ -32,7 +32,7 @@ const defaultRoutes = (container: Namespace) =>
 const filesOf = ({ socket }: Pick<Daemon, 'socket'>) =>
   readdirSync(stateFolder(socket)).filter(name => name !== 'lock')
 
-test('a lease of seconds is renewed, by the server that comes back rebound, and released', async () => {
+test.concurrent('a lease of seconds is renewed, by the server that comes back rebound, and released', async () => {
   using network = lan6()
   using listener = ear6(network.namespace)
   const first = await kea(network.namespace, { valid: 8 })
@@ -54,7 +54,7 @@ test('a lease of seconds is renewed, by the server that comes back rebound, and 
   expect(filesOf(keeper)).toEqual([])
 })
 
-test('of a lease that nobody renews, the address goes when it ends, the link stays up, and CHECK says why', async () => {
+test.concurrent('of a lease that nobody renews, the address goes when it ends, the link stays up, and CHECK says why', async () => {
   using network = lan6()
   const server = await kea(network.namespace, { valid: 3 })
   await using keeper = await daemon('-timeout', '300ms')
@@ -75,7 +75,7 @@ test('of a lease that nobody renews, the address goes when it ends, the link sta
   expect(filesOf(keeper)).toEqual([])
 })
 
-test('a lost IPv4 lease takes its address and not the link, which has IPv6 addresses too', async () => {
+test.concurrent('a lost IPv4 lease takes its address and not the link, which has IPv6 addresses too', async () => {
   using network = lan6()
   const server = await udhcpd(network.namespace, {}, 'option lease 2')
   await using _router = await dnsmasq6(network.namespace, 'ra-only')
@@ -92,7 +92,7 @@ test('a lost IPv4 lease takes its address and not the link, which has IPv6 addre
   expect(json.msg).toContain('the lease has expired')
 })
 
-test('the Go plugin’s CHECK, an ALLOCATE, takes nothing from a container that the daemon does not know', async () => {
+test.concurrent('the Go plugin’s CHECK, an ALLOCATE, takes nothing from a container that the daemon does not know', async () => {
   using network = lan6()
   await using _router = await dnsmasq6(network.namespace, 'ra-only')
   const first = await daemon()
@@ -107,7 +107,7 @@ test('the Go plugin’s CHECK, an ALLOCATE, takes nothing from a container that 
   expect(defaultRoutes(container)).toEqual([ROUTER])
 })
 
-test('an address that its server does not grant any more after a change of its pool is kept to its end, and no longer', async () => {
+test.concurrent('an address that its server does not grant any more after a change of its pool is kept to its end, and no longer', async () => {
   using network = lan6()
   const old = await kea(network.namespace, { valid: 4 })
   await using keeper = await daemon('-timeout', '300ms')
@@ -121,7 +121,7 @@ test('an address that its server does not grant any more after a change of its p
   expect(container.addresses('eth0')).toEqual([])
 })
 
-test('a prefix that is not advertised any more: its address is deprecated, goes, and comes back with the router', async () => {
+test.concurrent('a prefix that is not advertised any more: its address is deprecated, goes, and comes back with the router', async () => {
   using network = lan6()
   const lifetimes = ['AdvPreferredLifetime 4;', 'AdvValidLifetime 6;']
   const router = await radvd(network.namespace, lifetimes, 'AdvDefaultLifetime 5;')
@@ -156,7 +156,7 @@ test('a prefix that is not advertised any more: its address is deprecated, goes,
   expect((await check()).status).toBe(0)
 }, 30_000)
 
-test('a router that takes its leave takes the default route, and what it says again holds again', async () => {
+test.concurrent('a router that takes its leave takes the default route, and what it says again holds again', async () => {
   using network = lan6()
   const router = await radvd(network.namespace, [])
   await using keeper = await daemon()
@@ -177,7 +177,7 @@ test('a router that takes its leave takes the default route, and what it says ag
   expect(container.run('ip', '-6', 'route', 'show', 'default')).toContain('via fe80::99 dev eth1')
 })
 
-test('a link that was down for a while hears its router again', async () => {
+test.concurrent('a link that was down for a while hears its router again', async () => {
   using network = lan6()
   await using router = await radvd(network.namespace, [], 'AdvDefaultLifetime 9000;')
   await using keeper = await daemon()
@@ -192,7 +192,7 @@ test('a link that was down for a while hears its router again', async () => {
   expect(defaultRoutes(container)).toEqual([])
 })
 
-test('a daemon that was restarted goes on, and gives back what was deleted meanwhile', async () => {
+test.concurrent('a daemon that was restarted goes on, and gives back what was deleted meanwhile', async () => {
   using network = lan6()
   await using router = await radvd(network.namespace, [])
   await using server = await kea(network.namespace, { valid: 8 })
@@ -217,7 +217,7 @@ test('a daemon that was restarted goes on, and gives back what was deleted meanw
   expect(filesOf(second)).toEqual([])
 })
 
-test('CHECK has what the daemon does not know confirmed, and takes no other', async () => {
+test.concurrent('CHECK has what the daemon does not know confirmed, and takes no other', async () => {
   using network = lan6()
   using listener = ear6(network.namespace)
   await using _server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-authoritative')
@@ -246,7 +246,7 @@ test('CHECK has what the daemon does not know confirmed, and takes no other', as
   expect(new Set(solicits.map(({ message }) => message.transaction)).size).toBe(1)
 })
 
-test('a namespace that disappears: its address is given back when it would be renewed', async () => {
+test.concurrent('a namespace that disappears: its address is given back when it would be renewed', async () => {
   using network = lan6()
   await using server = await kea(network.namespace, { valid: 4 })
   await using keeper = await daemon('-timeout', '300ms')
@@ -258,7 +258,7 @@ test('a namespace that disappears: its address is given back when it would be re
   expect(filesOf(keeper)).toEqual([])
 })
 
-test('what there was is given up where its namespace went while no daemon ran, and a torn file is told', async () => {
+test.concurrent('what there was is given up where its namespace went while no daemon ran, and a torn file is told', async () => {
   using network = lan6()
   await using _router = await dnsmasq6(network.namespace)
   const first = await daemon()
@@ -275,7 +275,7 @@ test('what there was is given up where its namespace went while no daemon ran, a
   expect(filesOf(second)).toEqual([])
 })
 
-test('what is released before its interface is ready keeps its namespace only until then', async () => {
+test.concurrent('what is released before its interface is ready keeps its namespace only until then', async () => {
   using network = lan6()
   await using _router = await dnsmasq6(network.namespace)
   const container = network.attach('container')
@@ -308,7 +308,7 @@ function isDescriptorOf(descriptor: string, { path }: Namespace): boolean {
   }
 }
 
-test('GC gives back both families of what no valid attachment has', async () => {
+test.concurrent('GC gives back both families of what no valid attachment has', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
   await using keeper = await daemon()

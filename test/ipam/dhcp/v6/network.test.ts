@@ -40,6 +40,20 @@ test('of thousands of prefixes and routers few are kept', () => {
   expect([network.prefixes.length, network.routers.length]).toEqual([16, 16])
 })
 
+test('what is over makes room for what comes', () => {
+  let network = emptyNetwork
+  for (let index = 0; index < 40; index++) {
+    const name = index.toString(16)
+    const prefixes = [prefix({ prefix: `fd00:${name}::` })]
+    const routes = [{ destination: `fd01:${name}::/48`, preference: 0 as const, lifetimeSeconds: 50 }]
+    const more = { router: `fe80::${name}`, lifetimeSeconds: 50, prefixes, routes }
+    network = heard(more, index * 60_000, network)
+  }
+  expect(network.routers.map(({ address }) => address)).toEqual(['fe80::27'])
+  expect(network.routes.map(({ destination }) => destination)).toEqual(['fd01:27::/48'])
+  expect(network.prefixes.map(each => each.prefix)).toEqual(['fd00:26::', 'fd00:27::'])
+})
+
 test('name servers and domains last as long as they are said to, and go when they are taken back', () => {
   const say = (lifetimeSeconds: number) => ({
     nameServers: [{ value: 'fd00:9::53', lifetimeSeconds }],

@@ -5,11 +5,12 @@ import { hear } from '../../../../chain/linux/hear.ts'
 import { addressBytes, addressText, hardwareAddressText } from '../../../../chain/linux/inet.ts'
 import { close, SOCK_DGRAM, send, sendTo, socket } from '../../../../chain/linux/libc.ts'
 import { ETH_P_IPV6, openLinkSocket } from '../../../../chain/linux/packet-socket.ts'
-import { ALL_NODES, encodeFrame, multicastHardware } from '../../../../ipam/dhcp/v6/frame.ts'
+import { encodeFrame, multicastHardware } from '../../../../ipam/dhcp/v6/frame.ts'
 import { decodeMessage, encodeMessage, type Message } from '../../../../ipam/dhcp/v6/packet.ts'
 import type { Namespace } from '../../../fixtures/namespace.ts'
 import { type Lan, lan, type Program, start } from '../network.ts'
 
+const ALL_NODES = 'ff02::1'
 export const ROUTER = 'fe80::ff:fe00:901' // of br0's hardware address
 
 /** As `lan`, with fd00:9::1/64 on the bridge, and a network behind it that containers can reach. */

@@ -104,7 +104,7 @@ const configFor = (keeper: Daemon, ipv6: string) => ({
 })
 const filesOf = ({ socket }: Daemon) => readdirSync(stateFolder(socket))
 
-test.each(nonsense)(
+test.concurrent.each(nonsense)(
   'a server that answers $name is not believed, and a sane answer after it is',
   async ({ reply }) => {
     using network = lan6()
@@ -122,7 +122,7 @@ test.each(nonsense)(
   },
 )
 
-test.each(nonsense)(
+test.concurrent.each(nonsense)(
   'a server that answers $name only: ADD ends in time, and nothing is kept',
   async ({ reply }) => {
     using network = lan6()
@@ -138,7 +138,7 @@ test.each(nonsense)(
   },
 )
 
-test('an empty datagram before every answer ends no socket', async () => {
+test.concurrent('an empty datagram before every answer ends no socket', async () => {
   using network = lan6()
   using _server = ear6(network.namespace, {
     reply(to, ear) {
@@ -152,7 +152,7 @@ test('an empty datagram before every answer ends no socket', async () => {
   expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
 })
 
-test('no answer to a renewal that is nonsense takes an address away', async () => {
+test.concurrent('no answer to a renewal that is nonsense takes an address away', async () => {
   using network = lan6()
   let renewals = 0
   using _server = ear6(network.namespace, {
@@ -175,7 +175,7 @@ test('no answer to a renewal that is nonsense takes an address away', async () =
   expect(keeper.events.filter(({ event }) => event === 'lost')).toEqual([])
 })
 
-test('ten thousand options are read, and the lease is what it is', async () => {
+test.concurrent('ten thousand options are read, and the lease is what it is', async () => {
   using network = lan6()
   const more = Array.from({ length: 10_000 }, () => ({ code: 999, value: new Uint8Array(0) }))
   using _server = ear6(network.namespace, { reply: changed(() => ({ more })) })
@@ -237,7 +237,7 @@ const badRouters: { name: string; solicited: Solicited }[] = [
   },
 ]
 
-test.each(badRouters)(
+test.concurrent.each(badRouters)(
   'an advertisement $name makes no address, and a sane one after it does',
   async ({ solicited }) => {
     using network = lan6()
@@ -258,7 +258,7 @@ test.each(badRouters)(
   },
 )
 
-test('thousands of prefixes in one advertisement: sixteen addresses, and ADD ends', async () => {
+test.concurrent('thousands of prefixes in one advertisement: sixteen addresses, and ADD ends', async () => {
   using network = lan6()
   const many = Array.from({ length: 2000 }, (_, index) => {
     const one = Uint8Array.from(prefix(900, 900))
@@ -278,7 +278,22 @@ test('thousands of prefixes in one advertisement: sixteen addresses, and ADD end
   expect(ips.length).toBe(16)
 })
 
-test('an interface without a link-local address is told', async () => {
+test.concurrent('of a flood of nonsense a few lines are told, and what makes sense is heard all the same', async () => {
+  using network = lan6()
+  const sound = advertised(1800, prefix(900, 900))
+  using router = ear6(network.namespace, { solicited: ear => ear.advertise(sound) })
+  await using keeper = await daemon('-timeout', '100ms')
+  const container = network.attach('container')
+  await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+  for (let count = 0; count < 200; count++) router.advertise(advertised(1800, [3, 0, 0, 0, 0, 0, 0, 0]))
+  router.advertise(advertised(0, prefix(900, 900)))
+  await keeper.event('routed')
+  const ignored = keeper.events.filter(({ event }) => event === 'ignored')
+  expect(ignored).toHaveLength(10)
+  expect(ignored.at(-1)).toMatchObject({ quiet: 'what else is ignored in this minute is not told' })
+})
+
+test.concurrent('an interface without a link-local address is told', async () => {
   using network = lan()
   const container = network.attach('container')
   container.setSysctl('net/ipv6/conf/eth0/addr_gen_mode', '1')

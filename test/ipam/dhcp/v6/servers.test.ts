@@ -14,7 +14,7 @@ function configFor(socket: string, more: Ipam) {
 const LEASED = /^fd00:9::1[0-9a-f]{2}\/64$/
 const MADE = /^fd00:9::[0-9a-f]+:[0-9a-f]+ff:fe[0-9a-f]+:[0-9a-f]+\/64$/
 
-test.each([
+test.concurrent.each([
   { ipv6: 'auto', addresses: [LEASED, MADE] },
   { ipv6: 'dhcp', addresses: [LEASED] },
   { ipv6: 'slaac', addresses: [MADE] },
@@ -43,7 +43,7 @@ test.each([
   },
 )
 
-test('both families in one result, each given back', async () => {
+test.concurrent('both families in one result, each given back', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
   await using keeper = await daemon()
@@ -61,7 +61,7 @@ test('both families in one result, each given back', async () => {
   await server.says(/DHCPRELEASE\(br0\) 00:04/)
 })
 
-test('where one family cannot be had, the other is given back', async () => {
+test.concurrent('where one family cannot be had, the other is given back', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace)
   await using keeper = await daemon('-resendtimeout', '1500ms', '-timeout', '300ms')
@@ -72,7 +72,7 @@ test('where one family cannot be had, the other is given back', async () => {
   await server.says(/DHCPRELEASE/)
 })
 
-test('a router that advertises DHCPv6 for other things: the address is made, name servers come from the server', async () => {
+test.concurrent('a router that advertises DHCPv6 for other things: the address is made, name servers come from the server', async () => {
   using network = lan6()
   await using _router = await radvd(network.namespace, [], 'AdvOtherConfigFlag on;')
   const options = [
@@ -90,7 +90,7 @@ test('a router that advertises DHCPv6 for other things: the address is made, nam
   expect(result.dns).toEqual({ nameservers: ['fd00:9::54'], search: ['a.example.org', 'example.org'] })
 })
 
-test('routes, name servers, domains and MTU that a router advertises are in the result', async () => {
+test.concurrent('routes, name servers, domains and MTU that a router advertises are in the result', async () => {
   using network = lan6()
   await using _router = await radvd(
     network.namespace,
@@ -118,7 +118,7 @@ test('routes, name servers, domains and MTU that a router advertises are in the 
   })
 })
 
-test('an MTU that is larger than the link’s is passed over', async () => {
+test.concurrent('an MTU that is larger than the link’s is passed over', async () => {
   using network = lan6()
   await using _router = await radvd(network.namespace, [], 'AdvLinkMTU 1400;')
   const container = network.attach('container')
@@ -129,7 +129,7 @@ test('an MTU that is larger than the link’s is passed over', async () => {
   expect(routes).toEqual([{ dst: '::/0', gw: ROUTER }])
 })
 
-test('a server without a router gives an address on no network, and no route', async () => {
+test.concurrent('a server without a router gives an address on no network, and no route', async () => {
   using network = lan6()
   await using _server = await kea(network.namespace)
   await using keeper = await daemon('-timeout', '200ms')
@@ -144,7 +144,7 @@ test('a server without a router gives an address on no network, and no route', a
   })
 })
 
-test.each(['auto', 'slaac'])(
+test.concurrent.each(['auto', 'slaac'])(
   '%s: a link without a router costs three solicitations, and an error',
   async ipv6 => {
     using network = lan6()
@@ -160,7 +160,7 @@ test.each(['auto', 'slaac'])(
   },
 )
 
-test('a router without prefix and server is named', async () => {
+test.concurrent('a router without prefix and server is named', async () => {
   using network = lan6()
   await using _router = await radvd(network.namespace, ['AdvAutonomous off;'])
   await using keeper = await daemon('-timeout', '300ms')
@@ -172,7 +172,7 @@ test('a router without prefix and server is named', async () => {
   expect(json.msg).toContain(`router ${ROUTER} advertises neither an autonomous prefix nor DHCPv6`)
 })
 
-test('of two servers one is asked and the other is not, for each container anew; the preferred one, if it answers in time', async () => {
+test.concurrent('of two servers one is asked and the other is not, for each container anew; the preferred one, if it answers in time', async () => {
   using network = lan6()
   const other = network.attach('server')
   settle(other, 'eth0', 'fd00:9::2/64')
@@ -191,7 +191,7 @@ test('of two servers one is asked and the other is not, for each container anew;
   expect([...preferred, ...granted].sort()).toEqual(addresses.sort())
 })
 
-test('an address that somebody has already is declined, and another one asked for', async () => {
+test.concurrent('an address that somebody has already is declined, and another one asked for', async () => {
   using network = lan6()
   using listener = ear6(network.namespace)
   network.attach('squatter', 'fd00:9::200/64')
@@ -208,7 +208,7 @@ test('an address that somebody has already is declined, and another one asked fo
   expect(optionValue(message.options, option.server)).toBeDefined()
 })
 
-test('an address of a prefix that somebody has already is an error that names both', async () => {
+test.concurrent('an address of a prefix that somebody has already is an error that names both', async () => {
   using network = lan6()
   await using _router = await dnsmasq6(network.namespace, 'ra-only')
   const container = network.attach('container')
