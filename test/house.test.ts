@@ -1,5 +1,13 @@
 import { expect, test } from 'bun:test'
-import { foreignIn, functionLengths, importsOf, mayImport, problemsOf, type Source } from './house.ts'
+import {
+  circlesIn,
+  foreignIn,
+  functionLengths,
+  importsOf,
+  mayImport,
+  problemsOf,
+  type Source,
+} from './house.ts'
 
 const root = `${import.meta.dir}/..`
 
@@ -38,6 +46,18 @@ test.each([
   ['test/main/bridge.test.ts', 'main/bridge.ts', true],
 ])('%s imports %s: %p', (from, to, allowed) => {
   expect(mayImport(from, to)).toBe(allowed)
+})
+
+test('no file imports one that imports it, on whatever way', () => {
+  expect(circlesIn(sources)).toEqual([])
+  const text = (path: string) => `import type { A } from '${path}'`
+  const circle = [
+    { path: 'meta/a.ts', text: text('./a/b.ts') },
+    { path: 'meta/a/b.ts', text: `const late = () => import('./c.ts')` },
+    { path: 'meta/a/c.ts', text: text('../a.ts') },
+    { path: 'meta/a/d.ts', text: text('./c.ts') },
+  ]
+  expect(circlesIn(circle)).toEqual([['meta/a.ts', 'meta/a/b.ts', 'meta/a/c.ts']])
 })
 
 const said = '/** Says what it is. */\n'

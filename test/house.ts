@@ -70,6 +70,32 @@ export function mayImport(from: string, to: string): boolean {
   return allowed.includes(there)
 }
 
+/** Circles of files that import one another, types included: each as its paths in order, from the first of them on. */
+export function circlesIn(sources: readonly Source[]): string[][] {
+  const imported = new Map(
+    sources.map(({ path, text }) => [
+      path,
+      importsOf(text).flatMap(({ specifier }) =>
+        specifier.startsWith('.') ? [new URL(specifier, `file:///${path}`).pathname.slice(1)] : [],
+      ),
+    ]),
+  )
+  const circles = new Map<string, string[]>()
+  const done = new Set<string>()
+  const visit = (path: string, trail: readonly string[]): void => {
+    const start = trail.indexOf(path)
+    if (start >= 0) {
+      const circle = trail.slice(start)
+      circles.set(circle.toSorted().join(), circle)
+    }
+    if (start >= 0 || done.has(path)) return
+    for (const next of imported.get(path) ?? []) visit(next, [...trail, path])
+    done.add(path)
+  }
+  for (const path of imported.keys()) visit(path, [])
+  return [...circles.values()]
+}
+
 /** What a plugin loads when it starts, where each module costs every call. */
 const loadedByPlugins = /^(chain\/(protocol|linux|invoke|plugin)|main|ipam|meta)\//
 

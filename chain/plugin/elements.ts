@@ -38,9 +38,15 @@ const prefixOf = (cidr: string): Json => {
   return Number(length) === full ? addr : { prefix: { addr, len: Number(length) } }
 }
 
-/** Addresses of a container whose traffic leaves masqueraded, but for their own networks ("10.1.0.0/16"). */
-export function masquerade(pairs: readonly { address: string; network: string }[]): OwnedElement[] {
-  return pairs.flatMap(({ address, network }) => {
+/** An address of a container, and the network that it reaches without masquerade ("10.1.0.0/16"). */
+export interface Source {
+  address: string
+  network: string
+}
+
+/** Addresses of a container whose traffic leaves masqueraded, but for their own networks. */
+export function masquerade(sources: readonly Source[]): OwnedElement[] {
+  return sources.flatMap(({ address, network }) => {
     const family = address.includes(':') ? 'ip6' : 'ip'
     return [
       { family, collection: 'masquerade_source', key: [address] },

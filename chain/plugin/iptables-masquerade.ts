@@ -2,6 +2,7 @@
 import type { Words } from '../linux/iptables/plan.ts'
 import type { Family } from '../linux/iptables/tools.ts'
 import type { Attachment } from './define.ts'
+import type { Source } from './elements.ts'
 import {
   addChain,
   type ChainWish,
@@ -12,7 +13,6 @@ import {
   ownershipComment,
   type Part,
 } from './iptables.ts'
-import type { Source } from './masquerade.ts'
 
 const multicast = { ip: '224.0.0.0/4', ip6: 'ff00::/8' }
 

@@ -5,19 +5,13 @@
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nft.ts'
 import type { AddRequest, Attachment, GcRequest } from './define.ts'
-import { masquerade, type Owned, type OwnedElement } from './elements.ts'
+import { masquerade, type Owned, type OwnedElement, type Source } from './elements.ts'
 import { MASQUERADE_PREFIX, requireIptables } from './iptables.ts'
 import type { Role } from './layout.ts'
 import { legacyMasquerade } from './legacy.ts'
 import { isStale, ownerOf } from './owner.ts'
 import { addOwned, missingOwned } from './ruleset.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
-
-/** An address of a container, and the network that it reaches without masquerade ("10.1.0.0/16"). */
-export interface Source {
-  address: string
-  network: string
-}
 
 /** `ipMasqBackend`; nftables when silent. */
 export type MasqueradeBackend = '' | 'iptables' | 'nftables' | undefined

@@ -152,8 +152,12 @@ function settle(run: Run): void {
   run.machine.settled(run.state, false)
   if (phase === 'stopped') close(run)
   if (phase === 'stopped' || wakeAt === undefined) return
-  const wait = Math.min(LONGEST_TIMER, Math.max(1, wakeAt - run.machine.surroundings.clock()))
-  run.timer = setTimeout(() => onTimer(run), wait)
+  run.timer = setTimeout(() => onTimer(run), sleepFor(wakeAt - run.machine.surroundings.clock()))
+}
+
+/** How long to sleep of a time that is left, in milliseconds: a timer of more than 31 bits would be over at once. */
+export function sleepFor(left: number): number {
+  return Math.min(LONGEST_TIMER, Math.max(1, left))
 }
 
 function onTimer(run: Run): void {

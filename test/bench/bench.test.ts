@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { peers } from '../fixtures/plugin.ts'
-import type { Sample } from './bench.ts'
-import { markdown, quantile, rowsOf } from './table.ts'
+
+import { markdown, quantile, rowsOf, type Sample } from './table.ts'
 
 test('a median between two values is in the middle', () => {
   expect([quantile([3, 1, 2], 0.5), quantile([4, 1, 2, 3], 0.5), quantile([7], 0.25)]).toEqual([2, 2.5, 7])

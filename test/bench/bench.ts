@@ -6,20 +6,7 @@ import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { ours, peers } from '../fixtures/plugin.ts'
 import { hasFeature } from '../kernel/features.ts'
 import { type Case, cases, type Step } from './cases.ts'
-import { markdown, type Row, rowsOf } from './table.ts'
-
-export type Side = 'ours' | 'theirs'
-export type Verb = 'ADD' | 'DEL'
-
-/** One plugin call: milliseconds from spawn to exit, and of processor time with all that it started. */
-export interface Sample {
-  side: Side
-  round: number
-  verb: Verb
-  type: string
-  wall: number
-  cpu: number
-}
+import { markdown, type Row, rowsOf, type Sample, type Side, type Verb } from './table.ts'
 
 const folders: Record<Side, string> = { ours, theirs: peers }
 

@@ -1,6 +1,18 @@
 /** From samples to a table: medians of each side, and the median of the ratios of pairs. Pure. */
-import type { Sample, Side, Verb } from './bench.ts'
 import type { Case } from './cases.ts'
+
+export type Side = 'ours' | 'theirs'
+export type Verb = 'ADD' | 'DEL'
+
+/** One plugin call: milliseconds from spawn to exit, and of processor time with all that it started. */
+export interface Sample {
+  side: Side
+  round: number
+  verb: Verb
+  type: string
+  wall: number
+  cpu: number
+}
 
 export interface Row {
   case: string

@@ -1,51 +1,19 @@
-import { expect, spyOn, test } from 'bun:test'
-import { openPlace } from '../../../ipam/dhcp/port.ts'
-import { createRunner, type Machine } from '../../../ipam/dhcp/runner.ts'
-import { connect, freshNamespace } from '../../fixtures/namespace.ts'
-
-interface State {
-  phase: string
-  wakeAt?: number
-}
-type Event = { now: number; random: () => number } & ({ type: 'start' } | { type: 'timer' })
-
-/** A machine that wants to wake at a time, with a clock that stands still. */
-function sleeper(wakeAt: number): Machine<State, Event, string, never> {
-  return {
-    initial: { phase: 'init' },
-    step: () => ({ state: { phase: 'bound', wakeAt }, actions: [] }),
-    carryOut: () => undefined,
-    settled: () => undefined,
-    addressOf: () => undefined,
-    surroundings: {
-      clock: () => 1000,
-      random: () => 0.5,
-      log: () => undefined,
-      save: () => undefined,
-      forget: () => undefined,
-      inhabited: () => true,
-    },
-    retry: 1000,
-  }
-}
+import { expect, test } from 'bun:test'
+import { sleepFor } from '../../../ipam/dhcp/runner.ts'
 
 test.each([
-  [1500, 500],
-  [900, 1],
-  // a timer of more milliseconds would be over at once, and again and again
-  [1000 + 0xfffffffe * 1000, 0x7fffffff],
-  [Number.POSITIVE_INFINITY, 0x7fffffff],
-])('what wants to wake at %p is slept for no longer than a timer can', (wakeAt, wait) => {
-  using one = freshNamespace('one')
-  using other = freshNamespace('other')
-  connect({ namespace: one, name: 'eth0' }, { namespace: other, name: 'eth0' })
-  const timers = spyOn(globalThis, 'setTimeout')
-  try {
-    const runner = createRunner(openPlace(one.path, 'eth0'), sleeper(wakeAt))
-    runner.happen({ type: 'start' })
-    expect(timers.mock.calls.map(([, milliseconds]) => milliseconds)).toEqual([wait])
-    runner.close()
-  } finally {
-    timers.mockRestore()
-  }
+  { left: 500, sleep: 500 },
+  { left: -100, sleep: 1 },
+  { left: 0xfffffffe * 1000, sleep: 0x7fffffff },
+  { left: Number.POSITIVE_INFINITY, sleep: 0x7fffffff },
+])('of $left ms, a lease sleeps for $sleep: no longer than a timer can', ({ left, sleep }) => {
+  expect(sleepFor(left)).toBe(sleep)
+})
+
+test('the longest sleep is one that a timer of this runtime really sleeps', async () => {
+  const asleep = Promise.withResolvers<string>()
+  const timer = setTimeout(() => asleep.resolve('woken'), sleepFor(Number.POSITIVE_INFINITY))
+  setTimeout(() => asleep.resolve('asleep'), 20)
+  expect(await asleep.promise).toBe('asleep')
+  clearTimeout(timer)
 })
