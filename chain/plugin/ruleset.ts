@@ -12,7 +12,6 @@ import {
   rulesetGeneration,
   tableExists,
 } from '../linux/netlink/nftables.ts'
-import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
@@ -175,9 +174,8 @@ export interface Removal {
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
   const { extra = () => [] } = removal
-  const netfilter = openNetfilterIfPresent()
+  using netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
-  using _later = closingLater(netfilter)
   let shared: 'removed' | 'absent' = 'absent'
   {
     using _shared = lockTables(true)
