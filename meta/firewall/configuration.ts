@@ -1,5 +1,5 @@
 /** firewall's configuration. */
-import * as z from 'zod/mini'
+import * as z from '../../chain/plugin/zod.ts'
 
 const ADMIN_CHAIN = 'CNI-ADMIN'
 const ZONE = 'trusted'
