@@ -1,10 +1,9 @@
 /** static: hands out the addresses that its configuration, or whoever adds the container, names. Keeps nothing. */
-
+import * as z from 'zod/mini'
 import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
 import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns } from '../chain/plugin/schema.ts'
-import * as z from '../chain/plugin/zod.ts'
 import {
   type Address,
   type Cidr,

@@ -1,5 +1,5 @@
 /** dummy: an interface that leads nowhere, for addresses that belong to the container itself. */
-
+import * as z from 'zod/mini'
 import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
 import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
@@ -9,7 +9,6 @@ import { requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
 import { finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({ ipam })

@@ -1,5 +1,5 @@
 /** ipvlan: an interface that shares its master's hardware address. Behind another plugin, it stands on that one's interface. */
-
+import * as z from 'zod/mini'
 import { ipvlanModes } from '../chain/linux/netlink/link-kind.ts'
 import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
 import { createOnce } from '../chain/plugin/creation.ts'
@@ -10,7 +10,6 @@ import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '.
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, modeNumber, mtu } from '../chain/plugin/schema.ts'
 import { expectedMtu, removeSingle } from '../chain/plugin/single.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 

@@ -1,5 +1,5 @@
 /** macvlan: an interface with a hardware address of its own on a link of the host. */
-
+import * as z from 'zod/mini'
 import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
 import { clearChild, createChild } from '../chain/plugin/child.ts'
 import { createOnce } from '../chain/plugin/creation.ts'
@@ -18,7 +18,6 @@ import {
   mtu,
 } from '../chain/plugin/schema.ts'
 import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({

@@ -1,5 +1,5 @@
 /** ptp: a veth pair between container and host; the host's end is the container's gateway. */
-
+import * as z from 'zod/mini'
 import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { createOnce, markFinished, removePending } from '../chain/plugin/creation.ts'
@@ -29,7 +29,6 @@ import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
 import { expectedMtu } from '../chain/plugin/single.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { type Hop, hopsOf, leaveByGateways, missingRoutes, networkText } from './ptp/hop.ts'

@@ -1,5 +1,5 @@
 /** tap: a device whose frames go to and from a program, such as a virtual machine. */
-
+import * as z from 'zod/mini'
 import { errno, isErrno, SystemError, status } from '../chain/linux/libc.ts'
 import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -13,7 +13,6 @@ import { checkLinkMtu } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
 import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 /** A user's or a group's number; the highest one stands for "nobody" in the kernel. */

@@ -1,5 +1,5 @@
 /** vlan: an interface for one VLAN (802.1Q) of a link of the host. */
-
+import * as z from 'zod/mini'
 import { errno } from '../chain/linux/libc.ts'
 import { isRefusal } from '../chain/linux/netlink/socket.ts'
 import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
@@ -17,7 +17,6 @@ import {
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
 import { expectedMtu, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({

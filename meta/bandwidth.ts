@@ -1,5 +1,5 @@
 /** bandwidth: limits what goes to a container and what comes from it, with bursts, by token buckets on the host. */
-
+import * as z from 'zod/mini'
 import { createLink, findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
@@ -7,7 +7,6 @@ import { openContainer, openContainerIfPresent, requirePrevious } from '../chain
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Interface } from '../chain/protocol/result.ts'
 import {

@@ -1,5 +1,5 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
-
+import * as z from 'zod/mini'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { listRoutes, newRoute, type Route, removeRoute } from '../chain/linux/netlink/route.ts'
@@ -18,7 +18,6 @@ import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'

@@ -1,5 +1,5 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
-
+import * as z from 'zod/mini'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'
@@ -17,7 +17,6 @@ import {
 } from '../chain/plugin/interface.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'

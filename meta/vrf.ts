@@ -1,5 +1,5 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
-
+import * as z from 'zod/mini'
 import {
   createLink,
   findLink,
@@ -16,7 +16,6 @@ import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import * as z from '../chain/plugin/zod.ts'
 import { checkInterfaceName } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { changeMaster, noteWhatIsLost } from './vrf/master.ts'

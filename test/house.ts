@@ -81,11 +81,10 @@ function importProblem({ path }: Source, { specifier, kind }: Import): string | 
     const target = new URL(specifier, `file:///${path}`).pathname.slice(1)
     return mayImport(path, target) ? undefined : `${path} imports ${target}`
   }
-  const isCoreOfZod = specifier === 'zod/v4/core' && path === 'chain/plugin/zod.ts'
   const refused =
     (specifier === 'bun:ffi' && path !== 'chain/linux/libc.ts') ||
     (specifier.startsWith('zod') && path.startsWith('chain/linux/')) ||
-    (costly.test(specifier) && loadedByPlugins.test(path) && kind !== 'dynamic' && !isCoreOfZod)
+    (costly.test(specifier) && loadedByPlugins.test(path) && kind !== 'dynamic')
   return refused ? `${path} imports ${specifier}` : undefined
 }
 

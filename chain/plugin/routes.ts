@@ -1,8 +1,7 @@
 /** `routes` of the IPAM plugins: its schema, and what becomes of it in a result. */
-
+import * as z from 'zod/mini'
 import { formatCidr, parseAddress, parseCidr } from '../protocol/address.ts'
 import type { Route } from '../protocol/result.ts'
-import * as z from './zod.ts'
 
 const number = z.optional(z.int())
 

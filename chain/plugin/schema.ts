@@ -1,8 +1,7 @@
 /** Pieces of configuration that several plugins have, as schemas; and what is derived from them. */
-
+import * as z from 'zod/mini'
 import { CniError, code } from '../protocol/error.ts'
 import type { Dns } from '../protocol/result.ts'
-import * as z from './zod.ts'
 
 export { chooseMac, macArgument } from './mac.ts'
 

@@ -1,10 +1,9 @@
 /** Routing tables of a container: which numbers are free, which a configuration may name, and one plugin at a time choosing. */
-
+import * as z from 'zod/mini'
 import { type HeldLock, takeLock } from '../linux/files.ts'
 import { listRoutes } from '../linux/netlink/route.ts'
 import { listRules } from '../linux/netlink/rule.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
-import * as z from './zod.ts'
 
 /** RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL: the kernel's own. */
 const reserved = [253, 254, 255]

@@ -1,5 +1,5 @@
 /** Which options a client sends and asks for, as `ipam.provide` and `ipam.request` say. Pure. */
-import * as z from '../../chain/plugin/zod.ts'
+import * as z from 'zod/mini'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { option } from './packet.ts'
 

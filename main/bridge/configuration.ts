@@ -1,7 +1,6 @@
 /** bridge's configuration: keys, bounds, and what excludes what. */
-
+import * as z from 'zod/mini'
 import { dns, flag, ipam, mtu, text } from '../../chain/plugin/schema.ts'
-import * as z from '../../chain/plugin/zod.ts'
 
 const vlanId = z.int().check(z.minimum(1), z.maximum(4094))
 

@@ -1,11 +1,10 @@
 /** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
-
+import * as z from 'zod/mini'
 import { listFolder } from '../../chain/linux/files.ts'
 import { errno, isErrno, readLink, status } from '../../chain/linux/libc.ts'
 import { findLink, type Link, listLinks } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
-import * as z from '../../chain/plugin/zod.ts'
 import { parseMac } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 

@@ -1,5 +1,5 @@
 /** firewall's configuration. */
-import * as z from '../../chain/plugin/zod.ts'
+import * as z from 'zod/mini'
 
 const ADMIN_CHAIN = 'CNI-ADMIN'
 const ZONE = 'trusted'

@@ -1,8 +1,7 @@
 /** flannel's configuration: its schema, and the places of its files. DEL and GC need the folder alone, and take any other nonsense. */
-
+import * as z from 'zod/mini'
 import type { BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/routes.ts'
-import * as z from '../../chain/plugin/zod.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 
 /** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from deleting. */

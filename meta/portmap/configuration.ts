@@ -1,5 +1,5 @@
 /** portmap's configuration, and the mappings that follow from it. */
-import * as z from '../../chain/plugin/zod.ts'
+import * as z from 'zod/mini'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
 
 const flag = z._default(z.boolean(), false)
