@@ -12,7 +12,6 @@ import {
   rulesetGeneration,
   tableExists,
 } from '../linux/netlink/nftables.ts'
-import { closingLater } from '../linux/netlink/nftables-batch.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
@@ -185,9 +184,8 @@ export interface Removal {
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
   const { extra = () => [] } = removal
-  const netfilter = openNetfilterIfPresent()
+  using netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
-  using _later = closingLater(netfilter)
   let shared: Applied = 'absent'
   {
     using _shared = lockTablesIfPossible(true)

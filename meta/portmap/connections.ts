@@ -3,7 +3,8 @@ import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { type Connection, flushConnections } from '../../chain/linux/netlink/conntrack.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
-import { listOwned } from '../../chain/plugin/owned.ts'
+import { collectionsOf } from '../../chain/plugin/layout.ts'
+import { listIn } from '../../chain/plugin/owned.ts'
 import type { PortMapping } from './configuration.ts'
 import { type Published, recall } from './holders.ts'
 
@@ -28,10 +29,17 @@ export function publishedBy(owner: string): Published[] {
   return [...publishedInNftables(owner), ...(recall(owner)?.published ?? [])]
 }
 
+/** Maps of ports to what they lead to. */
+const targetCollections = collectionsOf('ip').filter(
+  ({ role, value }) => role === 'ports' && (value === 'address' || value === 'port'),
+)
+
 function publishedInNftables(owner: string): Published[] {
   using netfilter = openNetfilterIfPresent()
   if (!netfilter) return []
-  const own = listOwned(netfilter, ['ip', 'ip6']).filter(element => element.owner === owner)
+  const own = (['ip', 'ip6'] as const)
+    .flatMap(family => listIn(netfilter, family, targetCollections))
+    .filter(element => element.owner === owner)
   const ports = new Map(
     own
       .filter(({ collection }) => /^(port|hostip)_port$/.test(collection))

@@ -2,7 +2,8 @@
 import { AF_INET, AF_INET6, addressText } from '../inet.ts'
 import { errno } from '../libc.ts'
 import { attribute, attributeMap, join, type Message, readUint8, readUint16Big, split } from './codec.ts'
-import { dump, isRefusal, NETLINK_NETFILTER, openTransport, request, type Transport } from './socket.ts'
+import { openNetfilter } from './nftables.ts'
+import { dump, isRefusal, request, type Transport } from './socket.ts'
 
 const SUBSYSTEM = 1 << 8 // NFNL_SUBSYS_CTNETLINK
 const GET = SUBSYSTEM | 1
@@ -32,7 +33,7 @@ export interface Connection {
 }
 
 export function openConntrack(): Transport {
-  return openTransport(NETLINK_NETFILTER)
+  return openNetfilter()
 }
 
 /** The connections of a family; none where the kernel does not track any. */

@@ -5,21 +5,11 @@
 import { enlargeBuffer, errno, isErrno, limitReceiving } from '../libc.ts'
 import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from '../nft.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from './codec.ts'
-import { describeSets, type SetDescription } from './nftables.ts'
+import { describeSets, openNetfilter, type SetDescription } from './nftables.ts'
 import { encodeRule } from './nftables-rule.ts'
 import { encodeElements, encodeSet } from './nftables-set.ts'
 import { OnlyNft, onlyNft } from './nftables-type.ts'
-import {
-  APPEND,
-  CREATE,
-  EXCLUSIVE,
-  KernelError,
-  NETLINK_NETFILTER,
-  openTransport,
-  REQUEST,
-  readRefusal,
-  type Transport,
-} from './socket.ts'
+import { APPEND, CREATE, EXCLUSIVE, KernelError, REQUEST, readRefusal, type Transport } from './socket.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
 const NEW_TABLE = SUBSYSTEM | 0
@@ -59,8 +49,7 @@ const ACKNOWLEDGEMENT = 1024
  * the command that the kernel refused.
  */
 export function applyBatch(commands: readonly Command[]): boolean {
-  const netfilter = openTransport(NETLINK_NETFILTER)
-  using _later = closingLater(netfilter)
+  using netfilter = openNetfilter()
   const encoded = encodeAll(netfilter, commands)
   if (!encoded) return false
   transact(netfilter, encoded)
@@ -76,14 +65,6 @@ function encodeAll(netfilter: Transport, commands: readonly Command[]): Encoded[
     if (thrown instanceof OnlyNft) return undefined
     throw thrown
   }
-}
-
-/**
- * Closes a netfilter socket when the present work is done. After a transaction that deletes, close waits 7 to 15 ms for the
- * kernel's clean-up (nft_rcv_nl_event); deleting a link waits as long for its own, and so the two waits overlap.
- */
-export function closingLater(netfilter: Transport): Disposable {
-  return { [Symbol.dispose]: () => void setTimeout(() => netfilter.close(), 0) }
 }
 
 type Family = keyof typeof families

@@ -28,9 +28,17 @@ const GET_ELEMENTS = SUBSYSTEM | 13
 
 const families: Record<Family, number> = { inet: 1, ip: 2, bridge: 7, ip6: 10 } // NFPROTO_*
 
-/** A netfilter socket in the namespace that the thread is in. */
-export function openNetfilter(): Transport {
-  return openTransport(NETLINK_NETFILTER)
+/** By then the kernel's clean-up, 7 to 15 ms, is over, and close no longer waits. */
+const CLOSING_MILLISECONDS = 50
+
+/**
+ * A netfilter socket in the namespace that the thread is in. It is closed later, or by the end of the process: after any
+ * transaction that deletes, close waits for the kernel's clean-up (nft_rcv_nl_event), and other work goes on meanwhile.
+ */
+export function openNetfilter(): Transport & { descriptor: number } {
+  const netfilter = openTransport(NETLINK_NETFILTER)
+  const close = () => void setTimeout(netfilter.close, CLOSING_MILLISECONDS).unref()
+  return { ...netfilter, close, [Symbol.dispose]: close }
 }
 
 /** As `openNetfilter`; undefined where the kernel has no netfilter sockets, and so no rules. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { existsSync } from 'node:fs'
 import { encodeMessage } from '../../../chain/linux/netlink/codec.ts'
 import {
   describeSets,
@@ -256,4 +257,12 @@ test('a list that another changes while it is read is still whole', () => {
   })
   expect(found.length).toBe(503)
   expect(changes).toBe(3)
+})
+
+test('closing a netfilter socket holds nothing up: it is open for a while yet, and closed in the end', async () => {
+  const { descriptor, close } = openNetfilter()
+  const isOpen = () => existsSync(`/proc/self/fd/${descriptor}`)
+  close()
+  expect(isOpen()).toBe(true)
+  while (isOpen()) await new Promise(setImmediate)
 })
