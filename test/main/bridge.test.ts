@@ -271,8 +271,8 @@ test('isolated containers reach their gateway and not one another', async () => 
   await network.attach(open, { config: { portIsolation: false } })
   expect(await reaches(one, host, '10.1.0.1')).toBe(true)
   expect(await reaches(one, open, '10.1.0.4')).toBe(true)
-  expect(await reaches(one, other, '10.1.0.3')).toBe(false)
-  expect(await reaches(one, other, 'fd00:1::3')).toBe(false)
+  expect(await reaches(one, other, '10.1.0.3', 700)).toBe(false)
+  expect(await reaches(one, other, 'fd00:1::3', 700)).toBe(false)
 })
 
 test.each([
