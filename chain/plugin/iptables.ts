@@ -226,11 +226,7 @@ export function ownershipComment(word: string, { network, containerId }: Attachm
  * Attachments of a network that have chains and are not valid: from what is kept under /run, and from the comments of rules
  * that others made. The latter say no interface: a container is stale when none of its interfaces is valid.
  */
-export function staleAttachments(
-  network: string,
-  valid: readonly ValidAttachment[],
-  lock?: HeldLock,
-): Attachment[] {
+export function staleAttachments(network: string, valid: readonly ValidAttachment[]): Attachment[] {
   const isValid = (one: ValidAttachment) =>
     valid.some(other => other.containerId === one.containerId && other.interface === one.interface)
   const kept = shares
@@ -239,7 +235,7 @@ export function staleAttachments(
     .filter(attachment => attachment.network === network && !isValid(attachment))
   const prefix = `name: "${network}" id: "`
   const told = families
-    .flatMap(family => readRules(family, TABLE, lock))
+    .flatMap(family => readRules(family, TABLE))
     .flatMap(({ comment }) => {
       const words = comment.replace(/^dnat /, '')
       return words.startsWith(prefix) && words.endsWith('"') ? [words.slice(prefix.length, -1)] : []

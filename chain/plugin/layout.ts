@@ -1,5 +1,6 @@
 /**
- * The one layout of our nftables tables, as data; skeleton.ts makes them. `ip catena` and `ip6 catena` look alike; `bridge catena` filters frames.
+ * The one layout of our nftables tables, as data; skeleton.ts makes them. `ip catena` and `ip6 catena` look alike; `bridge
+ * catena` filters frames.
  *
  *   table ip catena
  *     chain prerouting   nat, dstnat   fib daddr type local → published

@@ -129,7 +129,7 @@ function clearTheWay(
 }
 
 /** An nft failure as a CNI error with a hint. */
-export function explain(thrown: unknown): unknown {
+function explain(thrown: unknown): unknown {
   if (!(thrown instanceof NftError)) return thrown
   const missing = thrown.errno === errno.ENOENT && thrown.command === undefined
   const hint = missing ? '; install the package nftables' : ''

@@ -115,13 +115,13 @@ export function removeFromLegacy(
 }
 
 /** The rules of a table, of both variants. */
-export function readRules(family: Family, table: string, lock?: HeldLock): FoundRule[] {
+export function readRules(family: Family, table: string): FoundRule[] {
   const netfilter = openNetfilterIfPresent()
   using _open = netfilter
   const inNetfilter = netfilter ? listRules(netfilter, family, table) : []
   const tools = hasLegacyTable(family, table) ? findVariant(family, 'legacy') : undefined
   if (!tools) return inNetfilter
-  const saved = run([tools.save, '-t', table], lock ? { lock: lock.descriptor } : {})
+  const saved = run([tools.save, '-t', table])
   const lines = saved.stdout.split('\n').filter(line => line.startsWith('-A '))
   return [...inNetfilter, ...lines.map(readSavedRule)]
 }
