@@ -9,6 +9,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed=(nftables:nft)
 needed_for_tests=(
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
+  gcc:gcc libc6-dev:gencat                      # what is preloaded into it
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
   dnsmasq-base:dnsmasq udhcpd:udhcpd            # DHCP servers
   kea-dhcp6-server:kea-dhcp6 radvd:radvd        # the same for IPv6, and a router
