@@ -15,7 +15,7 @@ import type { Answer, Builtins } from './invoke/invoke.ts'
 import { encodeText } from './linux/bytes.ts'
 import { writeAll } from './linux/libc.ts'
 import type { Plugin } from './plugin/define.ts'
-import { processWorld, run } from './plugin/run.ts'
+import { commandOf, processWorld, run } from './plugin/run.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
 
 interface Entry {
@@ -73,7 +73,7 @@ export const builtins: Builtins = {
     return process.execPath
   },
   run(type, environment, stdin) {
-    const entry = plugins[type]
+    const entry = Object.hasOwn(plugins, type) ? plugins[type] : undefined
     return entry && runInProcess(entry, environment, stdin)
   },
 }
@@ -106,13 +106,22 @@ async function runPlugin({ load, versions = supportedVersions }: Entry): Promise
   }
   const plugin = await load()
   const [word = '', ...words] = process.argv.slice(2)
-  const command = plugin.commands?.[word]
+  const command = commandOf(plugin, word)
   return command ? command(words) : run(plugin, processWorld(builtins))
 }
 
 async function runCommand(): Promise<number> {
+  const words = process.argv.slice(2)
+  if (process.env.CNI_COMMAND && (words.length === 0 || invokedName() !== 'catena')) return refuse()
   const { runCatena } = await import('./cli/command.ts')
-  return runCatena(process.argv.slice(2), { builtins, pluginNames: Object.keys(plugins) })
+  return runCatena(words, { builtins, pluginNames: Object.keys(plugins) })
+}
+
+/** A runtime has called the program by a name that is no plugin's: it reads documents, not usage. */
+async function refuse(): Promise<number> {
+  const { unknownPlugin } = await import('./plugin/name.ts')
+  writeAll(1, encodeText(unknownPlugin(invokedName(), Object.keys(plugins))))
+  return 1
 }
 
 /** The last part of the path by which the program was called: argv[0] is always "bun". */
@@ -120,10 +129,23 @@ function invokedName(): string {
   return process.argv0.slice(process.argv0.lastIndexOf('/') + 1)
 }
 
-if (import.meta.main) {
-  const entry = plugins[invokedName()]
-  const running = entry ? runPlugin(entry) : runCommand()
-  running.then(status => {
-    process.exitCode = status
+/** The plugin that the program was called as. Its own name is the usual case, which loads nothing more. */
+async function invokedPlugin(): Promise<Entry | undefined> {
+  const name = invokedName()
+  if (Object.hasOwn(plugins, name)) return plugins[name]
+  const { pluginNamed } = await import('./plugin/name.ts')
+  const known = pluginNamed(process.argv0, {
+    names: Object.keys(plugins),
+    executable: process.execPath,
+    searched: process.env.PATH ?? '',
   })
+  return known === undefined ? undefined : plugins[known]
+}
+
+if (import.meta.main) {
+  invokedPlugin()
+    .then(entry => (entry ? runPlugin(entry) : runCommand()))
+    .then(status => {
+      process.exitCode = status
+    })
 }

@@ -1,9 +1,9 @@
-import { afterAll, expect, test } from 'bun:test'
-import { statSync } from 'node:fs'
+import { afterAll, describe, expect, test } from 'bun:test'
+import { linkSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { plugins } from '../chain/catena.ts'
 import { removeBridges } from './fixtures/bridge.ts'
 import { freshNamespace } from './fixtures/namespace.ts'
-import { type Call, execute, mustExecute, ourExecutable } from './fixtures/plugin.ts'
+import { type Call, execute, mustExecute, ourExecutable, ours } from './fixtures/plugin.ts'
 import { difference, snapshot } from './fixtures/snapshot.ts'
 
 const names = Object.keys(plugins)
@@ -40,10 +40,92 @@ test.each(names)(
   },
 )
 
-test('a plugin that is run by hand says what it is, and fails nobody', () => {
-  const child = Bun.spawnSync([ourExecutable('bridge')], { env: { PATH: '/bin' } })
-  expect({ status: child.exitCode, stdout: child.stdout.toString() }).toEqual({ status: 0, stdout: '' })
-  expect(child.stderr.toString()).toContain('CNI bridge plugin')
+/** A program that is started without a verb: by a person, or by one that wants to know what is installed. */
+function introduced(file: string, words: readonly string[], environment: Record<string, string>) {
+  const child = Bun.spawnSync([file, ...words], { env: { PATH: '/bin', ...environment } })
+  return { status: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() }
+}
+
+const semantic = /^v?\d+\.\d+\.\d+(\+[0-9A-Za-z.-]+)?$/
+
+test.each(names)('%s that is run by hand says what it is, as the Go plugin does, and fails nobody', name => {
+  for (const words of [[], ['--version']]) {
+    for (const environment of [{}, { CNI_PATH: '/opt/cni/bin', CNI_ARGS: 'x=y' }, { CNI_COMMAND: '' }]) {
+      const { status, stdout, stderr } = introduced(ourExecutable(name), words, environment)
+      expect({ status, stdout }).toEqual({ status: 0, stdout: '' })
+      const [first = ''] = stderr.split('\n')
+      expect(first).toMatch(/ plugin v1\.9\.1\+catena\.\d+\.\d+\.\d+$/)
+      expect(first).toStartWith(`CNI ${name} plugin `)
+      expect(stderr).toContain('CNI protocol versions supported: ')
+    }
+  }
+})
+
+test('nerdctl and Nomad find the version of the Go plugins in what firewall says of itself', () => {
+  const { stderr } = introduced(ourExecutable('firewall'), [], { CNI_PATH: '/opt/cni/bin' })
+  // nerdctl, pkg/netutil: what follows this prefix, to the end of the line, is to be a semantic version
+  const line = stderr.split('\n').find(one => one.startsWith('CNI firewall plugin '))
+  expect(line?.slice('CNI firewall plugin '.length)).toMatch(semantic)
+  // Nomad, client/fingerprint/plugins_cni.go: the first word that is one; the last one in older releases
+  const versions = stderr.split(/\s+/).filter(word => semantic.test(word))
+  expect(versions[0]).toStartWith('v1.9.1+catena.')
+  expect(versions.at(-1)).toBe('v1.9.1')
+})
+
+describe('under another name', () => {
+  const folder = mkdtempSync(`${ours}/renamed-`) // on its file system: a copy is a hard link
+  afterAll(() => rmSync(folder, { recursive: true }))
+  const versionsOf = (file: string) => execute(file, 'VERSION').json.supportedVersions
+
+  test.each([
+    { name: 'cnv-bridge', plugin: 'bridge' },
+    { name: 'cnv-tuning', plugin: 'tuning' },
+    { name: 'rancher-bridge', plugin: 'bridge' },
+    { name: 'my-firewall', plugin: 'firewall' },
+    { name: 'our-ipvlan', plugin: 'ipvlan' },
+    { name: 'our-host-local', plugin: 'host-local' },
+  ])('$name is $plugin, as a copy and as a link', ({ name, plugin }) => {
+    const copy = `${folder}/${name}`
+    const link = `${folder}/link/${name}`
+    mkdirSync(`${folder}/link`, { recursive: true })
+    linkSync(ourExecutable('catena'), copy)
+    symlinkSync(ourExecutable('catena'), link)
+    for (const file of [copy, link]) {
+      expect(introduced(file, [], {}).stderr).toStartWith(`CNI ${plugin} plugin `)
+      expect(versionsOf(file)).toEqual(versionsOf(ourExecutable(plugin)))
+    }
+  })
+
+  test('a link of another name is what it leads to, also by way of a link, and when found on PATH', () => {
+    symlinkSync(ourExecutable('catena'), `${folder}/tuning`)
+    symlinkSync('tuning', `${folder}/second`)
+    symlinkSync(ourExecutable('loopback'), `${folder}/third`)
+    expect(introduced(`${folder}/second`, [], {}).stderr).toStartWith('CNI tuning plugin ')
+    expect(introduced(`${folder}/third`, [], {}).stderr).toStartWith('CNI loopback plugin ')
+    const shell = Bun.spawnSync(['/bin/sh', '-c', 'second'], { env: { PATH: `/bin:${folder}` } })
+    expect(shell.stderr.toString()).toStartWith('CNI tuning plugin ')
+  })
+
+  test.each(['ADD', 'DEL', 'VERSION', 'STATUS'] as const)(
+    'that tells nothing, %s is refused with a document, not with a usage',
+    verb => {
+      linkSync(ourExecutable('catena'), `${folder}/sriov-${verb}`)
+      for (const name of [`${folder}/sriov-${verb}`, ourExecutable('catena')]) {
+        const { status, json, stderr } = execute(name, verb, { config: bridge })
+        expect({ status, stderr, code: json.code }).toEqual({ status: 1, stderr: '', code: 4 })
+        expect(json.msg).toContain(name.slice(name.lastIndexOf('/') + 1))
+        expect(json.details).toContain('host-local')
+      }
+    },
+  )
+
+  test('catena is the command also where a runtime has left its variables, and where it is a link to a plugin', () => {
+    symlinkSync(ourExecutable('bridge'), `${folder}/catena`)
+    for (const file of [ourExecutable('catena'), `${folder}/catena`]) {
+      const { status, stdout } = introduced(file, ['--version'], { CNI_COMMAND: 'ADD' })
+      expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('CNI 0.1.0') })
+    }
+  })
 })
 
 interface Refusal {
@@ -187,11 +269,12 @@ test('a .env and a bunfig.toml in the folder that a plugin is started in are not
   await Bun.write(`${folder}/.env`, 'CNI_COMMAND=VERSION\n')
   await Bun.write(`${folder}/bunfig.toml`, 'preload = ["./evil.ts"]\n')
   await Bun.write(`${folder}/evil.ts`, 'console.log("evil")\n')
-  const { exitCode, stdout } = Bun.spawnSync([ourExecutable('loopback')], {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([ourExecutable('loopback')], {
     cwd: folder,
     env: { CNI_PATH: '/x' },
   })
-  expect({ exitCode, code: JSON.parse(stdout.toString()).code }).toEqual({ exitCode: 1, code: 4 })
+  expect({ exitCode, stdout: stdout.toString() }).toEqual({ exitCode: 0, stdout: '' })
+  expect(stderr.toString()).toStartWith('CNI loopback plugin ')
 })
 
 test('a result of three hundred thousand bytes comes out whole', () => {

@@ -48,13 +48,14 @@ function report(world: World, text: string): void {
   }
 }
 
-/** Someone who runs a plugin by hand has set no CNI variable at all. */
+/** Without a verb it is a person, or a program that wants to know what it is; other CNI variables may be of its own setting. */
 function isCalled({ env }: World): boolean {
-  return env.CNI_COMMAND !== undefined || Object.keys(env).some(name => name.startsWith('CNI_'))
+  return Boolean(env.CNI_COMMAND)
 }
 
-function introduce({ name, versions = supportedVersions }: Plugin, world: World): 0 {
-  world.stderr(`CNI ${name} plugin (catena)\nCNI protocol versions supported: ${versions.join(', ')}\n`)
+async function introduce({ name, versions = supportedVersions }: Plugin, world: World): Promise<0> {
+  const { introduction } = await import('./introduction.ts')
+  world.stderr(introduction(name, versions))
   return 0
 }
 
@@ -184,10 +185,15 @@ export function processWorld(builtins?: World['builtins']): World {
   }
 }
 
+/** What a plugin is started as by the first word after its name; undefined for what is no word of its. */
+export function commandOf({ commands = {} }: Plugin, word: string) {
+  return Object.hasOwn(commands, word) ? commands[word] : undefined
+}
+
 /** Runs a plugin as this process. The exit status is set, not forced: forcing it cuts long output short. */
 export function main(plugin: Plugin): void {
   const [word = '', ...words] = process.argv.slice(2)
-  const command = plugin.commands?.[word]
+  const command = commandOf(plugin, word)
   const running = command ? command(words) : run(plugin, processWorld())
   running.then(status => {
     process.exitCode = status

@@ -1,0 +1,69 @@
+/** Which plugin an executable is that was copied or linked under another name: "cnv-bridge", or a link to "bridge". */
+import { errno, isErrno, readLink, status } from '../linux/libc.ts'
+import { CniError, code, errorDocument } from '../protocol/error.ts'
+import { printError } from '../protocol/result.ts'
+
+const nameIn = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+
+/** The plugin whose name a file's name is, or ends in; of "ipvlan" and "vlan" the longer one. */
+function endOf(name: string, names: readonly string[]): string | undefined {
+  return names.filter(one => name.endsWith(one)).sort((one, other) => other.length - one.length)[0]
+}
+
+const MOST_LINKS = 40 // MAXSYMLINKS
+
+/** What a path is a link to, link by link. */
+function* targetsOf(path: string): Generator<string> {
+  let at = path
+  for (let count = 0; count < MOST_LINKS; count++) {
+    try {
+      const target = readLink(at)
+      at = target.startsWith('/') ? target : `${at.slice(0, at.lastIndexOf('/') + 1)}${target}`
+    } catch (thrown) {
+      if (isErrno(thrown, errno.EINVAL, errno.ENOENT, errno.EACCES)) return // no link, or it is gone
+      throw thrown
+    }
+    yield at
+  }
+}
+
+/** Where a command without a slash was found, as execvp(3) looks for it. */
+function located(command: string, searched: string): string {
+  if (command.includes('/')) return command
+  const folders = searched.split(':')
+  return folders.map(folder => `${folder || '.'}/${command}`).find(path => status(path)) ?? command
+}
+
+export interface Surroundings {
+  /** Every plugin's name. */
+  names: readonly string[]
+  /** The file that runs. */
+  executable: string
+  /** PATH. */
+  searched: string
+}
+
+/** The plugin of a command's name, or of what that is a link to; undefined for the command `catena`, and when none of these tells. */
+export function pluginNamed(
+  command: string,
+  { names, executable, searched }: Surroundings,
+): string | undefined {
+  for (const path of [command, ...targetsOf(located(command, searched)), executable]) {
+    const name = nameIn(path)
+    if (name === 'catena') return undefined
+    const found = endOf(name, names)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** The document for a runtime that called the program by a name that is no plugin's. */
+export function unknownPlugin(name: string, names: readonly string[]): string {
+  return printError(
+    errorDocument(
+      new CniError(code.invalidEnvironment, `which plugin this is cannot be known by its name: ${name}`, {
+        details: `a copy or a link is named after its plugin, such as bridge or my-bridge: ${names.join(', ')}`,
+      }),
+    ),
+  )
+}
