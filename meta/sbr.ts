@@ -2,7 +2,14 @@
 import * as z from 'zod/mini'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
-import { listRoutes, newRoute, type Route, removeRoute } from '../chain/linux/netlink/route.ts'
+import {
+  describeRoute,
+  listRoutes,
+  newRoute,
+  type Route,
+  removeRoute,
+  replacingRoutes,
+} from '../chain/linux/netlink/route.ts'
 import {
   addRule,
   describeRule,
@@ -16,16 +23,21 @@ import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
+import { flag, texts } from '../chain/plugin/schema.ts'
 import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
+import { formatAddress, parseAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'
-import { isMovable, routesFor } from './sbr/routes.ts'
+import { isFilled, isMovable, routesFor, withSourceHint } from './sbr/routes.ts'
 
 const config = z.object({
   /** A table that is filled already, for instance by the IPAM plugin's routes; absent: one for each address, filled from the main table. */
   table: tableNumber(1),
+  /** Instead of prevResult's: at most one of each family. */
+  gateways: texts,
+  /** Leaves the routes to the interface's own networks in the main table as well, with its addresses as source. */
+  addSourceHints: flag,
 })
 
 type Configuration = z.infer<typeof config>
@@ -39,7 +51,7 @@ export const sbr = definePlugin({
   add(request) {
     const { attachment, config, netns } = request
     const previous = requirePrevious(request.previous, 'must be called as chained plugin: sbr')
-    const ips = ownAddresses(previous, attachment.interface)
+    const ips = withGateways(ownAddresses(previous, attachment.interface), config)
     using container = openContainer(netns)
     using _others = lockNamespace(netns)
     const link = findLink(container, attachment.interface)
@@ -50,7 +62,7 @@ export const sbr = definePlugin({
   },
 
   check({ attachment, config, netns, previous }) {
-    const ips = ownAddresses(requirePrevious(previous, 'sbr'), attachment.interface)
+    const ips = withGateways(ownAddresses(requirePrevious(previous, 'sbr'), attachment.interface), config)
     using container = openContainer(netns)
     const link = findLink(container, attachment.interface)
     const rules = listRules(container)
@@ -58,8 +70,8 @@ export const sbr = definePlugin({
     const differences = ips.flatMap(ip => {
       const rule = rules.find(rule => isFrom(rule, [hostOf(ip)], config.table))
       if (!rule) return [`there is no rule for packets from ${hostOf(ip)}`]
-      const isFilled = config.table !== undefined || routes.some(({ table }) => table === rule.table)
-      return isFilled
+      const hasRoutes = routes.some(({ table }) => table === rule.table)
+      return hasRoutes || config.table !== undefined || !isFilled(ip)
         ? []
         : [`table ${rule.table} for packets from ${hostOf(ip)} has no route over ${attachment.interface}`]
     })
@@ -102,6 +114,24 @@ function ownAddresses(previous: Result, name: string): IpConfig[] {
   })
 }
 
+/** Addresses with the gateways that the configuration names, each for its family, in place of their own. */
+function withGateways(ips: readonly IpConfig[], { gateways = [] }: Configuration): IpConfig[] {
+  const families = gateways.map(gateway => parseAddress(gateway)?.family)
+  const refuse = (reason: string): never => {
+    throw new CniError(code.invalidConfiguration, `gateways: ${reason}: got ${JSON.stringify(gateways)}`, {
+      details: 'there may be one IPv4 gateway and one IPv6 gateway, for all addresses of their family',
+    })
+  }
+  if (gateways.length > 2) refuse('gateways list cannot contain more than 2 entries')
+  if (families.includes(undefined)) refuse('invalid static gateway IP address')
+  const [first, second] = families
+  if (first !== undefined && first === second) refuse(`gateways list contains multiple IPv${first} addresses`)
+  return ips.map(ip => {
+    const gateway = gateways[families.indexOf(parseCidr(ip.address)?.address.family)]
+    return gateway === undefined ? ip : { ...ip, gateway }
+  })
+}
+
 /** The address without its prefix length. */
 function hostOf({ address }: IpConfig): string {
   const parsed = parseCidr(address)
@@ -140,22 +170,40 @@ function separate(
   for (const ip of ips) {
     const { value: table } = tables.next()
     lookUp(add, container, sourceRule(hostOf(ip), table))
-    for (const route of routesFor(ip, { link: link.index, networks, routes, table }))
-      copy(add, container, route)
+    const own = routesFor(ip, { link: link.index, networks, routes, table })
+    for (const [index, copied] of replacingRoutes(own).entries()) {
+      request(container, copied)
+      undoCopy(add, own[index])
+    }
   }
   const families = new Set(ips.map(({ address }) => address.includes(':')))
-  for (const route of routes) if (isMovable(route, families)) takeAway(add, container, route)
+  const movable = routes.filter(route => isMovable(route, families))
+  const hinted = add.config.addSourceHints ? ips.flatMap(ip => withSourceHint(ip, routes) ?? []) : []
+  for (const each of hinted) hint(add, container, each)
+  const isStaying = (route: Route) => add.config.addSourceHints && route.gateway === undefined
+  for (const route of movable) if (!isStaying(route)) takeAway(add, container, route)
 }
 
-function copy({ netns, undo }: AddRequest<Configuration>, container: Transport, route: Route): void {
-  request(container, newRoute(route, 'replace'))
+function undoCopy({ netns, undo }: AddRequest<Configuration>, route: Route | undefined): void {
+  if (!route) return
   undo(`delete a route of table ${route.table}`, () => inContainer(netns, again => removeRoute(again, route)))
+}
+
+function hint(
+  { netns, undo }: AddRequest<Configuration>,
+  container: Transport,
+  { bare, hinted }: { bare: Route; hinted: Route },
+): void {
+  request(container, newRoute(hinted, 'replace'))
+  undo(`take the source from route ${describeRoute(bare)}`, () =>
+    inContainer(netns, again => request(again, newRoute(bare, 'replace'))),
+  )
 }
 
 function takeAway({ netns, undo }: AddRequest<Configuration>, container: Transport, route: Route): void {
   if (removeRoute(container, route) === 'absent') return
   undo('restore a route of the main table', () =>
-    inContainer(netns, again => request(again, newRoute(route, 'replace'))),
+    inContainer(netns, again => request(again, newRoute(route, 'beside'))),
   )
 }
 

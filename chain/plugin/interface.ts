@@ -23,7 +23,7 @@ import {
 } from '../linux/netlink/socket.ts'
 import { inNamespace, namespaceState } from '../linux/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../linux/sysctl.ts'
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../protocol/address.ts'
+import { formatAddress, formatCidr, networkOf, parseCidr, realGateway } from '../protocol/address.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Interface, Result, Route } from '../protocol/result.ts'
 
@@ -180,8 +180,9 @@ function routesOf(result: Result, link: number): KernelRoute[] {
     const parsed = parseCidr(route.dst)
     if (!parsed) throw new CniError(code.internal, `route ${route.dst} is not a network with prefix`)
     const network = networkOf(parsed)
-    const gateway =
-      route.gw ?? (route.scope === scopes.link ? undefined : gatewayOf(result, network.address.family))
+    const fallback = () =>
+      route.scope === scopes.link ? undefined : gatewayOf(result, network.address.family)
+    const gateway = route.gw === undefined ? fallback() : realGateway(route.gw)
     return {
       destination: formatAddress(network.address),
       prefixLength: network.prefixLength,
@@ -197,8 +198,8 @@ function routesOf(result: Result, link: number): KernelRoute[] {
 }
 
 function gatewayOf(result: Result, family: 4 | 6): string | undefined {
-  return result.ips.find(({ gateway }) => gateway !== undefined && (gateway.includes(':') ? 6 : 4) === family)
-    ?.gateway
+  const gateways = result.ips.map(({ gateway }) => realGateway(gateway))
+  return gateways.find(gateway => gateway !== undefined && (gateway.includes(':') ? 6 : 4) === family)
 }
 
 /**
@@ -303,6 +304,6 @@ function isRoute(found: KernelRoute, wanted: Route): boolean {
     found.prefixLength === network.prefixLength &&
     // sbr and vrf move routes that name no table into one of their own
     (wanted.table === undefined ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&
-    (wanted.gw === undefined || found.gateway === wanted.gw)
+    (wanted.gw === undefined || found.gateway === realGateway(wanted.gw))
   )
 }

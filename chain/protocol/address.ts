@@ -194,6 +194,12 @@ export function isUnspecified({ value }: Address): boolean {
   return value === 0n
 }
 
+/** A gateway in its canonical text; undefined where there is none, which 0.0.0.0 and :: mean as well. */
+export function realGateway(text: string | undefined): string | undefined {
+  const address = text === undefined ? undefined : parseAddress(text)
+  return address && !isUnspecified(address) ? formatAddress(address) : undefined
+}
+
 /** A hardware address of six bytes in colon, dash or dot form, as lower-case colon form; undefined for anything else. */
 export function parseMac(text: string): string | undefined {
   const pairs =

@@ -17,6 +17,7 @@ import {
   overlaps,
   parseAddress,
   parseCidr,
+  realGateway,
 } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../../chain/protocol/result.ts'
@@ -25,7 +26,7 @@ import type { IpConfig, Result } from '../../chain/protocol/result.ts'
 export function withGateways(ips: readonly IpConfig[]): IpConfig[] {
   return ips.map(ip => {
     const parsed = parseCidr(ip.address)
-    if (ip.gateway !== undefined || !parsed) return ip
+    if (realGateway(ip.gateway) !== undefined || !parsed) return ip
     return { ...ip, gateway: formatAddress(addressAfter(networkOf(parsed).address)) }
   })
 }
@@ -34,7 +35,7 @@ export function withGateways(ips: readonly IpConfig[]): IpConfig[] {
 export function withDefaultRoutes(result: Result): Result {
   const routes = (['0.0.0.0/0', '::/0'] as const).flatMap(dst => {
     const six = dst.includes(':')
-    const gateway = result.ips.find(ip => ip.gateway?.includes(':') === six)?.gateway
+    const gateway = result.ips.map(ip => realGateway(ip.gateway)).find(one => one?.includes(':') === six)
     const given = result.routes.some(route => route.dst === dst)
     return gateway === undefined || given ? [] : [{ dst, gw: gateway }]
   })
@@ -46,7 +47,7 @@ export function gatewaysOf(result: Result): Cidr[] {
   const found = new Map<string, Cidr>()
   for (const { address, gateway } of result.ips) {
     const network = parseCidr(address)
-    const parsed = gateway === undefined ? undefined : parseAddress(gateway)
+    const parsed = parseAddress(realGateway(gateway) ?? '')
     if (!network || !parsed) continue
     const cidr = { address: parsed, prefixLength: network.prefixLength }
     found.set(formatCidr(cidr), cidr)

@@ -2,8 +2,8 @@
 import { errno } from '../../chain/linux/libc.ts'
 import {
   describeRoute,
+  LOCAL_TABLE,
   listRoutes,
-  MAIN_TABLE,
   newRoute,
   type Route,
   removeRoute,
@@ -15,6 +15,7 @@ import {
   networkOf,
   parseAddress,
   parseCidr,
+  realGateway,
   sameAddress,
   widthOf,
 } from '../../chain/protocol/address.ts'
@@ -35,7 +36,7 @@ export interface Hop {
 export function hopsOf({ ips }: Result): Hop[] {
   return ips.map(({ address, gateway }, index) => {
     const cidr = parseCidr(address)
-    const next = gateway === undefined ? undefined : parseAddress(gateway)
+    const next = parseAddress(realGateway(gateway) ?? '')
     if (!cidr || !next || next.family !== cidr.address.family) {
       throw new CniError(
         code.internal,
@@ -97,7 +98,8 @@ export function missingRoutes(
   container: Transport,
   { hops, link }: { hops: readonly Hop[]; link: number },
 ): string[] {
-  const present = listRoutes(container, { table: MAIN_TABLE, link })
+  // of any table: sbr and vrf have tables of their own
+  const present = listRoutes(container, { link }).filter(({ table }) => table !== LOCAL_TABLE)
   const isThere = (wanted: Route) =>
     present.some(
       ({ destination, prefixLength, gateway }) =>

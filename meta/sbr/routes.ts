@@ -4,9 +4,11 @@ import {
   type Cidr,
   contains,
   formatAddress,
-  isUnspecified,
+  networkOf,
   parseAddress,
   parseCidr,
+  realGateway,
+  widthOf,
 } from '../../chain/protocol/address.ts'
 import type { IpConfig } from '../../chain/protocol/result.ts'
 
@@ -43,13 +45,41 @@ export function routesFor(
   const own = routes
     .filter(route => isSix(route) === six && concerns(route, network, networks))
     .map(route => ({ ...route, table }))
-  const gateway = ip.gateway === undefined ? undefined : parseAddress(ip.gateway)
-  const isGiven = gateway && gateway.family === network.address.family && !isUnspecified(gateway)
+  const gateway = realGateway(ip.gateway)
+  const isGiven = gateway !== undefined && gateway.includes(':') === six
   const preset: Route[] = isGiven
-    ? [{ destination: six ? '::' : '0.0.0.0', prefixLength: 0, gateway: formatAddress(gateway), link, table }]
+    ? [{ destination: six ? '::' : '0.0.0.0', prefixLength: 0, gateway, link, table }]
     : []
-  const others = own.filter(route => !(isGiven && isSameDefault(route, formatAddress(gateway))))
+  const others = own.filter(route => !(isGiven && isSameDefault(route, gateway)))
   return [...bareRoutes(others), ...preset, ...others.filter(({ gateway }) => gateway !== undefined)]
+}
+
+/**
+ * The main table's route to an address's network, as it is and with the address as its source: what has no source of its own
+ * yet and goes to the network leaves by this interface. None where the kernel has made none, as for a /32.
+ */
+export function withSourceHint(
+  ip: IpConfig,
+  routes: readonly Route[],
+): { bare: Route; hinted: Route } | undefined {
+  const network = parseCidr(ip.address)
+  if (!network || network.prefixLength === widthOf(network.address.family)) return undefined
+  const { address } = networkOf(network)
+  const destination = formatAddress(address)
+  const bare = routes.find(
+    route =>
+      route.destination === destination &&
+      route.prefixLength === network.prefixLength &&
+      route.gateway === undefined,
+  )
+  return bare && { bare, hinted: { ...bare, source: formatAddress(network.address) } }
+}
+
+/** Whether the table of an address has routes of the interface for sure: the kernel's own for its network, or the gateway's. */
+export function isFilled(ip: IpConfig): boolean {
+  const network = parseCidr(ip.address)
+  if (!network) return false
+  return network.prefixLength < widthOf(network.address.family) || realGateway(ip.gateway) !== undefined
 }
 
 function isSameDefault({ gateway, prefixLength }: Route, wanted: string): boolean {

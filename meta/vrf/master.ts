@@ -3,7 +3,13 @@ import { AF_INET6 } from '../../chain/linux/inet.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import { type InterfaceAddress, listAddresses, newAddress } from '../../chain/linux/netlink/address.ts'
 import { changeLink, type Link } from '../../chain/linux/netlink/link.ts'
-import { LOCAL_TABLE, listRoutes, MAIN_TABLE, newRoute, type Route } from '../../chain/linux/netlink/route.ts'
+import {
+  LOCAL_TABLE,
+  listRoutes,
+  MAIN_TABLE,
+  type Route,
+  replacingRoutes,
+} from '../../chain/linux/netlink/route.ts'
 import {
   awaitEvent,
   batch,
@@ -51,10 +57,7 @@ export function changeMaster(
   for (const { address, prefixLength } of missing)
     addAgain(container, { link: link.index, address, prefixLength })
   awaitLocalRoutes(container, events, { link, table, addresses: lost.addresses })
-  batch(
-    container,
-    [...lost.routes].sort(bareFirst).map(route => newRoute({ ...route, table }, 'replace')),
-  )
+  batch(container, replacingRoutes([...lost.routes].sort(bareFirst).map(route => ({ ...route, table }))))
 }
 
 /** Gateways are reached over routes without one. */

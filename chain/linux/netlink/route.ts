@@ -1,7 +1,20 @@
 /** Routes over rtnetlink (linux/rtnetlink.h). */
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
 import { errno } from '../libc.ts'
-import { attribute, attributeMap, join, type Message, nested, readUint32, split, uint32 } from './codec.ts'
+import {
+  align,
+  attribute,
+  attributeMap,
+  CodecError,
+  hasAttribute,
+  join,
+  type Message,
+  nested,
+  readUint16,
+  readUint32,
+  split,
+  uint32,
+} from './codec.ts'
 import {
   CREATE,
   dump,
@@ -23,6 +36,7 @@ const GATEWAY = 5
 const PRIORITY = 6
 const PREFERRED_SOURCE = 7
 const METRICS = 8
+const MULTIPATH = 9
 const TABLE = 15
 const RTAX_MTU = 2
 const RTAX_ADVMSS = 8
@@ -34,6 +48,7 @@ export const scopes = { universe: 0, site: 200, link: 253, host: 254, nowhere: 2
 const RTPROT_BOOT = 3
 const RTN_UNICAST = 1
 const RTM_F_CLONED = 0x200
+const IPV6_PRIORITY = 1024 // IP6_RT_PRIO_USER: that of IPv6 routes which say none
 
 export interface Route {
   /** "10.1.0.0", "::" …; with prefix length 0 the default route. */
@@ -104,6 +119,22 @@ export function newRoute(route: Route, mode: 'exclusive' | 'replace' | 'beside' 
   }
 }
 
+/**
+ * Requests that have routes replace what their tables have to the same destinations. Several to one destination (by
+ * several gateways) come to be beside one another.
+ */
+export function replacingRoutes(routes: readonly Route[]): Request[] {
+  const begun = new Set<string>()
+  return routes.map(route => {
+    const { destination, prefixLength, table = MAIN_TABLE } = route
+    const usual = destination.includes(':') ? IPV6_PRIORITY : 0
+    const place = `${destination}/${prefixLength} ${route.priority || usual} ${table}`
+    const mode = begun.has(place) ? 'beside' : 'replace'
+    begun.add(place)
+    return newRoute(route, mode)
+  })
+}
+
 export function addRoute(
   transport: Transport,
   route: Route,
@@ -146,7 +177,36 @@ function dumpFamily(transport: Transport, family: number): Route[] {
   return dump(transport, { operation: 'list routes', type: RTM_GETROUTE, payload })
     .filter(({ type }) => type === RTM_NEWROUTE)
     .filter(({ payload }) => !(split(payload, 12)[0].getUint32(8, true) & RTM_F_CLONED))
-    .map(readRouteMessage)
+    .flatMap(readRoutes)
+}
+
+/**
+ * The routes of a message: one for each of its next hops. IPv6 routes to one destination with one metric come as a single
+ * one, however they were added.
+ */
+export function readRoutes(message: Message): Route[] {
+  const route = readRouteMessage(message)
+  const [, rest] = split(message.payload, 12)
+  if (!hasAttribute(rest, MULTIPATH)) return [route]
+  return readHops(attributeMap(rest).get(MULTIPATH) ?? new Uint8Array(0)).map(hop => ({ ...route, ...hop }))
+}
+
+const HOP_HEADER = 8 // struct rtnexthop: length 2, flags 1, hops 1, link 4
+
+function readHops(bytes: Uint8Array): Pick<Route, 'gateway' | 'link'>[] {
+  const found: Pick<Route, 'gateway' | 'link'>[] = []
+  for (let at = 0; at < bytes.length; ) {
+    const length = readUint16(bytes.subarray(at))
+    if (length < HOP_HEADER || at + length > bytes.length)
+      throw new CodecError(`next hop at byte ${at}: length ${length}, ${bytes.length - at} bytes left`)
+    const gateway = attributeMap(bytes.subarray(at + HOP_HEADER, at + length)).get(GATEWAY)
+    found.push({
+      link: readUint32(bytes.subarray(at + 4)),
+      ...(gateway ? { gateway: addressText(gateway) } : {}),
+    })
+    at += align(length)
+  }
+  return found
 }
 
 /** The route that the kernel would take to an address. Throws KernelError (ENETUNREACH) when there is none. */
@@ -164,7 +224,7 @@ export function routeTo(transport: Transport, address: string): Route {
   return readRouteMessage(reply)
 }
 
-export function readRouteMessage({ payload }: Message): Route {
+function readRouteMessage({ payload }: Message): Route {
   const [head, rest] = split(payload, 12)
   const found = attributeMap(rest)
   const get = <T>(type: number, read: (value: Uint8Array) => T): T | undefined => {

@@ -8,11 +8,12 @@ import {
   listRoutes,
   newRoute,
   type Route,
-  readRouteMessage,
+  readRoutes,
   removeRoute,
+  replacingRoutes,
   routeTo,
 } from '../../../chain/linux/netlink/route.ts'
-import { isRefusal } from '../../../chain/linux/netlink/socket.ts'
+import { isRefusal, request } from '../../../chain/linux/netlink/socket.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { addRoute as captured } from './captured.ts'
 
@@ -36,13 +37,13 @@ const captureds: Route = {
 test('what `ip route add` sends is read as the route that it says', () => {
   const [message] = messages(captured)
   if (!message) throw new Error('no message')
-  expect(readRouteMessage(message)).toEqual({ ...captureds, protocol: 3, scope: 0, type: 1 })
+  expect(readRoutes(message)).toEqual([{ ...captureds, protocol: 3, scope: 0, type: 1 }])
 })
 
 test('what is written is read as it was', () => {
   const { payload, type } = newRoute(captureds)
   const message = { type, flags: 0, sequence: 0, payload }
-  expect(readRouteMessage(message)).toEqual({ ...captureds, protocol: 3, scope: 0, type: 1 })
+  expect(readRoutes(message)).toEqual([{ ...captureds, protocol: 3, scope: 0, type: 1 }])
 })
 
 describe.each([
@@ -102,6 +103,48 @@ describe.each([
       destination.replace(/0$|::$/, each => (each === '0' ? '7' : '::7')),
     )
     expect({ link, next }).toEqual({ link: host.index, next: gateway })
+  })
+})
+
+describe('several gateways for one destination are a route each', () => {
+  test.each([
+    { destination: '::', gateways: ['fd00::8', 'fd00::9'] }, // the kernel tells of these as one
+    { destination: '0.0.0.0', gateways: ['10.1.0.8', '10.1.0.9'] },
+  ])('added beside one another: $destination', ({ destination, gateways }) => {
+    using host = withLink()
+    const wanted = gateways.map(gateway => ({ destination, prefixLength: 0, gateway, link: host.index }))
+    for (const route of wanted) addRoute(host.route, route, 'beside')
+    const [first] = wanted
+    const seen = () =>
+      listRoutes(host.route, { link: host.index })
+        .filter(({ prefixLength }) => prefixLength === 0)
+        .map(({ gateway }) => gateway)
+        .sort()
+    expect(seen()).toEqual([...gateways])
+    if (first) expect(removeRoute(host.route, first)).toBe('removed')
+    expect(seen()).toEqual(gateways.slice(1))
+  })
+
+  test('added as one by another program, over several links', () => {
+    using host = withLink()
+    host.createLink({ name: 'four', kind: { type: 'veth', peer: { name: 'three' } } }, '10.2.0.1/24')
+    setLink(host.route, 'three', { up: true })
+    const hops = ['nexthop', 'via', '10.1.0.9', 'weight', '2', 'nexthop', 'via', '10.2.0.9', 'dev', 'four']
+    host.run('ip', 'route', 'add', '10.9.0.0/16', ...hops)
+    const seen = listRoutes(host.route).filter(({ destination }) => destination === '10.9.0.0')
+    expect(seen.map(({ gateway, link }) => ({ gateway, link }))).toEqual([
+      { gateway: '10.1.0.9', link: host.index },
+      { gateway: '10.2.0.9', link: host.link('four').index },
+    ])
+  })
+
+  test('replaced together, none takes the other’s place', () => {
+    using host = withLink()
+    const to = (gateway: string) => ({ destination: 'fd09::', prefixLength: 48, gateway, link: host.index })
+    addRoute(host.route, to('fd00::7'))
+    for (const asked of replacingRoutes([to('fd00::8'), to('fd00::9')])) request(host.route, asked)
+    const seen = listRoutes(host.route).filter(({ destination }) => destination === 'fd09::')
+    expect(seen.map(({ gateway }) => gateway)).toEqual(['fd00::8', 'fd00::9'])
   })
 })
 
