@@ -22,7 +22,7 @@ import { compareVersions } from '../chain/protocol/version.ts'
 
 const ips = z.optional(z.array(z.string()))
 
-const configuration = z.object({
+export const configuration = z.object({
   ipam: z.object({
     addresses: z._default(z.array(z.object({ address: z.string(), gateway: z.optional(z.string()) })), []),
     routes,

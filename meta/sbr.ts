@@ -118,9 +118,13 @@ function ownAddresses(previous: Result, name: string): IpConfig[] {
 function withGateways(ips: readonly IpConfig[], { gateways = [] }: Configuration): IpConfig[] {
   const families = gateways.map(gateway => parseAddress(gateway)?.family)
   const refuse = (reason: string): never => {
-    throw new CniError(code.invalidConfiguration, `gateways: ${reason}: got ${JSON.stringify(gateways)}`, {
-      details: 'there may be one IPv4 gateway and one IPv6 gateway, for all addresses of their family',
-    })
+    throw new CniError(
+      code.invalidConfiguration,
+      `gateways: ${reason}: got ${JSON.stringify(gateways).slice(0, 200)}`,
+      {
+        details: 'there may be one IPv4 gateway and one IPv6 gateway, for all addresses of their family',
+      },
+    )
   }
   if (gateways.length > 2) refuse('gateways list cannot contain more than 2 entries')
   if (families.includes(undefined)) refuse('invalid static gateway IP address')

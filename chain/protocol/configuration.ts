@@ -127,35 +127,66 @@ export function decode<Output>(schema: z.ZodMiniType<Output>, json: unknown): Ou
   const matched = matchKeys(schema as unknown as Schema, json)
   const outcome = schema.safeParse(matched)
   if (outcome.success) return outcome.data
-  const sentences = outcome.error.issues.map(issue => describeIssue(issue, matched))
+  const { issues } = outcome.error
+  const sentences = issues.slice(0, TOLD).map(issue => describeIssue(issue, matched))
+  if (issues.length > TOLD) sentences.push(`and ${issues.length - TOLD} more`)
   throw new CniError(code.invalidConfiguration, sentences[0] ?? 'the configuration is not valid', {
     details: sentences.slice(1).join('; ') || undefined,
   })
 }
 
+/** So many offending keys are told one by one: a list can have thousands. */
+const TOLD = 20
+
 /**
  * As `decode`, for DEL: values that the schema refuses count as absent, since what ADD refused must not keep a runtime from
- * cleaning up. Throws only where the schema needs what is not there.
+ * cleaning up. Throws only where the schema needs what is not there. Each round drops all that was refused, the innermost: what
+ * holds it is judged again in the next one.
  */
 export function decodeLeniently<Output>(schema: z.ZodMiniType<Output>, json: unknown): Output {
-  const matched = matchKeys(schema as unknown as Schema, json)
+  let matched = matchKeys(schema as unknown as Schema, json)
   for (;;) {
     const outcome = schema.safeParse(matched)
     if (outcome.success) return outcome.data
-    // one at a time: what is taken out of a list moves what comes after it
-    if (!outcome.error.issues.some(({ path }) => dropValue(matched, path))) return decode(schema, json)
+    const refused = refusedParts(matched, outcome.error.issues)
+    if (isDropped(refused)) return decode(schema, json)
+    matched = without(matched, refused)
   }
 }
 
-/** Takes the value at a path out, or what lacks it; false when that is the whole configuration. */
-function dropValue(root: unknown, path: readonly PropertyKey[]): boolean {
-  const last = path.at(-1)
-  if (last === undefined) return false
-  const holder = path.slice(0, -1).reduce<unknown>((inner, step) => childOf(inner, step), root)
-  if (childOf(holder, last) === undefined) return dropValue(root, path.slice(0, -1))
-  if (Array.isArray(holder)) holder.splice(Number(last), 1)
-  else delete (holder as JsonObject)[String(last)]
-  return true
+/** What is refused, as a tree: keys of a value, with what is refused inside theirs. */
+interface Refused {
+  isWhole: boolean
+  inside: Map<string, Refused>
+}
+
+function isDropped({ isWhole, inside }: Refused): boolean {
+  return isWhole && inside.size === 0
+}
+
+function refusedParts(root: unknown, issues: readonly Issue[]): Refused {
+  const refused: Refused = { isWhole: false, inside: new Map() }
+  for (const { path } of issues) {
+    let value = root
+    let part = refused
+    for (const step of path) {
+      value = childOf(value, step)
+      if (value === undefined) break // it is missing, so that what lacks it is refused
+      part = part.inside.getOrInsertComputed(String(step), () => ({ isWhole: false, inside: new Map() }))
+    }
+    part.isWhole = true
+  }
+  return refused
+}
+
+function without(value: unknown, { inside }: Refused): unknown {
+  if (inside.size === 0 || typeof value !== 'object' || value === null) return value
+  const entries = Object.entries(value).flatMap(([key, item]) => {
+    const refused = inside.get(key)
+    if (!refused) return [[key, item] as const]
+    return isDropped(refused) ? [] : [[key, without(item, refused)] as const]
+  })
+  return Array.isArray(value) ? entries.map(([, item]) => item) : Object.fromEntries(entries)
 }
 
 function childOf(value: unknown, step: PropertyKey): unknown {

@@ -32,7 +32,7 @@ function isType(type: unknown): boolean {
   return type === undefined || (typeof type === 'string' && type !== '' && type !== 'flannel')
 }
 
-const strict = z.object({
+export const strict = z.object({
   subnetFile: z.optional(z.string()),
   dataDir: z.optional(z.string()),
   delegate,

@@ -1,7 +1,13 @@
 /** Configurations: keys as Go's decoder matches them, refusals that start with the key. */
 import { expect, test } from 'bun:test'
 import * as z from 'zod/mini'
-import { decode, decodeBase, formatPath, parseConfiguration } from '../../chain/protocol/configuration.ts'
+import {
+  decode,
+  decodeBase,
+  decodeLeniently,
+  formatPath,
+  parseConfiguration,
+} from '../../chain/protocol/configuration.ts'
 
 test.each([
   { name: 'nothing', text: '', details: 'unexpected end of JSON input' },
@@ -115,6 +121,39 @@ test('of several failures the first is the message, the others are details', () 
       details: 'mode: must be one of "a", "b": got "c"',
     }),
   )
+})
+
+test('of thousands of failures twenty are told, and how many more there are', () => {
+  const ports = Array.from({ length: 5000 }, () => ({}))
+  expect(() => decode(schema, { ports })).toThrow(
+    expect.objectContaining({
+      details: expect.stringMatching(/ports\[19\].hostPort: is missing; and 4980 more$/),
+    }),
+  )
+})
+
+test.each([
+  { json: { mtu: 1, text: 'a' }, decoded: { flag: false, text: 'a' } },
+  {
+    json: { ports: [{}, { hostPort: 1 }, 7, { hostPort: 0 }, { hostPort: 2, protocol: 7 }] },
+    decoded: { flag: false, ports: [{ hostPort: 1 }, { hostPort: 2 }] },
+  },
+  { json: { sysctl: { a: 1, b: 'x' }, either: 5, mode: 'c' }, decoded: { flag: false, sysctl: { b: 'x' } } },
+  { json: { either: { innerKey: 'x' }, ports: {} }, decoded: { flag: false } },
+])('for DEL, what is refused counts as absent: $json', ({ json, decoded }) => {
+  const before = JSON.stringify(json)
+  const outcome: unknown = decodeLeniently(schema, json)
+  expect(outcome).toEqual(decoded)
+  expect(JSON.stringify(json)).toBe(before)
+})
+
+test('for DEL, a rule on what has been cleaned of refused values is held up as well', () => {
+  const few = z.object({
+    list: z.optional(z.array(z.int()).check(z.refine(list => list.length <= 2))),
+    flag: z.optional(z.boolean()),
+  })
+  expect(decodeLeniently(few, { list: [1, 'x', 2], flag: true })).toEqual({ list: [1, 2], flag: true })
+  expect(decodeLeniently(few, { list: [1, 'x', 2, 3], flag: true })).toEqual({ flag: true })
 })
 
 test('a long value is cut', () => {
