@@ -71,10 +71,9 @@ export const vrf = definePlugin({
   async del({ attachment, config, netns }) {
     using container = openContainerIfPresent(netns)
     if (!container) return
-    const links = listLinks(container)
-    const domain = links.find(({ kind, name }) => kind === 'vrf' && name === config.vrfname)
+    const domain = listLinks(container, { kind: 'vrf' }).find(({ name }) => name === config.vrfname)
     if (!domain) return
-    const members = links.filter(({ master }) => master === domain.index)
+    const members = listLinks(container, { master: domain.index })
     const own = members.find(({ name }) => name === attachment.interface)
     const others = members.filter(link => link !== own)
     await everyStep({
@@ -146,7 +145,7 @@ function ensureVrf({ config, netns, undo }: AddRequest<Configuration>, container
 }
 
 function chooseTable(container: Transport): number {
-  const taken = listLinks(container).map(({ data }) => data.table)
+  const taken = listLinks(container, { kind: 'vrf' }).map(({ data }) => data.table)
   return freeTables(container, { first: 1, taken }).next().value
 }
 

@@ -20,9 +20,9 @@ const common = {
   write: { args: ['i32', 'ptr', 'usize'], returns: 'i64' },
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
-  bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
-  recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i64' },
+  recvfrom: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'ptr'], returns: 'i64' },
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
   statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
@@ -44,7 +44,7 @@ const ofFiles = {
 const occasional = {
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   dup: { args: ['i32'], returns: 'i32' },
-  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
@@ -79,7 +79,10 @@ let openOfFiles: OfFiles | undefined
 const bound: Partial<Occasional> = {}
 
 function libc(): Common {
-  openCommon ??= openLibrary(common)
+  if (!openCommon) {
+    openCommon = openLibrary(common)
+    errnoLocation = openCommon.__errno_location() as Pointer | null
+  }
   return openCommon
 }
 
@@ -131,6 +134,7 @@ export const errno = {
   EPROTO: 71,
   EOVERFLOW: 75,
   EMSGSIZE: 90,
+  ENOPROTOOPT: 92,
   EPROTONOSUPPORT: 93,
   EOPNOTSUPP: 95,
   EAFNOSUPPORT: 97,
@@ -172,13 +176,31 @@ export function isErrno(thrown: unknown, ...numbers: number[]): thrown is System
 /** Passes a result on, or throws what errno says. Calls that a signal interrupted are the caller's to repeat. */
 function checked(result: number | bigint, operation: () => string): number {
   const value = Number(result)
+  const number = value >= 0 ? 0 : lastErrno() // first of all: whatever else is done may be a call with an errno of its own
+  held.length = 0
   if (value >= 0) return value
-  throw new SystemError(operation(), lastErrno())
+  throw new SystemError(operation(), number)
 }
 
+/** Where this thread's errno is. */
+let errnoLocation: Pointer | null | undefined
+
 function lastErrno(): number {
-  const location = libc().__errno_location()
-  return location === null ? 0 : read.i32(location, 0)
+  return errnoLocation ? read.i32(errnoLocation, 0) : 0
+}
+
+/** What a call that is about to be made points to. Nothing else keeps it: of a pointer, the collector knows nothing. */
+const held: Uint8Array[] = []
+
+/** A pointer to bytes that stay until the call that they are for has been `checked`. */
+function pointer(bytes: Uint8Array): Pointer {
+  held.push(bytes)
+  return ptr(bytes)
+}
+
+/** A pointer to a path or a name, likewise. */
+function textPointer(text: string): Pointer {
+  return pointer(cString(text))
 }
 
 /** Repeats a call that a signal interrupted (EINTR). */
@@ -211,7 +233,7 @@ export const O_CLOEXEC = 0o2000000
 /** Opens a file; always close-on-exec. `mode` counts when it is created. */
 export function open(path: string, flags: number, mode = 0): number {
   return uninterrupted(
-    () => libc().open(ptr(cString(path)), flags | O_CLOEXEC, mode),
+    () => libc().open(textPointer(path), flags | O_CLOEXEC, mode),
     () => `open ${path}`,
   )
 }
@@ -228,7 +250,7 @@ export function duplicate(descriptor: number): number {
 /** Reads at most `buffer.length` bytes; 0 at the end. */
 export function readInto(descriptor: number, buffer: Uint8Array, what = `descriptor ${descriptor}`): number {
   return uninterrupted(
-    () => libc().read(descriptor, ptr(buffer), buffer.length),
+    () => libc().read(descriptor, pointer(buffer), buffer.length),
     () => `read ${what}`,
   )
 }
@@ -238,7 +260,7 @@ export function writeAll(descriptor: number, bytes: Uint8Array, what = `descript
   for (let at = 0; at < bytes.length; ) {
     const rest = bytes.subarray(at)
     at += uninterrupted(
-      () => libc().write(descriptor, ptr(rest), rest.length),
+      () => libc().write(descriptor, pointer(rest), rest.length),
       () => `write ${what}`,
     )
   }
@@ -275,7 +297,7 @@ export function socket(family: number, type: number, protocol: number): number {
 
 export function setSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
   checked(
-    libc().setsockopt(descriptor, level, option, ptr(value), value.length),
+    libc().setsockopt(descriptor, level, option, pointer(value), value.length),
     () => `setsockopt(${level}, ${option})`,
   )
 }
@@ -287,7 +309,7 @@ const SO_ATTACH_FILTER = 26
 export function attachFilter(descriptor: number, program: Uint8Array): void {
   const header = new DataView(new ArrayBuffer(16)) // struct sock_fprog: count, then a pointer
   header.setUint16(0, program.length / 8, true)
-  header.setBigUint64(8, BigInt(ptr(program)), true)
+  header.setBigUint64(8, BigInt(pointer(program)), true)
   setSocketOption(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(header.buffer))
 }
 
@@ -310,23 +332,24 @@ export function enlargeBuffer(descriptor: number, which: 'sending' | 'receiving'
 }
 
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
-  checked(libc().bind(descriptor, ptr(address), address.length), () => `bind ${what}`)
+  checked(rarely('bind')(descriptor, pointer(address), address.length), () => `bind ${what}`)
 }
 
 export function connect(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
   uninterrupted(
-    () => rarely('connect')(descriptor, ptr(address), address.length),
+    () => libc().connect(descriptor, pointer(address), address.length),
     () => `connect ${what}`,
   )
 }
 
 export const MSG_PEEK = 2
 export const MSG_TRUNC = 0x20
+export const MSG_DONTWAIT = 0x40
 
 /** Sends one datagram. */
 export function send(descriptor: number, bytes: Uint8Array, flags = 0): number {
   return uninterrupted(
-    () => libc().send(descriptor, ptr(bytes), bytes.length, flags),
+    () => libc().send(descriptor, pointer(bytes), bytes.length, flags),
     () => 'send',
   )
 }
@@ -337,20 +360,32 @@ export function sendTo(descriptor: number, bytes: Uint8Array, address: Uint8Arra
     () =>
       rarely('sendto')(
         descriptor,
-        bytes.length === 0 ? null : ptr(bytes), // nothing has no address
+        bytes.length === 0 ? null : pointer(bytes), // nothing has no address
         bytes.length,
         0,
-        ptr(address),
+        pointer(address),
         address.length,
       ),
     () => 'sendto',
   )
 }
 
-/** Receives one datagram into a buffer; with MSG_TRUNC the answer is its true length. */
-export function receive(descriptor: number, buffer: Uint8Array, flags = 0): number {
+/**
+ * Receives one datagram into a buffer; with MSG_TRUNC the answer is its true length. `sender`, where it is given, is filled
+ * with the address that it came from (struct sockaddr as bytes).
+ */
+export function receive(descriptor: number, buffer: Uint8Array, flags = 0, sender?: Uint8Array): number {
+  const length = sender && Uint8Array.of(sender.length, 0, 0, 0) // socklen_t, in and out
   return uninterrupted(
-    () => libc().recv(descriptor, ptr(buffer), buffer.length, flags),
+    () =>
+      libc().recvfrom(
+        descriptor,
+        pointer(buffer),
+        buffer.length,
+        flags,
+        sender ? pointer(sender) : null,
+        length ? pointer(length) : null,
+      ),
     () => 'recv',
   )
 }
@@ -365,7 +400,7 @@ export function waitReadable(descriptor: number, milliseconds: number): boolean 
   const bytes = new Uint8Array(request.buffer)
   return (
     uninterrupted(
-      () => rarely('poll')(ptr(bytes), 1, milliseconds),
+      () => rarely('poll')(pointer(bytes), 1, milliseconds),
       () => 'poll',
     ) > 0
   )
@@ -446,7 +481,7 @@ export function status(path: string): FileStatus | undefined {
   const bytes = new Uint8Array(256) // struct statx
   try {
     checked(
-      libc().statx(AT_FDCWD, ptr(cString(path)), 0, STATX_BASIC_STATS, ptr(bytes)),
+      libc().statx(AT_FDCWD, textPointer(path), 0, STATX_BASIC_STATS, pointer(bytes)),
       () => `stat ${path}`,
     )
   } catch (thrown) {
@@ -459,28 +494,28 @@ export function status(path: string): FileStatus | undefined {
 /** The type of the file system that holds a path (linux/magic.h). */
 export function fileSystemType(path: string): number {
   const bytes = new Uint8Array(256) // struct statfs; f_type comes first
-  checked(libc().statfs(ptr(cString(path)), ptr(bytes)), () => `statfs ${path}`)
+  checked(libc().statfs(textPointer(path), pointer(bytes)), () => `statfs ${path}`)
   return new DataView(bytes.buffer).getUint32(0, true) // a magic number has 32 bits
 }
 
 export function unlink(path: string): void {
-  checked(filesLibc().unlink(ptr(cString(path))), () => `delete ${path}`)
+  checked(filesLibc().unlink(textPointer(path)), () => `delete ${path}`)
 }
 
 export function rename(from: string, to: string): void {
-  checked(filesLibc().rename(ptr(cString(from)), ptr(cString(to))), () => `rename ${from} to ${to}`)
+  checked(filesLibc().rename(textPointer(from), textPointer(to)), () => `rename ${from} to ${to}`)
 }
 
 export function link(existing: string, name: string): void {
-  checked(filesLibc().link(ptr(cString(existing)), ptr(cString(name))), () => `link ${name} to ${existing}`)
+  checked(filesLibc().link(textPointer(existing), textPointer(name)), () => `link ${name} to ${existing}`)
 }
 
 export function makeFolder(path: string, mode: number): void {
-  checked(filesLibc().mkdir(ptr(cString(path)), mode), () => `create folder ${path}`)
+  checked(filesLibc().mkdir(textPointer(path), mode), () => `create folder ${path}`)
 }
 
 export function symbolicLink(target: string, name: string): void {
-  checked(rarely('symlink')(ptr(cString(target)), ptr(cString(name))), () => `create link ${name}`)
+  checked(rarely('symlink')(textPointer(target), textPointer(name)), () => `create link ${name}`)
 }
 
 /** Sets the time of a file's last change; that of its last access stays. */
@@ -490,7 +525,7 @@ export function setModified(path: string, time: { seconds: number; nanoseconds: 
   times.setBigInt64(16, BigInt(time.seconds), true)
   times.setBigInt64(24, BigInt(time.nanoseconds), true)
   checked(
-    rarely('utimensat')(AT_FDCWD, ptr(cString(path)), ptr(new Uint8Array(times.buffer)), 0),
+    rarely('utimensat')(AT_FDCWD, textPointer(path), pointer(new Uint8Array(times.buffer)), 0),
     () => `set the time of ${path}`,
   )
 }
@@ -499,7 +534,7 @@ export function setModified(path: string, time: { seconds: number; nanoseconds: 
 export function setAttribute(descriptor: number, name: string, value: string): void {
   const bytes = encodeText(value)
   checked(
-    rarely('fsetxattr')(descriptor, ptr(cString(name)), ptr(bytes), bytes.length, 0),
+    rarely('fsetxattr')(descriptor, textPointer(name), pointer(bytes), bytes.length, 0),
     () => `set attribute ${name}`,
   )
 }
@@ -507,9 +542,13 @@ export function setAttribute(descriptor: number, name: string, value: string): v
 /** An extended attribute of a file; undefined when it has none of that name, or the file system has none at all. */
 export function readAttribute(path: string, name: string): string | undefined {
   const bytes = new Uint8Array(256)
-  const length = Number(rarely('getxattr')(ptr(cString(path)), ptr(cString(name)), ptr(bytes), bytes.length))
+  const length = Number(
+    rarely('getxattr')(textPointer(path), textPointer(name), pointer(bytes), bytes.length),
+  )
+  const number = length >= 0 ? 0 : lastErrno()
+  held.length = 0
   if (length >= 0) return decodeText(bytes.subarray(0, length))
-  const number = lastErrno() // without an exception: whoever asks thousands of files gets this answer from most
+  // without an exception: whoever asks thousands of files gets this answer from most
   if (([errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT] as number[]).includes(number)) return undefined
   throw new SystemError(`read attribute ${name} of ${path}`, number)
 }
@@ -517,7 +556,7 @@ export function readAttribute(path: string, name: string): string | undefined {
 export function readLink(path: string): string {
   const bytes = new Uint8Array(4096) // PATH_MAX
   const length = checked(
-    rarely('readlink')(ptr(cString(path)), ptr(bytes), bytes.length),
+    rarely('readlink')(textPointer(path), pointer(bytes), bytes.length),
     () => `readlink ${path}`,
   )
   return decodeText(bytes.subarray(0, length))
@@ -525,7 +564,7 @@ export function readLink(path: string): string {
 
 /** Fills a buffer with directory entries (struct linux_dirent64); 0 at the end. */
 export function readFolderEntries(descriptor: number, buffer: Uint8Array): number {
-  return checked(filesLibc().getdents64(descriptor, ptr(buffer), buffer.length), () => 'getdents64')
+  return checked(filesLibc().getdents64(descriptor, pointer(buffer), buffer.length), () => 'getdents64')
 }
 
 export function synchronize(descriptor: number, what: string): void {
@@ -538,15 +577,15 @@ export function changeMode(descriptor: number, mode: number, what: string): void
 
 /** Mounts; `type` and `source` may be empty, as for a bind mount. */
 export function mount(source: string, target: string, options: { type?: string; flags: number }): void {
-  const type = options.type === undefined ? null : ptr(cString(options.type))
+  const type = options.type === undefined ? null : textPointer(options.type)
   checked(
-    rarely('mount')(ptr(cString(source)), ptr(cString(target)), type, options.flags, null),
+    rarely('mount')(textPointer(source), textPointer(target), type, options.flags, null),
     () => `mount ${source} on ${target}`,
   )
 }
 
 export function unmount(target: string, flags: number): void {
-  checked(rarely('umount2')(ptr(cString(target)), flags), () => `unmount ${target}`)
+  checked(rarely('umount2')(textPointer(target), flags), () => `unmount ${target}`)
 }
 
 /** ioctl with a structure that the kernel reads and may fill. */
@@ -556,7 +595,7 @@ export function control(
   argument: Uint8Array | number,
   what: string,
 ): void {
-  const value = typeof argument === 'number' ? (argument as Pointer) : ptr(argument)
+  const value = typeof argument === 'number' ? (argument as Pointer) : pointer(argument)
   checked(rarely('ioctl')(descriptor, request, value), () => what)
 }
 

@@ -16,7 +16,7 @@ export function hostEndOf(owner: string): string {
 
 /** Deletes the host ends of owners that a test picks: those of finished attachments, which have the alias. */
 export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
-  for (const { alias = '', index, name } of listLinks(host)) {
+  for (const { alias = '', index, name } of listLinks(host, { kind: 'veth' })) {
     const owner = ownerIn(alias)
     if (owner !== undefined && name === hostEndOf(owner) && isPicked(owner)) removeLink(host, index)
   }

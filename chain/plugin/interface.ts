@@ -4,7 +4,7 @@
  */
 import { AF_INET, AF_INET6, familyOf } from '../linux/inet.ts'
 import { errno, isErrno } from '../linux/libc.ts'
-import { listAddresses, newAddress, RTM_NEWADDR, readAddressMessage } from '../linux/netlink/address.ts'
+import { listAddresses, newAddress } from '../linux/netlink/address.ts'
 import { changeLink, findLink, type Link, removeLink } from '../linux/netlink/link.ts'
 import {
   type Route as KernelRoute,
@@ -16,9 +16,9 @@ import {
 import {
   awaitEvent,
   batch,
-  NETLINK_ROUTE,
+  type Events,
+  openEvents,
   openRoute,
-  openTransport,
   type Transport,
 } from '../linux/netlink/socket.ts'
 import { inNamespace, namespaceState } from '../linux/netns.ts'
@@ -79,7 +79,7 @@ export function configureInterface(setup: InterfaceSetup): Link {
     inNamespace(netns, () => prepareIpv6(name, detectDuplicates))
   }
   const { index } = mustFind(container, name, netns)
-  using events = detectDuplicates ? openEvents(netns) : undefined
+  using events = detectDuplicates ? openAddressEvents(netns) : undefined
   batch(container, [
     ...addresses.map(address => newAddress({ link: index, ...address, skipDetection: !detectDuplicates })),
     changeLink(index, { up: true }),
@@ -141,26 +141,17 @@ export function bestEffort(step: () => unknown): void {
 
 const IPV6_ADDRESS_EVENTS = 9 // RTNLGRP_IPV6_IFADDR
 
-function openEvents(netns: string) {
-  return inNamespace(netns, () => openTransport(NETLINK_ROUTE, [IPV6_ADDRESS_EVENTS]))
+function openAddressEvents(netns: string): Events {
+  return inNamespace(netns, () => openEvents(IPV6_ADDRESS_EVENTS))
 }
 
 function awaitDetection(
-  events: ReturnType<typeof openTransport>,
+  events: Events,
   container: Transport,
   { index, name }: { index: number; name: string },
 ): void {
   const undecided = () => listAddresses(container, index, [AF_INET6]).filter(({ tentative }) => tentative)
-  if (undecided().length > 0) {
-    awaitEvent(
-      events,
-      message =>
-        message.type === RTM_NEWADDR &&
-        readAddressMessage(message).link === index &&
-        undecided().length === 0,
-      DETECTION_MILLISECONDS,
-    )
-  }
+  if (undecided().length > 0) awaitEvent(events, () => undecided().length === 0, DETECTION_MILLISECONDS)
   const failed = listAddresses(container, index, [AF_INET6]).filter(({ detectionFailed }) => detectionFailed)
   const [first] = failed
   if (first) {

@@ -49,8 +49,8 @@ const RTN_UNICAST = 1
 
 /** The device of the first default route of the main table, IPv4 before IPv6. */
 function defaultRouteLink(route: Transport): Link | undefined {
-  const found = listRoutes(route, { table: MAIN_TABLE }).find(
-    ({ prefixLength, link, type }) => prefixLength === 0 && link !== undefined && type === RTN_UNICAST,
+  const found = listRoutes(route, { table: MAIN_TABLE, prefixLength: 0 }).find(
+    ({ link, type }) => link !== undefined && type === RTN_UNICAST,
   )
   return found?.link === undefined ? undefined : findLink(route, found.link)
 }

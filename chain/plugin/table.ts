@@ -1,7 +1,7 @@
 /** Routing tables of a container: which numbers are free, which a configuration may name, and one plugin at a time choosing. */
 import * as z from 'zod/mini'
 import { type HeldLock, takeLock } from '../linux/files.ts'
-import { listRoutes } from '../linux/netlink/route.ts'
+import { listRouteTables } from '../linux/netlink/route.ts'
 import { listRules } from '../linux/netlink/rule.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 
@@ -32,7 +32,7 @@ export function* freeTables(
     ...reserved,
     ...taken,
     ...listRules(container).map(({ table }) => table),
-    ...listRoutes(container).map(({ table }) => table),
+    ...listRouteTables(container),
   ])
   for (let table = first; ; table++) if (!used.has(table)) yield table
 }

@@ -3,7 +3,7 @@ import { closeElsewhere, type Hearing, hear } from '../../chain/linux/hear.ts'
 import { addressBytes } from '../../chain/linux/inet.ts'
 import { close, receive, SOCK_DGRAM, SystemError, send, sendTo, socket } from '../../chain/linux/libc.ts'
 import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
-import { NETLINK_ROUTE, openRoute, openTransport } from '../../chain/linux/netlink/socket.ts'
+import { openEvents, openRoute } from '../../chain/linux/netlink/socket.ts'
 import { inNamespace, namespaceIdentity, openNamespace } from '../../chain/linux/netns.ts'
 import { ETH_P_ARP, ETH_P_IP, openLinkSocket, udpPortFilter } from '../../chain/linux/packet-socket.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
@@ -62,7 +62,7 @@ const RTNLGRP_LINK = 1
 export async function bringUp(place: Place, milliseconds: number): Promise<void> {
   if (!place.link.up) setLinkUp(place, true)
   if (carries(place)) return
-  const events = inNamespace(place.descriptor, () => openTransport(NETLINK_ROUTE, [RTNLGRP_LINK]))
+  const events = inNamespace(place.descriptor, () => openEvents(RTNLGRP_LINK))
   const { promise, resolve } = Promise.withResolvers<void>()
   const look = () => {
     if (carries(place)) resolve()

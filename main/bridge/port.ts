@@ -17,10 +17,10 @@ import {
 import {
   attempt,
   awaitEvent,
+  type Events,
   isRefusal,
   KernelError,
-  NETLINK_ROUTE,
-  openTransport,
+  openEvents,
   type Transport,
 } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
@@ -179,11 +179,11 @@ const LINK_EVENTS = 1 // RTNLGRP_LINK
 
 /** A socket that hears of link changes; open it before what is to be waited for. */
 export function openLinkEvents() {
-  return openTransport(NETLINK_ROUTE, [LINK_EVENTS])
+  return openEvents(LINK_EVENTS)
 }
 
 /** Waits until the port carries frames. Spanning tree may take longer: an up link is enough then. */
-export function awaitPort(host: Transport, events: ReturnType<typeof openLinkEvents>, index: number): void {
+export function awaitPort(host: Transport, events: Events, index: number): void {
   const look = () => findLink(host, index)
   const isForwarding = () => {
     const port = look()
@@ -199,14 +199,13 @@ export function awaitPort(host: Transport, events: ReturnType<typeof openLinkEve
 
 /** The host end that belongs to a container's end: its peer, on the bridge. */
 export function findPort(host: Transport, containerEnd: Link, bridge: Link): Link | undefined {
-  return listLinks(host).find(
-    ({ kind, index, master }) => kind === 'veth' && index === containerEnd.parent && master === bridge.index,
-  )
+  const port = containerEnd.parent === undefined ? undefined : findLink(host, containerEnd.parent)
+  return port?.kind === 'veth' && port.master === bridge.index ? port : undefined
 }
 
 /** True when nothing is on the bridge, but for one port that does not count. */
 export function isUnused(host: Transport, bridge: Link, except?: number): boolean {
-  return !listLinks(host).some(({ index, master }) => master === bridge.index && index !== except)
+  return listLinks(host, { master: bridge.index }).every(({ index }) => index === except)
 }
 
 /** Deletes a bridge that nothing is on. */

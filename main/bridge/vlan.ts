@@ -59,7 +59,7 @@ export function setPortVlans(host: Transport, port: Link, keys: VlanKeys): void 
 }
 
 function vlansOf(host: Transport, port: Link): PortVlan[] {
-  return listVlans(host).find(({ link }) => link === port.index)?.vlans ?? []
+  return listVlans(host, ({ link }) => link === port.index)[0]?.vlans ?? []
 }
 
 /** VLANs that a port does not carry as it should, as sentences. */
@@ -152,10 +152,6 @@ export function isVlanUnused(
   bridge: Link,
   { vlan, except }: { vlan: number; except: readonly (number | undefined)[] },
 ): boolean {
-  return !listVlans(host).some(
-    ({ link, master, vlans }) =>
-      master === bridge.index &&
-      !except.includes(link) &&
-      vlans.some(({ id, native }) => native && id === vlan),
-  )
+  const others = listVlans(host, ({ link, master }) => master === bridge.index && !except.includes(link))
+  return !others.some(({ vlans }) => vlans.some(({ id, native }) => native && id === vlan))
 }

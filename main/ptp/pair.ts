@@ -60,9 +60,7 @@ function addGateway(host: Transport, address: NewAddress): void {
 }
 
 function explainRouted(host: Transport, address: string, width: number): CniError {
-  const route = listRoutes(host).find(
-    ({ destination, prefixLength }) => destination === address && prefixLength === width,
-  )
+  const route = listRoutes(host, { prefixLength: width }).find(({ destination }) => destination === address)
   const holder = route?.link === undefined ? undefined : findLink(host, route.link)
   return new CniError(
     code.internal,

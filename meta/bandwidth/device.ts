@@ -111,8 +111,7 @@ export function requireHostEnd(
  * when no link's packets come to them any more.
  */
 export function removeStaleIfbs(host: Transport, network: string, valid: readonly ValidAttachment[]): void {
-  const links = listLinks(host)
-  const ifbs = links.filter(({ kind, name }) => kind === 'ifb' && name.startsWith(PREFIX))
+  const ifbs = listLinks(host, { kind: 'ifb' }).filter(({ name }) => name.startsWith(PREFIX))
   const stale = isStale(network, valid)
   const alive = new Set(valid.map(({ containerId }) => sharedName({ network, containerId })))
   const anonymous = ifbs.filter(({ alias, name }) => alias === undefined && !alive.has(name))
@@ -120,7 +119,7 @@ export function removeStaleIfbs(host: Transport, network: string, valid: readonl
     anonymous.length > 0
       ? redirectionTargets(
           host,
-          links.filter(isPair).map(({ index }) => index),
+          listLinks(host, { kind: 'veth' }).map(({ index }) => index),
         )
       : new Set()
   const gone = [
@@ -128,8 +127,4 @@ export function removeStaleIfbs(host: Transport, network: string, valid: readonl
     ...anonymous.filter(({ index }) => !used.has(index)),
   ]
   for (const { index } of gone) removeLink(host, index)
-}
-
-function isPair({ kind }: Link): boolean {
-  return kind === 'veth'
 }

@@ -1,6 +1,6 @@
 /** What connection tracking remembers of published UDP ports, and has to forget: UDP has no connections of its own. */
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
-import { type Connection, flushConnections } from '../../chain/linux/netlink/conntrack.ts'
+import { flushConnections } from '../../chain/linux/netlink/conntrack.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import { collectionsOf } from '../../chain/plugin/layout.ts'
@@ -18,8 +18,8 @@ export function forgetConnectionsToHost(mappings: readonly PortMapping[]): void 
   if (ports.size === 0) return
   using host = openRoute()
   const local = new Set(listAddresses(host).map(({ address }) => address))
-  flushConnections(({ original }) => {
-    const mapping = original.protocol === UDP ? ports.get(original.destinationPort) : undefined
+  flushConnections({ protocol: UDP, ports: new Set(ports.keys()) }, ({ original }) => {
+    const mapping = ports.get(original.destinationPort)
     return mapping !== undefined && local.has(mapping.hostAddress ?? original.destination)
   })
 }
@@ -59,11 +59,10 @@ function publishedInNftables(owner: string): Published[] {
 export function forgetConnectionsThrough(published: readonly Published[]): void {
   const udp = published.filter(({ protocol }) => protocol === 'udp')
   if (udp.length === 0) return
-  const isThrough =
-    ({ original, reply }: Connection) =>
-    (one: Published) =>
-      original.destinationPort === one.hostPort &&
-      reply.source === one.address &&
-      reply.sourcePort === one.containerPort
-  flushConnections(connection => connection.original.protocol === UDP && udp.some(isThrough(connection)))
+  for (const [replySource, some] of Map.groupBy(udp, ({ address }) => address)) {
+    const through = new Set(some.map(({ hostPort, containerPort }) => `${hostPort} ${containerPort}`))
+    flushConnections({ protocol: UDP, replySource }, ({ original, reply }) =>
+      through.has(`${original.destinationPort} ${reply.sourcePort}`),
+    )
+  }
 }

@@ -13,9 +13,9 @@ import {
 import {
   awaitEvent,
   batch,
+  type Events,
   isRefusal,
-  NETLINK_ROUTE,
-  openTransport,
+  openEvents,
   request,
   type Transport,
 } from '../../chain/linux/netlink/socket.ts'
@@ -50,7 +50,7 @@ export function changeMaster(
   { master, table, lost }: { master: number; table: number; lost: Lost },
 ): void {
   using container = openContainer(netns)
-  using events = inNamespace(netns, () => openTransport(NETLINK_ROUTE, [IPV6_ROUTE_EVENTS]))
+  using events = inNamespace(netns, () => openEvents(IPV6_ROUTE_EVENTS))
   request(container, changeLink(link.index, { master }))
   const present = new Set(listAddresses(container, link.index, [AF_INET6]).map(({ address }) => address))
   const missing = lost.addresses.filter(({ address }) => !present.has(address))
@@ -79,7 +79,7 @@ function addAgain(
 /** An IPv6 address is ready when its own route is in the table of the VRF: routes that name it as source are refused before. */
 function awaitLocalRoutes(
   container: Transport,
-  events: Transport & { descriptor: number },
+  events: Events,
   { addresses, link, table }: { addresses: readonly InterfaceAddress[]; link: Link; table: number },
 ): void {
   const local = table === MAIN_TABLE ? LOCAL_TABLE : table

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
-import { awaitEvent, NETLINK_ROUTE, openTransport } from '../../chain/linux/netlink/socket.ts'
+import { awaitEvent, openEvents } from '../../chain/linux/netlink/socket.ts'
 import { bridge } from '../../main/bridge.ts'
 import { elements, freshNetwork, outsideHost, reaches } from '../fixtures/bridge.ts'
 import { capture, sendFrame } from '../fixtures/capture.ts'
@@ -297,7 +297,7 @@ test.each([
 test('addresses are usable at once, without duplicate detection, and the link-local one before detection could be over', async () => {
   await using network = freshNetwork()
   using container = freshNamespace()
-  using events = container.inside(() => openTransport(NETLINK_ROUTE, [IPV6_ADDRESS_EVENTS]))
+  using events = container.inside(() => openEvents(IPV6_ADDRESS_EVENTS))
   await network.attach(container)
   const tentative = () =>
     listAddresses(container.route, container.link('eth0').index, [10]) // AF_INET6
@@ -411,7 +411,7 @@ test('a sibling that knew the address by an older hardware address learns the ne
   for (const address of addresses) {
     sibling.run('ip', 'neigh', 'add', address, 'lladdr', '02:aa:00:00:00:01', 'dev', 'eth0', 'nud', 'stale')
   }
-  using events = sibling.inside(() => openTransport(NETLINK_ROUTE, [NEIGHBOUR_EVENTS]))
+  using events = sibling.inside(() => openEvents(NEIGHBOUR_EVENTS))
   const { interfaces } = await network.attach(container)
   const learned = () => addresses.every(address => neighbour(sibling, address).includes(interfaces[2].mac))
   expect(learned() || awaitEvent(events, learned, 5000)).toBe(true)

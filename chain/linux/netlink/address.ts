@@ -131,7 +131,7 @@ export function removeAddress(
   }
 }
 
-/** The addresses of a link (0: of all links), of both families or of one. */
+/** The addresses of a link (0: of all links), of both families or of one. Kernels before 4.20 send those of all links. */
 export function listAddresses(
   route: Transport,
   link = 0,
@@ -140,8 +140,12 @@ export function listAddresses(
   const found: InterfaceAddress[] = []
   for (const family of families) {
     const asked = { operation: 'list addresses', type: RTM_GETADDR, payload: header(family, 0, link) }
-    for (const message of dump(route, asked))
-      if (message.type === RTM_NEWADDR) found.push(readAddressMessage(message))
+    const read = (message: Message) => {
+      if (message.type !== RTM_NEWADDR) return undefined
+      const address = readAddressMessage(message)
+      return link === 0 || address.link === link ? address : undefined
+    }
+    found.push(...dump(route, asked, read))
   }
   return found
 }

@@ -96,14 +96,20 @@ export function removeVlans(link: number, vlans: readonly PortVlan[]): Request {
   }
 }
 
-/** The VLANs of all bridges and their ports. */
-export function listVlans(route: Transport): PortVlans[] {
-  const found = dump(route, {
+/** The VLANs of all bridges and their ports, or of those that are wanted. */
+export function listVlans(
+  route: Transport,
+  isWanted: (port: Pick<PortVlans, 'link' | 'master'>) => boolean = () => true,
+): PortVlans[] {
+  const asked = {
     operation: 'list the VLANs of bridge ports',
     type: RTM_GETLINK,
     payload: join(header(0), uint32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED)),
+  }
+  return dump(route, asked, ({ type, payload }) => {
+    const port = type === RTM_NEWLINK ? readPortVlans(payload) : undefined
+    return port && isWanted(port) ? port : undefined
   })
-  return found.filter(({ type }) => type === RTM_NEWLINK).map(({ payload }) => readPortVlans(payload))
 }
 
 /** Reads a port's message of that dump. */

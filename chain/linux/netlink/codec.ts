@@ -60,14 +60,15 @@ export function attributes(bytes: Uint8Array): Attribute[] {
   return found
 }
 
-/** Whether there is an attribute of a type among well-formed ones; takes nothing apart. */
-export function hasAttribute(bytes: Uint8Array, type: number): boolean {
+/** The value of the first attribute of a type among well-formed ones; takes nothing else apart. */
+export function findAttribute(bytes: Uint8Array, type: number): Uint8Array | undefined {
   for (let at = 0; at + ATTRIBUTE_HEADER <= bytes.length; ) {
-    const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
-    if ((((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK) === type) return true
+    const length = littleEndian16(bytes, at)
+    if ((littleEndian16(bytes, at + 2) & TYPE_MASK) === type)
+      return bytes.subarray(at + ATTRIBUTE_HEADER, at + length)
     at += Math.max(ATTRIBUTE_HEADER, align(length))
   }
-  return false
+  return undefined
 }
 
 /** Attributes by type; of a repeated one, the last. */

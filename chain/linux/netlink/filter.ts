@@ -125,11 +125,14 @@ export function newFilter(link: number, parent: number, filter: Filter): Request
 /** The u32 filters of a discipline, in the order in which they are asked; other kinds come back without keys. None where there is no such discipline. */
 export function listFilters(route: Transport, link: number, parent: number): Filter[] {
   try {
-    return dump(route, {
+    const asked = {
       operation: `list filters of link ${link}`,
       type: RTM_GETTFILTER,
       payload: trafficHeader({ link, parent }),
-    }).flatMap(({ type, payload }) => (type === RTM_NEWTFILTER ? readFilter(payload) : []))
+    }
+    return dump(route, asked, ({ type, payload }) =>
+      type === RTM_NEWTFILTER ? readFilter(payload) : undefined,
+    ).flat()
   } catch (thrown) {
     if (isRefusal(thrown, errno.EINVAL, errno.ENODEV, errno.ENOENT)) return []
     throw thrown

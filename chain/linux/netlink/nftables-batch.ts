@@ -203,7 +203,7 @@ function bigEndian64(type: number, value: number): Uint8Array {
   return attribute(type, new Uint8Array(bytes.buffer))
 }
 
-let lastSequence = 0
+let lastSequence = Math.floor(Math.random() * 2 ** 31) // a number that nobody else can know
 
 /** Sends a batch and reads each command's acknowledgement. */
 function transact(netfilter: Transport & { descriptor: number }, commands: readonly Encoded[]): void {

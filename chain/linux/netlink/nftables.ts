@@ -7,7 +7,7 @@ import type { Family } from '../nft.ts'
 import {
   attributeMap,
   attributes,
-  hasAttribute,
+  findAttribute,
   join,
   type Message,
   readText,
@@ -78,10 +78,10 @@ export function tableExists(netfilter: Transport, family: Family, table: string)
 
 /** The names of a family's tables. */
 export function listTables(netfilter: Transport, family: Family): string[] {
-  const found = orNone(() =>
-    dump(netfilter, { operation: `list tables of ${family}`, type: GET_TABLE, payload: header(family) }),
+  const asked = { operation: `list tables of ${family}`, type: GET_TABLE, payload: header(family) }
+  return orNone(
+    () => dump(netfilter, asked, ({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(1))), // NFTA_TABLE_NAME
   )
-  return found.map(({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(1))) // NFTA_TABLE_NAME
 }
 
 export interface Chain {
@@ -115,22 +115,25 @@ export function findChain(
 
 /** All chains of a family. */
 export function listChains(netfilter: Transport, family: Family): Chain[] {
-  return dumpChains(netfilter, family).map(readChain)
+  return dumpChains(netfilter, family, readChain)
 }
 
 const HOOK = 4 // NFTA_CHAIN_HOOK
 
 /** The base chains of a family: kube-proxy's thousands of others are not taken apart. */
 export function listBaseChains(netfilter: Transport, family: Family): Chain[] {
-  return dumpChains(netfilter, family)
-    .filter(({ payload }) => hasAttribute(payload.subarray(4), HOOK))
-    .map(readChain)
+  return dumpChains(netfilter, family, message =>
+    findAttribute(message.payload.subarray(4), HOOK) ? readChain(message) : undefined,
+  )
 }
 
-function dumpChains(netfilter: Transport, family: Family): Message[] {
-  return orNone(() =>
-    dump(netfilter, { operation: `list chains of ${family}`, type: GET_CHAIN, payload: header(family) }),
-  )
+function dumpChains(
+  netfilter: Transport,
+  family: Family,
+  read: (message: Message) => Chain | undefined,
+): Chain[] {
+  const asked = { operation: `list chains of ${family}`, type: GET_CHAIN, payload: header(family) }
+  return orNone(() => dump(netfilter, asked, read))
 }
 
 function readChain({ payload }: Message): Chain {
@@ -167,14 +170,16 @@ export interface Rule extends RuleContent {
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
 export function listRules(netfilter: Transport, family: Family, table: string, chain?: string): Rule[] {
-  const found = orNone(() =>
-    dump(netfilter, {
-      operation: `list rules of ${family} ${table}`,
-      type: GET_RULE,
-      payload: join(header(family), text(1, table), ...(chain === undefined ? [] : [text(2, chain)])),
-    }),
-  )
-  return found.map(readRule).filter(rule => chain === undefined || rule.chain === chain)
+  const asked = {
+    operation: `list rules of ${family} ${table}`,
+    type: GET_RULE,
+    payload: join(header(family), text(1, table), ...(chain === undefined ? [] : [text(2, chain)])),
+  }
+  const read = (message: Message) => {
+    const rule = readRule(message)
+    return chain === undefined || rule.chain === chain ? rule : undefined
+  }
+  return orNone(() => dump(netfilter, asked, read))
 }
 
 function readRule({ payload }: Message): Rule {
@@ -221,14 +226,12 @@ export interface SetDescription {
 
 /** A table's sets and maps. */
 export function describeSets(netfilter: Transport, family: Family, table: string): SetDescription[] {
-  const found = orNone(() =>
-    dump(netfilter, {
-      operation: `list sets of ${family} ${table}`,
-      type: GET_SET,
-      payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
-    }),
-  )
-  return found.map(({ payload }) => {
+  const asked = {
+    operation: `list sets of ${family} ${table}`,
+    type: GET_SET,
+    payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
+  }
+  const read = ({ payload }: Message): SetDescription => {
     const set = attributeMap(split(payload, 4)[1])
     const number = (type: number) => readUint32Big(set.get(type) ?? new Uint8Array(4))
     const flags = number(3)
@@ -241,7 +244,8 @@ export function describeSets(netfilter: Transport, family: Family, table: string
       isInterval: (flags & 4) !== 0, // NFT_SET_INTERVAL
       ...(count ? { count: readUint32Big(count) } : {}),
     }
-  })
+  }
+  return orNone(() => dump(netfilter, asked, read))
 }
 
 /** Names of a table's sets and maps that hold elements, as far as the kernel tells: the others need not be listed. */
@@ -265,17 +269,16 @@ export interface Element {
 
 /** The elements of a set or map; none when there is no such set. */
 export function listElements(netfilter: Transport, family: Family, table: string, set: string): Element[] {
-  const found = orNone(() =>
-    dump(netfilter, {
-      operation: `list elements of ${family} ${table} ${set}`,
-      type: GET_ELEMENTS,
-      payload: join(header(family), text(1, table), text(2, set)),
-    }),
-  )
-  return found.flatMap(({ payload }) => {
+  const asked = {
+    operation: `list elements of ${family} ${table} ${set}`,
+    type: GET_ELEMENTS,
+    payload: join(header(family), text(1, table), text(2, set)),
+  }
+  const read = ({ payload }: Message) => {
     const list = attributeMap(split(payload, 4)[1]).get(3) // NFTA_SET_ELEM_LIST_ELEMENTS
-    return list ? [...attributes(list)].map(({ value }) => readElement(value)) : []
-  })
+    return list && attributes(list).map(({ value }) => readElement(value))
+  }
+  return orNone(() => dump(netfilter, asked, read)).flat()
 }
 
 function dataValue(data: Uint8Array | undefined): Uint8Array {

@@ -6,7 +6,7 @@ import {
   attribute,
   attributeMap,
   CodecError,
-  hasAttribute,
+  findAttribute,
   join,
   type Message,
   nested,
@@ -158,26 +158,48 @@ export function removeRoute(transport: Transport, route: Route): 'removed' | 'ab
   }
 }
 
-/** All routes, or those of one table, or over one link; of both families or of one. */
-export function listRoutes(
-  transport: Transport,
-  filter: { table?: number; link?: number; families?: readonly number[] } = {},
-): Route[] {
-  const { families = [AF_INET, AF_INET6], table, link } = filter
-  return families
-    .flatMap(family => dumpFamily(transport, family))
-    .filter(
-      route => (table === undefined || route.table === table) && (link === undefined || route.link === link),
-    )
+export interface RouteFilter {
+  table?: number
+  /** Index of the outgoing link. */
+  link?: number
+  /** Of the destination: 0 for default routes. */
+  prefixLength?: number
+  families?: readonly number[]
 }
 
-function dumpFamily(transport: Transport, family: number): Route[] {
-  const payload = new Uint8Array(12)
-  payload[0] = family
-  return dump(transport, { operation: 'list routes', type: RTM_GETROUTE, payload })
-    .filter(({ type }) => type === RTM_NEWROUTE)
-    .filter(({ payload }) => !(split(payload, 12)[0].getUint32(8, true) & RTM_F_CLONED))
-    .flatMap(readRoutes)
+/** All routes, or those of one table, over one link, of one length; of both families or of one. */
+export function listRoutes(transport: Transport, filter: RouteFilter = {}): Route[] {
+  const { families = [AF_INET, AF_INET6] } = filter
+  return families.flatMap(family => dumpFamily(transport, family, filter))
+}
+
+/** The kernel is asked to leave the others out, of which there may be a million; those before 4.20 do not. */
+function dumpFamily(
+  transport: Transport,
+  family: number,
+  { table, link, prefixLength }: RouteFilter,
+): Route[] {
+  const header = new Uint8Array(12)
+  header[0] = family
+  const payload = join(
+    header,
+    ...(table === undefined ? [] : [uint32(TABLE, table)]),
+    ...(link === undefined ? [] : [uint32(OUTPUT, link)]),
+  )
+  try {
+    return dump(transport, { operation: 'list routes', type: RTM_GETROUTE, payload }, message => {
+      if (message.type !== RTM_NEWROUTE || isCloned(message)) return undefined
+      if (prefixLength !== undefined && message.payload[1] !== prefixLength) return undefined
+      const routes = readRoutes(message).filter(
+        route =>
+          (table === undefined || route.table === table) && (link === undefined || route.link === link),
+      )
+      return routes.length > 0 ? routes : undefined
+    }).flat()
+  } catch (thrown) {
+    if (isRefusal(thrown, errno.ENOENT, errno.ENODEV)) return [] // there is no such table, no such link
+    throw thrown
+  }
 }
 
 /**
@@ -187,8 +209,8 @@ function dumpFamily(transport: Transport, family: number): Route[] {
 export function readRoutes(message: Message): Route[] {
   const route = readRouteMessage(message)
   const [, rest] = split(message.payload, 12)
-  if (!hasAttribute(rest, MULTIPATH)) return [route]
-  return readHops(attributeMap(rest).get(MULTIPATH) ?? new Uint8Array(0)).map(hop => ({ ...route, ...hop }))
+  const hops = findAttribute(rest, MULTIPATH)
+  return hops === undefined ? [route] : readHops(hops).map(hop => ({ ...route, ...hop }))
 }
 
 const HOP_HEADER = 8 // struct rtnexthop: length 2, flags 1, hops 1, link 4
@@ -207,6 +229,25 @@ function readHops(bytes: Uint8Array): Pick<Route, 'gateway' | 'link'>[] {
     at += align(length)
   }
   return found
+}
+
+function isCloned({ payload }: Message): boolean {
+  return (split(payload, 12)[0].getUint32(8, true) & RTM_F_CLONED) !== 0
+}
+
+/** The numbers of the tables that have routes in them. */
+export function listRouteTables(transport: Transport): Set<number> {
+  const tables = new Set<number>()
+  for (const family of [AF_INET, AF_INET6]) {
+    const payload = new Uint8Array(12)
+    payload[0] = family
+    dump(transport, { operation: 'list routes', type: RTM_GETROUTE, payload }, message => {
+      if (message.type !== RTM_NEWROUTE || isCloned(message)) return
+      const table = findAttribute(message.payload.subarray(12), TABLE)
+      tables.add(table ? readUint32(table) : (message.payload[4] ?? 0))
+    })
+  }
+  return tables
 }
 
 /** The route that the kernel would take to an address. Throws KernelError (ENETUNREACH) when there is none. */

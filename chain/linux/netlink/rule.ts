@@ -93,9 +93,9 @@ export function listRules(route: Transport, families: readonly number[] = [AF_IN
   return families.flatMap(family => {
     const payload = new Uint8Array(12)
     payload[0] = family
-    return dump(route, { operation: 'list rules', type: RTM_GETRULE, payload })
-      .filter(({ type }) => type === RTM_NEWRULE)
-      .map(({ payload }) => readRule(payload))
+    return dump(route, { operation: 'list rules', type: RTM_GETRULE, payload }, ({ type, payload }) =>
+      type === RTM_NEWRULE ? readRule(payload) : undefined,
+    )
   })
 }
 

@@ -3,10 +3,12 @@
  * own sentence. Knows no family's objects.
  */
 import {
-  bind,
   close,
+  connect,
   describeErrno,
   errno,
+  isErrno,
+  MSG_DONTWAIT,
   MSG_PEEK,
   MSG_TRUNC,
   receive,
@@ -39,6 +41,7 @@ export interface Transport {
 const AF_NETLINK = 16
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
+const NETLINK_NO_ENOBUFS = 5
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
@@ -92,42 +95,59 @@ export function isRefusal(thrown: unknown, ...numbers: number[]): thrown is Kern
   return thrown instanceof KernelError && numbers.includes(thrown.errno)
 }
 
-/** Opens a netlink socket in the namespace that the thread is in; with groups, it also hears their events. */
-export function openTransport(
-  protocol: number,
-  groups: readonly number[] = [],
-): Transport & { descriptor: number } {
+/** struct sockaddr_nl of the kernel: port 0. */
+const KERNEL = new Uint8Array([AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+const PORT = 4 // where that structure has the port
+
+/**
+ * Opens a netlink socket in the namespace that the thread is in. It is connected to the kernel, which then refuses what any
+ * other process in that namespace sends to it.
+ */
+export function openTransport(protocol: number): Transport & { descriptor: number } {
   const descriptor = socket(AF_NETLINK, SOCK_RAW, protocol)
   try {
-    bind(descriptor, new Uint8Array([AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 'a netlink socket')
-    const one = new Uint8Array([1, 0, 0, 0])
-    setSocketOption(descriptor, SOL_NETLINK, NETLINK_EXT_ACK, one)
-    setSocketOption(descriptor, SOL_NETLINK, NETLINK_CAP_ACK, one)
-    if (protocol === NETLINK_ROUTE) setSocketOption(descriptor, SOL_NETLINK, NETLINK_GET_STRICT_CHK, one)
-    for (const group of groups) {
-      setSocketOption(descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, new Uint8Array([group, 0, 0, 0]))
-    }
+    connect(descriptor, KERNEL, 'a netlink socket')
+    ask(descriptor, NETLINK_EXT_ACK)
+    ask(descriptor, NETLINK_CAP_ACK)
+    if (protocol === NETLINK_ROUTE) ask(descriptor, NETLINK_GET_STRICT_CHK)
   } catch (thrown) {
     close(descriptor)
     throw thrown
   }
-  return overDescriptor(descriptor)
+  return transportOver(descriptor)
 }
 
-function overDescriptor(descriptor: number): Transport & { descriptor: number } {
+const ON = new Uint8Array([1, 0, 0, 0])
+
+/** Asks for what makes answers better, of kernels that know it: sentences since 4.12, short refusals 4.3, filtered dumps 4.20. */
+function ask(descriptor: number, option: number): void {
+  try {
+    setSocketOption(descriptor, SOL_NETLINK, option, ON)
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.ENOPROTOOPT)) throw thrown
+  }
+}
+
+/** Talks over a netlink socket that belongs to it from now on. What others than the kernel sent is passed over. */
+export function transportOver(descriptor: number): Transport & { descriptor: number } {
   let open = true
   const shut = () => {
     if (open) close(descriptor)
     open = false
   }
   let buffer = new Uint8Array(32768)
+  const sender = new Uint8Array(KERNEL.length)
+  const isKernels = () => (sender[PORT] || sender[PORT + 1] || sender[PORT + 2] || sender[PORT + 3]) === 0
   return {
     descriptor,
     send: datagram => void send(descriptor, datagram),
-    receive: () => {
-      const length = receive(descriptor, buffer, MSG_PEEK | MSG_TRUNC)
-      if (length > buffer.length) buffer = new Uint8Array(length)
-      return buffer.slice(0, receive(descriptor, buffer))
+    receive() {
+      for (;;) {
+        const length = receive(descriptor, buffer, MSG_PEEK | MSG_TRUNC)
+        if (length > buffer.length) buffer = new Uint8Array(length)
+        const received = receive(descriptor, buffer, 0, sender)
+        if (isKernels()) return buffer.slice(0, received)
+      }
     },
     close: shut,
     [Symbol.dispose]: shut,
@@ -139,7 +159,7 @@ export function openRoute(): Transport {
   return openTransport(NETLINK_ROUTE)
 }
 
-let lastSequence = 0
+let lastSequence = Math.floor(Math.random() * 2 ** 32) // a number that nobody else can know
 
 function nextSequence(): number {
   lastSequence = (lastSequence + 1) >>> 0 || 1
@@ -161,9 +181,20 @@ export function batch(transport: Transport, asked: readonly Request[]): Message[
   return answers as Message[][]
 }
 
+/** What the answers to so many requests take fits every socket's buffer, where one that does not is lost (ENOBUFS). */
+const REQUESTS_AT_ONCE = 64
+
 /** As `batch`, with refusals as values beside the replies of the others. */
 export function attempt(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
-  if (asked.length === 0) return []
+  const answers: (Message[] | KernelError)[] = []
+  for (let at = 0; at < asked.length; at += REQUESTS_AT_ONCE) {
+    const some = asked.length > REQUESTS_AT_ONCE ? asked.slice(at, at + REQUESTS_AT_ONCE) : asked
+    answers.push(...attemptAtOnce(transport, some))
+  }
+  return answers
+}
+
+function attemptAtOnce(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
   const sequences = asked.map(nextSequence)
   transport.send(
     join(
@@ -227,10 +258,19 @@ function echoEnd(flags: number, payload: Uint8Array): number {
 /** A dump that changed while it was read keeps being read anew, this many times: each costs a fraction of a millisecond. */
 const DUMP_ATTEMPTS = 64
 
-/** Lists all objects of a kind. A dump that the kernel marks as interrupted is never returned: it is taken anew. */
-export function dump(transport: Transport, asked: Request): Message[] {
+/**
+ * Lists the objects of a kind as `read` makes them out of messages, one after the other: what it makes nothing of is not kept,
+ * however many there are. A dump that the kernel marks as interrupted is never returned: it is taken anew.
+ */
+export function dump(transport: Transport, asked: Request): Message[]
+export function dump<T>(transport: Transport, asked: Request, read: (message: Message) => T | undefined): T[]
+export function dump(
+  transport: Transport,
+  asked: Request,
+  read: (message: Message) => unknown = message => message,
+): unknown[] {
   for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
-    const found = dumpOnce(transport, asked)
+    const found = dumpOnce(transport, asked, read)
     if (found) return found
   }
   throw new KernelError(
@@ -240,13 +280,14 @@ export function dump(transport: Transport, asked: Request): Message[] {
   )
 }
 
-function dumpOnce(
+function dumpOnce<T>(
   transport: Transport,
   { operation, type, flags = 0, payload }: Request,
-): Message[] | undefined {
+  read: (message: Message) => T | undefined,
+): T[] | undefined {
   const sequence = nextSequence()
   transport.send(encodeMessage({ type, flags: REQUEST | DUMP | flags, sequence, payload }))
-  const found: Message[] = []
+  const found: T[] = []
   let interrupted = false
   for (;;) {
     for (const message of messages(transport.receive())) {
@@ -260,24 +301,59 @@ function dumpOnce(
         const refusal = message.payload.length >= 4 ? readRefusal(operation, message) : undefined
         if (refusal) throw refusal
         return interrupted ? undefined : found
-      } else found.push(message)
+      } else {
+        const value = read(message)
+        if (value !== undefined) found.push(value)
+      }
     }
   }
 }
 
+/** What tells that something has happened. What it was is to be looked up: anybody in the namespace may send to a group. */
+export interface Events {
+  descriptor: number
+  close(): void
+  [Symbol.dispose](): void
+}
+
 /**
- * Reads events from a socket that joined groups until one of them satisfies, or the time is over (milliseconds).
- * Answers whether it did. Look at the present state first, after joining, so that nothing falls between.
+ * Opens a socket that hears of what happens to a group's objects (RTNLGRP_*), in the namespace that the thread is in. Where
+ * more happens than it has room for, the rest is left out and no failure: what is there is reason enough to look.
  */
-export function awaitEvent(
-  transport: Transport & { descriptor: number },
-  satisfies: (message: Message) => boolean,
-  milliseconds: number,
-): boolean {
+export function openEvents(group: number): Events {
+  const events = openTransport(NETLINK_ROUTE)
+  try {
+    ask(events.descriptor, NETLINK_NO_ENOBUFS)
+    setSocketOption(events.descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, new Uint8Array([group, 0, 0, 0]))
+  } catch (thrown) {
+    events.close()
+    throw thrown
+  }
+  return events
+}
+
+/**
+ * Looks each time that something has happened, until it is as wanted or the time is over (milliseconds). Answers whether it
+ * is. Look once more after the socket was opened, before: so nothing falls between.
+ */
+export function awaitEvent({ descriptor }: Events, isAsWanted: () => boolean, milliseconds: number): boolean {
   const end = performance.now() + milliseconds
   for (;;) {
     const left = end - performance.now()
-    if (left <= 0 || !waitReadable(transport.descriptor, Math.ceil(left))) return false
-    for (const message of messages(transport.receive())) if (satisfies(message)) return true
+    if (left <= 0 || !waitReadable(descriptor, Math.ceil(left))) return false
+    passOver(descriptor, end)
+    if (isAsWanted()) return true
+  }
+}
+
+const scratch = new Uint8Array(1) // the rest of a datagram is dropped
+
+/** Takes the events that have come so far from a socket: one look is enough for all of them. */
+function passOver(descriptor: number, end: number): void {
+  try {
+    while (waitReadable(descriptor, 0) && performance.now() < end) receive(descriptor, scratch, MSG_DONTWAIT)
+  } catch (thrown) {
+    // ENOBUFS, of kernels that insist on it: some were lost, which is something that happened
+    if (!isErrno(thrown, errno.EAGAIN, errno.ENOBUFS)) throw thrown
   }
 }

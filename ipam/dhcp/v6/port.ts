@@ -14,13 +14,7 @@ import {
 } from '../../../chain/linux/libc.ts'
 import { listAddresses, putAddress, removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { addRoute, type Route, removeRoute, scopes } from '../../../chain/linux/netlink/route.ts'
-import {
-  isRefusal,
-  NETLINK_ROUTE,
-  openRoute,
-  openTransport,
-  type Transport,
-} from '../../../chain/linux/netlink/socket.ts'
+import { isRefusal, openEvents, openRoute, type Transport } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import {
   datagramFilter,
@@ -69,7 +63,7 @@ const RTNLGRP_IPV6_IFADDR = 9
 export async function linkLocalAddress(place: Place, milliseconds: number): Promise<string> {
   const present = linkLocalNow(place)
   if (present !== undefined) return present
-  const events = inNamespace(place.descriptor, () => openTransport(NETLINK_ROUTE, [RTNLGRP_IPV6_IFADDR]))
+  const events = inNamespace(place.descriptor, () => openEvents(RTNLGRP_IPV6_IFADDR))
   const { promise, resolve } = Promise.withResolvers<string | undefined>()
   const look = () => {
     const found = linkLocalNow(place)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { errno, SystemError } from '../../../chain/linux/libc.ts'
+import { bind, close, errno, SOCK_RAW, SystemError, sendTo, socket } from '../../../chain/linux/libc.ts'
 import { listAddresses } from '../../../chain/linux/netlink/address.ts'
 import {
   CodecError,
@@ -10,7 +10,15 @@ import {
   messages,
   text,
 } from '../../../chain/linux/netlink/codec.ts'
-import { changeLink, createLink, findLink, setLink } from '../../../chain/linux/netlink/link.ts'
+import {
+  changeLink,
+  createLink,
+  findLink,
+  getLink,
+  listLinks,
+  setLink,
+} from '../../../chain/linux/netlink/link.ts'
+import { listRoutes, listRouteTables } from '../../../chain/linux/netlink/route.ts'
 import {
   attempt,
   awaitEvent,
@@ -18,12 +26,12 @@ import {
   dump,
   isRefusal,
   KernelError,
-  NETLINK_ROUTE,
+  openEvents,
   openRoute,
-  openTransport,
   readRefusal,
   request,
   type Transport,
+  transportOver,
 } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
@@ -37,6 +45,16 @@ const INTERRUPTED = 0x10 // NLM_F_DUMP_INTR
 const CAPPED = 0x100 // NLM_F_CAPPED
 const ACK_TLVS = 0x200 // NLM_F_ACK_TLVS
 const SENTENCE = 1 // NLMSGERR_ATTR_MSG
+
+const AF_NETLINK = 16
+
+/** struct sockaddr_nl of a port. */
+function addressOf(port: number): Uint8Array {
+  const bytes = new DataView(new ArrayBuffer(12))
+  bytes.setUint16(0, AF_NETLINK, true)
+  bytes.setUint32(4, port, true)
+  return new Uint8Array(bytes.buffer)
+}
 
 const wanted = { operation: 'set mtu 10 on eth0', type: 19, payload: new Uint8Array(16) }
 
@@ -300,10 +318,58 @@ describe('the real kernel', () => {
 
   test('tells of what happens to those who joined a group, without waiting for more', () => {
     using namespace = freshNamespace()
-    using events = namespace.inside(() => openTransport(NETLINK_ROUTE, [1])) // RTNLGRP_LINK
+    using events = namespace.inside(() => openEvents(1)) // RTNLGRP_LINK
     createLink(namespace.route, { name: 'seen', kind: { type: 'bridge' } })
-    expect(awaitEvent(events, ({ type }) => type === 16, 5000)).toBe(true)
+    expect(awaitEvent(events, () => findLink(namespace.route, 'seen') !== undefined, 5000)).toBe(true)
     expect(awaitEvent(events, () => false, 20)).toBe(false)
+  })
+
+  test('is the only one that is heard: what came to a socket before it was connected is passed over', () => {
+    using namespace = freshNamespace()
+    const port = 0x7000_0000 + process.pid
+    const early = namespace.inside(() => socket(AF_NETLINK, SOCK_RAW, 0))
+    bind(early, addressOf(port))
+    using heard = transportOver(early)
+    const liar = namespace.inside(() => socket(AF_NETLINK, SOCK_RAW, 0))
+    const lies = new Uint8Array(100_000).fill(0xff) // no messages at all, and larger than any buffer to begin with
+    for (let each = 0; each < 2; each++) sendTo(liar, lies, addressOf(port))
+    close(liar)
+    expect(findLink(heard, 'lo')?.up).toBe(true)
+  })
+
+  test('that knows no options answers with more than is asked for, which is left out here', () => {
+    using namespace = freshNamespace()
+    const [one, other] = ['one', 'other'].map((name, index) =>
+      namespace.createLink({ name, kind: { type: 'bridge' } }, `10.1.${index}.1/24`),
+    )
+    if (!one || !other) throw new Error('unreachable')
+    namespace.createLink({ name: 'port', kind: { type: 'veth', peer: { name: 'peer' } }, master: one.index })
+    namespace.run('ip', 'route', 'add', '10.9.0.0/16', 'dev', 'other', 'table', '77')
+    const old = namespace.inside(() => socket(AF_NETLINK, SOCK_RAW, 0)) // no option is set
+    for (const route of [transportOver(old), namespace.inside(openRoute)]) {
+      using _open = route
+      const names = (links: { name: string }[]) => links.map(({ name }) => name)
+      expect(listAddresses(route, one.index, [2]).map(({ address }) => address)).toEqual(['10.1.0.1'])
+      expect(names(listLinks(route, { master: one.index }))).toEqual(['port'])
+      expect(names(listLinks(route, { kind: 'veth' })).sort()).toEqual(['peer', 'port'])
+      const destinations = (filter: Parameters<typeof listRoutes>[1]) =>
+        listRoutes(route, { families: [2], ...filter }).map(({ destination }) => destination)
+      expect(destinations({ table: 77 })).toEqual(['10.9.0.0'])
+      expect(destinations({ table: 78 })).toEqual([])
+      expect(destinations({ table: 254, link: other.index })).toEqual(['10.1.1.0'])
+      expect(destinations({ link: 4711 })).toEqual([])
+      expect(destinations({ prefixLength: 16 })).toEqual(['10.9.0.0'])
+      expect([...listRouteTables(route)].sort()).toEqual([254, 255, 77])
+    }
+  })
+
+  test('answers more requests at once than answers fit a socket', () => {
+    using namespace = freshNamespace()
+    const asked = Array.from({ length: 1000 }, (_, index) => getLink(index % 10 === 0 ? 'none' : 'lo'))
+    const answers = attempt(namespace.route, asked)
+    expect(answers.map(answer => isRefusal(answer, errno.ENODEV))).toEqual(
+      asked.map((_, index) => index % 10 === 0),
+    )
   })
 
   test('a socket keeps to the namespace that it was opened in', () => {
