@@ -79,9 +79,10 @@ export const bridge = definePlugin({
     })
   },
 
-  async status({ config, delegate }) {
+  async status(request) {
+    const { config, delegate } = request
     onHost(host => checkUsable(host, config))
-    requireBackend(config)
+    await requireBackend(request)
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 

@@ -103,9 +103,10 @@ export const ptp = definePlugin({
     })
   },
 
-  async status({ config, delegate }) {
+  async status(request) {
+    const { config, delegate } = request
     requireReady('veth')
-    requireBackend(config)
+    await requireBackend(request)
     await delegate.status(requireIpam(config))
   },
 

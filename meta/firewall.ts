@@ -1,22 +1,24 @@
 /** firewall: lets a container's packets through the host, and keeps other bridges and neighbours away where a policy says so. */
 import { hasNftables } from '../chain/linux/netlink/nftables.ts'
 import type { Engine } from '../chain/linux/nft.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { describeDecision, instead, withBackend } from '../chain/plugin/backend.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { addOwned, missingOwned, removeOwned } from '../chain/plugin/ruleset.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-import { obstacles } from './firewall/backends.ts'
-import { configuration, zoneOf } from './firewall/configuration.ts'
+import type { Result } from '../chain/protocol/result.ts'
+import { type Choice, choiceAtAdd, chooseBackend, decide, obstacles } from './firewall/backends.ts'
+import { configuration, type FirewallConfiguration, zoneOf } from './firewall/configuration.ts'
 import * as firewalld from './firewall/firewalld.ts'
 import * as iptables from './firewall/iptables.ts'
 import { letGo } from './firewall/letting-go.ts'
 import { planFirewall } from './firewall/plan.ts'
 import { recall, recorded, remember } from './firewall/records.ts'
 import { roles } from './firewall/rules.ts'
-import { addressesOf } from './firewall/subject.ts'
+import { addressesOf, familiesOf } from './firewall/subject.ts'
 
 const NO_RESULT = 'missing prevResult from earlier plugin'
 
@@ -26,32 +28,29 @@ export const firewall = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { attachment, config, engine, undo, world } = request
+    const { attachment, config, engine, world } = request
     const previous = requirePrevious(request.previous, NO_RESULT)
     const { id } = ownerOf(attachment)
-    const { addresses, owned, filters, wanted, sources, record } = await planFirewall(request, previous)
-    const earlier = recall(id)
-    if (earlier) await letGo(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
-    if (record) {
-      undo('let go of the addresses', () => letGo(world.env, id, record))
-      remember(id, record)
-    }
-    if (owned.elements.length > 0) {
-      undo('delete the rules', () => sweep(engine, id))
-      await addOwned(engine, owned)
-    }
-    for (const filter of filters) await iptables.addRules(filter, wanted)
-    if (sources) await firewalld.addSources(world.env, sources)
+    const addresses = addressesOf(previous)
+    const decision = await chooseBackend(request, familiesOf(addresses))
+    await withBackend<Choice>(request, {
+      decision,
+      instead: { ...decision, ...instead, accepting: [], prepared: [] },
+      apply: choice => apply(request, { previous, choice }),
+      sweep: async () => void (await sweep(engine, id)),
+    })
     for (const obstacle of obstacles(config, addresses)) world.stderr(`firewall: ${obstacle}\n`)
     return previous
   },
 
   async check(request) {
     const previous = requirePrevious(request.previous, NO_RESULT)
-    const { owned, filters, wanted, sources } = await planFirewall(request, previous)
+    const choice = await choiceAtAdd(request, familiesOf(addressesOf(previous)))
+    const { owned, filters, wanted, sources } = planFirewall(request, { previous, choice })
     const missing = [
       ...missingOwned(owned),
       ...(await Promise.all(filters.map(filter => iptables.missingFrom(filter, wanted)))),
+      ...choice.obeyed.map(filter => iptables.missingWay(filter, wanted.admin)),
       sources && (await firewalld.missingSource(request.world.env, sources)),
     ].filter(each => each !== undefined)
     if (missing.length === 0) return
@@ -79,8 +78,12 @@ export const firewall = definePlugin({
   },
 
   async status({ config, world }) {
-    if (config.backend === 'firewalld') await firewalld.requireRunning(world.env)
-    if (config.backend === 'iptables') return iptables.requireInstalled()
+    const decision = await decide({ config, world })
+    const { backend } = decision
+    if (backend === 'firewalld') await firewalld.requireRunning(world.env)
+    if (decision.by !== 'configuration')
+      world.stderr(`${describeDecision('packets are accepted', decision)}\n`)
+    if (backend === 'iptables') return iptables.requireInstalled()
     if (hasNftables()) return
     throw new CniError(code.pluginNotAvailable, 'the kernel has no nf_tables', {
       details: 'load the module nf_tables, or set backend to iptables',
@@ -98,6 +101,29 @@ export const firewall = definePlugin({
     })
   },
 })
+
+type Request = AddRequest<FirewallConfiguration>
+
+async function apply(request: Request, way: { previous: Result; choice: Choice }): Promise<void> {
+  const { attachment, engine, undo, world } = request
+  const { choice } = way
+  const { id } = ownerOf(attachment)
+  const { owned, filters, wanted, sources, record } = planFirewall(request, way)
+  const earlier = recall(id)
+  if (earlier) await letGo(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
+  if (record) {
+    undo('let go of the addresses', () => letGo(world.env, id, record))
+    remember(id, record)
+  }
+  if (owned.elements.length > 0) {
+    undo('delete the rules', () => sweep(engine, id))
+    await addOwned(engine, owned)
+  }
+  for (const filter of filters) await iptables.addRules(filter, wanted)
+  for (const filter of choice.obeyed) await iptables.leadTo(filter, wanted.admin, engine)
+  for (const filter of choice.prepared) await iptables.prepare(filter, wanted.admin)
+  if (sources) await firewalld.addSources(world.env, sources)
+}
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {
   return removeOwned(engine, { roles, isOwner: owner => owner === id })

@@ -1,5 +1,13 @@
 /** portmap: publishes a container's ports on the host's addresses. */
-import { definePlugin } from '../chain/plugin/define.ts'
+import {
+  type Backend,
+  type Decision,
+  decideBackend,
+  describeDecision,
+  instead,
+  withBackend,
+} from '../chain/plugin/backend.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
 import { closeOwnLocalnet, openLocalnet } from '../chain/plugin/localnet.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
@@ -8,39 +16,36 @@ import { sweepStale } from '../chain/plugin/sweep.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { forgetHolder } from './portmap/claims.ts'
-import { backendOf, configuration, type PortmapConfiguration, portMappings } from './portmap/configuration.ts'
+import {
+  configuration,
+  namedBackend,
+  type PortmapConfiguration,
+  portMappings,
+} from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
 import { handOver } from './portmap/heirs.ts'
 import { recall, recorded, remember } from './portmap/holders.ts'
 import { letThroughSamePort, linkTowards } from './portmap/host.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
-import { type Backend, type Publication, targetsOf } from './portmap/target.ts'
+import { type Publication, type Publisher, type Target, targetsOf } from './portmap/target.ts'
 
 export const portmap = definePlugin({
   name: 'portmap',
   config: configuration,
 
   async add(call) {
-    const { config, attachment, netns, previous, engine, undo } = call
+    const { config, attachment, previous, engine, undo } = call
     if (!previous)
       throw new CniError(code.invalidConfiguration, 'prevResult: must be called as chained plugin')
     const mappings = portMappings(config)
     if (mappings.length === 0) return previous
     const targets = targetsOf(previous, call)
-    const { plan } = await loadBackend(config)
-    const publication = await plan(call, targets)
-    const { id } = ownerOf(attachment)
-    const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
-    if (earlier && isByIptables(earlier) !== isByIptables(publication)) await sweepPorts(engine, attachment)
-    if (earlier) forgetHolder(id)
-    undo('forget the holder', () => forgetHolder(id))
-    const addresses = targets.map(({ address }) => address)
-    remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
-    undo('delete the rules', () => sweepPorts(engine, attachment))
-    undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
-    const localnet = config.snat ? linkTowards(targets) : undefined
-    await publication.add(localnet)
-    if (localnet !== undefined) openLocalnet(localnet)
+    await withBackend<Decision>(call, {
+      decision: await decideBackend(namedBackend(config), call),
+      instead,
+      apply: decision => publish(call, targets, decision),
+      sweep: () => sweepPorts(engine, attachment),
+    })
     if (config.snat) letThroughSamePort(previous, undo)
     forgetConnectionsToHost(mappings)
     return previous
@@ -49,7 +54,7 @@ export const portmap = definePlugin({
   async check(call) {
     const result = requirePrevious(call.previous, 'portmap')
     if (portMappings(call.config).length === 0) return
-    const { plan } = await loadBackend(call.config)
+    const { plan } = await loadPublisher(backendAtAdd(call))
     const missing = await (await plan(call, targetsOf(result, call))).missing()
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
@@ -67,9 +72,12 @@ export const portmap = definePlugin({
     })
   },
 
-  async status({ config }) {
-    const { requireReady } = await loadBackend(config)
+  async status({ config, world }) {
+    const decision = await decideBackend(namedBackend(config))
+    const { requireReady } = await loadPublisher(decision.backend)
     requireReady()
+    if (decision.by !== 'configuration')
+      world.stderr(`${describeDecision('ports are published', decision)}\n`)
   },
 
   async gc({ network, valid, engine }) {
@@ -85,12 +93,39 @@ export const portmap = definePlugin({
   },
 })
 
+type Call = AddRequest<PortmapConfiguration>
+
+async function publish(call: Call, targets: readonly Target[], decision: Decision): Promise<void> {
+  const { config, attachment, netns, engine, undo } = call
+  const { plan } = await loadPublisher(decision.backend)
+  const publication = await plan(call, targets, decision.variant)
+  const { id } = ownerOf(attachment)
+  const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
+  if (earlier && isByIptables(earlier) !== isByIptables(publication)) await sweepPorts(engine, attachment)
+  if (earlier) forgetHolder(id)
+  undo('forget the holder', () => forgetHolder(id))
+  const addresses = targets.map(({ address }) => address)
+  remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
+  undo('delete the rules', () => sweepPorts(engine, attachment))
+  undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
+  const localnet = config.snat ? linkTowards(targets) : undefined
+  await publication.add(localnet)
+  if (localnet !== undefined) openLocalnet(localnet)
+}
+
 /** Only what iptables publishes is remembered. */
 const isByIptables = ({ published }: Pick<Publication, 'published'>) => Boolean(published?.length)
 
+/** Whatever the node has become since. */
+function backendAtAdd({ config, attachment }: Pick<Call, 'config' | 'attachment'>): Backend {
+  const holder = recall(ownerOf(attachment).id)
+  if (holder) return isByIptables(holder) ? 'iptables' : 'nftables'
+  return namedBackend(config) ?? 'nftables'
+}
+
 /** Most nodes use one of them: the other is not even loaded. */
-function loadBackend(config: PortmapConfiguration): Promise<Backend> {
-  return backendOf(config) === 'iptables' ? import('./portmap/iptables.ts') : import('./portmap/nftables.ts')
+function loadPublisher(backend: Backend): Promise<Publisher> {
+  return backend === 'iptables' ? import('./portmap/iptables.ts') : import('./portmap/nftables.ts')
 }
 
 if (import.meta.main) main(portmap)

@@ -157,8 +157,14 @@ function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: Held
 }
 
 /** Whether a chain is there. Throws IptablesError where the tools are not installed. */
-export function hasChain(family: Family, table: string, chain: string): boolean {
-  const { command } = requireTools(family)
+export function hasChain(wanted: {
+  family: Family
+  variant: Variant | undefined
+  table: string
+  chain: string
+}): boolean {
+  const { family, variant, table, chain } = wanted
+  const { command } = requireTools(family, variant)
   return run([command, '--wait', '-t', table, '-S', chain, '1']).status === 0
 }
 

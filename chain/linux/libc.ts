@@ -45,6 +45,7 @@ const occasional = {
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   dup: { args: ['i32'], returns: 'i32' },
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
@@ -299,6 +300,15 @@ export function setSocketOption(descriptor: number, level: number, option: numbe
   checked(
     libc().setsockopt(descriptor, level, option, pointer(value), value.length),
     () => `setsockopt(${level}, ${option})`,
+  )
+}
+
+/** Fills a structure, whose beginning may say what is asked for. */
+export function getSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
+  const length = Uint32Array.of(value.length)
+  checked(
+    rarely('getsockopt')(descriptor, level, option, ptr(value), ptr(length)),
+    () => `getsockopt(${level}, ${option})`,
   )
 }
 

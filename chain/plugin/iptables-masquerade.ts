@@ -1,6 +1,6 @@
 /** Masquerade by iptables, for bridge and ptp: names, comments and order are those of the Go plugins. */
 import type { Words } from '../linux/iptables/plan.ts'
-import type { Family } from '../linux/iptables/tools.ts'
+import type { Family, Variant } from '../linux/iptables/tools.ts'
 import type { Attachment } from './define.ts'
 import type { Source } from './elements.ts'
 import {
@@ -45,8 +45,12 @@ export function masqueradeWish(attachment: Attachment, sources: readonly Source[
   }
 }
 
-export function addMasquerade(attachment: Attachment, sources: readonly Source[]): Promise<void> {
-  return addChain(masqueradeWish(attachment, sources))
+export function addMasquerade(
+  attachment: Attachment,
+  sources: readonly Source[],
+  variant?: Variant,
+): Promise<void> {
+  return addChain({ ...masqueradeWish(attachment, sources), variant })
 }
 
 /** A sentence about what is missing; undefined when all is there. */

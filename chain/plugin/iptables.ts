@@ -7,7 +7,7 @@
 import type { HeldLock } from '../linux/files.ts'
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
-import type { Family } from '../linux/iptables/tools.ts'
+import { type Family, findTools, type Variant } from '../linux/iptables/tools.ts'
 import {
   applyPlan,
   hasChain,
@@ -52,12 +52,15 @@ export interface SharedRules {
 export interface ChainWish {
   attachment: Attachment
   prefix: string
+  /** Where the chain is: the machine's choice when absent. */
+  variant?: Variant | undefined
   shared(family: Family): SharedRules
   parts: Partial<Record<Family, Part>>
 }
 
 interface Share {
   attachment: Attachment
+  variant?: Variant | undefined
   parts: Partial<Record<Family, Part>>
 }
 
@@ -65,7 +68,18 @@ interface Share {
 const shares = recordsIn<Record<string, Share>>('iptables')
 const readShares = (chain: string) => shares.recall(chain) ?? {}
 
-function plansOf({ attachment, prefix, shared, parts }: ChainWish, others: readonly Share[] = []): Plan[] {
+/** Whether an interface has a part in its container's chain, and in which variant of iptables. */
+export function partOf(
+  prefix: string,
+  attachment: Attachment,
+): { variant?: Variant | undefined } | undefined {
+  return readShares(chainName(prefix, attachment))[attachment.interface]
+}
+
+function plansOf(
+  { attachment, prefix, variant, shared, parts }: ChainWish,
+  others: readonly Share[] = [],
+): Plan[] {
   const name = chainName(prefix, attachment)
   return families.flatMap(family => {
     const all = [
@@ -75,7 +89,9 @@ function plansOf({ attachment, prefix, shared, parts }: ChainWish, others: reado
     if (all.length === 0) return []
     const rules = unique(all.flatMap(part => part.rules))
     const enter = unique(all.flatMap(part => part.enter))
-    return [{ family, table: TABLE, ...shared(family), own: [{ name, rules }], enter } satisfies Plan]
+    const place = { family, ...(variant === undefined ? {} : { variant }), table: TABLE } as const
+    const first = shared(family).first?.map(plan => ({ ...plan, ...place, table: plan.table }))
+    return [{ ...place, ...shared(family), ...(first ? { first } : {}), own: [{ name, rules }], enter }]
   })
 }
 
@@ -90,17 +106,20 @@ function othersThan({ interface: own }: Attachment, all: Record<string, Share>):
 /** Makes an interface's part of its container's chain, with all that it needs. Whatever it had there before is replaced. */
 export async function addChain(wish: ChainWish): Promise<void> {
   const { attachment, prefix, parts } = wish
+  const usual = findTools('ip')?.variant
+  const variant = wish.variant ?? usual // which may be another one by the time of CHECK
   const chain = chainName(prefix, attachment)
   const others = await applied(() => othersIn(chain, attachment))
-  writeShares(chain, [...others, { attachment, parts }])
-  for (const plan of plansOf(wish, others)) await applied(() => applyPlan(plan))
+  writeShares(chain, [...others, { attachment, variant, parts }])
+  const neighbours = others.filter(other => (other.variant ?? usual) === variant)
+  for (const plan of plansOf({ ...wish, variant }, neighbours)) await applied(() => applyPlan(plan))
 }
 
 /** The other interfaces that have a part in a chain; none if the chain has gone, as by a DEL of the Go plugins'. */
 function othersIn(chain: string, attachment: Attachment): Share[] {
   const others = othersThan(attachment, readShares(chain))
-  return others.filter(({ parts }) =>
-    families.some(family => parts[family] && hasChain(family, TABLE, chain)),
+  return others.filter(({ parts, variant }) =>
+    families.some(family => parts[family] && hasChain({ family, variant, table: TABLE, chain })),
   )
 }
 
@@ -113,10 +132,9 @@ function writeShares(chain: string, all: readonly Share[]): void {
  * ours alone: what the Go plugins made is complete without them.
  */
 export async function missingFromChain(wish: ChainWish): Promise<string | undefined> {
-  const { attachment, prefix } = wish
-  const isOurs = attachment.interface in readShares(chainName(prefix, attachment))
-  for (const plan of plansOf(wish)) {
-    const missing = await applied(() => missingRule(isOurs ? plan : { ...plan, first: [] }))
+  const own = partOf(wish.prefix, wish.attachment)
+  for (const plan of plansOf({ ...wish, variant: own?.variant })) {
+    const missing = await applied(() => missingRule(own ? plan : { ...plan, first: [] }))
     if (!missing) continue
     const { table, chain, words } = missing
     return `rule ${[chain, ...words].join(' ')} is missing in table ${table} of ${plan.family}`
@@ -208,11 +226,14 @@ async function makeAnew(part: {
   const { attachment, prefix, chain, others } = part
   writeShares(chain, others)
   const nothing = () => ({ chains: [], ensure: [] })
-  for (const plan of plansOf({ attachment, prefix, shared: nothing, parts: {} }, others)) {
-    try {
-      await applyPlan(plan)
-    } catch (thrown) {
-      if (!(thrown instanceof IptablesError)) throw thrown
+  for (const variant of new Set(others.map(other => other.variant))) {
+    const together = others.filter(other => other.variant === variant)
+    for (const plan of plansOf({ attachment, prefix, variant, shared: nothing, parts: {} }, together)) {
+      try {
+        await applyPlan(plan)
+      } catch (thrown) {
+        if (!(thrown instanceof IptablesError)) throw thrown
+      }
     }
   }
 }

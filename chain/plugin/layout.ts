@@ -3,11 +3,11 @@
  * catena` filters frames.
  *
  *   table ip catena
- *     chain prerouting   nat, dstnat   fib daddr type local → published
- *     chain output       nat, dstnat   fib daddr type local → published
+ *     chain prerouting   nat, dstnat+5 fib daddr type local → published
+ *     chain output       nat, dstnat+5 fib daddr type local → published
  *     chain published                  ports with conditions → their owner's chain, all others → translate
  *     chain translate                  dnat to hostip_address:hostip_port, else to port_address:port_port
- *     chain postrouting  nat, srcnat   published connections that would come back past the host; then containers' own
+ *     chain postrouting  nat, srcnat+5 published connections that would come back past the host; then containers' own
  *     chain guard        filter, raw   127.0.0.0/8 from outside, where route_localnet had to be set
  *     chain forward      filter        between bridges with a policy: drop; within, where isolated: drop; then overrides;
  *                                      then containers' packets and the answers to them are accepted

@@ -4,17 +4,25 @@
  */
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nft.ts'
-import type { AddRequest, Attachment, GcRequest } from './define.ts'
+import {
+  type Backend,
+  type Decision,
+  decideBackend,
+  describeDecision,
+  instead,
+  withBackend,
+} from './backend.ts'
+import type { AddRequest, Attachment, BaseRequest, GcRequest } from './define.ts'
 import { masquerade, type Owned, type OwnedElement, type Source } from './elements.ts'
-import { MASQUERADE_PREFIX, requireIptables } from './iptables.ts'
+import { MASQUERADE_PREFIX, partOf, requireIptables } from './iptables.ts'
 import type { Role } from './layout.ts'
 import { legacyMasquerade } from './legacy.ts'
 import { isStale, ownerOf } from './owner.ts'
 import { addOwned, missingOwned } from './ruleset.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
 
-/** `ipMasqBackend`; nftables when silent. */
-export type MasqueradeBackend = '' | 'iptables' | 'nftables' | undefined
+/** `ipMasqBackend`; silent: see backend.ts. */
+export type MasqueradeBackend = '' | Backend | undefined
 
 export interface Wish {
   attachment: Attachment
@@ -25,13 +33,10 @@ export interface Wish {
   elements?: readonly OwnedElement[]
 }
 
-const isByIptables = ({ backend, sources }: Wish) => backend === 'iptables' && sources.length > 0
-
-function ownedBy(wish: Wish): Owned {
-  const { attachment, sources, elements = [] } = wish
+function ownedBy({ attachment, sources, elements = [] }: Wish, backend: Backend): Owned {
   return {
     owner: ownerOf(attachment),
-    elements: [...(isByIptables(wish) ? [] : masquerade(sources)), ...elements],
+    elements: [...(backend === 'iptables' ? [] : masquerade(sources)), ...elements],
   }
 }
 
@@ -43,30 +48,58 @@ export interface Sweep {
 
 /** Puts the rules there, all or nothing. */
 export async function addRules(
-  { engine, undo }: Pick<AddRequest<unknown>, 'engine' | 'undo'>,
+  request: Pick<AddRequest<unknown>, 'args' | 'engine' | 'undo' | 'world'>,
   wish: Wish,
   sweep: Sweep,
 ): Promise<void> {
-  const owned = ownedBy(wish)
-  if (owned.elements.length === 0 && !isByIptables(wish)) return
-  undo('delete the rules', () => sweepRules(engine, wish.attachment, sweep))
+  const { attachment, sources, elements = [] } = wish
+  if (sources.length === 0 && elements.length === 0) return
+  request.undo('delete the rules', () => sweepRules(request.engine, attachment, sweep))
+  if (sources.length === 0) return await addOwned(request.engine, ownedBy(wish, 'nftables'))
+  const decision = await decideBackend(wish.backend, request)
+  // of an ADD that was killed, when the node was another one
+  if (decision.backend === 'nftables' && partOf(MASQUERADE_PREFIX, attachment))
+    await sweepRules(request.engine, attachment, sweep)
+  await withBackend<Decision>(request, {
+    decision,
+    instead,
+    apply: decision => addBy(decision, request.engine, wish),
+    sweep: () => sweepRules(request.engine, attachment, sweep),
+  })
+}
+
+async function addBy({ backend, variant }: Decision, engine: Engine, wish: Wish): Promise<void> {
+  const owned = ownedBy(wish, backend)
   if (owned.elements.length > 0) await addOwned(engine, owned)
-  if (!isByIptables(wish)) return
+  if (backend === 'nftables') return
   const { addMasquerade } = await import('./iptables-masquerade.ts')
-  await addMasquerade(wish.attachment, wish.sources)
+  await addMasquerade(wish.attachment, wish.sources, variant)
 }
 
-/** A sentence for CHECK about something that is missing. */
+/** A sentence for CHECK about something that is missing. What ADD chose is what is looked at. */
 export async function missingRules(wish: Wish): Promise<string | undefined> {
-  const [missing] = missingOwned(ownedBy(wish))
-  if (missing || !isByIptables(wish)) return missing
+  const { attachment, sources } = wish
+  const isByIptables =
+    sources.length > 0 && (wish.backend === 'iptables' || partOf(MASQUERADE_PREFIX, attachment) !== undefined)
+  const [missing] = missingOwned(ownedBy(wish, isByIptables ? 'iptables' : 'nftables'))
+  if (missing || !isByIptables) return missing
   const { missingMasquerade } = await import('./iptables-masquerade.ts')
-  return missingMasquerade(wish.attachment, wish.sources)
+  return missingMasquerade(attachment, sources)
 }
 
-/** STATUS: throws where the backend that is asked for is not there. */
-export function requireBackend(config: { ipMasq: boolean; ipMasqBackend?: MasqueradeBackend }): void {
-  if (config.ipMasq && config.ipMasqBackend === 'iptables') requireIptables()
+/** STATUS: throws where the backend that is asked for is not there; says which one it is where none is named. */
+export async function requireBackend({
+  config,
+  world,
+}: Pick<
+  BaseRequest<{ ipMasq: boolean; ipMasqBackend?: MasqueradeBackend }>,
+  'config' | 'world'
+>): Promise<void> {
+  if (!config.ipMasq) return
+  const decision = await decideBackend(config.ipMasqBackend)
+  if (decision.backend === 'iptables') requireIptables()
+  if (decision.by !== 'configuration')
+    world.stderr(`${describeDecision('addresses are masqueraded', decision)}\n`)
 }
 
 const chains = [MASQUERADE_PREFIX] as const

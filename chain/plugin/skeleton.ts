@@ -36,9 +36,14 @@ function collectionCommand(family: OurFamily, { name, key, interval, value }: Co
 }
 
 const RAW = -300
-const DESTINATION_NAT = -100
 const FILTER = 0
-const SOURCE_NAT = 100
+/**
+ * Behind iptables' nat (-100 and 100, NF_IP_PRI_NAT_*), whoever was there first: of the chains of NAT the first that
+ * translates a connection has it, and what an administrator redirects or gives a source is not ours. In front of firewalld's
+ * (-90 and 110).
+ */
+const DESTINATION_NAT = -95
+const SOURCE_NAT = 105
 
 function baseChain(
   family: OurFamily,

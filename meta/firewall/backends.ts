@@ -1,38 +1,91 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
-import type { Family } from '../../chain/linux/iptables/tools.ts'
+import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import {
   findChain,
   listBaseChains,
   listTables,
   openNetfilterIfPresent,
 } from '../../chain/linux/netlink/nftables.ts'
+import { type Backend, type Decision, decideBackend } from '../../chain/plugin/backend.ts'
+import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { TABLE } from '../../chain/plugin/layout.ts'
-import type { FirewallConfiguration } from './configuration.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import { adminChain, type FirewallConfiguration, namedBackend } from './configuration.ts'
 import { isRunning } from './firewalld.ts'
-import { type Filter, obstructingFilters, usualFilters } from './iptables.ts'
+import { filtersWith, obstructingFilters, unledFilters, usualFilters } from './iptables.ts'
+import { type Filter, recall } from './records.ts'
 import { familyOf } from './subject.ts'
 
-export interface Backends {
-  nftables: boolean
-  firewalld: boolean
-  iptables: Filter[]
+/** What accepts a container's packets, and what else is done in iptables. */
+export interface Choice {
+  backend: Backend | 'firewalld'
+  why: string
+  by: Decision['by']
+  /** Filters of iptables that accept its packets: where that is the backend, and where they would drop them. */
+  accepting: Filter[]
+  /** Those that hold an administrator's chain, to which they are to lead whatever the backend is. */
+  obeyed: Filter[]
+  /** Those in which that chain is made for who may want to fill it. */
+  prepared: Filter[]
 }
 
+type Asked = Pick<AttachmentRequest<FirewallConfiguration>, 'config' | 'world'> & { args?: string }
+
 /**
- * What the configuration says. Where it is silent: firewalld if it runs, else nftables; and iptables as well where its FORWARD
- * may drop the packets, since nothing that another table accepts undoes that.
+ * What the configuration says. Where it is silent: firewalld if it runs, else what backend.ts decides; and iptables as well
+ * where its FORWARD may drop the packets, since nothing that another table accepts undoes that.
  */
-export async function chooseBackends(
-  { backend }: FirewallConfiguration,
+export async function chooseBackend(asked: Asked, used: readonly Family[]): Promise<Choice> {
+  const decision = await decide(asked)
+  const chain = adminChain(asked.config)
+  const isSilent = decision.by !== 'configuration'
+  const accepting = unique([
+    ...(decision.backend === 'iptables' ? usualFilters(used, decision.variant) : []),
+    ...(isSilent ? obstructingFilters(used) : []),
+  ])
+  const obeyed = without(filtersWith(used, chain), accepting)
+  const isToPrepare = isSilent && decision.backend === 'nftables' && decision.by !== 'node'
+  const prepared = isToPrepare ? without(unledFilters(used, chain), [...accepting, ...obeyed]) : []
+  return { ...decision, accepting, obeyed, prepared }
+}
+
+/** What an earlier ADD has chosen, whatever the node has become since; what it has left no record of is nftables' alone. */
+export async function choiceAtAdd(
+  asked: Asked & Pick<AttachmentRequest<unknown>, 'attachment'>,
   used: readonly Family[],
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<Backends> {
-  if (backend === 'iptables') return { nftables: false, firewalld: false, iptables: usualFilters(used) }
-  if (backend !== '')
-    return { nftables: backend === 'nftables', firewalld: backend === 'firewalld', iptables: [] }
-  const firewalld = await isRunning(env)
-  return { nftables: !firewalld, firewalld, iptables: obstructingFilters(used) }
+): Promise<Choice> {
+  const record = recall(ownerOf(asked.attachment).id)
+  const named = namedBackend(asked.config)
+  if (!record && named) return chooseBackend(asked, used)
+  const accepting = unique([...(record?.filters ?? []), ...(named ? [] : obstructingFilters(used))])
+  return {
+    backend: record?.backend ?? 'nftables',
+    why: 'ADD has chosen it',
+    by: named ? 'configuration' : 'use',
+    accepting,
+    obeyed: without(filtersWith(used, adminChain(asked.config)), accepting),
+    prepared: [],
+  }
+}
+
+type Decided = Pick<Choice, 'backend' | 'why' | 'by'> & { variant?: Variant }
+
+export async function decide({ config, args, world }: Asked): Promise<Decided> {
+  const named = namedBackend(config)
+  if (named === 'firewalld') return { backend: named, why: 'the configuration says so', by: 'configuration' }
+  if (!named && (await isRunning(world.env))) return { backend: 'firewalld', why: 'it runs', by: 'use' }
+  return decideBackend(named, { chain: adminChain(config), ...(args === undefined ? {} : { args }) })
+}
+
+const isSame = (one: Filter, other: Filter) => one.family === other.family && one.variant === other.variant
+
+function without(filters: readonly Filter[], others: readonly Filter[]): Filter[] {
+  return filters.filter(one => !others.some(other => isSame(one, other)))
+}
+
+function unique(filters: readonly Filter[]): Filter[] {
+  return filters.filter((one, at) => filters.findIndex(other => isSame(one, other)) === at)
 }
 
 const FORWARD_HOOK = 2 // NF_INET_FORWARD
@@ -42,10 +95,11 @@ const NF_DROP = 0
  * What stays in the way of the packets, in sentences: base chains of others that drop what they do not accept. What these are
  * for is not known, so nothing can be done about them.
  */
-export function obstacles({ backend }: FirewallConfiguration, addresses: readonly string[]): string[] {
+export function obstacles(config: FirewallConfiguration, addresses: readonly string[]): string[] {
   const used = [...new Set(addresses.map(familyOf))]
   if (used.length === 0) return []
-  const filters = backend === '' || backend === 'iptables' ? [] : obstructingFilters(used)
+  const named = namedBackend(config)
+  const filters = named === '' || named === 'iptables' ? [] : obstructingFilters(used)
   return [
     ...foreignDrops(used).map(
       chain =>

@@ -8,24 +8,29 @@ const ZONE = 'trusted'
 const taken =
   /^(prerouting|input|forward|output|postrouting|published|translate|guard|overrides|conditions-.*|CNI-FORWARD|CNI-ISOLATION-STAGE-[12])$/i
 
-/** What both nft and iptables take as the name of a chain; iptables' limit is 28 bytes. */
+/** What iptables takes as the name of a chain; over netlink nf_tables takes it as well. */
 const chainName = z.string().check(
   z.refine(
-    name => /^([A-Za-z][\w./-]{0,27})?$/.test(name),
-    'must be the name of a chain: a letter, then letters, digits and any of _ . / -, at most 28',
+    name => /^((?![!-])[\x21-\x7e]{1,28})?$/.test(name),
+    'must be the name of a chain: 28 printable characters of ASCII at most, not beginning with ! or -',
   ),
   z.refine(name => !taken.test(name), 'must not be a chain that has another meaning'),
 )
 
 export const configuration = z.object({
-  /** Silent: firewalld where it runs, else nftables; and iptables as well, where its rules would stand in the way. */
-  backend: z._default(z.enum(['', 'iptables', 'nftables', 'firewalld']), ''),
+  /** One that is not known is none, as for the Go plugin: see `namedBackend`. */
+  backend: z._default(z.string(), ''),
   iptablesAdminChainName: z._default(chainName, ADMIN_CHAIN),
   firewalldZone: z._default(z.string(), ZONE),
   ingressPolicy: z._default(z.enum(['', 'open', 'same-bridge', 'isolated']), ''),
 })
 
 export type FirewallConfiguration = z.infer<typeof configuration>
+
+/** What packets are accepted by, where the configuration says so. */
+export function namedBackend({ backend }: FirewallConfiguration): 'iptables' | 'nftables' | 'firewalld' | '' {
+  return backend === 'iptables' || backend === 'nftables' || backend === 'firewalld' ? backend : ''
+}
 
 /** The chain that an administrator fills; an empty name is none given. */
 export const adminChain = ({ iptablesAdminChainName }: FirewallConfiguration) =>

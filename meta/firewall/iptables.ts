@@ -3,29 +3,27 @@
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
+import type { BriefTable } from '../../chain/linux/iptables/brief.ts'
 import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
 import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
+import { withBriefTable } from '../../chain/linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
 import { applyPlan, IptablesError, lockRules, missingRule, requireTools } from '../../chain/linux/iptables.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import type { Engine } from '../../chain/linux/nft.ts'
+import { FORWARD_CHAIN } from '../../chain/plugin/backend.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import type { FirewallRecord } from './records.ts'
+import type { Filter, FirewallRecord } from './records.ts'
 import { familyOf, hostCidr, type Ingress } from './subject.ts'
 
 const TABLE = 'filter'
-const FORWARD = 'CNI-FORWARD'
+const FORWARD = FORWARD_CHAIN
 const FIRST_STAGE = 'CNI-ISOLATION-STAGE-1'
 const SECOND_STAGE = 'CNI-ISOLATION-STAGE-2'
 
 const families = ['ip', 'ip6'] as const
 const variants = ['nf_tables', 'legacy'] as const
-
-/** One of the packet filters that iptables keeps. */
-export interface Filter {
-  family: Family
-  variant: Variant
-}
 
 export interface Wanted {
   addresses: readonly string[]
@@ -34,15 +32,79 @@ export interface Wanted {
   ingress: Ingress | undefined
 }
 
-/** The filters of the machine's choice. Throws where the tools are not installed. */
-export function usualFilters(used: readonly Family[]): Filter[] {
+/** The filters of one variant, or of the machine's choice. Throws where the tools are not installed. */
+export function usualFilters(used: readonly Family[], variant?: Variant): Filter[] {
   return used.map(family => {
     try {
-      return { family, variant: requireTools(family).variant }
+      return { family, variant: requireTools(family, variant).variant }
     } catch (thrown) {
       throw explain(thrown)
     }
   })
+}
+
+/** Filters that hold a chain of this name, of either variant. */
+export function filtersWith(used: readonly Family[], chain: string): Filter[] {
+  return used.flatMap(family =>
+    variants.flatMap(variant => {
+      const place = { family, variant, table: TABLE }
+      return withBriefTable(place, table => table.hasChain(chain)) ? [{ family, variant }] : []
+    }),
+  )
+}
+
+/** Filters of the machine's choice that do not lead to an administrator's chain yet; none where the tools are missing. */
+export function unledFilters(used: readonly Family[], admin: string): Filter[] {
+  return used.flatMap(family => {
+    const tools = findTools(family)
+    if (!tools) return []
+    const { variant } = tools
+    return isLed({ family, variant }, admin) ? [] : [{ family, variant }]
+  })
+}
+
+/** Whether what is forwarded comes by an administrator's chain: over ours, or straight. */
+export function isLed(filter: Filter, admin: string): boolean {
+  const leads = (table: BriefTable, from: string, to: string) =>
+    table.rulesIn(from).some(({ targets }) => targets.includes(to))
+  const found = withBriefTable(
+    { ...filter, table: TABLE },
+    table =>
+      leads(table, 'FORWARD', admin) || (leads(table, 'FORWARD', FORWARD) && leads(table, FORWARD, admin)),
+  )
+  return found ?? false
+}
+
+/** Has what is forwarded come by an administrator's chain that is there, even where the tools are not. */
+export async function leadTo(filter: Filter, admin: string, engine: Engine): Promise<void> {
+  if (isLed(filter, admin)) return
+  try {
+    await makeWay(filter, admin)
+  } catch (thrown) {
+    if (!(thrown instanceof IptablesError) || filter.variant === 'legacy') throw explain(thrown)
+    const expr = [{ jump: { target: admin } }]
+    await engine([{ insert: { rule: { family: filter.family, table: TABLE, chain: 'FORWARD', expr } } }])
+  }
+}
+
+function makeWay(filter: Filter, admin: string): Promise<void> {
+  return applyPlan(planFor(filter, { addresses: [], admin, ingress: undefined }))
+}
+
+/** As `leadTo`, for who may want to fill the chain: where the tools do not work, nobody will. */
+export async function prepare(filter: Filter, admin: string): Promise<void> {
+  try {
+    await makeWay(filter, admin)
+  } catch (thrown) {
+    if (!(thrown instanceof IptablesError)) throw thrown
+  }
+}
+
+/** A sentence where what is forwarded does not come by an administrator's chain. */
+export function missingWay(filter: Filter, admin: string): string | undefined {
+  if (isLed(filter, admin)) return undefined
+  const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
+  return `${tool} (${filter.variant}) no longer leads from FORWARD over ${FORWARD} to ${admin}`
 }
 
 function read<T>(filter: Filter, body: (table: FoundTable) => T): T | undefined {

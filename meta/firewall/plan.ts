@@ -3,13 +3,13 @@ import { hasNftables } from '../../chain/linux/netlink/nftables.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import type { Owned } from '../../chain/plugin/elements.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import { chooseBackends } from './backends.ts'
+import type { Choice } from './backends.ts'
 import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'
 import type { Sources } from './firewalld.ts'
-import type { Filter, Wanted } from './iptables.ts'
-import type { FirewallRecord } from './records.ts'
+import type { Wanted } from './iptables.ts'
+import type { Filter, FirewallRecord } from './records.ts'
 import { ownedBy } from './rules.ts'
-import { addressesOf, familyOf, ingressOf } from './subject.ts'
+import { addressesOf, ingressOf } from './subject.ts'
 
 export interface Plan {
   addresses: string[]
@@ -24,25 +24,22 @@ export interface Plan {
   record?: FirewallRecord
 }
 
-export async function planFirewall(
-  {
-    attachment,
-    config,
-    world,
-  }: Pick<AttachmentRequest<FirewallConfiguration>, 'attachment' | 'config' | 'world'>,
-  previous: Result,
-): Promise<Plan> {
+export function planFirewall(
+  { attachment, config }: Pick<AttachmentRequest<FirewallConfiguration>, 'attachment' | 'config'>,
+  { previous, choice }: { previous: Result; choice: Choice },
+): Plan {
+  const { backend, accepting: filters } = choice
   const addresses = addressesOf(previous)
-  const families = [...new Set(addresses.map(familyOf))]
   const ingress = ingressOf(config, previous)
-  const backends = await chooseBackends(config, families, world.env)
   const admin = adminChain(config)
   // A drop is final in whichever table it is: policies are nftables' affair, but for who wants all in iptables.
-  const isIptables = config.backend === 'iptables'
-  const { iptables: filters, firewalld } = backends
+  const isIptables = backend === 'iptables'
+  const firewalld = backend === 'firewalld'
   const zone = zoneOf(config)
   const record = {
     addresses,
+    backend,
+    filters,
     ...(firewalld ? { zone } : {}),
     ...(isIptables && ingress ? { ingress } : {}),
   }
@@ -50,7 +47,7 @@ export async function planFirewall(
     addresses,
     owned: ownedBy(attachment, {
       addresses,
-      accept: backends.nftables,
+      accept: backend === 'nftables',
       admin,
       ingress,
       fence: !isIptables,

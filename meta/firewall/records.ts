@@ -1,9 +1,20 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
+import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
+import type { Backend } from '../../chain/plugin/backend.ts'
 import { recordsIn } from '../../chain/plugin/state.ts'
 import type { Ingress } from './subject.ts'
 
+/** One of the packet filters that iptables keeps. */
+export interface Filter {
+  family: Family
+  variant: Variant
+}
+
 export interface FirewallRecord {
   addresses: string[]
+  /** What has been chosen, and the filters of iptables that accept the addresses. */
+  backend?: Backend | 'firewalld'
+  filters?: readonly Filter[]
   /** firewalld's zone, where it has them. */
   zone?: string
   /** The policy that iptables enforces. */

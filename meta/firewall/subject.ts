@@ -10,6 +10,8 @@ import { type FirewallConfiguration, type Policy, policyOf } from './configurati
 /** An address, as a family of packet filters knows it. */
 export const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
 
+export const familiesOf = (addresses: readonly string[]) => [...new Set(addresses.map(familyOf))]
+
 /** An address as a network of one. */
 export const hostCidr = (address: string) => `${address}/${address.includes(':') ? 128 : 32}`
 

@@ -1,5 +1,6 @@
 /** portmap's configuration, and the mappings that follow from it. */
 import * as z from 'zod/mini'
+import type { Backend } from '../../chain/plugin/backend.ts'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
 
 const flag = z._default(z.boolean(), false)
@@ -51,17 +52,16 @@ function languageOf(words: readonly string[] = []): Backend | undefined {
   return /^[-!]/.test(first) ? 'iptables' : 'nftables'
 }
 
-export type Backend = 'iptables' | 'nftables'
-
-/** The backend that is named, or the one that the other keys are written for, or nftables. */
-export function backendOf({ backend, externalSetMarkChain, conditionsV4, conditionsV6 }: Keys): Backend {
+/** The backend that is named, or the one that the other keys are written for; undefined where none is. */
+export function namedBackend(keys: Keys): Backend | undefined {
+  const { backend, externalSetMarkChain, conditionsV4, conditionsV6 } = keys
   if (backend) return backend
   if (externalSetMarkChain) return 'iptables'
-  return languageOf(conditionsV4) ?? languageOf(conditionsV6) ?? 'nftables'
+  return languageOf(conditionsV4) ?? languageOf(conditionsV6)
 }
 
 const isForOther = (config: Keys, words: readonly string[] | undefined) =>
-  (languageOf(words) ?? backendOf(config)) !== backendOf(config)
+  (languageOf(words) ?? namedBackend(config)) !== namedBackend(config)
 
 const examples = {
   conditionsV4: {
@@ -75,11 +75,11 @@ const examples = {
 }
 
 const inLanguage = (key: keyof typeof examples, { nftables, iptables } = examples[key]) => [
-  z.refine<Keys>(config => !(backendOf(config) === 'nftables' && isForOther(config, config[key])), {
+  z.refine<Keys>(config => !(namedBackend(config) === 'nftables' && isForOther(config, config[key])), {
     path: [key],
     message: `must be ${nftables}, not iptables options, for backend nftables`,
   }),
-  z.refine<Keys>(config => !(backendOf(config) === 'iptables' && isForOther(config, config[key])), {
+  z.refine<Keys>(config => !(namedBackend(config) === 'iptables' && isForOther(config, config[key])), {
     path: [key],
     message: `must be ${iptables}, not nftables expressions, for backend iptables`,
   }),
@@ -96,9 +96,9 @@ export const configuration = keys.check(
   }),
   ...inLanguage('conditionsV4'),
   ...inLanguage('conditionsV6'),
-  z.refine(({ runtimeConfig }) => repeated(runtimeConfig?.portMappings ?? []) === undefined, {
+  z.refine(({ runtimeConfig }) => contradictory(runtimeConfig?.portMappings ?? []) === undefined, {
     path: ['runtimeConfig', 'portMappings'],
-    message: 'must not name one host port twice',
+    message: 'must not send one host port to two ports of the container',
   }),
 )
 
@@ -127,17 +127,28 @@ function canonical({ hostPort, containerPort, protocol, hostIP }: Mapping): Port
   }
 }
 
+/** What is to be published, each port once: runtimes say one twice, as for "0.0.0.0" and for "::". */
 export function portMappings({ runtimeConfig }: PortmapConfiguration): PortMapping[] {
-  return (runtimeConfig?.portMappings ?? []).map(canonical)
+  const seen = new Map<string, number>()
+  return (runtimeConfig?.portMappings ?? []).map(canonical).flatMap(mapping => {
+    const families = mapping.families.filter(family => !seen.has(keyOf(mapping, family)))
+    for (const family of families) seen.set(keyOf(mapping, family), mapping.containerPort)
+    return families.length === 0 ? [] : [{ ...mapping, families }]
+  })
 }
 
-function repeated(mappings: readonly Mapping[]): string | undefined {
-  const seen = new Set<string>()
-  for (const { protocol, hostPort, hostAddress, families } of mappings.map(canonical)) {
-    for (const family of families) {
-      const key = `${family} ${protocol} ${hostAddress ?? '*'} ${hostPort}`
-      if (seen.has(key)) return key
-      seen.add(key)
+const keyOf = ({ protocol, hostPort, hostAddress = '*' }: PortMapping, family: 4 | 6) =>
+  `${family} ${protocol} ${hostAddress} ${hostPort}`
+
+/** A host port that is to lead to two ports of the container. */
+function contradictory(mappings: readonly Mapping[]): string | undefined {
+  const targets = new Map<string, number>()
+  for (const mapping of mappings.map(canonical)) {
+    for (const family of mapping.families) {
+      const key = keyOf(mapping, family)
+      const target = targets.get(key) ?? mapping.containerPort
+      if (target !== mapping.containerPort) return key
+      targets.set(key, target)
     }
   }
   return undefined

@@ -3,6 +3,7 @@
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { IptablesError } from '../../chain/linux/iptables.ts'
+import { LOOPBACK_GUARD } from '../../chain/plugin/backend.ts'
 import {
   addChain,
   type ChainWish,
@@ -17,15 +18,15 @@ import { keepLocalnetOpen } from '../../chain/plugin/localnet.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { claim, publicationOf } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
-import type { Backend, Call, Target } from './target.ts'
+import type { Call, Publisher, Target } from './target.ts'
 
 const DNAT = 'CNI-HOSTPORT-DNAT'
 const SETMARK = 'CNI-HOSTPORT-SETMARK'
 const MASQ = 'CNI-HOSTPORT-MASQ'
 const PREFIX = 'CNI-DN-'
 
-export const plan: Backend['plan'] = async (call, targets) => {
-  const wish = wishFor(call, targets)
+export const plan: Publisher['plan'] = async (call, targets, variant) => {
+  const wish = { ...wishFor(call, targets), variant }
   const published = publicationOf(call, targets)
   return {
     published,
@@ -154,7 +155,7 @@ function rulesFor(
  * What arrives from outside for 127.0.0.0/8, or from there, is dropped but for what was translated: route_localnet lets it in.
  * The Go plugin has no such rule; kubelet has one that is alike. It stays, as the other shared rules do.
  */
-const localhost = ['127.0.0.0/8', ...comment('published ports reach 127.0.0.0/8 from this host alone')]
+const localhost = ['127.0.0.0/8', ...comment(LOOPBACK_GUARD)]
 const translated = ['-m', 'conntrack', '!', '--ctstate', 'RELATED,ESTABLISHED,DNAT']
 const guard = ['-d', '-s'].map(side => ({
   chain: 'INPUT',

@@ -19,9 +19,9 @@ import { publicationOf, settleClaims } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
 import { becomeHeir } from './heirs.ts'
 import { decide, recall } from './holders.ts'
-import type { Backend, Call, Target } from './target.ts'
+import type { Call, Publisher, Target } from './target.ts'
 
-export const plan: Backend['plan'] = async (call, targets) => {
+export const plan: Publisher['plan'] = async (call, targets) => {
   const { attachment, engine } = call
   const owned = await ownedBy(call, targets)
   return {

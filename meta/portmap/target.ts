@@ -1,4 +1,5 @@
 /** Where connections to published ports are sent, and how a backend is asked to send them there. */
+import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
@@ -43,9 +44,9 @@ export interface Publication {
 export type Call = AddRequest<PortmapConfiguration> | CheckRequest<PortmapConfiguration>
 
 /** What publishes ports. */
-export interface Backend {
+export interface Publisher {
   /** Plans an attachment's rules; refuses what the backend cannot do before anything is touched, where it can tell. */
-  plan(call: Call, targets: readonly Target[]): Promise<Publication>
+  plan(call: Call, targets: readonly Target[], variant?: Variant): Promise<Publication>
   /** STATUS: throws when the node lacks what the backend needs. */
   requireReady(): void
 }

@@ -458,8 +458,8 @@ test.each([
 
 describe('input', () => {
   test.each([
-    { config: { backend: 'nft' }, key: 'backend' },
-    { config: { backend: 'Iptables' }, key: 'backend' },
+    { config: { backend: 7 }, key: 'backend' },
+    { config: { iptablesAdminChainName: '!a' }, key: 'iptablesAdminChainName' },
     { config: { ingressPolicy: 'closed' }, key: 'ingressPolicy' },
     { config: { iptablesAdminChainName: 'FORWARD' }, key: 'iptablesAdminChainName' },
     { config: { iptablesAdminChainName: 'CNI-FORWARD' }, key: 'iptablesAdminChainName' },
@@ -475,6 +475,35 @@ describe('input', () => {
     expect(outcome.json).toMatchObject({ code: 7, msg: expect.stringMatching(new RegExp(`^${key}: `)) })
     expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
   })
+
+  test.each(['nft', 'Iptables', 'ebtables'])('backend %s, which is not known, is none', async backend => {
+    using container = freshNamespace()
+    const chain = firewalled(container, { config: { backend } })
+    await chain.add()
+    expect(elements()).toContain(`ip forwarded ${addressesIn(chain)[0]}`)
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    await chain.del()
+  })
+
+  test.each(['_OPERATOR', '4-us', 'OPS+NET', 'ops:net', '+', `_${'a'.repeat(27)}`])(
+    'an administrator fills chain %s, of either backend',
+    async iptablesAdminChainName => {
+      using container = freshNamespace()
+      for (const backend of ['nftables', 'iptables']) {
+        const chain = firewalled(container, { config: { backend, iptablesAdminChainName } })
+        await chain.add()
+        expect(await chain.check()).toMatchObject({ status: 0 })
+        const where =
+          backend === 'iptables'
+            ? ['iptables', '-S', iptablesAdminChainName]
+            : ['nft', '-j', 'list', 'chains', 'ip']
+        expect(hostNamespace().run(...where)).toContain(iptablesAdminChainName)
+        await chain.del()
+      }
+      expect(hostNamespace().run('iptables', '-A', iptablesAdminChainName, '-j', 'DROP')).toBe('')
+      nft('flush', 'ruleset')
+    },
+  )
 
   test.each(['ADD', 'CHECK'] as const)('%s without prevResult is refused', async verb => {
     using container = freshNamespace()

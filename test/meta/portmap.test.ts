@@ -389,7 +389,10 @@ test.each([
 
 test.each([
   { name: 'a port that ADD refuses', changes: { runtimeConfig: { portMappings: [http(0)] } } },
-  { name: 'one port twice', changes: { runtimeConfig: { portMappings: [http(80), http(80)] } } },
+  {
+    name: 'one port twice',
+    changes: { runtimeConfig: { portMappings: [http(80), http(80, { containerPort: 81 })] } },
+  },
   { name: "conditions in iptables' language", changes: { conditionsV4: ['-s', '10.0.0.0/8'] } },
   { name: 'an unknown backend', changes: { backend: 'ipfw' } },
   { name: 'a torn prevResult', changes: { prevResult: { ips: [{ address: 'bogus' }] } } },
@@ -402,6 +405,53 @@ test.each([
   await mustCall(portmap, 'DEL', { netns: container, config: { type: 'portmap', ...changes } })
   expect(elements()).toEqual(before)
   await chain.del()
+})
+
+test.each([
+  { name: 'as it is', twice: [http(8080), http(8080)] },
+  { name: 'for all addresses, and for those of IPv6', twice: [http(8080, { hostIP: '::' }), http(8080)] },
+  {
+    name: 'for each family',
+    twice: [http(8080), http(8080, { hostIP: '0.0.0.0' }), http(8080, { hostIP: '::' })],
+  },
+  { name: 'in capitals', twice: [http(8080, { protocol: 'TCP' }), http(8080)] },
+  {
+    name: 'for one address in two spellings',
+    twice: [http(8080), http(8080, { hostIP: '2001:db8::1' }), http(8080, { hostIP: '2001:DB8:0::1' })],
+  },
+])('a port said twice, $name, is one, of either backend', async ({ twice }) => {
+  using outside = outsideHost()
+  using container = freshNamespace()
+  using _server = serveHttp(container, { port: 80, answer: 'here' })
+  for (const backend of ['nftables', 'iptables']) {
+    const chain = published(container, { mappings: twice, config: { backend } })
+    await chain.add()
+    for (const address of ['192.0.2.1', '2001:db8::1'])
+      expect(await getHttp(outside, { address, port: 8080 })).toBe('here')
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    await chain.del()
+  }
+})
+
+test.each([
+  { name: 'as it is', twice: [http(8080), http(8080, { containerPort: 81 })] },
+  {
+    name: 'for all addresses, and for those of IPv6',
+    twice: [http(8080, { hostIP: '::' }), http(8080, { containerPort: 81 })],
+  },
+])('a port said twice, $name, for two ports of the container is refused', async ({ twice }) => {
+  const { json } = await call(portmap, 'ADD', {
+    netns: '/run/netns/none',
+    config: {
+      type: 'portmap',
+      runtimeConfig: { portMappings: twice },
+      prevResult: { ips: [{ address: '10.1.0.2/16' }] },
+    },
+  })
+  expect(json).toMatchObject({
+    code: 7,
+    msg: expect.stringMatching(/^runtimeConfig\.portMappings: must not send one host port to two/),
+  })
 })
 
 test('conditions that nft does not take are refused with its own words', async () => {

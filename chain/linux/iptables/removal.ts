@@ -78,16 +78,21 @@ function isDoomed(rule: FoundRule, chains: readonly string[], { isDoomedRule }: 
   return rule.targets.some(target => chains.includes(target)) || Boolean(isDoomedRule?.(rule))
 }
 
-/**
- * Whether the kernel has a table of the older kind in this namespace. In a user namespace nobody may ask: there it may have
- * one where the machine's own tools are of that kind.
- */
+/** Whether the kernel has a table of the older kind in this namespace. */
 export function hasLegacyTable(family: Family, table: string): boolean {
+  return legacyTables(family).includes(table)
+}
+
+/**
+ * The kernel's tables of the older kind in this namespace. In a user namespace nobody may ask: there it may have some where
+ * the machine's own tools are of that kind.
+ */
+export function legacyTables(family: Family): readonly string[] {
   try {
     const names = readFile(family === 'ip' ? '/proc/net/ip_tables_names' : '/proc/net/ip6_tables_names')
-    return names?.split('\n').includes(table) ?? false
+    return names?.split('\n') ?? []
   } catch (thrown) {
-    if (isErrno(thrown, errno.EACCES)) return findTools(family)?.variant === 'legacy'
+    if (isErrno(thrown, errno.EACCES)) return findTools(family)?.variant === 'legacy' ? ['nat', 'filter'] : []
     throw thrown
   }
 }

@@ -84,6 +84,22 @@ export function listTables(netfilter: Transport, family: Family): string[] {
   )
 }
 
+const numbersOfFamilies = Object.entries(families)
+
+/** All tables of the families that we know. */
+export function listAllTables(netfilter: Transport): { family: Family; name: string }[] {
+  const found = orNone(
+    () => dump(netfilter, { operation: 'list tables', type: GET_TABLE, payload: new Uint8Array(4) }), // NFPROTO_UNSPEC
+  )
+  const tables: { family: Family; name: string }[] = []
+  for (const { payload } of found) {
+    const family = numbersOfFamilies.find(([, number]) => number === payload[0])?.[0]
+    if (family !== undefined)
+      tables.push({ family: family as Family, name: textOf(attributeMap(split(payload, 4)[1]).get(1)) })
+  }
+  return tables
+}
+
 export interface Chain {
   table: string
   name: string
