@@ -424,7 +424,7 @@ test.each([
   using container = freshNamespace()
   using _server = serveHttp(container, { port: 80, answer: 'here' })
   for (const backend of ['nftables', 'iptables']) {
-    const chain = published(container, { mappings: twice, config: { backend } })
+    const chain = published(container, { mappings: [...twice], config: { backend } })
     await chain.add()
     for (const address of ['192.0.2.1', '2001:db8::1'])
       expect(await getHttp(outside, { address, port: 8080 })).toBe('here')
