@@ -4,16 +4,16 @@ import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
-import { hostEndName, removeHostEnds } from '../chain/plugin/host-end.ts'
+import { removeHostEnds, removePair } from '../chain/plugin/host-end.ts'
 import {
   announceInterface,
   checkInterface,
   configureInterface,
   onHost,
   openContainer,
-  removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
+import { randomMac } from '../chain/plugin/mac.ts'
 import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/plugin/masquerade.ts'
 import { isStale } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -64,7 +64,7 @@ export const bridge = definePlugin({
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
 
-  async del({ config, attachment, netns, previous, engine, delegate }) {
+  async del({ config, attachment, netns, previous, engine, delegate, world }) {
     using host = openRoute()
     const attached = chained.namedInterface(config, previous)
     await everyStep({
@@ -73,9 +73,10 @@ export const bridge = definePlugin({
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () => sweepRules(engine, attachment),
       ...(attached === undefined
-        ? { [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface) }
+        ? {}
         : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
-      'delete the host end': () => removeLink(host, hostEndName(attachment)),
+      'delete the veth pair': () =>
+        removePair(host, { attachment, world, netns: attached === undefined ? netns : undefined }),
     })
   },
 
@@ -103,7 +104,8 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
   const link = joinBridge(host, request)
   const events = port.openLinkEvents()
   try {
-    const hostEnd = await plugIn(host, { request, link })
+    const chosen = guestMac(request)
+    const hostEnd = await plugIn(host, { request, link, mac: chosen })
     vlan.setPortVlans(host, hostEnd, config)
     const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
     const described = describe(addressed, { link, hostEnd, attachment, netns })
@@ -111,7 +113,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
     const containerEnd = config.disableContainerInterface
       ? readContainerEnd(request)
       : bringUp(request, result)
-    const mac = containerEnd.address
+    const mac = chosen ?? containerEnd.address
     await addRules(request, wishFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
     if (!config.disableContainerInterface) {
       port.awaitPort(host, events, hostEnd.index)
@@ -165,9 +167,16 @@ function configuredMac(config: BridgeConfiguration, args: string): string | unde
   ])
 }
 
-async function plugIn(host: Transport, { request, link }: { request: Request; link: Link }): Promise<Link> {
-  const { config, attachment, netns, args, undo, delegate } = request
-  const mac = configuredMac(config, args)
+/** Where frames are guarded the host chooses the hardware address: what is read in the container may be the container's choice. */
+function guestMac({ config, args }: Request): string | undefined {
+  return configuredMac(config, args) ?? (config.macspoofchk ? randomMac() : undefined)
+}
+
+async function plugIn(
+  host: Transport,
+  { request, link, mac }: { request: Request; link: Link; mac: string | undefined },
+): Promise<Link> {
+  const { config, attachment, netns, undo, delegate } = request
   openContainer(netns).close() // says what is wrong with the path before anything is made
   if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
     await delegate.del(config.ipam.type)
@@ -228,7 +237,9 @@ function checkPair(
     kind: 'veth',
     leftDown: config.disableContainerInterface,
   })
-  return { port: checkHostEnd(host, { config, containerEnd, link, result }), mac: containerEnd.address }
+  using container = openContainer(netns)
+  const port = checkHostEnd({ host, container }, { config, containerEnd, link, result })
+  return { port, mac: containerEnd.address }
 }
 
 function readContainerEnd({ netns, attachment }: Request): Link {

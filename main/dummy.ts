@@ -8,7 +8,7 @@ import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/
 import { requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
-import { finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
+import { finishInterface, removeSingle, sweepSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({ ipam })
@@ -47,8 +47,8 @@ export const dummy = definePlugin({
     await delegate.status(requireIpam(config))
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc(request) {
+    await sweepSingle(request)
   },
 })
 

@@ -1,15 +1,24 @@
 /** host-device: gives a container a network device of the host, and takes it back. */
-import { type Link, setLink } from '../chain/linux/netlink/link.ts'
+import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { type AddRequest, type DelRequest, definePlugin } from '../chain/plugin/define.ts'
 import {
   checkInterface,
   configureInterface,
   findOwnInterface,
   onHost,
   openContainer,
+  openContainerIfPresent,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
+import {
+  claimInterface,
+  type LentDevice,
+  lentDevice,
+  otherOwner,
+  releaseInterface,
+  sayLeft,
+} from '../chain/plugin/interface-owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns } from '../chain/plugin/schema.ts'
 import { placeOn, takeAddresses } from '../chain/plugin/single.ts'
@@ -20,10 +29,11 @@ import {
   type Configuration,
   configuration,
   findDevice,
-  isSelected,
+  findReturned,
+  isSelectedElsewhere,
   selectionOf,
 } from './host-device/device.ts'
-import { moveBack, moveIn, renameReturned, requireFreeName } from './host-device/move.ts'
+import { identityOf, isLent, moveBack, moveIn, renameReturned, requireFreeName } from './host-device/move.ts'
 
 export const hostDevice = definePlugin({
   name: 'host-device',
@@ -50,6 +60,11 @@ export const hostDevice = definePlugin({
     findOwnInterface(result, { netns, name })
     if (selection.dpdk) return
     const link = checkInterface({ netns, name, previous })
+    const lent = lentDevice(attachment)
+    if (lent && !isLent(link, lent))
+      throw new CniError(code.internal, `interface ${name} is not ${lent.name}, which the host lent`, {
+        details: `it is a ${link.kind ?? 'device'} with index ${link.index}: the container has made it`,
+      })
     if (link.alias && (selection.by !== 'device' || link.alias === selection.value)) return
     const expected = selection.by === 'device' ? selection.value : 'a device of the host'
     throw new CniError(
@@ -61,13 +76,13 @@ export const hostDevice = definePlugin({
     )
   },
 
-  async del({ config, attachment, netns, delegate }) {
+  async del(request) {
+    const { config, attachment, delegate } = request
     const name = attachment.interface
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-      [`bring ${name} back to the host`]: () =>
-        moveBack({ netns, name }) === 'removed' || onHost(host => rename(host, { config, name })),
+      [`bring ${name} back to the host`]: () => bringBack(request),
     })
   },
 
@@ -83,31 +98,54 @@ export const hostDevice = definePlugin({
 function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configuration>, device: Link): void {
   const place = { netns, name: attachment.interface }
   requireFreeName(place)
+  let lent = identityOf(device)
+  undo(`forget that ${device.name} is lent`, () => releaseInterface(attachment))
+  claimInterface(attachment, { netns, index: lent.index, device: lent })
   // Before the move: it can end half done, with the device in the container under its old name.
   undo(`bring ${device.name} back to the host`, () => {
-    for (const name of new Set([place.name, device.name])) moveBack({ netns, name }, device.name)
+    moveBack(netns, lent)
     onHost(anew => {
       setLink(anew, device.name, { alias: device.alias ?? '', up: device.up })
     })
   })
-  moveIn(host, device, place)
+  const arrived = moveIn(host, device, place)
+  if (arrived.index === lent.index) return
+  lent = identityOf(arrived)
+  claimInterface(attachment, { netns, index: lent.index, device: lent })
 }
 
 function withDns(result: Result, config: Configuration): Result {
   return config.ipam?.type ? { ...result, dns: configuredDns(config.dns) ?? {} } : result
 }
 
-/** The device that the kernel sent home gets its name back. A selector that leads nowhere any more is no reason to fail. */
-function rename(host: Transport, { config, name }: { config: Configuration; name: string }): unknown {
+/** Brings home what ADD lent; where the kernel has sent it home already it gets its name back. */
+function bringBack({ attachment, config, netns, world }: DelRequest<Configuration>): void {
+  const name = attachment.interface
+  const device = lentDevice(attachment) ?? unrecorded({ attachment, config, netns, world })
+  if (device && moveBack(netns, device) === 'absent') onHost(host => renameReturned(host, { name, device }))
+  releaseInterface(attachment)
+}
+
+/**
+ * What the Go plugin moved, or an earlier version of this one: only the alias tells its name, and the container may have written
+ * it. So it counts where it says no more than the configuration does.
+ */
+function unrecorded(
+  request: Pick<DelRequest<Configuration>, 'attachment' | 'config' | 'netns' | 'world'>,
+): LentDevice | undefined {
+  const { attachment, config, netns, world } = request
   const selection = selectionIfThere(config)
-  return (
-    selection &&
-    renameReturned(host, {
-      name,
-      original: link =>
-        selection.by === 'device' ? link.alias === selection.value : isSelected(selection, link),
-    })
+  using container = openContainerIfPresent(netns)
+  const link = container && findLink(container, attachment.interface)
+  if (!container || !link) return selection && onHost(host => findReturned(host, attachment, selection))
+  const other = onHost(host => otherOwner(request, { host, container }, link))
+  if (other !== undefined) return void sayLeft(world, `${link.name} in ${netns}`, other)
+  if (!link.alias || !selection) return undefined
+  if (isSelectedElsewhere(selection, link)) return { ...identityOf(link), name: link.alias }
+  world.stderr(
+    `${link.name} in ${netns} is left alone: its alias says that it was ${link.alias}, but it is not the device of the configuration\n`,
   )
+  return undefined
 }
 
 function selectionIfThere(config: Configuration): ReturnType<typeof selectionOf> | undefined {

@@ -9,7 +9,7 @@ import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, modeNumber, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, removeSingle } from '../chain/plugin/single.ts'
+import { expectedMtu, removeSingle, sweepSingle } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 
@@ -70,8 +70,8 @@ export const ipvlan = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc(request) {
+    await sweepSingle(request)
   },
 })
 

@@ -17,7 +17,13 @@ import {
   modeNumber,
   mtu,
 } from '../chain/plugin/schema.ts'
-import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
+import {
+  expectedMtu,
+  finishInterface,
+  removeSingle,
+  sweepSingle,
+  takeAddresses,
+} from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({
@@ -84,8 +90,8 @@ export const macvlan = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc(request) {
+    await sweepSingle(request)
   },
 })
 

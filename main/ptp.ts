@@ -1,20 +1,20 @@
 /** ptp: a veth pair between container and host; the host's end is the container's gateway. */
 import * as z from 'zod/mini'
-import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
+import type { Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { createOnce, markFinished, removePending } from '../chain/plugin/creation.ts'
+import { createOnce, markFinished } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
 import { enableForwarding } from '../chain/plugin/forwarding.ts'
-import { hostEndName, removeHostEnds } from '../chain/plugin/host-end.ts'
+import { hostEndName, removeHostEnds, removePair, removePendingPair } from '../chain/plugin/host-end.ts'
 import {
   checkInterface,
   configureInterface,
   onHost,
   openContainer,
-  removeInterface,
   requirePrevious,
 } from '../chain/plugin/interface.ts'
+import { findPeer } from '../chain/plugin/interface-owner.ts'
 import {
   addRules,
   missingRules,
@@ -79,7 +79,7 @@ export const ptp = definePlugin({
     checkLinkMtu(containerEnd, expectedMtu(result, { netns, name, configured: config.mtu }))
     using host = openRoute()
     using container = openContainer(netns)
-    const hostEnd = findHostEnd(host, { containerEnd, result })
+    const hostEnd = findHostEnd({ host, container }, { containerEnd, result })
     const hops = hopsOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
     const [missing] = [
       ...missingRoutes(container, { hops, link: containerEnd.index }).map(
@@ -91,15 +91,14 @@ export const ptp = definePlugin({
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
-  async del({ config, attachment, netns, engine, delegate }) {
+  async del({ config, attachment, netns, engine, delegate, world }) {
     using host = openRoute()
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () => sweepRules(engine, attachment, sweep),
-      [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
-      'delete the host end': () => removeLink(host, hostEndName(attachment)),
+      'delete the veth pair': () => removePair(host, { attachment, netns, world }),
     })
   },
 
@@ -137,7 +136,7 @@ async function plugIn(host: Transport, request: AddRequest<Configuration>): Prom
     create: () => {
       hostEnd = createPair(host, { attachment, netns, mtu: config.mtu })
     },
-    clear: () => removePending(host, hostEndName(attachment)),
+    clear: () => removePendingPair(host, attachment),
     other: `${hostEndName(attachment)} on the host`,
   })
   if (!hostEnd) throw new CniError(code.internal, `no veth pair was created for ${attachment.interface}`)
@@ -178,11 +177,10 @@ function wishFor(parts: { config: Configuration; attachment: Attachment; hops: r
 
 /** CHECK: the host's end of the pair, which is the one of prevResult. */
 function findHostEnd(
-  host: Transport,
+  places: { host: Transport; container: Transport },
   { containerEnd, result }: { containerEnd: Link; result: Result },
 ): Link {
-  const peer = containerEnd.parent === undefined ? undefined : findLink(host, containerEnd.parent)
-  const hostEnd = peer?.kind === 'veth' ? peer : undefined
+  const hostEnd = findPeer(places, containerEnd)
   const expected = hostEnd && result.interfaces.find(({ name, sandbox }) => name === hostEnd.name && !sandbox)
   if (!hostEnd || !expected) {
     throw new CniError(code.internal, `the host end of ${containerEnd.name} is not the one in prevResult`, {

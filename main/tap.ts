@@ -12,7 +12,13 @@ import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/
 import { checkLinkMtu } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, finishInterface, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
+import {
+  expectedMtu,
+  finishInterface,
+  removeSingle,
+  sweepSingle,
+  takeAddresses,
+} from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 /** A user's or a group's number; the highest one stands for "nobody" in the kernel. */
@@ -85,8 +91,8 @@ export const tap = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc(request) {
+    await sweepSingle(request)
   },
 })
 

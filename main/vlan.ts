@@ -16,7 +16,7 @@ import {
 } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, removeSingle, takeAddresses } from '../chain/plugin/single.ts'
+import { expectedMtu, removeSingle, sweepSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({
@@ -70,8 +70,8 @@ export const vlan = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc(request) {
+    await sweepSingle(request)
   },
 })
 

@@ -4,6 +4,7 @@ import { createLink, findLink, type Link, removeLink } from '../chain/linux/netl
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { otherThan, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
@@ -82,10 +83,13 @@ export const bandwidth = definePlugin({
     })
   },
 
-  async del({ attachment, netns }) {
+  async del({ attachment, netns, world }) {
     using host = openRoute()
     using container = openContainerIfPresent(netns)
-    const outside = container && findHostEnd(host, container, attachment.interface)
+    const found = container && findHostEnd(host, container, attachment.interface)
+    const other = otherThan(attachment, found?.alias)
+    if (found && other !== undefined) sayLeft(world, `the limit of ${found.name}`, other)
+    const outside = other === undefined ? found : undefined
     await everyStep({
       'stop shaping': () => outside && removeShape(host, outside.index),
       'stop redirecting': () =>

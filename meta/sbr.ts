@@ -20,7 +20,8 @@ import {
 } from '../chain/linux/netlink/rule.ts'
 import { request, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { flag, texts } from '../chain/plugin/schema.ts'
@@ -81,16 +82,23 @@ export const sbr = definePlugin({
     })
   },
 
-  async del({ attachment, config, netns, previous }) {
+  async del({ attachment, config, netns, previous, world }) {
     using container = openContainerIfPresent(netns)
     if (!container) return
     const link = findLink(container, attachment.interface)
+    const other = link && onHost(host => otherOwner({ attachment, netns }, { host, container }, link))
+    if (other !== undefined)
+      return sayLeft(world, `routing by source of ${attachment.interface} in ${netns}`, other)
     const told = previous ? addressesIn(previous, attachment.interface).map(hostOf) : []
     const present = link ? listAddresses(container, link.index).map(({ address }) => address) : []
     const rules = listRules(container).filter(rule => isFrom(rule, [...told, ...present], config.table))
+    // a step each, under a name of its own: of several rules for one address none may stand for the others
     await everyStep(
       Object.fromEntries(
-        rules.map(rule => [`delete rule ${describeRule(rule)}`, () => removeRule(container, rule)]),
+        rules.map((rule, index) => [
+          `delete rule ${describeRule(rule)} (${index + 1} of ${rules.length})`,
+          () => removeRule(container, rule),
+        ]),
       ),
     )
   },

@@ -21,7 +21,7 @@ import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'
 import { type Attributes, currentOf, differencesOf, namesIn, settingsOf } from './tuning/attributes.ts'
-import { readBackup, removeBackup, removeStaleBackups, saveBackup } from './tuning/backup.ts'
+import { isOthers, readBackup, removeBackup, removeStaleBackups, saveBackup } from './tuning/backup.ts'
 import { duplicateIn } from './tuning/duplicates.ts'
 import {
   applySetting,
@@ -97,6 +97,10 @@ export const tuning = definePlugin({
 
   del(request) {
     const { attachment, netns, world } = request
+    if (isOthers(folderOf(request), attachment)) {
+      const what = `what ${attachment.interface} of container ${attachment.containerId} was like`
+      return world.stderr(`${what} is kept: an attachment of another network has tuned it\n`)
+    }
     const saved = readBackup(folderOf(request), attachment)
     using container = openContainerIfPresent(netns)
     if (saved && container)

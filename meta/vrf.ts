@@ -11,7 +11,8 @@ import {
 import { MAIN_TABLE } from '../chain/linux/netlink/route.ts'
 import type { Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
-import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
+import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
@@ -68,13 +69,16 @@ export const vrf = definePlugin({
     if (!domain.up) throw differs(`VRF ${domain.name} is down`)
   },
 
-  async del({ attachment, config, netns }) {
+  async del({ attachment, config, netns, world }) {
     using container = openContainerIfPresent(netns)
     if (!container) return
     const domain = listLinks(container, { kind: 'vrf' }).find(({ name }) => name === config.vrfname)
     if (!domain) return
     const members = listLinks(container, { master: domain.index })
     const own = members.find(({ name }) => name === attachment.interface)
+    const other = own && onHost(host => otherOwner({ attachment, netns }, { host, container }, own))
+    if (other !== undefined)
+      return sayLeft(world, `${attachment.interface} in VRF ${domain.name} of ${netns}`, other)
     const others = members.filter(link => link !== own)
     await everyStep({
       [`take ${attachment.interface} out of ${domain.name}`]: () =>

@@ -18,7 +18,7 @@ export function removePending(route: Transport, name: string): 'removed' | 'abse
   return left?.group === PENDING ? removeLink(route, left.index) : 'absent'
 }
 
-/** From here on the link is a finished attachment's; an alias says to people whose. */
+/** From here on the link is a finished attachment's; on the host its alias says whose. */
 export function markFinished(route: Transport, link: string | number, alias?: string): void {
   setLink(route, link, { group: 0, ...(alias === undefined ? {} : { alias }) })
 }
@@ -64,7 +64,7 @@ function explainTaken(thrown: unknown, { netns, attachment, other }: Request & C
   }
   if (other === undefined) return thrown
   return new CniError(code.internal, `${other} already exists`, {
-    details: `${attachment.interface} of container ${attachment.containerId} is attached in another namespace; DEL takes it away`,
+    details: `${attachment.interface} of container ${attachment.containerId} is attached in another namespace, and DEL takes it away; or it is another attachment's, whose its alias says (\`ip link\`)`,
     cause: thrown,
   })
 }

@@ -21,3 +21,10 @@ export function chooseMac(
 export function macArgument(args: string): { key: string; value: string | undefined } {
   return { key: 'CNI_ARGS: MAC', value: parseArguments(args, ['MAC']).MAC }
 }
+
+/** A random hardware address: locally administered, unicast. */
+export function randomMac(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(6))
+  bytes[0] = ((bytes[0] ?? 0) & 0xfc) | 2
+  return bytes.toHex().replace(/..(?!$)/g, '$&:')
+}

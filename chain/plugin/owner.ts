@@ -22,7 +22,8 @@ function networkHash(network: string): string {
   return hash(network)
 }
 
-function attachmentHash({ containerId, interface: name }: ValidAttachment): string {
+/** The half of an owner's ID that says which interface of which container, on whatever network. */
+export function attachmentHash({ containerId, interface: name }: ValidAttachment): string {
   return hash(`${name}:${containerId}`)
 }
 

@@ -5,16 +5,18 @@ import { ensureSysctl } from '../linux/sysctl.ts'
 import type { Interface, Result } from '../protocol/result.ts'
 import { emptyResult } from '../protocol/result.ts'
 import { markFinished } from './creation.ts'
-import type { AddRequest, DelRequest } from './define.ts'
+import type { AddRequest, DelRequest, GcRequest } from './define.ts'
 import { allocate } from './delegate.ts'
+import { removeInside } from './host-end.ts'
 import {
   announceInterface,
   bestEffort,
   configureInterface,
   findOwnInterface,
+  onHost,
   openContainer,
-  removeInterface,
 } from './interface.ts'
+import { claimInterface, releaseInterface, releaseStaleInterfaces } from './interface-owner.ts'
 import { everyStep } from './undo.ts'
 
 export type SingleRequest = Pick<
@@ -34,11 +36,30 @@ export async function removeSingle({
   attachment,
   netns,
   delegate,
-}: Pick<DelRequest<SingleRequest['config']>, 'config' | 'attachment' | 'netns' | 'delegate'>): Promise<void> {
+  world,
+}: Pick<
+  DelRequest<SingleRequest['config']>,
+  'config' | 'attachment' | 'netns' | 'delegate' | 'world'
+>): Promise<void> {
   await everyStep({
     // while the interface is there: a DHCP lease is given back through it
     'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-    [`delete ${attachment.interface}`]: () => removeInterface(netns, attachment.interface),
+    [`delete ${attachment.interface}`]: () =>
+      onHost(host => removeInside(host, { attachment, netns, world })),
+    'forget whose it was': () => releaseInterface(attachment),
+  })
+}
+
+/** GC of such a plugin. */
+export async function sweepSingle({
+  config,
+  network,
+  valid,
+  delegate,
+}: Pick<GcRequest<SingleRequest['config']>, 'config' | 'network' | 'valid' | 'delegate'>): Promise<void> {
+  await everyStep({
+    'forget whose stale interfaces were': () => releaseStaleInterfaces(network, valid),
+    'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
   })
 }
 
@@ -56,7 +77,7 @@ export type Announcement = 'none' | 'when up' | 'again'
 
 /** Puts addresses and routes on CNI_IFNAME and brings it up; it is a finished attachment's from then on. */
 export function finishInterface(
-  { netns, attachment }: Pick<SingleRequest, 'netns' | 'attachment'>,
+  { netns, attachment, undo }: Pick<SingleRequest, 'netns' | 'attachment' | 'undo'>,
   { addresses, announcement }: { addresses: Result; announcement: Announcement },
 ): { result: Result; link: Link } {
   const name = attachment.interface
@@ -64,6 +85,8 @@ export function finishInterface(
   if (announcement === 'when up') inNamespace(netns, () => announceWhenUp(name))
   const link = configureInterface({ netns, name, result })
   if (announcement === 'again') announceInterface({ netns, name, result }, link)
+  undo(`forget whose ${name} is`, () => releaseInterface(attachment))
+  claimInterface(attachment, { netns, index: link.index })
   using container = openContainer(netns)
   markFinished(container, link.index)
   return { link, result: placeOn(addresses, { name, mac: link.address, sandbox: netns }) }

@@ -1,6 +1,7 @@
 /** What CHECK looks at on the host: the bridge, its gateway, and the container's port. */
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
+import { findPeer } from '../../chain/plugin/interface-owner.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
@@ -72,12 +73,12 @@ function checkVlans(host: Transport, link: Link, keys: Parameters<typeof vlan.mi
 
 /** The host end is the one of prevResult, on the bridge, with its settings. */
 export function checkHostEnd(
-  host: Transport,
+  places: { host: Transport; container: Transport },
   parts: { config: BridgeConfiguration; containerEnd: Link; link: Link; result: Result },
 ): Link {
   const { config, containerEnd, link, result } = parts
-  const hostEnd = port.findPort(host, containerEnd, link)
-  if (!hostEnd) {
+  const hostEnd = findPeer(places, containerEnd)
+  if (hostEnd?.master !== link.index) {
     throw differs(
       `${containerEnd.name} has no host end on bridge ${link.name}`,
       'its veth peer was taken off the bridge or moved',
@@ -89,7 +90,7 @@ export function checkHostEnd(
   if (expected.mac && expected.mac !== hostEnd.address) {
     throw differs(`${hostEnd.name} has hardware address ${hostEnd.address}, not ${expected.mac}`)
   }
-  checkPort(host, config, hostEnd)
+  checkPort(places.host, config, hostEnd)
   return hostEnd
 }
 

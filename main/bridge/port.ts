@@ -29,7 +29,8 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { bestEffort } from '../../chain/plugin/interface.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
+import { otherThan } from '../../chain/plugin/interface-owner.ts'
+import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
 
@@ -144,15 +145,22 @@ function undoPair(host: Transport, name: string, refusal: KernelError): KernelEr
 }
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
-  if (refusal.errno === errno.EEXIST) return occupied(attachment, host, refusal)
+  if (refusal.errno === errno.EEXIST) return occupied(attachment, { name: host }, refusal)
   const message = `create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
   return new CniError(code.internal, message, { details: refusal.message, cause: refusal })
 }
 
-function occupied(attachment: Attachment, host: string, cause?: KernelError): CniError {
-  const message = `container veth name ("${attachment.interface}") peer provided ("${host}") already exists`
+function occupied(
+  attachment: Attachment,
+  { name, alias }: Pick<Link, 'name' | 'alias'>,
+  cause?: KernelError,
+): CniError {
+  const message = `container veth name ("${attachment.interface}") peer provided ("${name}") already exists`
+  const other = otherThan(attachment, alias)
   return new CniError(code.internal, message, {
-    details: 'the interface is in use: a second ADD for a live attachment, or another network',
+    details: other
+      ? `${name} belongs to another attachment (${wordsIn(other)})`
+      : 'the interface is in use: a second ADD for a live attachment, or another network',
     cause,
   })
 }
@@ -164,13 +172,8 @@ function occupied(attachment: Attachment, host: string, cause?: KernelError): Cn
 export function removeHalfDone(host: Transport, attachment: Attachment): 'removed' | 'absent' {
   const left = findLink(host, hostEndName(attachment))
   if (!left) return 'absent'
-  if (left.alias) throw occupied(attachment, left.name)
+  if (left.alias) throw occupied(attachment, left)
   return removeLink(host, left.index)
-}
-
-/** From here on the port is a finished attachment's; its alias says to people whose. */
-export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
-  setLink(host, port.index, { alias: ownerOf(attachment).comment })
 }
 
 const FORWARDING = 3 // BR_STATE_FORWARDING
@@ -197,10 +200,9 @@ export function awaitPort(host: Transport, events: Events, index: number): void 
   })
 }
 
-/** The host end that belongs to a container's end: its peer, on the bridge. */
-export function findPort(host: Transport, containerEnd: Link, bridge: Link): Link | undefined {
-  const port = containerEnd.parent === undefined ? undefined : findLink(host, containerEnd.parent)
-  return port?.kind === 'veth' && port.master === bridge.index ? port : undefined
+/** From here on the port is a finished attachment's; its alias says whose. */
+export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
+  setLink(host, port.index, { alias: ownerOf(attachment).comment })
 }
 
 /** True when nothing is on the bridge, but for one port that does not count. */

@@ -4,9 +4,12 @@ import { listFolder } from '../../chain/linux/files.ts'
 import { errno, isErrno, readLink, status } from '../../chain/linux/libc.ts'
 import { findLink, type Link, listLinks } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
+import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
 import { parseMac } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import { identityOf } from './move.ts'
 
 const text = z._default(z.string(), '')
 export const configuration = z.object({
@@ -103,9 +106,46 @@ function linkNames(folder: string): string[] {
 }
 
 /** Tells whether a link of the host is the selected device. */
-export function isSelected(selection: Selection, link: Link): boolean {
+function isSelected(selection: Selection, link: Link): boolean {
   if ('folder' in selection) return linkNames(selection.folder).includes(link.name)
   return (selection.by === 'device' ? link.name : link.address) === selection.value
+}
+
+/**
+ * The same for a link in a container, where name and address are the container's to choose, and sysfs shows none: by the alias
+ * that names the configured device, or by what a container cannot write.
+ */
+export function isSelectedElsewhere(selection: Selection, link: Link): boolean {
+  if (selection.by === 'device') return link.alias === selection.value
+  if (link.kind !== undefined && link.permanentAddress === undefined) return false
+  if (!('folder' in selection)) return (link.permanentAddress ?? link.address) === selection.value
+  const { parentDevice } = link
+  return (
+    parentDevice !== undefined && [parentDevice, `${selection.folder}/${parentDevice}`].some(isIn(selection))
+  )
+}
+
+/** Devices of virtio lie one folder deeper. */
+const isIn =
+  ({ folder }: { folder: string }) =>
+  (device: string) =>
+    folder.endsWith(`/${device}`) || (device.startsWith('/') && status(device) !== undefined)
+
+/** The selected device where the kernel has sent it home, under the container's name or one of its own, with its alias. */
+export function findReturned(
+  host: Transport,
+  attachment: Attachment,
+  selection: Selection,
+): LentDevice | undefined {
+  const isNamed = ({ name, alias }: Link) =>
+    name === attachment.interface || name === alias || /^dev\d+$/.test(name)
+  const found = listLinks(host).find(
+    link =>
+      link.alias &&
+      isNamed(link) &&
+      (selection.by === 'device' ? link.alias === selection.value : isSelected(selection, link)),
+  )
+  return found?.alias ? { ...identityOf(found), name: found.alias } : undefined
 }
 
 /** The selected device among the host's links. Code 7 when it is not there. */

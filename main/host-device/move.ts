@@ -1,12 +1,13 @@
 /**
- * Takes a device into a container and back. Its name on the host goes with it as its alias, so that it is known however
- * the device comes home. Knows nothing of how the device was selected.
+ * Takes a device into a container and back. What it is and how it is called on the host is remembered there; its alias tells
+ * people, and the Go plugin. Knows nothing of how the device was selected.
  */
 import { close } from '../../chain/linux/libc.ts'
 import { findLink, type Link, listLinks, setLink } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
 import { onHost, openContainer, openContainerIfPresent } from '../../chain/plugin/interface.ts'
+import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export interface Place {
@@ -26,8 +27,34 @@ export function requireFreeName({ netns, name }: Place & { netns: string }): voi
   })
 }
 
-/** Moves a device of the host into a container under its new name, in one step of the kernel. It arrives down. */
-export function moveIn(host: Transport, device: Link, { netns, name }: Place & { netns: string }): void {
+/** What the host remembers of a device before a container has it. */
+export function identityOf({ name, index, kind, permanentAddress, parentDevice }: Link): LentDevice {
+  return {
+    name,
+    index,
+    ...(kind === undefined ? {} : { kind }),
+    ...(permanentAddress === undefined ? {} : { permanentAddress }),
+    ...(parentDevice === undefined ? {} : { parentDevice }),
+  }
+}
+
+/** Hardware is known by what nobody can give a link that he makes. */
+const isHardware = ({ kind, parentDevice, permanentAddress }: LentDevice) =>
+  kind === undefined && (parentDevice ?? permanentAddress) !== undefined
+
+/** Whether a link in a container is the device that it was lent: its name, alias and address there are the container's to choose. */
+export function isLent(link: Link, device: LentDevice): boolean {
+  if (link.kind !== device.kind) return false
+  return isHardware(device)
+    ? link.parentDevice === device.parentDevice && link.permanentAddress === device.permanentAddress
+    : link.index === device.index
+}
+
+/**
+ * Moves a device of the host into a container under its new name, in one step of the kernel. It arrives down. Answers it as it
+ * is there: an index that the container uses already is another one then.
+ */
+export function moveIn(host: Transport, device: Link, { netns, name }: Place & { netns: string }): Link {
   setLink(host, device.index, { alias: device.name })
   const namespace = openNamespace(netns)
   try {
@@ -35,21 +62,21 @@ export function moveIn(host: Transport, device: Link, { netns, name }: Place & {
   } finally {
     close(namespace)
   }
+  using container = openContainer(netns)
+  const arrived = findLink(container, name)
+  if (arrived) return { ...arrived, name: device.name }
+  throw new CniError(code.internal, `${device.name} vanished from ${netns} after it was moved there`)
 }
 
-/**
- * Moves a device home from a container, under the name of its alias; it arrives down and without alias. An interface
- * without alias is not one that was moved there; nor is, where one is `expected`, another one.
- */
-export function moveBack({ netns, name }: Place, expected?: string): 'removed' | 'absent' {
+/** Moves a device home from a container, whatever it is called there. It arrives down and without alias. */
+export function moveBack(netns: string | undefined, device: LentDevice): 'removed' | 'absent' {
   using container = openContainerIfPresent(netns)
-  const link = container && findLink(container, name)
-  const original = link?.alias
-  if (!container || !link || !original || original !== (expected ?? original)) return 'absent'
-  onHost(host => requireFree(host, original, `${name} of ${netns}`))
+  const link = container && listLinks(container).find(one => isLent(one, device))
+  if (!container || !link) return 'absent'
+  onHost(host => requireFree(host, device.name, `${link.name} of ${netns}`))
   const home = openNamespace('/proc/thread-self/ns/net')
   try {
-    setLink(container, link.index, { namespace: home, name: original, alias: '' })
+    setLink(container, link.index, { namespace: home, name: device.name, alias: '' })
   } finally {
     close(home)
   }
@@ -62,21 +89,21 @@ export function moveBack({ netns, name }: Place, expected?: string): 'removed' |
  */
 export function renameReturned(
   host: Transport,
-  { name, original }: { name: string; original: (link: Link) => boolean },
+  { name, device }: { name: string; device: LentDevice },
 ): 'removed' | 'absent' {
-  const link = listLinks(host).find(
-    one =>
-      one.alias &&
-      (one.name === name || one.name === one.alias || /^dev\d+$/.test(one.name)) &&
-      original(one),
+  const isNamed = (one: Link) => one.name === name || one.name === device.name || /^dev\d+$/.test(one.name)
+  const link = listLinks(host).find(one =>
+    isHardware(device)
+      ? isLent(one, device)
+      : one.kind === device.kind && one.alias === device.name && isNamed(one),
   )
-  if (!link?.alias) return 'absent'
-  if (link.name !== link.alias) {
-    requireFree(host, link.alias, link.name)
+  if (!link) return 'absent'
+  if (link.name !== device.name) {
+    requireFree(host, device.name, link.name)
     setLink(host, link.index, { up: false })
-    setLink(host, link.index, { name: link.alias })
+    setLink(host, link.index, { name: device.name })
   }
-  setLink(host, link.index, { alias: '' })
+  if (link.alias) setLink(host, link.index, { alias: '' })
   return 'removed'
 }
 

@@ -11,6 +11,7 @@ import {
 } from '../../chain/linux/netlink/link.ts'
 import { batch, type Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
+import { findPeer } from '../../chain/plugin/interface-owner.ts'
 import { isStale, ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
@@ -81,8 +82,7 @@ export function removeIfb(host: Transport, attachment: Attachment): 'removed' | 
 /** The host end of a container's pair, if its interface has one on this host. */
 export function findHostEnd(host: Transport, container: Transport, name: string): Link | undefined {
   const inside = findLink(container, name)
-  const outside = inside?.parent === undefined ? undefined : findLink(host, inside.parent)
-  return outside?.kind === 'veth' && outside.parent === inside?.index ? outside : undefined
+  return inside && findPeer({ host, container }, inside)
 }
 
 /** As above, for what must be there and told of in prevResult. */

@@ -11,6 +11,12 @@ function pathOf(folder: string, { containerId, interface: name }: ValidAttachmen
   return `${folder}/${containerId}_${name}.json`
 }
 
+/** Whether the backup is of an interface that another network's attachment has tuned. The Go plugin's name no network. */
+export function isOthers(folder: string, attachment: Attachment): boolean {
+  const network = parse(readFile(pathOf(folder, attachment)))?.network
+  return network !== undefined && network !== attachment.network
+}
+
 /** The attributes that were saved; undefined when there is no file, or none that can be read. */
 export function readBackup(folder: string, attachment: ValidAttachment): Attributes | undefined {
   const found = parse(readFile(pathOf(folder, attachment)))

@@ -42,6 +42,7 @@ const PROMISCUITY = 30
 const EXT_MASK = 29
 const LINK_NETNSID = 37
 const PERM_ADDRESS = 54
+const PARENT_DEV_NAME = 56
 // IFLA_INFO_*
 const INFO_KIND = 1
 const INFO_DATA = 2
@@ -71,6 +72,8 @@ export interface Link {
   /** Hardware address in lower-case colon form; empty when the link has none. */
   address: string
   permanentAddress?: string
+  /** Name of the device on its bus, such as a PCI address: nobody can give a link another one. Since Linux 5.14. */
+  parentDevice?: string
   /** Index of the link this one stands on: a veth's peer, a VLAN's or macvlan's parent. */
   parent?: number
   /** Namespace ID of the parent when it is elsewhere. */
@@ -305,6 +308,7 @@ export function readLinkMessage({ payload }: Message): Link {
   }
   const flags = head.getUint32(8, true)
   const permanent = get(PERM_ADDRESS, hardwareAddressText)
+  const parentDevice = get(PARENT_DEV_NAME, readText)
   const parent = get(LINK, readUint32)
   const parentNamespace = get(LINK_NETNSID, readInt32)
   const master = get(MASTER, readUint32)
@@ -323,6 +327,7 @@ export function readLinkMessage({ payload }: Message): Link {
     transmitQueueLength: get(TXQLEN, readUint32) ?? 0,
     promiscuity: get(PROMISCUITY, readUint32) ?? 0,
     ...(permanent === undefined ? {} : { permanentAddress: permanent }),
+    ...(parentDevice === undefined ? {} : { parentDevice }),
     ...(parent === undefined ? {} : { parent }),
     ...(parentNamespace === undefined ? {} : { parentNamespace }),
     ...(master === undefined ? {} : { master }),
