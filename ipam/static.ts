@@ -10,6 +10,7 @@ import {
   contains,
   formatAddress,
   formatCidr,
+  isUnspecified,
   parseAddress,
   parseCidr,
   sameAddress,
@@ -63,11 +64,13 @@ export const staticAddresses = definePlugin({
       throw new CniError(code.invalidConfiguration, 'prevResult: static: Required prevResult missing')
     const { ips: present } = request.previous
     for (const { cidr, gateway } of addressesOf(request)) {
-      const found = present.find(({ address }) => {
+      if (!gateway || isUnspecified(gateway)) continue
+      const same = present.filter(({ address }) => {
         const parsed = parseCidr(address)
         return parsed !== undefined && sameAddress(parsed.address, cidr.address)
       })
-      if (!found || !gateway || found.gateway === formatAddress(gateway)) continue
+      const [found] = same
+      if (!found || same.some(each => each.gateway === formatAddress(gateway))) continue
       throw new CniError(
         code.internal,
         `address ${found.address} of prevResult has gateway ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,

@@ -27,7 +27,7 @@ import { type BridgeConfiguration, configuration } from './bridge/configuration.
 import * as gateway from './bridge/gateway.ts'
 import { becomeGateway, isGateway } from './bridge/place.ts'
 import * as port from './bridge/port.ts'
-import { sweep, sweepRules, wishFor } from './bridge/rules.ts'
+import { allowedAddress, sweep, sweepRules, wishFor } from './bridge/rules.ts'
 import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>
@@ -57,9 +57,9 @@ export const bridge = definePlugin({
           mac: chained.guestAddress(config, result, configuredMac(config, args)),
         }
       : checkPair(host, { config, attachment, netns, result, link })
-    const missing = await missingRules(
-      wishFor({ config, attachment, result, port: found.port.name, mac: found.mac }),
-    )
+    const { name } = found.port
+    const mac = (config.macspoofchk && allowedAddress(attachment, name)) || found.mac
+    const missing = await missingRules(wishFor({ config, attachment, result, port: name, mac }))
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },

@@ -11,6 +11,7 @@ import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import {
   addressAfter,
   type Cidr,
+  contains,
   formatAddress,
   formatCidr,
   networkOf,
@@ -42,15 +43,19 @@ export function withDefaultRoutes(result: Result): Result {
   return { ...result, routes: [...result.routes, ...routes] }
 }
 
-/** The gateways that the bridge is to have, with their networks' prefix lengths; each once. */
+/**
+ * The gateways that the bridge is to have, with their networks' prefix lengths. Each once, as the kernel has an IPv6 address:
+ * one that several networks name belongs to the one which it lies in.
+ */
 export function gatewaysOf(result: Result): Cidr[] {
   const found = new Map<string, Cidr>()
   for (const { address, gateway } of result.ips) {
     const network = parseCidr(address)
     const parsed = parseAddress(realGateway(gateway) ?? '')
     if (!network || !parsed) continue
-    const cidr = { address: parsed, prefixLength: network.prefixLength }
-    found.set(formatCidr(cidr), cidr)
+    const name = formatAddress(parsed)
+    if (!found.has(name) || contains(network, parsed))
+      found.set(name, { address: parsed, prefixLength: network.prefixLength })
   }
   return [...found.values()]
 }

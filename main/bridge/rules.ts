@@ -1,9 +1,13 @@
 /** What a container on the bridge has in packet filters: masquerade, and the guard of its port. */
+import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import type { Engine } from '../../chain/linux/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { guardPort } from '../../chain/plugin/elements.ts'
+import { collectionNamed } from '../../chain/plugin/layout.ts'
 import { legacySpoofCheck } from '../../chain/plugin/legacy.ts'
 import * as masquerade from '../../chain/plugin/masquerade.ts'
+import { listIn } from '../../chain/plugin/owned.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
@@ -35,6 +39,20 @@ export function wishFor(parts: {
     backend: config.ipMasqBackend,
     elements: config.macspoofchk ? guardPort(port, mac) : [],
   }
+}
+
+/**
+ * The hardware address that a guarded port of this attachment lets through; undefined when there is none. CHECK asks, since a
+ * plugin after this one (tuning) may have given the container's interface another address.
+ */
+export function allowedAddress(attachment: Attachment, port: string): string | undefined {
+  const collection = collectionNamed('bridge', 'allowed_source')
+  using netfilter = openNetfilterIfPresent()
+  if (!netfilter || !collection) return undefined
+  const { id } = ownerOf(attachment)
+  const found = listIn(netfilter, 'bridge', [collection])
+  const mac = found.find(({ owner, key }) => owner === id && key[0] === port)?.key[1]
+  return typeof mac === 'string' ? mac : undefined
 }
 
 export function sweepRules(engine: Engine, attachment: Attachment): Promise<void> {
