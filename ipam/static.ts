@@ -47,6 +47,7 @@ interface Assigned {
 
 export const staticAddresses = definePlugin({
   name: 'static',
+  stateless: true,
   config: anyConfiguration,
 
   add(request) {

@@ -13,6 +13,7 @@ const NAME = 'lo' // whatever CNI_IFNAME says
 
 export const loopback = definePlugin({
   name: 'loopback',
+  stateless: true,
 
   add({ netns, previous }) {
     using container = openContainer(netns)

@@ -25,7 +25,7 @@ import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { flag, texts } from '../chain/plugin/schema.ts'
-import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
+import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { formatAddress, parseAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -49,12 +49,12 @@ export const sbr = definePlugin({
   name: 'sbr',
   config,
 
-  add(request) {
+  async add(request) {
     const { attachment, config, netns } = request
     const previous = requirePrevious(request.previous, 'must be called as chained plugin: sbr')
     const ips = withGateways(ownAddresses(previous, attachment.interface), config)
+    await request.alone(tablesOf(netns))
     using container = openContainer(netns)
-    using _others = lockNamespace(netns)
     const link = findLink(container, attachment.interface)
     if (!link) throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`)
     if (config.table === undefined) separate(request, { container, link, ips })

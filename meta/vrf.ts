@@ -15,7 +15,7 @@ import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '
 import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
-import { freeTables, lockNamespace, tableNumber } from '../chain/plugin/table.ts'
+import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { checkInterfaceName } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -34,12 +34,12 @@ export const vrf = definePlugin({
   versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   config,
 
-  add(request) {
+  async add(request) {
     const { attachment, config, netns, undo } = request
     checkName(config, attachment)
     const previous = requirePrevious(request.previous, 'vrf: missing prevResult from earlier plugin')
+    await request.alone(tablesOf(netns))
     using container = openContainer(netns)
-    using _others = lockNamespace(netns)
     const link = mustFind(container, attachment.interface, netns)
     const domain = ensureVrf(request, container)
     if (link.master !== undefined && link.master !== domain.index) {
@@ -69,7 +69,8 @@ export const vrf = definePlugin({
     if (!domain.up) throw differs(`VRF ${domain.name} is down`)
   },
 
-  async del({ attachment, config, netns, world }) {
+  async del({ attachment, config, netns, world, alone }) {
+    if (netns) await alone(tablesOf(netns))
     using container = openContainerIfPresent(netns)
     if (!container) return
     const domain = listLinks(container, { kind: 'vrf' }).find(({ name }) => name === config.vrfname)

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { mkdirSync } from 'node:fs'
 import { freshNamespace } from './fixtures/namespace.ts'
 
 interface Cost {
@@ -9,9 +10,10 @@ interface Cost {
   functions: string[]
 }
 
-/** What an ADD costs besides its work, counted in a process of its own. */
+/** What an ADD costs besides its work, counted in a process of its own; not the machine's first one, which makes the folder. */
 function costOf(name: string, config: object): Cost {
   using container = freshNamespace('container')
+  mkdirSync('/run/catena', { recursive: true })
   const child = Bun.spawnSync([process.execPath, `${import.meta.dir}/fixtures/startup.ts`, name], {
     env: {
       CNI_COMMAND: 'ADD',
@@ -30,20 +32,20 @@ function costOf(name: string, config: object): Cost {
 const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: '/x' }], ips: [] }
 
 test.each([
-  { name: 'loopback', config: {}, schemas: 0, functions: 13 },
+  { name: 'loopback', config: {}, schemas: 0, functions: 14 },
   {
     name: 'tuning',
     config: { sysctl: { 'net.core.somaxconn': '512' }, prevResult },
     schemas: 30,
-    functions: 14,
+    functions: 15,
   },
   {
     name: 'static',
     config: { ipam: { addresses: [{ address: '10.1.0.2/24' }] } },
     schemas: 55,
-    functions: 13,
+    functions: 14,
   },
-  { name: 'portmap', config: { prevResult }, schemas: 50, functions: 13 },
+  { name: 'portmap', config: { prevResult }, schemas: 50, functions: 14 },
 ])(
   '$name starts with $schemas schemas, $functions functions of the C library and no Buffer',
   ({ name, config, ...limits }) => {

@@ -25,7 +25,7 @@ export interface Call {
   environment: Readonly<Record<string, string>>
   stdin: string
   signal?: AbortSignal | undefined
-  /** Milliseconds after which the plugin's process group is killed. */
+  /** Milliseconds after which the plugin is killed with its process group, which is its own then. */
   timeout?: number | undefined
 }
 
@@ -102,15 +102,19 @@ function notStarted({ file }: Call, thrown: unknown): CniError {
   })
 }
 
-/** The process leads a group of its own, so that a timeout also ends what it started. */
+/**
+ * Where the caller may end the process, it leads a group of its own, so that all that it started ends too. Elsewhere it stays in the
+ * caller's, for whoever ends that one.
+ */
 async function runOnce({ file, environment, stdin, signal, timeout }: Call): Promise<Answer> {
   signal?.throwIfAborted()
+  const isEnded = signal !== undefined || timeout !== undefined
   const child = Bun.spawn([file], {
     env: environment,
     stdin: Buffer.from(stdin),
     stdout: 'pipe',
     stderr: 'pipe',
-    detached: true,
+    detached: isEnded,
   })
   const output = [drain(child.stdout), drain(child.stderr)] as const
   let timedOut = false

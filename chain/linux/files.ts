@@ -1,5 +1,5 @@
 /**
- * Files whose state survives a kill or a power cut between any two system calls, and locks. Through libc: node:fs costs
+ * Files whose state survives a kill or a power cut between any two system calls. Through libc: node:fs costs
  * a plugin 1.2 ms of its start-up. Knows paths and bytes, not what they mean.
  */
 import { decodeText, encodeText } from './bytes.ts'
@@ -8,11 +8,7 @@ import {
   close,
   errno,
   isErrno,
-  LOCK_EX,
-  LOCK_NB,
-  LOCK_SH,
   link,
-  lock,
   makeFolder,
   O_CREAT,
   O_DIRECTORY,
@@ -219,41 +215,4 @@ function scanEntries(descriptor: number, visit: VisitName, atMost: number): void
       at += length
     }
   }
-}
-
-/** A lock on a file that is held until it is disposed of, or the process ends. */
-export interface HeldLock {
-  /** A process that inherits it holds the lock too, for as long as it lives. */
-  descriptor: number
-  [Symbol.dispose](): void
-}
-
-export interface LockOptions {
-  /** Several may hold a shared lock at once. */
-  shared?: boolean
-  /** Answer undefined instead of waiting. */
-  tryOnly?: boolean
-  /** Permissions of the lock file when it has to be created. */
-  mode?: number
-  /** The file must be there: ENOENT otherwise. */
-  existing?: boolean
-}
-
-/** Takes an flock on a file, which is created when absent (unless `existing`) and never deleted. Waits unless `tryOnly`. */
-export function takeLock(path: string, options: LockOptions & { tryOnly: true }): HeldLock | undefined
-export function takeLock(path: string, options?: LockOptions): HeldLock
-export function takeLock(path: string, options: LockOptions = {}): HeldLock | undefined {
-  const descriptor = open(path, O_RDONLY | (options.existing ? 0 : O_CREAT), options.mode ?? 0o600)
-  const mode = (options.shared ? LOCK_SH : LOCK_EX) | (options.tryOnly ? LOCK_NB : 0)
-  if (!lock(descriptor, mode, path)) {
-    close(descriptor)
-    return undefined
-  }
-  return { descriptor, [Symbol.dispose]: () => close(descriptor) }
-}
-
-/** Runs a body while a lock is held. */
-export function withLock<T>(path: string, body: () => T, options?: LockOptions): T {
-  using _held = takeLock(path, options)
-  return body()
 }

@@ -5,7 +5,6 @@
  * owner's chains are not (`-N`): it compares as it does for everybody, and what others do meanwhile cannot come between.
  * What it refuses for such a reason is made good under a lock, and the transaction tried again.
  */
-import { ensureFolder, folderOf, type HeldLock, takeLock } from './files.ts'
 import {
   checksOf,
   type EnsuredRule,
@@ -26,12 +25,12 @@ import {
   type Tools,
   type Variant,
 } from './iptables/tools.ts'
+import { type HeldLock, takeLock, unlessUnwritable } from './lock.ts'
 
 const LOCK = '/run/catena/iptables/lock'
 
 /** Adding shares the lock; who mends what is shared, or takes away, excludes the others. */
 export function lockRules(options: { shared: boolean }): HeldLock {
-  ensureFolder(folderOf(LOCK))
   return takeLock(LOCK, options)
 }
 
@@ -106,9 +105,13 @@ function attempt(tools: Tools, { plan, absent, lock }: Attempt): Refusal | undef
   return restore(tools, linesOf(plan, absent), lock)
 }
 
-function restore({ restore: path }: Tools, lines: readonly Line[], lock: HeldLock): Refusal | undefined {
+function restore(
+  { restore: path }: Tools,
+  lines: readonly Line[],
+  lock: HeldLock | undefined,
+): Refusal | undefined {
   const input = `${lines.map(({ text }) => text).join('\n')}\n`
-  const outcome = run([path, '--noflush', '--wait'], { input, lock: lock.descriptor })
+  const outcome = run([path, '--noflush', '--wait'], { input, ...(lock ? { lock: lock.descriptor } : {}) })
   if (outcome.status === 0) return undefined
   const number = lineIn(outcome.words)
   return { ...outcome, line: number === undefined ? undefined : lines[number - 1] }
@@ -175,7 +178,7 @@ export interface MissingRule extends Rule {
 /** The first rule of a plan that is not there; undefined when all are. Throws IptablesError for what iptables does not take. */
 export function missingRule(plan: Plan): MissingRule | undefined {
   const tools = requireTools(plan.family, plan.variant)
-  using lock = lockRules({ shared: true })
+  using lock = unlessUnwritable(() => lockRules({ shared: true }))
   const lines = checksOf(plan) // without --test, with which the nf_tables variant does not look
   const refused = restore(tools, lines, lock)
   if (!refused) return undefined

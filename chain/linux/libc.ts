@@ -26,6 +26,7 @@ const common = {
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
   statfs: { args: ['ptr', 'ptr'], returns: 'i32' },
+  fcntl: { args: ['i32', 'i32', 'ptr'], returns: 'i32' },
 } as const
 
 /** What keeps state on a disk: bound together when the first of them is called. */
@@ -147,6 +148,7 @@ export const errno = {
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   EHOSTUNREACH: 113,
+  EDQUOT: 122,
 } as const
 
 /** The words for an error number: "No such file or directory (ENOENT)". */
@@ -228,6 +230,7 @@ export const O_RDWR = 2
 export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
+export const O_NONBLOCK = 0o4000
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
 export const O_CLOEXEC = 0o2000000
 
@@ -440,6 +443,42 @@ export function lock(descriptor: number, mode: number, what: string): boolean {
     return true
   } catch (thrown) {
     if (mode & LOCK_NB && isErrno(thrown, errno.EAGAIN)) return false
+    throw thrown
+  }
+}
+
+/** The byte of a file that stands for something: a place far beyond its end, in two halves of 32 bits, the upper one below 2^31. */
+export interface Place {
+  high: number
+  low: number
+}
+
+const F_OFD_SETLK = 37
+const lockTypes = { shared: 0, exclusive: 1, none: 2 } as const // F_RDLCK, F_WRLCK, F_UNLCK
+
+/**
+ * Locks one byte of an open file for as long as the file is open (fcntl_locking(2), "Open file description locks"). Never
+ * waits: false when another open file holds it.
+ */
+export function lockPlace(
+  descriptor: number,
+  { high, low }: Place,
+  type: keyof typeof lockTypes,
+  what: string,
+): boolean {
+  const request = new DataView(new ArrayBuffer(32)) // struct flock: type 2, whence 2, start 8, len 8, pid 4
+  request.setInt16(0, lockTypes[type], true)
+  request.setUint32(8, low, true)
+  request.setUint32(12, high, true)
+  request.setUint32(16, 1, true)
+  try {
+    uninterrupted(
+      () => libc().fcntl(descriptor, F_OFD_SETLK, ptr(request)),
+      () => `lock ${what}`,
+    )
+    return true
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EAGAIN, errno.EACCES)) return false
     throw thrown
   }
 }

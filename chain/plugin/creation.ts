@@ -5,6 +5,7 @@
 import { errno } from '../linux/libc.ts'
 import { findLink, removeLink, setLink } from '../linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
+import { namespaceIdentity } from '../linux/netns.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { AddRequest } from './define.ts'
 import { openContainer, removeInterface } from './interface.ts'
@@ -33,14 +34,21 @@ export interface Creation {
 
 type Request = Pick<
   AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
-  'config' | 'netns' | 'attachment' | 'delegate' | 'undo'
+  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'alone'
 >
+
+/** The name under which one ADD at a time makes an interface of a container. */
+export function interfaceIn(netns: string, name: string): string {
+  return `${name} of namespace ${namespaceIdentity(netns) ?? netns}`
+}
 
 /** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
 export async function createOnce(request: Request, creation: Creation): Promise<void> {
   const { create, clear } = creation
   const { config, netns, delegate, undo } = request
   const name = request.attachment.interface
+  // another plugin's ADD, or another network's, may be at work on the same name
+  await request.alone(interfaceIn(netns, name))
   try {
     create()
   } catch (thrown) {

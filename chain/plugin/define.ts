@@ -37,6 +37,8 @@ export interface AttachmentRequest<Configuration> extends BaseRequest<Configurat
   args: string
   /** prevResult, if there was one. */
   previous: Result | undefined
+  /** Waits until nobody else has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
+  alone(name: string): Promise<void>
 }
 
 export interface AddRequest<Configuration> extends AttachmentRequest<Configuration> {
@@ -68,6 +70,8 @@ export interface Plugin<Configuration = unknown> {
   name: string
   /** Versions of the specification that it takes; all when absent. */
   versions?: readonly string[]
+  /** It keeps nothing and makes nothing: two operations at once need not wait for one another. */
+  stateless?: boolean
   /** What its configuration may hold; absent where it takes none, which saves loading zod. */
   config?: z.ZodMiniType<Configuration>
   add(request: AddRequest<Configuration>): Promise<Result> | Result

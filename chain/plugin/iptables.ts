@@ -4,7 +4,6 @@
  * network share a chain, and who has which part of it is kept under /run.
  */
 
-import type { HeldLock } from '../linux/files.ts'
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
 import { type Family, findTools, type Variant } from '../linux/iptables/tools.ts'
@@ -16,6 +15,7 @@ import {
   missingRule,
   requireTools,
 } from '../linux/iptables.ts'
+import { type HeldLock, unlessUnwritable } from '../linux/lock.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
 import { recordsIn } from './state.ts'
@@ -267,5 +267,5 @@ export function staleAttachments(network: string, valid: readonly ValidAttachmen
 
 /** Waits for tools that a killed plugin has left running, which hold its lock; then nobody adds until it is released. */
 export function lockRulesIfUsed(): HeldLock | undefined {
-  return shares.wereEver() ? lockRules({ shared: false }) : undefined
+  return shares.wereEver() ? unlessUnwritable(() => lockRules({ shared: false })) : undefined
 }

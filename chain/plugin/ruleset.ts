@@ -2,8 +2,8 @@
  * An owner's share in our nftables tables: put there as one transaction, found again and swept by owner alone, compared for
  * CHECK. Knows no plugin.
  */
-import { ensureFolder, folderOf, takeLock } from '../linux/files.ts'
-import { errno, isErrno } from '../linux/libc.ts'
+import { errno } from '../linux/libc.ts'
+import { takeLock, unlessUnwritable } from '../linux/lock.ts'
 import {
   findChain,
   listRules,
@@ -35,18 +35,12 @@ const LOCK = '/run/catena/nftables/lock'
 
 /** Adding shares the lock; only who deletes a whole table excludes the others. */
 function lockTables(shared: boolean): Disposable {
-  ensureFolder(folderOf(LOCK))
   return takeLock(LOCK, { shared })
 }
 
 /** For who deletes: where nothing can be written nobody has added anything, and there is nobody to exclude. */
 function lockTablesIfPossible(shared: boolean): Disposable | undefined {
-  try {
-    return lockTables(shared)
-  } catch (thrown) {
-    if (isErrno(thrown, errno.EROFS, errno.EACCES)) return undefined
-    throw thrown
-  }
+  return unlessUnwritable(() => lockTables(shared))
 }
 
 /** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */

@@ -6,6 +6,7 @@
 import { decodeText, encodeText } from '../linux/bytes.ts'
 import { applyRuleset } from '../linux/engine.ts'
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
+import type { HeldNames } from '../linux/lock.ts'
 import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
 import {
   type BaseConfiguration,
@@ -18,7 +19,8 @@ import { checkVerb, type Environment, parseEnvironment } from '../protocol/envir
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult, type Result } from '../protocol/result.ts'
 import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
-import type { AttachmentRequest, BaseRequest, Plugin } from './define.ts'
+import { waitForTurn } from './alone.ts'
+import type { Attachment, AttachmentRequest, BaseRequest, Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
 import { allOrNothing } from './undo.ts'
 import type { World } from './world.ts'
@@ -28,10 +30,9 @@ export async function run(plugin: Plugin, world: World): Promise<0 | 1> {
   if (!isCalled(world)) return introduce(plugin, world)
   let cniVersion: string | undefined
   try {
-    const output = await perform(plugin, world, version => {
+    await perform(plugin, world, version => {
       cniVersion = version
     })
-    if (output) world.stdout(output)
     return 0
   } catch (thrown) {
     report(world, printError(errorDocument(toCniError(thrown), cniVersion)))
@@ -59,10 +60,10 @@ async function introduce({ name, versions = supportedVersions }: Plugin, world: 
   return 0
 }
 
-/** The verb's story: what is asked, whether it can be done, and doing it. Answers what is to be printed. */
-async function perform(plugin: Plugin, world: World, learn: (cniVersion: string) => void): Promise<string> {
+/** The verb's story: what is asked, whether it can be done, doing it, and printing what came of it. */
+async function perform(plugin: Plugin, world: World, learn: (cniVersion: string) => void): Promise<void> {
   const versions = plugin.versions ?? supportedVersions
-  if (world.env.CNI_COMMAND === 'VERSION') return `${JSON.stringify(versionReply(versions))}\n`
+  if (world.env.CNI_COMMAND === 'VERSION') return world.stdout(`${JSON.stringify(versionReply(versions))}\n`)
   const environment = parseEnvironment(world.env)
   const stdin = readInput(world)
   const json = parseConfiguration(stdin)
@@ -72,32 +73,27 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   checkVerb(verb)
   checkVersion(verb, base.cniVersion, versions)
   refuseOwnNamespace(environment)
-  const request = requestFor({
-    environment,
-    base,
-    world,
-    stdin,
-    config: plugin.config && (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json),
-  })
+  const config = plugin.config && (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json)
+  const attachment = attachmentOf(environment, base)
+  using turn = await waitForTurn(plugin, verb, attachment)
+  const request = requestFor({ environment, base, world, stdin, config, attachment, turn })
   const netns = environment.netns ?? ''
   switch (verb) {
     case 'ADD':
-      return allOrNothing(async undo =>
-        printResult(await plugin.add({ ...request, netns, undo }), base.cniVersion),
+      // a result that nobody could be given is an ADD that has failed
+      return await allOrNothing(async undo =>
+        world.stdout(printResult(await plugin.add({ ...request, netns, undo }), base.cniVersion)),
       )
     case 'CHECK':
-      await plugin.check({ ...request, netns })
-      return ''
+      return await plugin.check({ ...request, netns })
     case 'DEL':
-      await plugin.del({ ...request, netns: namespaceState(netns) === 'present' ? netns : undefined })
-      return ''
+      return await plugin.del({ ...request, netns: namespaceState(netns) === 'present' ? netns : undefined })
     case 'GC':
       // Without a list of what is alive nothing is known to be dead.
       if (base.validAttachments) await plugin.gc?.({ ...request, valid: base.validAttachments })
-      return ''
+      return
     case 'STATUS':
-      await plugin.status?.(request)
-      return ''
+      return await plugin.status?.(request)
   }
 }
 
@@ -135,14 +131,23 @@ function identityOf(netns: string): string | undefined {
   }
 }
 
+function attachmentOf(
+  { containerId = '', ifname = '' }: Environment,
+  { name }: BaseConfiguration,
+): Attachment {
+  return { network: name, containerId, interface: ifname }
+}
+
 function requestFor(given: {
   environment: Environment
   base: BaseConfiguration
   world: World
   stdin: string
   config: unknown
+  attachment: Attachment
+  turn: HeldNames | undefined
 }): AttachmentRequest<unknown> & BaseRequest<unknown> {
-  const { environment, base, world, stdin, config } = given
+  const { environment, base, world, stdin, config, attachment, turn } = given
   const { cniVersion, name: network, prevResult } = base
   return {
     config,
@@ -154,12 +159,9 @@ function requestFor(given: {
     args: environment.args,
     engine: world.engine ?? applyRuleset,
     delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
-    attachment: {
-      network,
-      containerId: environment.containerId ?? '',
-      interface: environment.ifname ?? '',
-    },
+    attachment,
     previous: previousOf(environment.verb, prevResult, cniVersion),
+    alone: async name => turn?.hold(name),
   }
 }
 

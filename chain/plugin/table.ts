@@ -1,9 +1,9 @@
 /** Routing tables of a container: which numbers are free, which a configuration may name, and one plugin at a time choosing. */
 import * as z from 'zod/mini'
-import { type HeldLock, takeLock } from '../linux/files.ts'
 import { listRouteTables } from '../linux/netlink/route.ts'
 import { listRules } from '../linux/netlink/rule.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
+import { namespaceIdentity } from '../linux/netns.ts'
 
 /** RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL: the kernel's own. */
 const reserved = [253, 254, 255]
@@ -38,9 +38,9 @@ export function* freeTables(
 }
 
 /**
- * Holds other plugins off a container while a table is chosen and filled: a lock on the namespace's own file, as the
- * reference takes it. Nothing is created where there is no namespace.
+ * The name under which one plugin at a time chooses a table of a container and fills it. Not a lock on the namespace's own file, as
+ * the Go plugin takes it: a process of the container can hold that for ever.
  */
-export function lockNamespace(netns: string): HeldLock {
-  return takeLock(netns, { existing: true })
+export function tablesOf(netns: string): string {
+  return `the routing tables of namespace ${namespaceIdentity(netns) ?? netns}`
 }

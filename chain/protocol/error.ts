@@ -44,11 +44,15 @@ export class CniError extends Error {
   }
 }
 
-/** Any thrown value as a CniError: a CniError as it is, everything else as code 999 with its own message. */
+/**
+ * Any thrown value as a CniError: a CniError as it is, everything else with its own message: as code 11 where it says of itself
+ * that it is temporary, else as code 999.
+ */
 export function toCniError(thrown: unknown): CniError {
   if (thrown instanceof CniError) return thrown
-  const message = thrown instanceof Error ? thrown.message : String(thrown)
-  return new CniError(code.internal, message, { cause: thrown })
+  if (!(thrown instanceof Error)) return new CniError(code.internal, String(thrown), { cause: thrown })
+  const isTemporary = 'isTemporary' in thrown && thrown.isTemporary === true
+  return new CniError(isTemporary ? code.tryAgainLater : code.internal, thrown.message, { cause: thrown })
 }
 
 /** The document that is printed for an error. */

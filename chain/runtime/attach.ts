@@ -15,7 +15,7 @@ import {
 } from './attachment.ts'
 import { cachedResult, readCached, removeCached, resultIn, writeCached } from './cache.ts'
 import type { NetworkList, PluginConfiguration } from './load.ts'
-import { asOperation } from './lock.ts'
+import { asOperation, type LockPlace } from './lock.ts'
 import { callPlugin, failed, runtimeConfigFor } from './step.ts'
 
 /** The version that brought CHECK, and the cached result for DEL. */
@@ -39,7 +39,7 @@ export function checkNetworkList(
   attachment: Attachment,
   options: RuntimeOptions,
 ): Promise<void> {
-  return alone(list, attachment, options, () => check(list, attachment, options))
+  return alone(list, attachment, { ...options, optional: true }, () => check(list, attachment, options))
 }
 
 /** Runs DEL over the plugins backwards and forgets the result; throws the first failure, and keeps the result then. */
@@ -48,18 +48,18 @@ export function delNetworkList(
   attachment: Attachment,
   options: RuntimeOptions,
 ): Promise<void> {
-  return alone(list, attachment, options, () => del(list, attachment, options))
+  return alone(list, attachment, { ...options, optional: true }, () => del(list, attachment, options))
 }
 
 /** Names are checked before they become parts of a path. */
 async function alone<T>(
   list: NetworkList,
   attachment: Attachment,
-  options: RuntimeOptions,
+  place: LockPlace,
   body: () => Promise<T>,
 ): Promise<T> {
   checkAttachment(list.name, attachment)
-  return asOperation({ network: list.name, containerId: attachment.containerId }, body, options)
+  return asOperation({ network: list.name, containerId: attachment.containerId }, body, place)
 }
 
 async function add(list: NetworkList, attachment: Attachment, options: AddOptions): Promise<JsonObject> {

@@ -1,40 +1,43 @@
 /**
- * One operation at a time per container, none beside GC on its network: within this process by a queue, among processes
- * by flock. Other containers' operations go on beside it. Knows nothing of what the operations are.
+ * One operation at a time per container, none beside GC on its network: within this process by a queue, among processes by locks
+ * on names. Other containers' operations go on beside it. Knows nothing of what the operations are.
  */
-import { setTimeout as pause } from 'node:timers/promises'
-import { ensureFolder, type HeldLock, removeFile, takeLock, withLock } from '../linux/files.ts'
+import { type HeldNames, openNames, unlessUnwritable } from '../linux/lock.ts'
 
 const LOCK_FOLDER = '/run/catena/locks' // gone after a reboot, as its holders are
 
-/**
- * flock cannot be waited for by an event, and waiting inside the call would stop this thread, which another container's
- * lock may depend on: two processes that wait for one another would wait for ever.
- */
-const ATTEMPT_EVERY = 20 // milliseconds
+/** Milliseconds: the kubelet waits for a chain as long, and who comes later than that has been given up. */
+const PATIENCE = 120_000
 
 const queues = new Map<string, Promise<void>>()
 
 export interface LockPlace {
   lockFolder?: string | undefined
   signal?: AbortSignal | undefined
+  /** Whether the operation may go on where nothing can be written, and so nobody be kept off. */
+  optional?: boolean | undefined
 }
 
 /** Runs a body when no other operation on the container runs. Rejects with the signal's reason when aborted before. */
 export async function exclusively<T>(
   containerId: string,
   body: () => Promise<T>,
-  { lockFolder = LOCK_FOLDER, signal }: LockPlace = {},
+  place: LockPlace = {},
 ): Promise<T> {
-  const file = `${lockFolder}/${containerId}.lock`
-  const turn = takeTurn(file)
+  const turn = takeTurn(`${place.lockFolder} ${containerId}`)
   try {
-    await unlessAborted(turn.before, signal)
-    using _held = await acquire(() => takeOwn(file, lockFolder), lockFolder, signal)
+    await unlessAborted(turn.before, place.signal)
+    using names = openLocks(place)
+    await names?.hold(`container ${containerId}`, { signal: place.signal, patience: PATIENCE })
     return await body()
   } finally {
     turn.end()
   }
+}
+
+function openLocks({ lockFolder = LOCK_FOLDER, optional = false }: LockPlace): HeldNames | undefined {
+  const open = () => openNames(`${lockFolder}/lock`)
+  return optional ? unlessUnwritable(open) : open()
 }
 
 /** A place in the queue: `before` is over when all earlier ones are. */
@@ -89,38 +92,17 @@ export async function asCollection<T>(
 async function enterNetwork(
   network: string,
   { shared }: { shared: boolean },
-  { lockFolder = LOCK_FOLDER, signal }: LockPlace,
-): Promise<HeldLock> {
-  const take = (file: string) =>
-    acquire(() => takeLock(`${lockFolder}/${file}`, { tryOnly: true, shared }), lockFolder, signal)
-  using _gate = await take(`${network}.gate`)
-  return await take(`${network}.network`)
-}
-
-async function acquire(
-  attempt: () => HeldLock | undefined,
-  folder: string,
-  signal: AbortSignal | undefined,
-): Promise<HeldLock> {
-  ensureFolder(folder)
-  for (;;) {
-    const held = attempt()
-    if (held) return held
-    await pause(ATTEMPT_EVERY, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted())
+  place: LockPlace,
+): Promise<HeldNames | undefined> {
+  const names = openLocks(place)
+  const options = { shared, signal: place.signal, patience: PATIENCE }
+  try {
+    await names?.hold(`the way to network ${network}`, options)
+    await names?.hold(`network ${network}`, options)
+    names?.release(`the way to network ${network}`)
+    return names
+  } catch (thrown) {
+    names?.[Symbol.dispose]()
+    throw thrown
   }
-}
-
-/**
- * A container's file goes with the lock, so that the folder does not fill. Both happen behind a door, a lock held for
- * microseconds: whoever locks a file is sure that it is the one which the name stands for. Networks are few: theirs stay.
- */
-function takeOwn(file: string, folder: string): HeldLock | undefined {
-  const behindDoor = <R>(body: () => R) => withLock(`${folder}/lock`, body)
-  const held = behindDoor(() => takeLock(file, { tryOnly: true }))
-  if (!held) return undefined
-  const release = () => {
-    removeFile(file)
-    held[Symbol.dispose]()
-  }
-  return { descriptor: held.descriptor, [Symbol.dispose]: () => behindDoor(release) }
 }

@@ -25,7 +25,7 @@ export async function gcNetworkList(
 ): Promise<void> {
   if (list.disableGC) return
   checkNetworkName(list.name) // before it becomes a part of a path
-  await asCollection(list.name, () => collectGarbage(list, valid, options), options)
+  await asCollection(list.name, () => collectGarbage(list, valid, options), { ...options, optional: true })
 }
 
 async function collectGarbage(
@@ -63,7 +63,7 @@ async function deleteStale(
       checkAttachment(list.name, cached)
       // whoever had the container before may have deleted it
       const stillThere = async () => void (readCached(cached, options) && (await del(list, cached, options)))
-      await exclusively(containerId, stillThere, options).catch(thrown => {
+      await exclusively(containerId, stillThere, { ...options, optional: true }).catch(thrown => {
         const { code: number, message, details } = toCniError(thrown)
         const what = `failed to delete stale attachment ${containerId} ${ifname}: ${message}`
         throw new CniError(number, what, { details, cause: thrown })

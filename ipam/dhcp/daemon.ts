@@ -1,13 +1,7 @@
 /** `dhcp daemon`: the process that keeps leases for as long as containers live. Command line, socket, pid file, log and end. */
-import {
-  ensureFolder,
-  folderOf,
-  type HeldLock,
-  removeFile,
-  takeLock,
-  writeAtomically,
-} from '../../chain/linux/files.ts'
+import { ensureFolder, folderOf, removeFile, writeAtomically } from '../../chain/linux/files.ts'
 import { close, connect, errno, isErrno, SOCK_STREAM, socket, status } from '../../chain/linux/libc.ts'
+import { type HeldLock, takeLock } from '../../chain/linux/lock.ts'
 import { processService, type Service } from '../../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { type Options, parseFlags, UsageError, usage } from './flags.ts'

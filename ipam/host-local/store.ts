@@ -4,14 +4,12 @@
  */
 import {
   ensureFolder,
-  type HeldLock,
   listFolder,
   readFile,
   removeFile,
   scanFolder,
   synchronizeFolder,
   TEMPORARY_PREFIX,
-  takeLock,
 } from '../../chain/linux/files.ts'
 import {
   close,
@@ -31,6 +29,7 @@ import {
   synchronize,
   writeAll,
 } from '../../chain/linux/libc.ts'
+import { type HeldLock, takeLock, unlessUnwritable } from '../../chain/linux/lock.ts'
 import { markAsOfThisBoot } from './boot.ts'
 import {
   type Directory,
@@ -55,14 +54,27 @@ export interface Store {
 /** Locks a network's reservations, with the Go plugin's lock. A folder that is made is there after a power cut. */
 export function openStore(folder: string, warn: Store['warn']): Store {
   ensureFolder(folder, 0o755, { durable: true })
-  const lock: HeldLock = takeLock(`${folder}/lock`, { mode: 0o750 })
-  return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: () => lock[Symbol.dispose]() }
+  return storeIn(folder, warn, lockFolder(folder))
 }
 
-/** As `openStore`, where nothing is to be made: undefined when there are no reservations. */
+function lockFolder(folder: string): HeldLock {
+  return takeLock(`${folder}/lock`, { mode: 0o750 })
+}
+
+function storeIn(folder: string, warn: Store['warn'], lock: HeldLock | undefined): Store {
+  return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: () => lock?.[Symbol.dispose]() }
+}
+
+/** As `openStore`, where nothing is to be made: undefined when there are no reservations. A full disk does not keep it. */
 export function openStoreIfPresent(folder: string, warn: Store['warn']): Store | undefined {
   const isFolder = ((status(folder)?.mode ?? 0) & 0o170000) === 0o040000 // S_IFMT, S_IFDIR
-  return isFolder ? openStore(folder, warn) : undefined
+  return isFolder
+    ? storeIn(
+        folder,
+        warn,
+        unlessUnwritable(() => lockFolder(folder)),
+      )
+    : undefined
 }
 
 /** Names that can be addresses: not the lock, nor where round robin stands, nor what is half done. */

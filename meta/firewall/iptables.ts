@@ -10,6 +10,7 @@ import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux
 import { withBriefTable } from '../../chain/linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
 import { applyPlan, IptablesError, lockRules, missingRule, requireTools } from '../../chain/linux/iptables.ts'
+import { unlessUnwritable } from '../../chain/linux/lock.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import type { Engine } from '../../chain/linux/nft.ts'
 import { FORWARD_CHAIN } from '../../chain/plugin/backend.ts'
@@ -203,7 +204,7 @@ export async function removeRulesOf(addresses: readonly string[]): Promise<void>
  * address is accepted of which there is no record: the Go plugin's containers have the same rules.
  */
 export async function removePolicies(bridge: string, others: () => readonly FirewallRecord[]): Promise<void> {
-  using lock = lockRules({ shared: false }) // who adds one meanwhile waits, and then finds it missing
+  using lock = unlessUnwritable(() => lockRules({ shared: false })) // who adds one meanwhile waits, and then finds it missing
   const records = others()
   const wanted = new Set(
     records.flatMap(({ ingress }) => (ingress?.bridge === bridge ? [ingress.policy] : [])),

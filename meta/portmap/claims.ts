@@ -2,14 +2,8 @@
  * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
  * A claim counts as long as its owner's container is alive.
  */
-import {
-  ensureFolder,
-  listFolder,
-  readFile,
-  removeFile,
-  takeLock,
-  writeInPlace,
-} from '../../chain/linux/files.ts'
+import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../../chain/linux/files.ts'
+import { takeLock } from '../../chain/linux/lock.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { readFileSync, statSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import { takeLock } from '../../chain/linux/files.ts'
+import { takeLock } from '../../chain/linux/lock.ts'
 import { choose, clearRules, saved, variants } from '../fixtures/iptables.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { mustExecute, ourExecutable, ours, peerExecutable } from '../fixtures/plugin.ts'

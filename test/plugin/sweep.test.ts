@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'bun:test'
 import { symlinkSync, unlinkSync } from 'node:fs'
 import { applyRuleset } from '../../chain/linux/engine.ts'
-import { takeLock } from '../../chain/linux/files.ts'
+import { takeLock } from '../../chain/linux/lock.ts'
 import { MASQUERADE_PREFIX } from '../../chain/plugin/iptables.ts'
 import { addMasquerade } from '../../chain/plugin/iptables-masquerade.ts'
 import { sweepAttachment } from '../../chain/plugin/sweep.ts'

@@ -2,8 +2,9 @@
  * Takes away rules and chains of iptables. Rules that iptables keeps in nf_tables are found and deleted over netlink, without
  * a process; those of ip_tables need its tools, which are asked only where the kernel has such a table.
  */
-import { type HeldLock, readFile } from '../files.ts'
+import { readFile } from '../files.ts'
 import { errno, isErrno } from '../libc.ts'
+import type { HeldLock } from '../lock.ts'
 import { listChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import type { Command } from '../nft.ts'

@@ -1,0 +1,173 @@
+/**
+ * Locks that a process holds until it lets go or ends: on whole files (flock), and on names, of which one file holds any number.
+ * Nobody waits for one without an end.
+ */
+import { ensureFolder, folderOf } from './files.ts'
+import {
+  close,
+  errno,
+  isErrno,
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_SH,
+  lock,
+  lockPlace,
+  O_CREAT,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  open,
+  type Place,
+} from './libc.ts'
+import { describeHolders } from './lock-holder.ts'
+
+/**
+ * How long anybody waits for a lock: a quarter of the two minutes that the kubelet gives a chain, and longer than a hundred
+ * operations at once hold one.
+ */
+export const patience = { milliseconds: 30_000 }
+
+/** Another process has held a lock for longer than one waits. A later try may succeed. */
+export class BusyError extends Error {
+  readonly isTemporary = true
+
+  constructor(what: string, holders: string, waited: number) {
+    super(`${what} is locked by ${holders}: gave up after ${Math.round(waited / 1000)} s`)
+    this.name = 'BusyError'
+  }
+}
+
+const FIRST_PAUSE = 0.2
+const LONGEST_PAUSE = 50
+
+/** Milliseconds until the next look: a quarter of what one has waited so far, so that no wait becomes much longer by it. */
+function pauseAfter(waited: number): number {
+  return Math.min(LONGEST_PAUSE, Math.max(FIRST_PAUSE, waited / 4))
+}
+
+/** A lock that is held until it is disposed of, or the process ends. */
+export interface HeldLock {
+  /** A process that inherits it holds the lock too, for as long as it lives. */
+  descriptor: number
+  [Symbol.dispose](): void
+}
+
+export interface LockOptions {
+  /** Several may hold a shared lock at once. */
+  shared?: boolean
+  /** Answer undefined instead of waiting. */
+  tryOnly?: boolean
+  /** Permissions of the lock file when it has to be created. */
+  mode?: number
+}
+
+/**
+ * Takes an flock on a file, which is created with its folder when absent and never deleted. Waits, unless `tryOnly`, and throws
+ * BusyError in the end.
+ */
+export function takeLock(path: string, options: LockOptions & { tryOnly: true }): HeldLock | undefined
+export function takeLock(path: string, options?: LockOptions): HeldLock
+export function takeLock(path: string, options: LockOptions = {}): HeldLock | undefined {
+  const descriptor = openLock(path, O_RDONLY, options.mode)
+  const mode = (options.shared ? LOCK_SH : LOCK_EX) | LOCK_NB
+  try {
+    if (lock(descriptor, mode, path) || (!options.tryOnly && waitForLock(descriptor, mode, path)))
+      return { descriptor, [Symbol.dispose]: () => close(descriptor) }
+  } catch (thrown) {
+    close(descriptor)
+    throw thrown
+  }
+  close(descriptor)
+  return undefined
+}
+
+function waitForLock(descriptor: number, mode: number, path: string): true {
+  const started = performance.now()
+  for (;;) {
+    const waited = performance.now() - started
+    if (waited > patience.milliseconds) throw new BusyError(path, describeHolders(path), waited)
+    Bun.sleepSync(pauseAfter(waited))
+    if (lock(descriptor, mode, path)) return true
+  }
+}
+
+/** Without waiting for the other end, should it be a FIFO. */
+function openLock(path: string, access: number, mode = 0o600): number {
+  const flags = access | O_CREAT | O_NONBLOCK
+  try {
+    return open(path, flags, mode)
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.ENOENT)) throw thrown
+    ensureFolder(folderOf(path))
+    return open(path, flags, mode)
+  }
+}
+
+/** Runs a body while a lock is held. */
+export function withLock<T>(path: string, body: () => T, options?: LockOptions): T {
+  using _held = takeLock(path, options)
+  return body()
+}
+
+/** For who takes away: where the lock's file is not there and cannot be made, nobody holds it, and there is nobody to wait for. */
+export function unlessUnwritable<T>(take: () => T): T | undefined {
+  try {
+    return take()
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)) return undefined
+    throw thrown
+  }
+}
+
+const NAMES = '/run/catena/lock' // gone after a reboot, as its holders are
+
+export interface NameOptions {
+  /** Several may hold a name shared. */
+  shared?: boolean
+  signal?: AbortSignal | undefined
+  /** Milliseconds. */
+  patience?: number
+}
+
+/**
+ * Locks on names. All are places in one file, named by a hash: there is no file for each to clear away, no name is too long, and
+ * the kernel lets go when the process ends. They are the open file's, so that two calls in one process exclude one another too.
+ */
+export interface HeldNames extends Disposable {
+  /** Takes one more. Waits without stopping the thread; throws BusyError in the end, or the signal's reason. */
+  hold(name: string, options?: NameOptions): Promise<void>
+  release(name: string): void
+}
+
+/** Opens the file, without a lock yet. Children do not inherit it. */
+export function openNames(file = NAMES): HeldNames {
+  const descriptor = openLock(file, O_RDWR)
+  return {
+    async hold(name, { shared = false, ...options } = {}) {
+      const place = placeOf(name)
+      const take = () => lockPlace(descriptor, place, shared ? 'shared' : 'exclusive', name)
+      if (!take()) await waitForPlace(take, { name, file, place }, options)
+    },
+    release: name => void lockPlace(descriptor, placeOf(name), 'none', name),
+    [Symbol.dispose]: () => close(descriptor),
+  }
+}
+
+async function waitForPlace(
+  take: () => boolean,
+  { name, file, place }: { name: string; file: string; place: Place },
+  { signal, patience: limit = patience.milliseconds }: NameOptions,
+): Promise<void> {
+  const started = performance.now()
+  do {
+    signal?.throwIfAborted()
+    const waited = performance.now() - started
+    if (waited > limit) throw new BusyError(name, describeHolders(file, place), waited)
+    await Bun.sleep(pauseAfter(waited))
+  } while (!take())
+}
+
+/** 62 bits: the kernel takes places up to 2^63 - 1. Two names in one place would wait for one another, and nothing worse. */
+function placeOf(name: string): Place {
+  return { high: Bun.hash.xxHash32(name, 1) >>> 2, low: Bun.hash.xxHash32(name, 0) }
+}
