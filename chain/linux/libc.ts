@@ -58,6 +58,7 @@ const occasional = {
   utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
   getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
+  _exit: { args: ['i32'], returns: 'void' },
   strerror: { args: ['i32'], returns: 'ptr' },
 } as const
 
@@ -646,6 +647,12 @@ export function control(
 ): void {
   const value = typeof argument === 'number' ? (argument as Pointer) : pointer(argument)
   checked(rarely('ioctl')(descriptor, request, value), () => what)
+}
+
+/** Ends the process without another thought. */
+export function exitAtOnce(status: number): never {
+  rarely('_exit')(status)
+  throw new Error('unreachable')
 }
 
 /** Sends a signal; a negative process means its group. False when nobody is there. */

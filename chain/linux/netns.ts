@@ -1,19 +1,24 @@
 /** Network namespaces: identity, entering, making and removing. The only file that calls setns. */
+import { encodeText } from './bytes.ts'
 import {
   close,
   errno,
+  exitAtOnce,
   fileSystemType,
   isErrno,
   mount,
   O_CREAT,
   O_EXCL,
+  O_NONBLOCK,
   O_RDONLY,
   open,
+  SystemError,
   setNamespace,
   status,
   unlink,
   unmount,
   unshare,
+  writeAll,
 } from './libc.ts'
 
 const CLONE_NEWNET = 0x40000000 // sched.h
@@ -41,9 +46,14 @@ export function namespaceState(path: string): NamespaceState {
   }
 }
 
-/** Opens a namespace by path; the descriptor names it also after the path has gone. */
+/**
+ * Opens a namespace by path; the descriptor names it also after the path has gone. Looks first what it is: a pipe would wait
+ * for a writer, and some devices do something when they are opened.
+ */
 export function openNamespace(path: string): number {
-  return open(path, O_RDONLY)
+  if (namespaceState(path) === 'not a namespace')
+    throw new SystemError(`enter ${path}, which is no network namespace`, errno.EINVAL)
+  return open(path, O_RDONLY | O_NONBLOCK)
 }
 
 /** Device and inode of a namespace: equal for two paths to the same one. */
@@ -62,7 +72,7 @@ export function ownNamespaceIdentity(): string | undefined {
  * happens. Sockets and /proc/sys/net files that the body opens stay bound to the namespace and can be used outside.
  */
 export function inNamespace<T>(namespace: string | number, body: () => NotAsync<T>): NotAsync<T> {
-  const target = typeof namespace === 'number' ? namespace : open(namespace, O_RDONLY)
+  const target = typeof namespace === 'number' ? namespace : openNamespace(namespace)
   try {
     const home = open(OWN, O_RDONLY)
     try {
@@ -70,7 +80,7 @@ export function inNamespace<T>(namespace: string | number, body: () => NotAsync<
       try {
         return body()
       } finally {
-        setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+        goHome(home)
       }
     } finally {
       close(home)
@@ -78,6 +88,33 @@ export function inNamespace<T>(namespace: string | number, body: () => NotAsync<
   } finally {
     if (typeof namespace === 'string') close(target)
   }
+}
+
+const ATTEMPTS = 3
+
+/** The kernel needs memory for it, which may be there a moment later. */
+function goHome(home: number): void {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+      return
+    } catch (thrown) {
+      if (attempt < ATTEMPTS && isErrno(thrown, errno.ENOMEM)) continue
+      lastWords(thrown as Error)
+      exitAtOnce(1)
+    }
+  }
+}
+
+/**
+ * A thread that cannot come home would do in the container what is meant for the host, undoing included: the process ends
+ * at once, as if it had been killed, but for a few words.
+ */
+let lastWords = (thrown: Error) => writeAll(2, encodeText(`stuck in another namespace: ${thrown.message}\n`))
+
+/** Has a process end in other words when it cannot come home from a namespace. */
+export function onStranded(say: typeof lastWords): void {
+  lastWords = say
 }
 
 /** Opens a new namespace that lives as long as the descriptor or what is opened inside. */
@@ -88,7 +125,7 @@ export function openNewNamespace(): number {
     try {
       return open(OWN, O_RDONLY)
     } finally {
-      setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+      goHome(home)
     }
   } finally {
     close(home)
@@ -107,7 +144,7 @@ export function createNamespace(path: string): void {
     try {
       mount(OWN, path, { flags: MS_BIND })
     } finally {
-      setNamespace(home, CLONE_NEWNET, 'the home network namespace')
+      goHome(home)
     }
   } catch (thrown) {
     removeNamespace(path)

@@ -137,7 +137,7 @@ export function listAddresses(
   link = 0,
   families: readonly number[] = [AF_INET, AF_INET6],
 ): InterfaceAddress[] {
-  const found: InterfaceAddress[] = []
+  let found: InterfaceAddress[] = []
   for (const family of families) {
     const asked = { operation: 'list addresses', type: RTM_GETADDR, payload: header(family, 0, link) }
     const read = (message: Message) => {
@@ -145,7 +145,8 @@ export function listAddresses(
       const address = readAddressMessage(message)
       return link === 0 || address.link === link ? address : undefined
     }
-    found.push(...dump(route, asked, read))
+    const listed = dump(route, asked, read)
+    found = found.length === 0 ? listed : found.concat(listed)
   }
   return found
 }

@@ -78,7 +78,7 @@ export function listConnections(
   wanted?: ConnectionFilter,
 ): Connection[] {
   const ports = wanted?.ports && wanted.ports.size <= MOST_PORTS ? [...wanted.ports] : [undefined]
-  const found: Connection[] = []
+  let found: Connection[] = []
   for (const port of ports) {
     let isWhole = false // all connections came, those to the other ports too
     const read = ({ payload }: Message) => {
@@ -88,7 +88,7 @@ export function listConnections(
     }
     const listed = dumpConnections(conntrack, { family, wanted, port, read })
     if (isWhole) return listed
-    found.push(...listed)
+    found = found.concat(listed)
   }
   return found
 }

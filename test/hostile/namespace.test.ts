@@ -1,0 +1,125 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { errno, isErrno } from '../../chain/linux/libc.ts'
+import { inNamespace, openNamespace } from '../../chain/linux/netns.ts'
+import { callDaemon, greetDaemon } from '../../ipam/dhcp/dial.ts'
+import { freshNamespace } from '../fixtures/namespace.ts'
+import { execute, ours } from '../fixtures/plugin.ts'
+
+const folder = mkdtempSync('/run/hostile-namespace-')
+const pipe = `${folder}/pipe`
+beforeAll(() => void Bun.spawnSync(['mkfifo', pipe]))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const ipam = { type: 'static', addresses: [{ address: '10.1.0.2/24' }] }
+const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: pipe }], ips: [] }
+const plugins: Record<string, object> = {
+  loopback: {},
+  bridge: { bridge: 'pipe0', ipam },
+  ptp: { ipam },
+  'host-device': { device: 'pipe0' },
+  tap: { ipam },
+  tuning: { sysctl: { 'net.core.somaxconn': '512' }, prevResult },
+  sbr: { prevResult },
+  vrf: { vrfname: 'v', prevResult },
+  bandwidth: { ingressRate: 8000, ingressBurst: 8000, prevResult },
+}
+
+describe('a pipe without a writer in the place of a namespace', () => {
+  test('is refused by whoever opens one', () => {
+    for (const open of [() => openNamespace(pipe), () => inNamespace(pipe, () => 1)]) {
+      let thrown: unknown
+      try {
+        open()
+      } catch (caught) {
+        thrown = caught
+      }
+      expect(isErrno(thrown, errno.EINVAL)).toBe(true)
+      expect(String(thrown)).toContain(pipe)
+    }
+  })
+
+  test.each(Object.entries(plugins))('has %s refuse ADD, and DEL succeed', (type, config) => {
+    const request = { netns: pipe, config: { type, ...config }, path: ours }
+    expect(execute(`${ours}/${type}`, 'ADD', request)).toMatchObject({
+      status: 1,
+      json: { code: expect.any(Number) },
+    })
+    expect(execute(`${ours}/${type}`, 'DEL', request)).toMatchObject({ status: 0 })
+  })
+
+  test('does not keep the DHCP daemon from anybody', async () => {
+    await using daemon = await startDaemon()
+    const stdin = JSON.stringify({ cniVersion: '1.1.0', name: 'n', type: 'x', ipam: { type: 'dhcp' } })
+    const call = { containerId: 'c', netns: pipe, ifname: 'eth0', args: '', path: '', stdin }
+    const refused = await callDaemon(daemon.socket, 'DHCP.Allocate', call).catch(thrown => thrown)
+    expect(String(refused)).toContain('which is no network namespace')
+    await greetDaemon(daemon.socket)
+  })
+})
+
+/** Runs a command whose thread comes home from no namespace but the first. */
+const stuck = (...command: string[]) => [
+  ...['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=setns:error=EPERM:when=2+'],
+  ...command,
+]
+
+async function startDaemon(wrap: (...command: string[]) => string[] = (...command) => command) {
+  const socket = `${mkdtempSync(`${folder}/daemon-`)}/socket`
+  const child = Bun.spawn(wrap(`${ours}/dhcp`, 'daemon', '-socketpath', socket), { stderr: 'pipe' })
+  const reader = child.stderr.getReader()
+  let said = ''
+  const read = async (until: RegExp) => {
+    while (!until.test(said)) {
+      const { done, value } = await reader.read()
+      if (done) break
+      said += new TextDecoder().decode(value)
+    }
+    return said
+  }
+  await read(/"started"/)
+  return {
+    socket,
+    exited: child.exited,
+    read,
+    async [Symbol.asyncDispose]() {
+      child.kill()
+      await child.exited
+    },
+  }
+}
+
+describe('a process that cannot come home from a namespace ends at once:', () => {
+  test('a plugin with an answer that says so', () => {
+    using container = freshNamespace('stuck')
+    const { exitCode, stdout } = Bun.spawnSync(stuck(`${ours}/loopback`), {
+      stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: 'n', type: 'loopback' })),
+      env: {
+        PATH: process.env.PATH ?? '',
+        CNI_COMMAND: 'ADD',
+        CNI_CONTAINERID: 'c',
+        CNI_NETNS: container.path,
+        CNI_IFNAME: 'lo',
+        CNI_PATH: ours,
+      },
+    })
+    expect(exitCode).toBe(1)
+    expect(JSON.parse(stdout.toString())).toMatchObject({
+      code: 999,
+      msg: expect.stringMatching(/^return from the container's network namespace: .*EPERM/),
+    })
+  })
+
+  test('the DHCP daemon, whose client hears that it hung up', async () => {
+    using container = freshNamespace('stuck')
+    await using daemon = await startDaemon(stuck)
+    const stdin = JSON.stringify({ cniVersion: '1.1.0', name: 'n', type: 'x', ipam: { type: 'dhcp' } })
+    const call = { containerId: 'c', netns: container.path, ifname: 'lo', args: '', path: '', stdin }
+    const refused = await callDaemon(daemon.socket, 'DHCP.Allocate', call).catch(thrown => thrown)
+    expect(String(refused)).toContain('hung up')
+    expect(await daemon.exited).toBe(1)
+    expect(await daemon.read(/stuck/)).toContain(
+      'stuck in another namespace: enter the home network namespace',
+    )
+  })
+})
