@@ -5,6 +5,7 @@ import { inNamespace, openNamespace } from '../../chain/linux/netns.ts'
 import { callDaemon, greetDaemon } from '../../ipam/dhcp/dial.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
 import { execute, ours } from '../fixtures/plugin.ts'
+import { injected, traced } from './injected.ts'
 
 const folder = mkdtempSync('/run/hostile-namespace-')
 const pipe = `${folder}/pipe`
@@ -58,15 +59,13 @@ describe('a pipe without a writer in the place of a namespace', () => {
   })
 })
 
-/** Runs a command whose thread comes home from no namespace but the first. */
-const stuck = (...command: string[]) => [
-  ...['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=setns:error=EPERM:when=2+'],
-  ...command,
-]
+/** Home is entered from no namespace. */
+const STUCK = 'setns:error=EPERM:when=2+'
 
-async function startDaemon(wrap: (...command: string[]) => string[] = (...command) => command) {
+async function startDaemon(injection?: string) {
   const socket = `${mkdtempSync(`${folder}/daemon-`)}/socket`
-  const child = Bun.spawn(wrap(`${ours}/dhcp`, 'daemon', '-socketpath', socket), { stderr: 'pipe' })
+  const command = [`${ours}/dhcp`, 'daemon', '-socketpath', socket]
+  const child = Bun.spawn(injection ? traced(injection, ...command) : command, { stderr: 'pipe' })
   const reader = child.stderr.getReader()
   let said = ''
   const read = async (until: RegExp) => {
@@ -92,27 +91,20 @@ async function startDaemon(wrap: (...command: string[]) => string[] = (...comman
 describe('a process that cannot come home from a namespace ends at once:', () => {
   test('a plugin with an answer that says so', () => {
     using container = freshNamespace('stuck')
-    const { exitCode, stdout } = Bun.spawnSync(stuck(`${ours}/loopback`), {
-      stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: 'n', type: 'loopback' })),
-      env: {
-        PATH: process.env.PATH ?? '',
-        CNI_COMMAND: 'ADD',
-        CNI_CONTAINERID: 'c',
-        CNI_NETNS: container.path,
-        CNI_IFNAME: 'lo',
-        CNI_PATH: ours,
+    using plugin = injected(STUCK, 'loopback')
+    const request = { netns: container, interface: 'lo', config: { type: 'loopback' } }
+    expect(execute(plugin.file, 'ADD', request)).toMatchObject({
+      status: 1,
+      json: {
+        code: 999,
+        msg: expect.stringMatching(/^return from the container's network namespace: .*EPERM/),
       },
-    })
-    expect(exitCode).toBe(1)
-    expect(JSON.parse(stdout.toString())).toMatchObject({
-      code: 999,
-      msg: expect.stringMatching(/^return from the container's network namespace: .*EPERM/),
     })
   })
 
   test('the DHCP daemon, whose client hears that it hung up', async () => {
     using container = freshNamespace('stuck')
-    await using daemon = await startDaemon(stuck)
+    await using daemon = await startDaemon(STUCK)
     const stdin = JSON.stringify({ cniVersion: '1.1.0', name: 'n', type: 'x', ipam: { type: 'dhcp' } })
     const call = { containerId: 'c', netns: container.path, ifname: 'lo', args: '', path: '', stdin }
     const refused = await callDaemon(daemon.socket, 'DHCP.Allocate', call).catch(thrown => thrown)
