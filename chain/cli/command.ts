@@ -2,13 +2,13 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { ensureFolder, folderOf } from '../linux/files.ts'
 import { createNamespace, namespaceState, removeNamespace } from '../linux/netns.ts'
+import { describeKeepers, readKeepers } from '../plugin/keepers.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { supportedVersions } from '../protocol/version.ts'
 import {
   type Attachment,
   addNetworkList,
   type Builtins,
-  type CachedAttachment,
   checkNetworkList,
   delNetworkList,
   gcNetworkList,
@@ -23,7 +23,7 @@ import { containerIdFor, type Flags, namespacePath, readSettings } from './envir
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
 import { renderResult } from './render.ts'
-import { resultOf, topologyOf } from './topology.ts'
+import { resultOf, type Shown, topologyOf } from './topology.ts'
 
 export interface Program {
   builtins: Builtins
@@ -215,7 +215,11 @@ const version: Action = async ({ list, options, output }) => {
 
 /** All that the cache knows: a picture of each network that has a bridge, else its results. */
 function list(network: string | undefined, output: Output): void {
-  const attachments = listAttachments({ network })
+  const keepersOf = readKeepers()
+  const attachments = listAttachments({ network }).map(attachment => {
+    const backends = keepersOf({ ...attachment, interface: attachment.ifname })
+    return Object.keys(backends).length > 0 ? { ...attachment, backends } : attachment
+  })
   const document = attachments.map(({ configuration: _, ...attachment }) => attachment)
   output.answer(document, () => {
     const networks = [...new Set(attachments.map(attachment => attachment.network))]
@@ -230,16 +234,14 @@ function list(network: string | undefined, output: Output): void {
   })
 }
 
-function describeNetwork(
-  name: string,
-  attachments: readonly CachedAttachment[],
-  { style, width }: Output,
-): string {
+function describeNetwork(name: string, attachments: readonly Shown[], { style, width }: Output): string {
   const topology = topologyOf(name, attachments)
   if (topology) return drawNetwork(topology, style, width)
   const parts = attachments.map(attachment => {
     const result = resultOf(attachment)
-    return `${attachment.containerId}\n${result ? renderResult(result, style) : '  its result cannot be read'}`
+    const kept = describeKeepers(attachment.backends ?? {})
+    const head = `${attachment.containerId}${kept ? style.dim(`  rules in ${kept}`) : ''}`
+    return `${head}\n${result ? renderResult(result, style) : '  its result cannot be read'}`
   })
   return [`network ${style.bold(name)}`, ...parts].join('\n')
 }

@@ -9,6 +9,8 @@ export interface DrawnContainer {
   hostEnd: string
   addresses: string[]
   ports: DrawnPort[]
+  /** What keeps its rules, in words. */
+  kept?: string
 }
 
 export interface DrawnPort {
@@ -95,7 +97,7 @@ interface Column {
   cable: number
 }
 
-function containerLines({ interface: end, addresses, ports }: DrawnContainer, style: Style): Line[] {
+function containerLines({ interface: end, addresses, ports, kept }: DrawnContainer, style: Style): Line[] {
   const [first = '', ...more] = addresses
   return [
     [[end, style.bold], ['  '], [first, style.accent]],
@@ -107,6 +109,7 @@ function containerLines({ interface: end, addresses, ports }: DrawnContainer, st
         [`host ${host}`, style.notice],
       ],
     ),
+    ...(kept === undefined ? [] : [[[`rules in ${kept}`, style.dim]] satisfies Line]),
   ]
 }
 
@@ -242,6 +245,7 @@ function drawTree({ bridge, containers, name, uplinks }: DrawnNetwork, style: St
       container.interface,
       style.accent(container.addresses.join('  ')),
       ...ports.map(style.notice),
+      ...(container.kept === undefined ? [] : [style.dim(`rules in ${container.kept}`)]),
     ].join('  ')
   })
   return [

@@ -1,18 +1,22 @@
 /** What is to be drawn of a network, from the results of its attachments. Knows no terminal and asks no kernel. */
+import { describeKeepers, type Keepers } from '../plugin/keepers.ts'
 import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { containerIdFor } from './environment.ts'
 import type { DrawnContainer, DrawnNetwork, DrawnPort, DrawnUplink } from './picture.ts'
 
+/** An attachment, with what keeps its rules where that is known. */
+export type Shown = CachedAttachment & { backends?: Keepers }
+
 interface Placed {
-  attachment: CachedAttachment
+  attachment: Shown
   result: Result
 }
 
 /** The picture's content; undefined for a network that has no bridge. */
 export function topologyOf(
   name: string,
-  attachments: readonly CachedAttachment[],
+  attachments: readonly Shown[],
   uplinks: DrawnUplink[] = [],
 ): DrawnNetwork | undefined {
   const placed = attachments.flatMap(attachment => {
@@ -50,12 +54,14 @@ function gatewaysOf({ ips }: Result): string[] {
 }
 
 function containerOf({ attachment, result }: Placed): DrawnContainer {
+  const kept = describeKeepers(attachment.backends ?? {})
   return {
     name: nameOf(attachment),
     interface: attachment.ifname,
     hostEnd: hostEnds(result)[1] ?? '',
     addresses: result.ips.map(({ address }) => address),
     ports: portsOf(attachment.capabilityArgs?.portMappings),
+    ...(kept === undefined ? {} : { kept }),
   }
 }
 

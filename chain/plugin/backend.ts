@@ -42,7 +42,8 @@ export async function decideBackend(
   if (wanted === 'nftables') return { backend: 'nftables', why: `${NODE_WIDE} says so`, by: 'node' }
   if (wanted === 'iptables') return byIptables({ why: `${NODE_WIDE} says so`, by: 'node' })
   // nerdctl hands this over with every container, and reads iptables to know which ports are free
-  if (circumstances.args?.includes('NERDCTL_')) return byIptables({ why: 'nerdctl reads it', by: 'use' })
+  if (/(^|;)NERDCTL_/.test(circumstances.args ?? ''))
+    return byIptables({ why: 'nerdctl reads it', by: 'use' })
   const use = await findUse(soughtFor(circumstances))
   if (!use) return { backend: 'nftables', why: 'nothing on this node uses iptables', by: 'use' }
   const tool = use.family === 'ip' ? 'iptables' : 'ip6tables'

@@ -27,6 +27,9 @@ export const families = ['ip', 'ip6'] as const satisfies readonly Family[]
 /** Chains that masquerade what a container sends. */
 export const MASQUERADE_PREFIX = 'CNI-'
 
+/** Chains that lead to a container's published ports. */
+export const PORTS_PREFIX = 'CNI-DN-'
+
 const CHAIN_LENGTH = 28 // what iptables takes
 
 /** What an interface's chains are called: a prefix, then SHA-512 of network and container in hexadecimal, cut. */

@@ -11,6 +11,7 @@ import {
   missingFromChain,
   ownershipComment,
   type Part,
+  PORTS_PREFIX,
   requireIptables,
   type SharedRules,
 } from '../../chain/plugin/iptables.ts'
@@ -23,7 +24,6 @@ import type { Call, Publisher, Target } from './target.ts'
 const DNAT = 'CNI-HOSTPORT-DNAT'
 const SETMARK = 'CNI-HOSTPORT-SETMARK'
 const MASQ = 'CNI-HOSTPORT-MASQ'
-const PREFIX = 'CNI-DN-'
 
 export const plan: Publisher['plan'] = async (call, targets, variant) => {
   const wish = { ...wishFor(call, targets), variant }
@@ -51,7 +51,7 @@ export function wishFor(
   const parts = targets.map(target => [familyOf(target), partFor(config, attachment, target)] as const)
   return {
     attachment,
-    prefix: PREFIX,
+    prefix: PORTS_PREFIX,
     shared: family => sharedRules(config, family),
     parts: Object.fromEntries(parts),
   }
@@ -101,7 +101,7 @@ const PORTS_IN_RULE = 15 // what -m multiport takes
 function partFor(config: PortmapConfiguration, attachment: Call['attachment'], target: Target): Part {
   const mappings = portMappings(config)
   const conditions = (target.family === 4 ? config.conditionsV4 : config.conditionsV6) ?? []
-  const chain = chainName(PREFIX, attachment)
+  const chain = chainName(PORTS_PREFIX, attachment)
   const protocols = [...new Set(mappings.map(({ protocol }) => protocol))].sort()
   const chunks = protocols.flatMap(protocol => {
     // As in the Go plugin, ports that are for an address of the other family stand here as well: the chain ignores them.

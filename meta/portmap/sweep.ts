@@ -2,13 +2,14 @@
 
 import type { Engine } from '../../chain/linux/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
+import { PORTS_PREFIX } from '../../chain/plugin/iptables.ts'
 import { legacyPorts } from '../../chain/plugin/legacy.ts'
 import { sweepAttachment } from '../../chain/plugin/sweep.ts'
 
 export const roles = ['ports'] as const
 
 /** Its chains in iptables; the second is what releases before 0.7 had as well. */
-export const chains = ['CNI-DN-', 'CNI-SN-'] as const
+export const chains = [PORTS_PREFIX, 'CNI-SN-'] as const
 
 export function sweepPorts(engine: Engine, attachment: Attachment): Promise<void> {
   return sweepAttachment(engine, attachment, { roles, chains, extra: legacyPorts(attachment) })
