@@ -2,6 +2,7 @@
 
 import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { interfaceIn } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
 import { removeHostEnds, removePair } from '../chain/plugin/host-end.ts'
@@ -101,11 +102,13 @@ export const bridge = definePlugin({
 /** The usual way: a veth pair of our own. */
 async function attachNew(host: Transport, request: Request): Promise<Result> {
   const { config, attachment, netns } = request
-  const link = joinBridge(host, request)
   const events = port.openLinkEvents()
   try {
     const chosen = guestMac(request)
-    const hostEnd = await plugIn(host, { request, link, mac: chosen })
+    await clearAway(host, request)
+    const { link, hostEnd } = await joinBridge(host, request, bridge =>
+      plugIn(host, { request, bridge, mac: chosen }),
+    )
     vlan.setPortVlans(host, hostEnd, config)
     const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
     const described = describe(addressed, { link, hostEnd, attachment, netns })
@@ -131,8 +134,9 @@ async function attachExisting(host: Transport, request: Request, existing: Link)
   const { config, args, attachment, undo } = request
   const previous = request.previous ?? emptyResult()
   const mac = chained.guestAddress(config, previous, configuredMac(config, args))
-  const link = joinBridge(host, request)
-  chained.attach(host, { config, bridge: link, link: existing, undo })
+  const { link } = await joinBridge(host, request, bridge =>
+    chained.attach(host, { config, bridge, link: existing, undo }),
+  )
   vlan.setPortVlans(host, existing, config)
   const described = {
     ...previous,
@@ -145,7 +149,18 @@ async function attachExisting(host: Transport, request: Request, existing: Link)
   return { ...result, ...(dns ? { dns } : {}) }
 }
 
-function joinBridge(host: Transport, { config, undo }: Request): Link {
+/** Finds or makes the bridge, and has a port put on it: nobody takes the bridge away in between. */
+async function joinBridge<Port>(
+  host: Transport,
+  request: Request,
+  putOn: (bridge: Link) => Port,
+): Promise<{ link: Link; hostEnd: Port }> {
+  using _kept = await port.keepBridge(request.config.bridge)
+  const link = ensureBridge(host, request)
+  return { link, hostEnd: putOn(link) }
+}
+
+function ensureBridge(host: Transport, { config, undo }: Request): Link {
   const filters = vlan.wantsFiltering(config)
   const { bridge: link, created } = port.ensureBridge(host, {
     name: config.bridge,
@@ -154,7 +169,7 @@ function joinBridge(host: Transport, { config, undo }: Request): Link {
     vlanFiltering: filters,
   })
   // Another container may have joined a bridge that this ADD created: it goes only if nobody did.
-  if (created) undo(`delete bridge ${config.bridge}`, () => onHost(anew => port.removeIfUnused(anew, link)))
+  if (created) undo(`delete bridge ${config.bridge}`, () => port.removeIfUnused(link))
   if (filters) vlan.requireFiltering(link, { created })
   return link
 }
@@ -172,18 +187,15 @@ function guestMac({ config, args }: Request): string | undefined {
   return configuredMac(config, args) ?? (config.macspoofchk ? randomMac() : undefined)
 }
 
-async function plugIn(
+function plugIn(
   host: Transport,
-  { request, link, mac }: { request: Request; link: Link; mac: string | undefined },
-): Promise<Link> {
-  const { config, attachment, netns, undo, delegate } = request
-  openContainer(netns).close() // says what is wrong with the path before anything is made
-  if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
-    await delegate.del(config.ipam.type)
+  { request, bridge, mac }: { request: Request; bridge: Link; mac: string | undefined },
+): Link {
+  const { config, attachment, netns, undo } = request
   const hostEnd = port.createPort(host, {
     attachment,
     netns,
-    bridge: link,
+    bridge,
     mtu: config.mtu,
     mac,
     hairpin: config.hairpinMode,
@@ -191,6 +203,17 @@ async function plugIn(
   })
   undo(`delete ${hostEnd.name}`, () => onHost(anew => removeLink(anew, hostEnd.index)))
   return hostEnd
+}
+
+/** What a killed ADD left goes, and its addresses with it. */
+async function clearAway(
+  host: Transport,
+  { config, attachment, netns, delegate, alone }: Request,
+): Promise<void> {
+  openContainer(netns).close() // says what is wrong with the path before anything is made
+  await alone(interfaceIn(netns, attachment.interface))
+  if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
+    await delegate.del(config.ipam.type)
 }
 
 async function takeAddresses(request: Request, type: string): Promise<Result> {

@@ -153,6 +153,21 @@ export function openNames(file = NAMES): HeldNames {
   }
 }
 
+/** Opens the file and takes a name. */
+export async function holdName(
+  name: string,
+  options?: NameOptions,
+  names: HeldNames = openNames(),
+): Promise<HeldNames> {
+  try {
+    await names.hold(name, options)
+    return names
+  } catch (thrown) {
+    names[Symbol.dispose]()
+    throw thrown
+  }
+}
+
 async function waitForPlace(
   take: () => boolean,
   { name, file, place }: { name: string; file: string; place: Place },

@@ -3,7 +3,7 @@
  * it when they retry after a time-out. Whatever unfinished a holder of the lock finds was left by a process that is dead.
  */
 import { SystemError } from '../linux/libc.ts'
-import { type HeldNames, openNames, unlessUnwritable } from '../linux/lock.ts'
+import { type HeldNames, holdName, openNames, unlessUnwritable } from '../linux/lock.ts'
 import type { Verb } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Attachment, Plugin } from './define.ts'
@@ -20,17 +20,10 @@ export async function waitForTurn(
   if (plugin.stateless || verb === 'STATUS') return undefined
   const names = verb === 'ADD' ? openForAdd(plugin) : unlessUnwritable(openNames)
   if (!names) return undefined
-  try {
-    await names.hold(`network ${network} for ${plugin.name}`, { shared: verb !== 'GC' })
-    if (verb !== 'GC') {
-      const own = `${name} of container ${containerId} for ${plugin.name}`
-      await names.hold(own, { shared: verb === 'CHECK' })
-    }
-    return names
-  } catch (thrown) {
-    names[Symbol.dispose]()
-    throw thrown
-  }
+  await holdName(`network ${network} for ${plugin.name}`, { shared: verb !== 'GC' }, names)
+  if (verb === 'GC') return names
+  const own = `${name} of container ${containerId} for ${plugin.name}`
+  return await holdName(own, { shared: verb === 'CHECK' }, names)
 }
 
 /** What adds without keeping others off could do harm. */

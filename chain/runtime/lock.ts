@@ -2,7 +2,7 @@
  * One operation at a time per container, none beside GC on its network: within this process by a queue, among processes by locks
  * on names. Other containers' operations go on beside it. Knows nothing of what the operations are.
  */
-import { type HeldNames, openNames, unlessUnwritable } from '../linux/lock.ts'
+import { type HeldNames, holdName, openNames, unlessUnwritable } from '../linux/lock.ts'
 
 const LOCK_FOLDER = '/run/catena/locks' // gone after a reboot, as its holders are
 
@@ -95,14 +95,11 @@ async function enterNetwork(
   place: LockPlace,
 ): Promise<HeldNames | undefined> {
   const names = openLocks(place)
+  if (!names) return undefined
   const options = { shared, signal: place.signal, patience: PATIENCE }
-  try {
-    await names?.hold(`the way to network ${network}`, options)
-    await names?.hold(`network ${network}`, options)
-    names?.release(`the way to network ${network}`)
-    return names
-  } catch (thrown) {
-    names?.[Symbol.dispose]()
-    throw thrown
-  }
+  const gate = `the way to network ${network}`
+  await holdName(gate, options, names)
+  await holdName(`network ${network}`, options, names)
+  names.release(gate)
+  return names
 }

@@ -2,6 +2,7 @@
 
 import { readFile } from '../../chain/linux/files.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
+import { type HeldNames, holdName } from '../../chain/linux/lock.ts'
 import {
   changeBridgePort,
   createLink,
@@ -28,7 +29,7 @@ import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
-import { bestEffort } from '../../chain/plugin/interface.ts'
+import { bestEffort, onHost } from '../../chain/plugin/interface.ts'
 import { otherThan } from '../../chain/plugin/interface-owner.ts'
 import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
@@ -210,7 +211,13 @@ export function isUnused(host: Transport, bridge: Link, except?: number): boolea
   return listLinks(host, { master: bridge.index }).every(({ index }) => index === except)
 }
 
-/** Deletes a bridge that nothing is on. */
-export function removeIfUnused(host: Transport, bridge: Link): 'removed' | 'absent' {
-  return isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'
+/** Keeps a bridge from being taken away by the ADD that made it: from before it is looked for until something is on it. */
+export function keepBridge(name: string): Promise<HeldNames> {
+  return holdName(`bridge ${name}`, { shared: true })
+}
+
+/** Deletes a bridge that nothing is on, and that nobody is about to join. */
+export async function removeIfUnused(bridge: Link): Promise<'removed' | 'absent'> {
+  using _alone = await holdName(`bridge ${bridge.name}`)
+  return onHost(host => (isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'))
 }
