@@ -13,7 +13,7 @@ import './plugin/owner.ts'
 import './plugin/state.ts'
 import type { Answer, Builtins } from './invoke/invoke.ts'
 import { encodeText } from './linux/bytes.ts'
-import { writeAll } from './linux/libc.ts'
+import { startedPath, writeAll } from './linux/libc.ts'
 import type { Plugin } from './plugin/define.ts'
 import { commandOf, processWorld, run } from './plugin/run.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
@@ -136,6 +136,7 @@ async function invokedPlugin(): Promise<Entry | undefined> {
   const { pluginNamed } = await import('./plugin/name.ts')
   const known = pluginNamed(process.argv0, {
     names: Object.keys(plugins),
+    started: startedPath(),
     executable: process.execPath,
     searched: process.env.PATH ?? '',
   })
@@ -145,6 +146,7 @@ async function invokedPlugin(): Promise<Entry | undefined> {
 if (import.meta.main) {
   invokedPlugin()
     .then(entry => (entry ? runPlugin(entry) : runCommand()))
+    .catch(async thrown => (await import('./plugin/last-words.ts')).lastWords(thrown))
     .then(status => {
       process.exitCode = status
     })

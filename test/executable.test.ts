@@ -295,7 +295,7 @@ test('a result of three hundred thousand bytes comes out whole', () => {
 test('built separately, a plugin is an executable that does the same', () => {
   const folder = '/run/separate'
   const build = Bun.spawnSync(
-    [process.execPath, 'chain/build.ts', '--separate', '--into', folder, 'loopback', 'static'],
+    [process.execPath, 'tools/build.ts', '--separate', '--into', folder, 'loopback', 'static'],
     {
       cwd: `${import.meta.dir}/..`,
     },

@@ -16,7 +16,7 @@ async function read(patterns: string[]): Promise<Source[]> {
   return Promise.all(paths.map(async path => ({ path, text: await Bun.file(`${root}/${path}`).text() })))
 }
 
-const sources = await read(['{chain,main,ipam,meta,test}/**/*.ts'])
+const sources = await read(['{tools,chain,main,ipam,meta,test}/**/*.ts'])
 
 test('every file keeps the rules of the house', () => {
   const checked = sources.filter(({ path }) => !/^test\/house/.test(path)) // which name what is forbidden

@@ -11,7 +11,7 @@ lint_types_and_build() {
   local types=$!
   biome check --error-on-warnings .
   wait "$types"
-  bun chain/build.ts --quiet
+  bun tools/build.ts --quiet
 }
 
 [ $# -gt 0 ] || lint_types_and_build

@@ -3,6 +3,7 @@
  * same answer. Used by plugins that delegate and by the runtime; knows no plugin itself.
  */
 import { status as fileStatus, kill } from '../linux/libc.ts'
+import { asGiven } from '../linux/surroundings.ts'
 import { CniError, code } from '../protocol/error.ts'
 
 /** What came of a call. */
@@ -110,7 +111,7 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
   signal?.throwIfAborted()
   const isEnded = signal !== undefined || timeout !== undefined
   const child = Bun.spawn([file], {
-    env: environment,
+    env: asGiven(environment),
     stdin: Buffer.from(stdin),
     stdout: 'pipe',
     stderr: 'pipe',

@@ -21,11 +21,11 @@ import {
   findVariant,
   type Outcome,
   run,
-  searchPath,
   type Tools,
   type Variant,
 } from './iptables/tools.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from './lock.ts'
+import { helperPath } from './surroundings.ts'
 
 const LOCK = '/run/catena/iptables/lock'
 
@@ -64,7 +64,7 @@ export function requireTools(family: Family, variant?: Variant): Tools {
   const name = `${family === 'ip' ? 'iptables' : 'ip6tables'}${suffix}`
   throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
     family,
-    words: `no ${name}, ${name}-restore and ${name}-save in ${searchPath()}`,
+    words: `no ${name}, ${name}-restore and ${name}-save in ${helperPath()}`,
     isMissing: true,
   })
 }

@@ -60,6 +60,7 @@ const occasional = {
   getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
   _exit: { args: ['i32'], returns: 'void' },
   strerror: { args: ['i32'], returns: 'ptr' },
+  getauxval: { args: ['u64'], returns: 'ptr' },
 } as const
 
 function openLibrary<const T extends Parameters<typeof dlopen>[1]>(symbols: T) {
@@ -664,4 +665,12 @@ export function kill(process: number, signal: number): boolean {
     if (isErrno(thrown, errno.ESRCH)) return false
     throw thrown
   }
+}
+
+const AT_EXECFN = 31 // include/uapi/linux/auxvec.h
+
+/** The path that execve was given for this process: what argv[0] need not be. */
+export function startedPath(): string {
+  const path = rarely('getauxval')(AT_EXECFN)
+  return path === null ? '' : new CString(path).toString()
 }

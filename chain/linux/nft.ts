@@ -4,6 +4,7 @@
  */
 import { close, errno } from './libc.ts'
 import { inNamespace, openNewNamespace } from './netns.ts'
+import { helperPath } from './surroundings.ts'
 
 export type Family = 'ip' | 'ip6' | 'inet' | 'bridge'
 
@@ -92,9 +93,6 @@ export class NftError extends Error {
   }
 }
 
-/** Where nft is when PATH does not say. */
-const FALLBACK_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin'
-
 interface Outcome {
   failed: boolean
   words: string
@@ -111,16 +109,12 @@ async function loadNft(): Promise<RunNft> {
     const result = execaSync('nft', options, {
       input,
       reject: false,
-      env: { PATH: `${Bun.env.PATH ?? ''}:${FALLBACK_PATH}`, LC_ALL: 'C' },
+      env: { PATH: helperPath(), LC_ALL: 'C' },
     })
     if (result.code === 'ENOENT') {
-      throw new NftError(
-        'apply nftables rules: nft is not installed',
-        `no nft in ${Bun.env.PATH}:${FALLBACK_PATH}`,
-        {
-          errno: errno.ENOENT,
-        },
-      )
+      throw new NftError('apply nftables rules: nft is not installed', `no nft in ${helperPath()}`, {
+        errno: errno.ENOENT,
+      })
     }
     const words = String(result.stderr || result.shortMessage || '')
     return { failed: result.failed, words, stdout: String(result.stdout) }

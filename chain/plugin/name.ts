@@ -37,7 +37,9 @@ function located(command: string, searched: string): string {
 export interface Surroundings {
   /** Every plugin's name. */
   names: readonly string[]
-  /** The file that runs. */
+  /** The path that the kernel was given to execute. */
+  started: string
+  /** The file that runs: where `started` is a link, what it leads to. */
   executable: string
   /** PATH. */
   searched: string
@@ -46,9 +48,10 @@ export interface Surroundings {
 /** The plugin of a command's name, or of what that is a link to; undefined for the command `catena`, and when none of these tells. */
 export function pluginNamed(
   command: string,
-  { names, executable, searched }: Surroundings,
+  { names, started, executable, searched }: Surroundings,
 ): string | undefined {
-  for (const path of [command, ...targetsOf(located(command, searched)), executable]) {
+  const links = [...targetsOf(located(command, searched)), started, ...targetsOf(started)]
+  for (const path of [command, ...links, executable]) {
     const name = nameIn(path)
     if (name === 'catena') return undefined
     const found = endOf(name, names)

@@ -203,9 +203,11 @@ export function main(plugin: Plugin): void {
   const [word = '', ...words] = process.argv.slice(2)
   const command = commandOf(plugin, word)
   const running = command ? command(words) : run(plugin, processWorld())
-  running.then(status => {
-    process.exitCode = status
-  })
+  running
+    .catch(async thrown => (await import('./last-words.ts')).lastWords(thrown))
+    .then(status => {
+      process.exitCode = status
+    })
 }
 
 /** The process as one that stays sees it. */

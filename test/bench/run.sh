@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PWD/node_modules/.bin:$PATH
-bun chain/build.ts --quiet
+bun tools/build.ts --quiet
 bash test/peers.sh >/dev/null
 mkdir -p .cache/bench
 case ${1:-} in

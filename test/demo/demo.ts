@@ -29,7 +29,7 @@ const say = (text = '') => console.log(text)
 const good = (text: string) => say(`   ${style.good('✓')} ${text}`)
 const list = parseNetworkList(await Bun.file(`${import.meta.dir}/demo.conflist`).text())
 const options: RuntimeOptions = {
-  path: [`${import.meta.dir}/../../dist`],
+  path: [process.argv[2] ?? `${import.meta.dir}/../../dist`],
   onStep: step => say(`   ${renderStep(step, style)}`),
 }
 const PUBLISHED = { hostPort: 8080, containerPort: 80, protocol: 'tcp' }

@@ -1,5 +1,6 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
 import { close, errno, isErrno, O_CLOEXEC, O_RDONLY, open, readLink } from '../libc.ts'
+import { helperPath } from '../surroundings.ts'
 
 export type Family = 'ip' | 'ip6'
 
@@ -14,11 +15,6 @@ export interface Tools {
   restore: string
   save: string
 }
-
-/** Where the tools are when PATH does not say. */
-const FALLBACK_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin'
-
-export const searchPath = () => `${Bun.env.PATH ?? ''}:${FALLBACK_PATH}`
 
 const prefixes = { ip: 'iptables', ip6: 'ip6tables' } as const
 
@@ -38,7 +34,7 @@ export function findVariant(family: Family, variant: Variant): Tools | undefined
 }
 
 function find(name: string): string | undefined {
-  return Bun.which(name, { PATH: searchPath() }) ?? undefined
+  return Bun.which(name, { PATH: helperPath() }) ?? undefined
 }
 
 /** All of the tools' names lead to one binary of either variant; what leads elsewhere is older than nf_tables. */
@@ -75,7 +71,7 @@ export interface Outcome {
 export function run(words: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
   const { input = '', lock } = options
   const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...words], {
-    env: { ...Bun.env, PATH: searchPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
+    env: { ...Bun.env, PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
     stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
   })
   const ended = signalCode ? `${words[0]} was ended by ${signalCode}\n` : ''

@@ -23,7 +23,7 @@ test('the build ships units that start the daemon where plugins usually are', ()
 test('units for another place name it, and systemd finds nothing wrong with them', () => {
   const folder = mkdtempSync(`${tmpdir()}/units-`)
   try {
-    const build = ['bun', `${root}/chain/build.ts`, '--quiet', '--separate', '--into', folder, 'loopback']
+    const build = ['bun', `${root}/tools/build.ts`, '--quiet', '--separate', '--into', folder, 'loopback']
     systemd(...build, '--installed-in', folder)
     symlinkSync(ourExecutable('dhcp'), `${folder}/dhcp`)
     expect(readFileSync(`${folder}/cni-dhcp.service`, 'utf8')).toContain(

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian machine that has node and npm ready to build and run Catena; --for-tests adds what only tests need.
+# Makes a Debian machine that has node and npm ready to run Catena's sources; --for-build adds what a static executable is made
+# with, --for-arm64 the same for one of another machine, --for-tests all that tests need.
 # Says in one line what it installs, and takes a few milliseconds when there is nothing to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +8,10 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # package:command, installed when the command is not there
 needed=(nftables:nft)
+needed_for_build=(gcc:gcc g++:g++ make:make dpkg-dev:dpkg-source xz-utils:xz) # musl and what Bun asks of libstdc++
+needed_for_arm64=(gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc g++-aarch64-linux-gnu:aarch64-linux-gnu-g++)
 needed_for_tests=(
+  "${needed_for_build[@]}" file:file
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
   gcc:gcc libc6-dev:gencat                      # what is preloaded into it
   iptables:iptables                             # the other backend, and what the Go plugins leave behind
@@ -18,7 +22,14 @@ needed_for_tests=(
   iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump
   podman:podman crun:crun busybox:busybox
 )
-[ "${1:-}" = --for-tests ] && needed+=("${needed_for_tests[@]}")
+for word in "$@"; do
+  case $word in
+    --for-build) needed+=("${needed_for_build[@]}") ;;
+    --for-arm64) needed+=("${needed_for_arm64[@]}") ;;
+    --for-tests) needed+=("${needed_for_tests[@]}") ;;
+    *) echo "usage: tools/setup.sh [--for-build] [--for-arm64] [--for-tests]" >&2 && exit 2 ;;
+  esac
+done
 
 main() {
   missing=()

@@ -1,0 +1,67 @@
+/** What the build refuses: a musl that its edits do not fit, a program and a loader that do not belong together. */
+import { expect, test } from 'bun:test'
+import { readFileSync } from 'node:fs'
+import { edited, edits } from '../../tools/static/edits.ts'
+import { segmentsOf } from '../../tools/static/elf.ts'
+import { embed } from '../../tools/static/embed.ts'
+import { ourExecutable } from '../fixtures/plugin.ts'
+
+const root = `${import.meta.dir}/../..`
+const dlstart = ['hidden void _dlstart_c(size_t *sp, size_t *dynv)', '{', '\tint argc = *sp;', '}']
+
+test('an edit goes before its line, wherever that is', () => {
+  expect(edited('ldso/dlstart.c', dlstart.join('\n')).split('\n')).toEqual([
+    'hidden void __embedded_start(size_t *);',
+    dlstart[0] ?? '',
+    '{',
+    '__embedded_start(sp);',
+    '\tint argc = *sp;',
+    '}',
+  ])
+  expect(edited('ldso/other.c', 'as it was')).toBe('as it was')
+})
+
+test.each([
+  { how: 'has lost', text: dlstart.slice(0, 2), says: 'not at all' },
+  { how: 'has twice', text: [...dlstart, '  int argc = *sp;'], says: 'more than once' },
+])('a musl that $how a line is refused by name of file and line', ({ text, says }) => {
+  expect(() => edited('ldso/dlstart.c', text.join('\n'))).toThrow(`"int argc = *sp;" ${says}`)
+})
+
+test('what is not TypeScript in the executable stays below 400 lines', () => {
+  const files = [...new Bun.Glob('tools/static/*.{c,cc,h}').scanSync({ cwd: root })]
+  const lines = files.map(file => readFileSync(`${root}/${file}`, 'utf8').split('\n').length)
+  expect(files.length).toBeGreaterThan(2)
+  expect(lines.reduce((sum, each) => sum + each, edits.length)).toBeLessThan(400)
+})
+
+test('code and constants lie so that a page of 2 MB of the file is one of memory', () => {
+  const header = Buffer.from(readFileSync(ourExecutable('catena')).subarray(0, 4096))
+  const large = segmentsOf(header).filter(
+    ({ type, flags, fileSize }) => type === 1 && (flags & 2) === 0 && fileSize > 4 << 20,
+  )
+  expect(large).toHaveLength(2)
+  for (const { offset, address } of large) expect((address - offset) % (2 << 20)).toBe(0)
+})
+
+test('a program that is for another machine than the loader, or has no fixed addresses, is refused', () => {
+  const program = Buffer.alloc(64)
+  program.writeUInt16LE(2, 16) // ET_EXEC
+  program.writeUInt16LE(62, 18) // EM_X86_64
+  const loader = Buffer.from(program)
+  loader.writeUInt16LE(183, 18) // EM_AARCH64
+  expect(() => embed(program, loader)).toThrow('another machine')
+  program.writeUInt16LE(3, 16) // ET_DYN
+  expect(() => embed(program, program)).toThrow('no fixed addresses')
+})
+
+test.each([
+  { words: ['--target', 'mips'], says: 'no target mips: there are x64, x64-baseline, arm64' },
+  { words: ['--targets'], says: "Unknown option '--targets'" },
+])('the build refuses $words in a sentence', ({ words, says }) => {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(['bun', `${root}/tools/build.ts`, ...words])
+  expect({ exitCode, stdout: stdout.toString() }).toEqual({ exitCode: 1, stdout: '' })
+  expect(stderr.toString()).toStartWith('build: ')
+  expect(stderr.toString()).toContain(says)
+  expect(stderr.toString()).not.toMatch(/^\s+at /m)
+})
