@@ -2,7 +2,12 @@
 import type * as z from 'zod/mini'
 import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../chain/linux/files.ts'
 import { readLink } from '../chain/linux/libc.ts'
-import { type AttachmentRequest, type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import {
+  type AttachmentRequest,
+  type BaseRequest,
+  definePlugin,
+  readablePrevious,
+} from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -44,7 +49,7 @@ export const dhcp = definePlugin({
   },
 
   async check(request) {
-    const { previous } = request
+    const previous = readablePrevious(request)
     const leased = await askForOwn(request)
     const had = previous?.ips.map(({ address }) => address)
     if (had === undefined || leased.ips.every(({ address }) => had.includes(address))) return

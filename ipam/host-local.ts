@@ -1,7 +1,7 @@
 /** host-local: hands out addresses of ranges, kept on this host's disk. */
 import { close, SystemError } from '../chain/linux/libc.ts'
 import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/plugin/define.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { definePlugin, readablePrevious } from '../chain/plugin/define.ts'
 import { configuredRoutes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
 import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
@@ -55,7 +55,7 @@ export const hostLocal = definePlugin({
         request,
         `host-local: Failed to find address added by container ${request.attachment.containerId}`,
       )
-    for (const { address } of request.previous?.ips ?? []) {
+    for (const { address } of readablePrevious(request)?.ips ?? []) {
       const parsed = parseCidr(address)?.address
       if (!parsed || !sets.some(set => rangeOf(set, parsed)) || held.includes(formatAddress(parsed))) continue
       throw notHeld(request, `address ${address} of prevResult is not reserved for this container`)

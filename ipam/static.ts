@@ -74,7 +74,7 @@ export const staticAddresses = definePlugin({
       if (!found || same.some(each => each.gateway === formatAddress(gateway))) continue
       throw new CniError(
         code.internal,
-        `address ${found.address} of prevResult has gateway ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,
+        `static: Failed to match addr ${formatAddress(cidr.address)} on interface ${request.attachment.interface}: its gateway in prevResult is ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,
         { details: 'the configuration was changed after ADD; the container has to be added again' },
       )
     }
@@ -100,7 +100,8 @@ function addressesOf({ config, args, cniVersion }: BaseRequest<unknown> & { args
 /** The addresses of a list; undefined when it names none. */
 function listed(texts: readonly string[] = [], path: string): Assigned[] | undefined {
   if (texts.length === 0) return undefined
-  return texts.map((text, index) => ({ cidr: mustBeCidr(text, `${path}[${index}]`) }))
+  const words = "an entry in the 'ips' field is NOT in CIDR notation"
+  return texts.map((text, index) => ({ cidr: mustBeCidr(text, `${path}[${index}]`, words) }))
 }
 
 function configured(
@@ -109,7 +110,8 @@ function configured(
 ): Assigned {
   const path = `ipam.addresses[${index}]`
   const parsed = gateway ? parseGateway(gateway, `${path}.gateway`) : undefined
-  return { cidr: mustBeCidr(address, `${path}.address`), ...(parsed ? { gateway: parsed } : {}) }
+  const words = "the 'address' field is expected to be in CIDR notation"
+  return { cidr: mustBeCidr(address, `${path}.address`, words), ...(parsed ? { gateway: parsed } : {}) }
 }
 
 function argumentAddresses(args: string): Assigned[] {
@@ -117,19 +119,19 @@ function argumentAddresses(args: string): Assigned[] {
   const split = (text: string) => (text === '' ? [] : text.split(',').map(each => each.trim()))
   const gateways = split(GATEWAY).map(text => parseGateway(text, 'CNI_ARGS: GATEWAY'))
   return split(IP).map(text => {
-    const cidr = mustBeCidr(text, 'CNI_ARGS: IP')
+    const cidr = mustBeCidr(text, 'CNI_ARGS: IP', "the 'ip' field is expected to be in CIDR notation")
     const gateway = gateways.findLast(each => contains(cidr, each))
     return { cidr, ...(gateway ? { gateway } : {}) }
   })
 }
 
-function mustBeCidr(text: string, path: string): Cidr {
+/** `words`: the Go plugin's about each place. */
+function mustBeCidr(text: string, path: string, words: string): Cidr {
   const cidr = parseCidr(text)
   if (cidr) return cidr
-  throw new CniError(
-    code.invalidConfiguration,
-    `${path}: must be an address in CIDR notation, such as 10.1.0.5/16: got ${JSON.stringify(text)}`,
-  )
+  throw new CniError(code.invalidConfiguration, `${path}: ${words}, got: '${text}'`, {
+    details: 'an address with its prefix length, such as 10.1.0.5/16',
+  })
 }
 
 function parseGateway(text: string, path: string): Address {
@@ -137,7 +139,7 @@ function parseGateway(text: string, path: string): Address {
   if (gateway) return gateway
   throw new CniError(
     code.invalidConfiguration,
-    `${path}: invalid gateway address: must be an address: got ${JSON.stringify(text)}`,
+    `${path}: invalid gateway address: ${text}: invalid IP address: ${text}`,
   )
 }
 

@@ -3,7 +3,7 @@
 import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { interfaceIn } from '../chain/plugin/creation.ts'
-import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
+import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
 import { removeHostEnds, removePair } from '../chain/plugin/host-end.ts'
 import {
@@ -42,7 +42,7 @@ export const bridge = definePlugin({
 
   async add(request) {
     using host = openRoute()
-    const existing = chained.findInterface(host, request.config, request.previous)
+    const existing = chained.findInterface(host, request.config, readablePrevious(request))
     return existing ? await attachExisting(host, request, existing) : await attachNew(host, request)
   },
 

@@ -26,7 +26,15 @@ import {
 import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
+import {
+  configuredDns,
+  dns,
+  flag,
+  ipam,
+  knownMasqueradeBackend,
+  masqueradeBackend,
+  mtu,
+} from '../chain/plugin/schema.ts'
 import { expectedMtu } from '../chain/plugin/single.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -34,13 +42,9 @@ import type { Result } from '../chain/protocol/result.ts'
 import { type Hop, hopsOf, leaveByGateways, missingRoutes, networkText } from './ptp/hop.ts'
 import { createPair, missingOnHost, routeToContainer } from './ptp/pair.ts'
 
-const configuration = z.object({
-  ipMasq: flag,
-  ipMasqBackend: z.optional(z.enum(['', 'iptables', 'nftables'])),
-  mtu,
-  dns,
-  ipam,
-})
+const configuration = z
+  .object({ ipMasq: flag, ipMasqBackend: masqueradeBackend, mtu, dns, ipam })
+  .check(knownMasqueradeBackend)
 
 /** Position of the container's end in the result, as the reference has it. */
 const CONTAINER = 1

@@ -21,8 +21,11 @@ import {
 } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
-/** A user's or a group's number; the highest one stands for "nobody" in the kernel. */
-const id = z.optional(z.int().check(z.minimum(0), z.maximum(0xfffffffe)))
+/** (uid_t)-1: no user and no group, so that none is set. */
+const NOBODY = 0xffffffff
+
+/** A user's or a group's number. */
+const id = z.optional(z.int().check(z.minimum(0), z.maximum(NOBODY)))
 
 const configuration = z.object({
   multiQueue: flag,
@@ -124,14 +127,16 @@ interface Wish {
 function create(container: Transport, { config, netns, name, mac, bridge }: Wish): void {
   const { multiQueue, owner, group, mtu, selinuxContext } = config
   const virtioHeader = owner !== undefined && group !== undefined // as the reference decides
+  const given = (id: number | undefined) => (id === NOBODY ? undefined : id)
   const prepare = () =>
     setLink(container, name, {
       group: PENDING,
-      ...(mtu ? { mtu } : {}),
+      ...(mtu > 0 ? { mtu } : {}),
       ...(mac ? { address: mac } : {}),
       ...(bridge ? { master: bridge.index } : {}),
     })
-  const build = () => createTap({ name, multiQueue, virtioHeader, owner, group }, prepare)
+  const build = () =>
+    createTap({ name, multiQueue, virtioHeader, owner: given(owner), group: given(group) }, prepare)
   try {
     inNamespace(netns, () => (selinuxContext ? labelled(selinuxContext, build) : build()))
   } catch (thrown) {

@@ -17,6 +17,7 @@ import {
 } from '../chain/plugin/interface.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
+import { parseHardwareAddress } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'
@@ -36,13 +37,15 @@ const text = z.string()
 const mac = z.optional(text)
 const yesOrNo = z.optional(z.boolean())
 const size = z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff)))
+const whole = z.optional(z.int())
 const wishes = {
   sysctl: z.optional(z.record(text, text)),
   mac,
   promisc: yesOrNo,
   mtu: size,
   allmulti: yesOrNo,
-  txQLen: size,
+  /** Counts modulo 2^32, as in the Go plugin: -1 is the longest queue. */
+  txQLen: whole,
 }
 
 const config = z.object({
@@ -69,6 +72,7 @@ export const tuning = definePlugin({
     const result = requirePrevious(request.previous, 'tuning')
     using container = openContainer(netns)
     const link = namesIn(wanted).length > 0 ? mustFind(container, request) : undefined
+    if (link) requireFitting(wanted, link)
     for (const setting of settings) {
       const written = inNamespace(netns, () => applySetting(setting))
       undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(written)))
@@ -151,17 +155,32 @@ function settingsWanted({ attachment, config, stdin }: AttachmentRequest<Configu
 function attributesWanted({ args, config }: AttachmentRequest<Configuration>): Attributes {
   const override = config.args?.cni
   return {
-    mac: chooseMac([
-      { key: 'mac', value: config.mac },
-      macArgument(args),
-      { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
-      { key: 'args.cni.mac', value: override?.mac },
-    ]),
+    mac: chooseMac(
+      [
+        { key: 'mac', value: config.mac },
+        macArgument(args),
+        { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
+        { key: 'args.cni.mac', value: override?.mac },
+      ],
+      parseHardwareAddress,
+    ),
     promisc: (override?.promisc ?? config.promisc) || undefined,
     mtu: (override?.mtu ?? config.mtu) || undefined,
     allmulti: override?.allmulti ?? config.allmulti,
-    txQLen: override?.txQLen ?? config.txQLen,
+    txQLen: unsigned(override?.txQLen ?? config.txQLen),
   }
+}
+
+const unsigned = (value: number | undefined) => (value === undefined ? undefined : value >>> 0)
+
+/** The kernel takes the first bytes of a hardware address that is too long for the link. */
+function requireFitting({ mac }: Attributes, link: Link): void {
+  if (mac === undefined || mac.length === link.address.length) return
+  const bytes = (address: string) => (address.length + 1) / 3
+  throw new CniError(
+    code.invalidConfiguration,
+    `mac: invalid args ${mac} for MAC addr: it has ${bytes(mac)} bytes, and those of ${link.name} have ${bytes(link.address)}`,
+  )
 }
 
 function mustFind(

@@ -222,7 +222,7 @@ const refusals: Refusal[] = [
     name: 'a VLAN out of bounds',
     call: { config: config({ vlan: 4095 }) },
     code: 7,
-    says: 'vlan: must be at most 4094: got 4095',
+    says: 'vlan: invalid VLAN ID 4095 (must be between 0 and 4094): got 4095',
   },
 ]
 
@@ -313,7 +313,7 @@ test('built separately, a plugin is an executable that does the same', () => {
 })
 
 test.each([
-  { name: 'an MTU below zero', changes: { mtu: -1 } },
+  { name: 'an MTU beyond all', changes: { mtu: 2 ** 31 } },
   { name: 'a VLAN out of bounds', changes: { vlan: 5000 } },
   { name: 'keys that exclude one another', changes: { hairpinMode: true, promiscMode: true } },
   { name: 'a broken range', changes: { ipam: { ...ipam, ranges: [[{ subnet: 'nowhere' }]] } } },

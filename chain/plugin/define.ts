@@ -1,6 +1,7 @@
 /** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
 import type { z } from 'zod/mini'
 import type { Engine } from '../linux/nft.ts'
+import { CniError } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
 import type { Undo } from './undo.ts'
@@ -35,10 +36,20 @@ export interface AttachmentRequest<Configuration> extends BaseRequest<Configurat
   attachment: Attachment
   /** CNI_ARGS as it came. */
   args: string
-  /** prevResult, if there was one. */
+  /** prevResult, if there was one. Looking at one that cannot be read throws, but in DEL. */
   previous: Result | undefined
   /** Waits until nobody else has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
   alone(name: string): Promise<void>
+}
+
+/** prevResult, for who can do without: undefined too where it is of another version or cannot be read. */
+export function readablePrevious(request: Pick<AttachmentRequest<unknown>, 'previous'>): Result | undefined {
+  try {
+    return request.previous
+  } catch (thrown) {
+    if (thrown instanceof CniError) return undefined
+    throw thrown
+  }
 }
 
 export interface AddRequest<Configuration> extends AttachmentRequest<Configuration> {

@@ -171,19 +171,22 @@ function routesOf(result: Result, link: number): KernelRoute[] {
     const parsed = parseCidr(route.dst)
     if (!parsed) throw new CniError(code.internal, `route ${route.dst} is not a network with prefix`)
     const network = networkOf(parsed)
-    const fallback = () =>
-      route.scope === scopes.link ? undefined : gatewayOf(result, network.address.family)
-    const gateway = route.gw === undefined ? fallback() : realGateway(route.gw)
+    const destination = formatAddress(network.address)
+    const first = route.scope === scopes.link ? undefined : gatewayOf(result, network.address.family)
+    // the gateway itself is on the link, also where it is outside of the addresses' subnet
+    const fallback = first === destination ? undefined : first
+    const gateway = route.gw === undefined ? fallback : realGateway(route.gw)
+    const given = (number: number | undefined) => number !== undefined && number > 0
     return {
-      destination: formatAddress(network.address),
+      destination,
       prefixLength: network.prefixLength,
       link,
       ...(gateway === undefined ? {} : { gateway }),
-      ...(route.priority ? { priority: route.priority } : {}),
-      ...(route.table === undefined ? {} : { table: route.table }),
+      ...(given(route.priority) ? { priority: route.priority } : {}),
+      ...(given(route.table) ? { table: route.table } : {}),
       ...(route.scope === undefined ? {} : { scope: route.scope }),
-      ...(route.mtu ? { mtu: route.mtu } : {}),
-      ...(route.advmss ? { advertisedMss: route.advmss } : {}),
+      ...(given(route.mtu) ? { mtu: route.mtu } : {}),
+      ...(given(route.advmss) ? { advertisedMss: route.advmss } : {}),
     }
   })
 }
@@ -294,7 +297,7 @@ function isRoute(found: KernelRoute, wanted: Route): boolean {
     found.destination === formatAddress(network.address) &&
     found.prefixLength === network.prefixLength &&
     // sbr and vrf move routes that name no table into one of their own
-    (wanted.table === undefined ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&
+    ((wanted.table ?? 0) <= 0 ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&
     (wanted.gw === undefined || found.gateway === realGateway(wanted.gw))
   )
 }

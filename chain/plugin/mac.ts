@@ -3,17 +3,23 @@ import { parseMac } from '../protocol/address.ts'
 import { parseArguments } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
 
-/** A hardware address from one of several places: the last that has one counts. Names the place of one that is none. */
+/**
+ * A hardware address from one of several places: the last that has one counts. Names the place of one that is none. `parse` is
+ * for who may have to do with more than Ethernet.
+ */
 export function chooseMac(
   candidates: readonly { key: string; value: string | undefined }[],
+  parse: (text: string) => string | undefined = parseMac,
 ): string | undefined {
   const chosen = candidates.findLast(({ value }) => value !== undefined && value !== '')
   if (chosen?.value === undefined) return undefined
-  const mac = parseMac(chosen.value)
+  const mac = parse(chosen.value)
   if (mac) return mac
+  const { key, value } = chosen
+  const bytes = parse === parseMac ? 'six' : '6, 8 or 20'
   throw new CniError(
     code.invalidConfiguration,
-    `${chosen.key}: must be a hardware address of six bytes: got ${JSON.stringify(chosen.value)}`,
+    `${key}: invalid args ${value} for MAC addr: address ${value}: invalid MAC address: must be a hardware address of ${bytes} bytes`,
   )
 }
 

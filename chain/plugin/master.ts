@@ -57,7 +57,7 @@ function defaultRouteLink(route: Transport): Link | undefined {
 
 /** An interface cannot send larger packets than its master. */
 export function checkMtu(mtu: number, { link }: Master): void {
-  if (mtu <= link.mtu) return
+  if (mtu >= 0 && mtu <= link.mtu) return
   throw new CniError(
     code.invalidConfiguration,
     `mtu: invalid MTU ${mtu}, must be [0, master MTU(${link.mtu})]`,

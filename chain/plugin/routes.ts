@@ -9,11 +9,17 @@ const number = z.optional(z.int())
 export const routes = z._default(
   z.array(
     z.object({
-      dst: z.string().check(z.refine(text => parseCidr(text) !== undefined, 'must be a network with prefix')),
+      dst: z.string().check(
+        z.refine(text => parseCidr(text) !== undefined, {
+          error: ({ input }) => `invalid CIDR address: ${input}: must be a network with prefix`,
+        }),
+      ),
       gw: z.optional(
-        z
-          .string()
-          .check(z.refine(text => text === '' || parseAddress(text) !== undefined, 'must be an address')),
+        z.string().check(
+          z.refine(text => text === '' || parseAddress(text) !== undefined, {
+            error: ({ input }) => `invalid IP address: ${input}`,
+          }),
+        ),
       ),
       mtu: number,
       advmss: number,

@@ -15,12 +15,12 @@ import {
   decodeLeniently,
   parseConfiguration,
 } from '../protocol/configuration.ts'
-import { checkVerb, type Environment, parseEnvironment } from '../protocol/environment.ts'
+import { checkVerb, type Environment, parseEnvironment, type Verb } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult, type Result } from '../protocol/result.ts'
 import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
 import { waitForTurn } from './alone.ts'
-import type { Attachment, AttachmentRequest, BaseRequest, Plugin } from './define.ts'
+import type { Attachment, AttachmentRequest, Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
 import { allOrNothing } from './undo.ts'
 import type { World } from './world.ts'
@@ -78,16 +78,17 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   using turn = await waitForTurn(plugin, verb, attachment)
   const request = requestFor({ environment, base, world, stdin, config, attachment, turn })
   const netns = environment.netns ?? ''
+  const attached = <More extends object>(more: More) => withPrevious({ ...request, ...more }, verb, base)
   switch (verb) {
     case 'ADD':
       // a result that nobody could be given is an ADD that has failed
       return await allOrNothing(async undo =>
-        world.stdout(printResult(await plugin.add({ ...request, netns, undo }), base.cniVersion)),
+        world.stdout(printResult(await plugin.add(attached({ netns, undo })), base.cniVersion)),
       )
     case 'CHECK':
-      return await plugin.check({ ...request, netns })
+      return await plugin.check(attached({ netns }))
     case 'DEL':
-      return await plugin.del({ ...request, netns: namespaceState(netns) === 'present' ? netns : undefined })
+      return await plugin.del(attached({ netns: namespaceState(netns) === 'present' ? netns : undefined }))
     case 'GC':
       // Without a list of what is alive nothing is known to be dead.
       if (base.validAttachments) await plugin.gc?.({ ...request, valid: base.validAttachments })
@@ -146,9 +147,9 @@ function requestFor(given: {
   config: unknown
   attachment: Attachment
   turn: HeldNames | undefined
-}): AttachmentRequest<unknown> & BaseRequest<unknown> {
+}): Omit<AttachmentRequest<unknown>, 'previous'> {
   const { environment, base, world, stdin, config, attachment, turn } = given
-  const { cniVersion, name: network, prevResult } = base
+  const { cniVersion, name: network } = base
   return {
     config,
     network,
@@ -160,9 +161,26 @@ function requestFor(given: {
     engine: world.engine ?? applyRuleset,
     delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
     attachment,
-    previous: previousOf(environment.verb, prevResult, cniVersion),
     alone: async name => turn?.hold(name),
   }
+}
+
+/**
+ * Adds prevResult, read when somebody looks: one of another version, or a torn one, is of no concern to a plugin that has no
+ * use for it.
+ */
+function withPrevious<Request extends object>(
+  request: Request,
+  verb: Verb,
+  { prevResult, cniVersion }: BaseConfiguration,
+): Request & Pick<AttachmentRequest<unknown>, 'previous'> {
+  let read: { previous: Result | undefined } | undefined
+  return Object.defineProperty(request as Request & { previous: Result | undefined }, 'previous', {
+    get: () => {
+      read ??= { previous: previousOf(verb, prevResult, cniVersion) }
+      return read.previous
+    },
+  })
 }
 
 /** DEL looks instead of remembering: a torn result must not keep it from deleting. */

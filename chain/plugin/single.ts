@@ -103,7 +103,7 @@ export function expectedMtu(
   previous: Result,
   { netns, name, configured }: { netns: string; name: string; configured: number },
 ): number | undefined {
-  return findOwnInterface(previous, { netns, name }).mtu || configured || undefined
+  return findOwnInterface(previous, { netns, name }).mtu || Math.max(configured, 0) || undefined
 }
 
 /** The container's interface as it is now. */

@@ -113,14 +113,25 @@ function longestZeros(groups: number[]): [start: number, length: number] {
   return best
 }
 
-/** An address with prefix length from its text: "10.1.0.5/16". */
+/** An address with prefix length from its text: "10.1.0.5/16". An IPv4-mapped one may have either family's length. */
 export function parseCidr(text: string): Cidr | undefined {
   const slash = text.indexOf('/')
   if (slash < 0) return undefined
   const address = parseAddress(text.slice(0, slash))
-  const prefixLength = parseDecimal(text.slice(slash + 1))
-  if (!address || prefixLength === undefined) return undefined
-  return prefixLength <= widthOf(address.family) ? { address, prefixLength } : undefined
+  const written = parsePrefixLength(text.slice(slash + 1))
+  if (!address || written === undefined) return undefined
+  const isMapped = address.family === 4 && text.includes(':')
+  const prefixLength = isMapped && written > 32 ? written - MAPPED_BITS : written
+  return prefixLength >= 0 && prefixLength <= widthOf(address.family) ? { address, prefixLength } : undefined
+}
+
+const MAPPED_BITS = 96 // RFC 4291, 2.5.5.2
+
+/** Zeros may lead here, as in Go: a prefix length is never octal. */
+function parsePrefixLength(text: string): number | undefined {
+  let first = 0
+  while (first < text.length - 1 && text[first] === '0') first++
+  return parseDecimal(first === 0 ? text : text.slice(first))
 }
 
 export function formatCidr({ address, prefixLength }: Cidr): string {
@@ -200,13 +211,22 @@ export function realGateway(text: string | undefined): string | undefined {
   return address && !isUnspecified(address) ? formatAddress(address) : undefined
 }
 
-/** A hardware address of six bytes in colon, dash or dot form, as lower-case colon form; undefined for anything else. */
-export function parseMac(text: string): string | undefined {
+/** Bytes of a hardware address: of Ethernet, of EUI-64 (Firewire, IEEE 802.15.4), of Infiniband. */
+const HARDWARE_BYTES = [6, 8, 20]
+
+/** A hardware address in colon, dash or dot form, as lower-case colon form; undefined for anything else. */
+export function parseHardwareAddress(text: string): string | undefined {
   const pairs =
-    /^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(text) && !(text.includes(':') && text.includes('-'))
+    /^([0-9a-f]{2}[:-])+[0-9a-f]{2}$/i.test(text) && !(text.includes(':') && text.includes('-'))
       ? text.split(/[:-]/)
-      : /^([0-9a-f]{4}\.){2}[0-9a-f]{4}$/i.test(text)
+      : /^([0-9a-f]{4}\.)+[0-9a-f]{4}$/i.test(text)
         ? text.replaceAll('.', '').match(/../g)
         : undefined
-  return pairs?.join(':').toLowerCase()
+  return pairs && HARDWARE_BYTES.includes(pairs.length) ? pairs.join(':').toLowerCase() : undefined
+}
+
+/** As `parseHardwareAddress`, for Ethernet: six bytes. */
+export function parseMac(text: string): string | undefined {
+  const address = parseHardwareAddress(text)
+  return address?.length === 17 ? address : undefined
 }

@@ -65,13 +65,20 @@ export function decodeBase(json: JsonObject): BaseConfiguration {
     cniVersion: cniVersion || '0.1.0',
     name,
     prevResult: lookup(json, 'prevResult'),
-    validAttachments: decodeAttachments(
-      lookup(json, 'cni.dev/valid-attachments') ?? lookup(json, 'cni.dev/attachments'),
-    ),
+    validAttachments: decodeAttachments(json),
   }
 }
 
-function decodeAttachments(list: unknown): BaseConfiguration['validAttachments'] {
+/** The specification's key, and the one that libcni's first release with GC used. */
+const attachmentKeys = ['cni.dev/valid-attachments', 'cni.dev/attachments']
+
+/** null is how Go prints a list of none, so that a runtime in Go says with it that nothing is alive; without a key it says nothing. */
+function decodeAttachments(json: JsonObject): BaseConfiguration['validAttachments'] {
+  const list = lookup(json, attachmentKeys[0] ?? '') ?? lookup(json, attachmentKeys[1] ?? '')
+  if (list === undefined) {
+    const isNamed = Object.keys(json).some(name => attachmentKeys.includes(name.toLowerCase()))
+    return isNamed ? [] : undefined
+  }
   if (!Array.isArray(list)) return undefined
   return list.filter(isObject).map(entry => ({
     containerId: String(lookup(entry, 'containerID') ?? ''),
@@ -202,6 +209,8 @@ export function formatPath(path: readonly PropertyKey[]): string {
 
 type Issue = z.core.$ZodIssue
 
+const MISSING_IPAM = "IPAM config missing 'ipam' key" // as the Go plugins say it
+
 function describeIssue(issue: Issue, input: unknown): string {
   const value = issue.path.reduce<unknown>(
     (inner, step) =>
@@ -209,7 +218,7 @@ function describeIssue(issue: Issue, input: unknown): string {
     input,
   )
   const where = formatPath(issue.path) || 'configuration'
-  if (value === undefined) return `${where}: is missing`
+  if (value === undefined) return where === 'ipam' ? MISSING_IPAM : `${where}: is missing`
   return `${where}: ${requirement(issue)}: got ${shorten(JSON.stringify(value))}`
 }
 

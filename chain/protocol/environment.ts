@@ -124,7 +124,12 @@ export function checkInterfaceName(value: string): void {
     )
   }
   if (value === '.' || value === '..') refuse('interface name is . or ..')
-  if (value.includes('/') || value.includes(':')) refuse('interface name contains / or :', value)
+  const invalid = value.includes('/') ? '/' : value.includes(':') ? ':' : ''
+  if (invalid)
+    refuse(
+      'interface name contains / or :',
+      `Interface name (${value}) contains an invalid character ${invalid}`,
+    )
   // what Go's unicode.IsSpace takes for it: \s has U+FEFF in addition, and lacks U+0085
   if (!isPlain && /\p{White_Space}/u.test(value))
     refuse('interface name contains whitespace characters', JSON.stringify(value))
@@ -164,6 +169,6 @@ function parseBoolean(value: string): boolean {
   if (/^(0|false)$/i.test(value)) return false
   throw new CniError(
     code.internal,
-    `CNI_ARGS: IgnoreUnknown must be 1, 0, true or false: got ${JSON.stringify(value)}`,
+    `CNI_ARGS: error parsing value of pair "IgnoreUnknown=${value}": boolean unmarshal error: invalid input ${value}, must be 1, 0, true or false`,
   )
 }

@@ -87,7 +87,7 @@ function readResult(json: unknown, family: readonly string[]): Result {
   if (named !== undefined && !family.includes(String(named))) {
     throw new CniError(
       code.internal,
-      `result type supports ${JSON.stringify(family)} but unmarshalled CNIVersion is "${named}"`,
+      `result type supports [${family.filter(Boolean).join(' ')}] but unmarshalled CNIVersion is "${named}"`,
     )
   }
   return family.includes('0.1.0') ? readOldest(result) : readCurrent(result)
@@ -153,7 +153,10 @@ function readCurrent(result: Json): Result {
 function requireCidr(address: unknown, what: string): string {
   const parsed = typeof address === 'string' ? parseCidr(address) : undefined
   if (parsed) return formatCidr(parsed)
-  throw new CniError(code.decoding, `${what}: must be an address with prefix: got ${JSON.stringify(address)}`)
+  throw new CniError(
+    code.decoding,
+    `${what}: invalid CIDR address: ${address ?? ''}: must be an address with prefix: got ${JSON.stringify(address)}`,
+  )
 }
 
 function canonicalIp(ip: IpConfig): IpConfig {
@@ -168,7 +171,7 @@ function canonicalIp(ip: IpConfig): IpConfig {
 function requireAddress(text: string, what: string): string {
   const address = parseAddress(text)
   if (address) return formatAddress(address)
-  throw new CniError(code.decoding, `${what}: must be an address: got ${JSON.stringify(text)}`)
+  throw new CniError(code.decoding, `${what}: invalid IP address: ${text}`)
 }
 
 function readRoutes(value: unknown): Route[] {

@@ -15,17 +15,18 @@ const MAINTENANCE_SINCE = '1.1.0'
 
 /**
  * Deletes cached attachments of this network that are not among the valid ones (without a list: all of them), then runs GC
- * over the plugins from version 1.1.0 on. Everything is tried; throws all failures as one. Waits for operations on the
+ * over the plugins from version 1.1.0 on. null is a list of none: callers that were Go say so. Everything is tried; throws all failures as one. Waits for operations on the
  * network to end, and lets none begin.
  */
 export async function gcNetworkList(
   list: NetworkList,
-  valid: readonly ValidAttachment[] | undefined,
+  valid: readonly ValidAttachment[] | null | undefined,
   options: RuntimeOptions,
 ): Promise<void> {
   if (list.disableGC) return
   checkNetworkName(list.name) // before it becomes a part of a path
-  await asCollection(list.name, () => collectGarbage(list, valid, options), { ...options, optional: true })
+  const alive = valid === null ? [] : valid
+  await asCollection(list.name, () => collectGarbage(list, alive, options), { ...options, optional: true })
 }
 
 async function collectGarbage(

@@ -48,7 +48,7 @@ const flags: Readonly<Record<string, Flag>> = {
     kind: 'text',
     help: `where plugins find the daemon (default ${DEFAULT_SOCKET})`,
     set: (options, value) => {
-      options.socketPath = value
+      options.socketPath = value || DEFAULT_SOCKET
     },
   },
   broadcast: {
@@ -96,7 +96,7 @@ export function usage(): string {
   return `Usage of dhcp daemon:\n${lines.join('\n')}\n`
 }
 
-/** Reads the words after `daemon`. One hyphen or two; a value after "=" or as the next word. */
+/** Reads the words after `daemon` up to one that is no flag. One hyphen or two; a value after "=" or as the next word. */
 export function parseFlags(words: readonly string[]): Options {
   const options: Options = {
     pidFile: '',
@@ -106,7 +106,7 @@ export function parseFlags(words: readonly string[]): Options {
     timing: { ...defaultTiming },
   }
   const rest = [...words]
-  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+  for (let word = rest.shift(); word?.startsWith('-') && word !== '-' && word !== '--'; word = rest.shift()) {
     const [, name = '', given] = /^--?([a-z]+)(?:=(.*))?$/s.exec(word) ?? []
     const flag = flags[name]
     if (!flag) throw new UsageError(`flag provided but not defined: ${word}`)

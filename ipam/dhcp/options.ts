@@ -1,5 +1,6 @@
 /** Which options a client sends and asks for, as `ipam.provide` and `ipam.request` say. Pure. */
 import * as z from 'zod/mini'
+import { text } from '../../chain/plugin/schema.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { option } from './packet.ts'
 
@@ -13,8 +14,8 @@ export const configuration = z.object({
   prevResult: z.optional(z.unknown()),
   ipam: z.object({
     daemonSocketPath: z.optional(z.string()),
-    /** Metric of the routes; 0 says none. */
-    priority: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
+    /** Metric of the routes; 0 and less say none. */
+    priority: z.optional(z.int().check(z.maximum(0xffffffff))),
     provide: z.optional(
       z.array(
         z.object({
@@ -25,7 +26,7 @@ export const configuration = z.object({
         }),
       ),
     ),
-    request: z.optional(z.array(z.object({ option: z.string(), skipDefault: z.optional(z.boolean()) }))),
+    request: z.optional(z.array(z.object({ option: text, skipDefault: z.optional(z.boolean()) }))),
     /** An IPv4 address is asked for unless this says false. */
     ipv4: z.optional(z.boolean()),
     /** How IPv6 addresses come to be, if they are wanted. */
@@ -95,23 +96,25 @@ export function clientOptions({ ipam }: Configuration, args: string): ClientOpti
     const path = `ipam.provide[${index}]`
     const number = optionCode(entry.option, `${path}.option`)
     for (const value of [entry.value, entry.fromArg && given.get(entry.fromArg)]) {
-      if (value) provided.set(number, valueBytes(value, path))
+      if (value) provided.set(number, valueBytes(value, { option: entry.option, path }))
     }
   }
   return { provided, requested: requestList(ipam.request ?? []) }
 }
 
-function valueBytes(value: string, path: string): Uint8Array {
+function valueBytes(value: string, { option: name, path }: { option: string; path: string }): Uint8Array {
   const bytes = Buffer.from(value)
   if (bytes.length <= LONGEST_VALUE) return bytes
   throw new CniError(
     code.invalidConfiguration,
-    `${path}.value: must be at most ${LONGEST_VALUE} bytes: got ${bytes.length}`,
+    `${path}.value: value too long for option ${JSON.stringify(name)}: must be at most ${LONGEST_VALUE} bytes: got ${bytes.length}`,
   )
 }
 
 function requestList(request: NonNullable<Configuration['ipam']['request']>): number[] {
-  const listed = request.map((entry, index) => optionCode(entry.option, `ipam.request[${index}].option`))
+  const listed = request.flatMap(({ option: name }, index) =>
+    name ? [optionCode(name, `ipam.request[${index}].option`)] : [],
+  )
   const all = request.some(({ skipDefault }) => skipDefault) ? listed : [...listed, ...DEFAULT_REQUEST]
   return all.length > 0 ? all : REQUEST_OF_NOTHING
 }

@@ -89,7 +89,7 @@ function read(call: Call): Asked {
     identifier: clientIdentifier(call.containerId, base.name, call.ifname),
     call,
     network: base.name,
-    priority: config.ipam.priority ?? 0,
+    priority: Math.max(config.ipam.priority ?? 0, 0),
     wish,
     wanted: families.filter(family => family.isWanted(wish)),
     had: (previous?.ips ?? []).map(({ address }) => address.replace(/\/.*/, '')),

@@ -90,22 +90,22 @@ export function requestedAddresses(
 ): Requested[] {
   const { IP } = parseArguments(text, ['IP'])
   return [
-    ...(IP ? [parseRequested(IP, 'CNI_ARGS: IP')] : []),
+    ...(IP ? [parseRequested(IP, 'CNI_ARGS: IP', `error parsing value of pair "IP=${IP}": `)] : []),
     ...(args?.cni?.ips ?? []).map((each, index) => parseRequested(each, `args.cni.ips[${index}]`)),
     ...(runtimeConfig?.ips ?? []).map((each, index) => parseRequested(each, `runtimeConfig.ips[${index}]`)),
   ]
 }
 
-function parseRequested(text: string, path: string): Requested {
+function parseRequested(text: string, path: string, words = ''): Requested {
   const address = text.includes('/') ? parseCidr(text)?.address : parseAddress(text)
   if (address) return { ...address, path }
-  throw new CniError(code.invalidConfiguration, `${path}: must be an address: got ${JSON.stringify(text)}`)
+  throw new CniError(code.invalidConfiguration, `${path}: ${words}invalid IP address ${text}`)
 }
 
 export function dnsOf({ ipam: { resolvConf } }: Configuration): Dns {
   if (!resolvConf) return {}
   const refuse = (reason: string, cause?: unknown) =>
-    new CniError(code.invalidConfiguration, `ipam.resolvConf: cannot open ${resolvConf}: ${reason}`, {
+    new CniError(code.invalidConfiguration, `ipam.resolvConf: open ${resolvConf}: ${reason}`, {
       cause,
     })
   let text: string | undefined
@@ -114,6 +114,6 @@ export function dnsOf({ ipam: { resolvConf } }: Configuration): Dns {
   } catch (thrown) {
     throw refuse(toCniError(thrown).message, thrown)
   }
-  if (text === undefined) throw refuse('no such file')
+  if (text === undefined) throw refuse('no such file or directory')
   return parseResolvConf(text)
 }

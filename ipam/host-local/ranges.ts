@@ -34,64 +34,62 @@ export interface Range {
 /** A container gets one address of each set. */
 export type RangeSet = readonly Range[]
 
-const refuse = (path: string, reason: string) => new CniError(code.invalidConfiguration, `${path}: ${reason}`)
+/** Where a range stands: its path in the configuration, and the place of its set among all. */
+interface Where {
+  path: string
+  position: number
+}
 
-/** A range as its configuration says; `path` is where that stands. */
-function parseRange(range: RangeConfiguration, path: string): Range {
-  const subnet = parseSubnet(range.subnet, `${path}.subnet`)
+/** In the Go plugin's words, which count range sets from 0. */
+const refuse = ({ path, position }: Where, reason: string) =>
+  new CniError(code.invalidConfiguration, `${path}: invalid range set ${position}: ${reason}`)
+
+const below = ({ path, position }: Where, key: string): Where => ({ path: `${path}.${key}`, position })
+
+/** A range as its configuration says. */
+function parseRange(range: RangeConfiguration, where: Where): Range {
+  const subnet = parseSubnet(range.subnet, below(where, 'subnet'))
+  const network = formatCidr(subnet)
   const first = addressAfter(subnet.address)
   const last = subnet.address.family === 4 ? addressAfter(lastOf(subnet), -1n) : lastOf(subnet)
   const within = (key: 'rangeStart' | 'rangeEnd', otherwise: Address) => {
-    const given = parseOptional(range[key], `${path}.${key}`)
-    if (given && !contains(subnet, given)) {
-      throw refuse(`${path}.${key}`, `${formatAddress(given)} is not in network ${formatCidr(subnet)}`)
-    }
-    return given ?? otherwise
+    const given = parseOptional(range[key], below(where, key))
+    if (!given || contains(subnet, given)) return given ?? otherwise
+    const name = key === 'rangeStart' ? 'RangeStart' : 'RangeEnd'
+    throw refuse(below(where, key), `${name} ${formatAddress(given)} not in network ${network}`)
   }
   const start = within('rangeStart', first)
   const end = within('rangeEnd', last)
   if (start.value > end.value) {
     throw refuse(
-      `${path}.rangeStart`,
-      `${formatAddress(start)} is behind the range's end ${formatAddress(end)}`,
+      below(where, 'rangeStart'),
+      `RangeStart ${formatAddress(start)} not in network ${network} up to the range's end ${formatAddress(end)}`,
     )
   }
-  return { subnet, start, end, gateway: parseGateway(range.gateway, `${path}.gateway`, subnet) ?? first }
+  // one outside the subnet is reached by the routes that go with it, as some providers have it
+  return { subnet, start, end, gateway: parseOptional(range.gateway, below(where, 'gateway')) ?? first }
 }
 
-/**
- * A gateway that the container cannot reach is a mistake. Link-local ones are reached whatever the subnet, and are usual.
- */
-function parseGateway(text: string | undefined, path: string, subnet: Cidr): Address | undefined {
-  const gateway = parseOptional(text, path)
-  if (!gateway || contains(subnet, gateway) || isLinkLocal(gateway)) return gateway
-  throw refuse(path, `${formatAddress(gateway)} is not in network ${formatCidr(subnet)}`)
-}
-
-/** RFC 3927 and RFC 4291, 2.5.6. */
-function isLinkLocal({ family, value }: Address): boolean {
-  return family === 4 ? value >> 16n === 0xa9fen : value >> 118n === 0x3fan
-}
-
-function parseSubnet(text: string | undefined, path: string): Cidr {
+function parseSubnet(text: string | undefined, where: Where): Cidr {
   const subnet = text === undefined ? undefined : parseCidr(text)
   if (!subnet)
-    throw refuse(
-      path,
-      `must be a network with prefix, such as 10.1.0.0/16: got ${JSON.stringify(text ?? null)}`,
-    )
+    throw refuse(where, `invalid CIDR address: ${text ?? 'none'}: must be a network such as 10.1.0.0/16`)
   if (!isNetwork(subnet)) {
-    throw refuse(path, `has host bits set: ${text} lies in network ${formatCidr(networkOf(subnet))}`)
+    const network = formatAddress(networkOf(subnet).address)
+    throw refuse(
+      where,
+      `Network has host bits set. For a subnet mask of length ${subnet.prefixLength} the network address is ${network}: got ${text}`,
+    )
   }
   if (subnet.prefixLength > widthOf(subnet.address.family) - 2)
-    throw refuse(path, `${text} is too small to allocate from`)
+    throw refuse(where, `Network ${text} too small to allocate from`)
   return subnet
 }
 
-function parseOptional(text: string | undefined, path: string): Address | undefined {
+function parseOptional(text: string | undefined, where: Where): Address | undefined {
   if (text === undefined || text === '') return undefined
   const address = parseAddress(text)
-  if (!address) throw refuse(path, `must be an address: got ${JSON.stringify(text)}`)
+  if (!address) throw refuse(where, `invalid IP address: ${text}`)
   return address
 }
 
@@ -120,19 +118,19 @@ export function parseRangeSets(sources: readonly RangeSetSource[]): RangeSet[] {
       .slice(0, index)
       .findIndex(before => set.some(range => before.some(one => overlap(range, one))))
     if (other < 0) continue
-    throw refuse(
-      sources[index]?.path ?? '',
-      `${describeSet(set)} overlaps with ${describeSet(sets[other] ?? [])} of ${sources[other]?.path}`,
+    throw new CniError(
+      code.invalidConfiguration,
+      `${sources[index]?.path}: range set ${other} overlaps with ${index}: ${describeSet(set)} with ${describeSet(sets[other] ?? [])} of ${sources[other]?.path}`,
     )
   }
   return sets
 }
 
-function parseRangeSet({ path, ranges }: RangeSetSource): RangeSet {
-  if (ranges.length === 0) throw refuse(path, 'empty range set')
-  const parsed = ranges.map(({ range, path }) => parseRange(range, path))
+function parseRangeSet({ path, ranges }: RangeSetSource, position: number): RangeSet {
+  if (ranges.length === 0) throw refuse({ path, position }, 'empty range set')
+  const parsed = ranges.map(({ range, path }) => parseRange(range, { path, position }))
   for (const [index, range] of parsed.entries()) {
-    const where = ranges[index]?.path ?? path
+    const where = { path: ranges[index]?.path ?? path, position }
     if (range.start.family !== parsed[0]?.start.family) {
       throw refuse(where, 'mixed address families: a container gets one address of each range set')
     }

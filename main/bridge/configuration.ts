@@ -1,12 +1,20 @@
 /** bridge's configuration: keys, bounds, and what excludes what. */
 import * as z from 'zod/mini'
-import { dns, flag, ipam, mtu, text } from '../../chain/plugin/schema.ts'
+import {
+  dns,
+  flag,
+  ipam,
+  knownMasqueradeBackend,
+  masqueradeBackend,
+  mtu,
+  text,
+} from '../../chain/plugin/schema.ts'
 
-const vlanId = z.int().check(z.minimum(1), z.maximum(4094))
+const number = z.optional(z.int())
 
-const optionalId = z.optional(vlanId)
+const trunkEntry = z.object({ minID: number, maxID: number, id: number })
 
-const trunkEntry = z.object({ minID: optionalId, maxID: optionalId, id: optionalId })
+const HIGHEST_VLAN = 4094 // 802.1Q: 4095 is reserved
 
 const keys = z.object({
   bridge: z._default(z.string(), 'cni0'),
@@ -14,11 +22,18 @@ const keys = z.object({
   isDefaultGateway: flag,
   forceAddress: flag,
   ipMasq: flag,
-  ipMasqBackend: z.optional(z.enum(['', 'iptables', 'nftables'])),
+  ipMasqBackend: masqueradeBackend,
   mtu,
   hairpinMode: flag,
   promiscMode: flag,
-  vlan: z._default(z.int().check(z.minimum(0), z.maximum(4094)), 0),
+  vlan: z._default(
+    z.int().check(
+      z.refine(id => id >= 0 && id <= HIGHEST_VLAN, {
+        error: ({ input }) => `invalid VLAN ID ${input} (must be between 0 and ${HIGHEST_VLAN})`,
+      }),
+    ),
+    0,
+  ),
   vlanTrunk: z.optional(z.array(trunkEntry)),
   preserveDefaultVlan: flag,
   macspoofchk: flag,
@@ -45,20 +60,29 @@ export const configuration = keys.check(
   }),
   z.refine(({ disableContainerInterface, ipam }) => !(disableContainerInterface && ipam?.type), {
     path: ['disableContainerInterface'],
-    message: 'cannot use IPAM when the container interface is to stay down',
+    message: 'cannot use IPAM when DisableContainerInterface flag is set, which leaves the interface down',
   }),
-  z.refine(
-    ({ vlanTrunk = [] }) =>
-      vlanTrunk.every(({ minID, maxID }) => (minID === undefined) === (maxID === undefined)),
-    {
-      path: ['vlanTrunk'],
-      message: 'minID and maxID must come together',
-    },
-  ),
-  z.refine(({ vlanTrunk = [] }) => vlanTrunk.every(({ minID = 0, maxID = 0 }) => minID <= maxID), {
-    path: ['vlanTrunk'],
-    message: 'minID must not be above maxID',
+  knownMasqueradeBackend,
+  z.check(({ value: { vlanTrunk = [] }, issues }) => {
+    for (const [index, entry] of vlanTrunk.entries()) {
+      const fault = faultOf(entry)
+      if (fault) issues.push({ code: 'custom', path: ['vlanTrunk', index], message: fault, input: entry })
+    }
   }),
 )
+
+/** What is wrong with an entry of a trunk, in the Go plugin's words. One that names nothing is fine. */
+function faultOf({ minID, maxID, id }: z.infer<typeof trunkEntry>): string | undefined {
+  const isId = (number: number) => number >= 1 && number <= HIGHEST_VLAN
+  const together = 'minID and maxID should be configured simultaneously'
+  if (minID === undefined && maxID !== undefined) return `${together}, minID is missing`
+  if (minID !== undefined && maxID === undefined) return `${together}, maxID is missing`
+  const bounds = `parameter, must be between 1 and ${HIGHEST_VLAN}`
+  if (minID !== undefined && !isId(minID)) return `incorrect trunk minID ${bounds}`
+  if (maxID !== undefined && !isId(maxID)) return `incorrect trunk maxID ${bounds}`
+  if (minID !== undefined && maxID !== undefined && minID > maxID)
+    return 'minID is greater than maxID in trunk parameter'
+  return id === undefined || isId(id) ? undefined : `incorrect trunk id ${bounds}`
+}
 
 export type BridgeConfiguration = z.infer<typeof configuration>

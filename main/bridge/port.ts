@@ -63,7 +63,7 @@ export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link;
       kind: { type: 'bridge', ...(wish.vlanFiltering ? { vlanFiltering: true } : {}) },
       address: bridgeAddress(wish.name),
       up: true,
-      ...(wish.mtu ? { mtu: wish.mtu } : {}),
+      ...(wish.mtu > 0 ? { mtu: wish.mtu } : {}),
       ...(wish.promiscuous ? { promiscuous: true } : {}),
     })
   } catch (thrown) {
@@ -112,7 +112,7 @@ export interface PortWish {
 export function createPort(host: Transport, wish: PortWish): Link {
   const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = wish
   const name = hostEndName(attachment)
-  const size = mtu ? { mtu } : {}
+  const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)
   try {
     const [created, ...rest] = attempt(host, [

@@ -8,9 +8,9 @@ import type { BridgeConfiguration } from './configuration.ts'
 
 type VlanKeys = Pick<BridgeConfiguration, 'vlan' | 'vlanTrunk' | 'preserveDefaultVlan'>
 
-/** True when the configuration speaks of VLANs: the bridge must filter them then. */
-export function wantsFiltering({ vlan, vlanTrunk }: VlanKeys): boolean {
-  return vlan !== 0 || vlanTrunk !== undefined
+/** True when the configuration names VLANs: the bridge must filter them then. */
+export function wantsFiltering(keys: VlanKeys): boolean {
+  return portVlans(keys).length > 0
 }
 
 /** Refuses a bridge that lets every VLAN through though the configuration speaks of them. */

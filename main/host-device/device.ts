@@ -7,7 +7,7 @@ import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
-import { parseMac } from '../../chain/protocol/address.ts'
+import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { identityOf } from './move.ts'
 
@@ -40,8 +40,8 @@ export function selectionOf(config: Configuration): Selection {
   const { pciBusID, auxiliary } = busOf(config)
   const dpdk = pciBusID ? hasUserDriver(pciBusID) : config.DPDKMode
   if (device) return { by: 'device', value: device, dpdk }
-  if (hwaddr) return { by: 'hwaddr', value: parseMac(hwaddr) ?? hwaddr, dpdk }
-  if (kernelpath) return { by: 'kernelpath', value: kernelpath, folder: kernelpath, dpdk }
+  if (hwaddr) return { by: 'hwaddr', value: readHardwareAddress(hwaddr), dpdk }
+  if (kernelpath) return { by: 'kernelpath', value: kernelpath, folder: readKernelPath(kernelpath), dpdk }
   if (pciBusID) return { by: 'pciBusID', value: pciBusID, folder: `${PCI}/${pciBusID}`, dpdk }
   if (auxiliary)
     return { by: 'runtimeConfig.deviceID', value: auxiliary, folder: `${AUXILIARY}/${auxiliary}`, dpdk }
@@ -53,19 +53,33 @@ export function selectionOf(config: Configuration): Selection {
 }
 
 /** Not part of the schema: DEL must not stumble over a selector that ADD has refused. */
-function refuseUnreadable({ hwaddr, kernelpath, pciBusID, runtimeConfig }: Configuration): void {
+function refuseUnreadable({ pciBusID, runtimeConfig }: Configuration): void {
   const isName = (value: string) => !value.includes('/') && value !== '.' && value !== '..'
-  const isBelow = (value: string) => value.startsWith('/sys/devices/') && !value.split('/').includes('..')
-  const rules: [string, string | undefined, (value: string) => unknown, string][] = [
-    ['hwaddr', hwaddr, parseMac, 'a hardware address of six bytes'],
-    ['kernelpath', kernelpath, isBelow, 'an absolute path below /sys/devices/'],
-    ['pciBusID', pciBusID, isName, 'the name of a PCI device, such as 0000:00:1f.6'],
-    ['runtimeConfig.deviceID', runtimeConfig?.deviceID, isName, 'the name of a device'],
+  const rules: [string, string | undefined, string][] = [
+    ['pciBusID', pciBusID, 'the name of a PCI device, such as 0000:00:1f.6'],
+    ['runtimeConfig.deviceID', runtimeConfig?.deviceID, 'the name of a device'],
   ]
-  for (const [key, value, isReadable, what] of rules) {
-    if (!value || isReadable(value)) continue
+  for (const [key, value, what] of rules) {
+    if (!value || isName(value)) continue
     throw new CniError(code.invalidConfiguration, `${key}: must be ${what}: got ${JSON.stringify(value)}`)
   }
+}
+
+function readHardwareAddress(hwaddr: string): string {
+  const address = parseHardwareAddress(hwaddr)
+  if (address) return address
+  throw new CniError(
+    code.invalidConfiguration,
+    `hwaddr: failed to find host device: failed to parse MAC address ${JSON.stringify(hwaddr)}: address ${hwaddr}: invalid MAC address: must be a hardware address of 6, 8 or 20 bytes`,
+  )
+}
+
+function readKernelPath(path: string): string {
+  if (path.startsWith('/sys/devices/') && !path.split('/').includes('..')) return path
+  throw new CniError(
+    code.invalidConfiguration,
+    `kernelpath: failed to find host device: kernel device path ${JSON.stringify(path)} must be absolute and begin with /sys/devices/, without ".."`,
+  )
 }
 
 /** The runtime's device takes the place of the configured PCI address. */
@@ -76,7 +90,7 @@ function busOf({ pciBusID, runtimeConfig }: Configuration): { pciBusID: string; 
   if (status(`${AUXILIARY}/${deviceId}`)) return { pciBusID: '', auxiliary: deviceId }
   throw new CniError(
     code.invalidConfiguration,
-    `runtimeConfig.deviceID: DeviceID ${deviceId} not found or unsupported`,
+    `runtimeConfig.deviceID: runtime config DeviceID ${deviceId} not found or unsupported`,
     { details: `it is neither in ${PCI} nor in ${AUXILIARY}` },
   )
 }
@@ -153,10 +167,26 @@ export function findDevice(host: Transport, selection: Selection): Link {
   const found = lookUp(host, selection)
   if (found) return found
   const { by, value } = selection
-  const where = 'folder' in selection ? `${selection.folder}/net names no link of the host` : 'no such link'
-  throw new CniError(code.invalidConfiguration, `${by}: Link not found: got ${JSON.stringify(value)}`, {
-    details: `failed to find network device: ${where}; is it in another container, or has its driver no link?`,
-  })
+  const reason = notFound(selection)
+  throw new CniError(
+    code.invalidConfiguration,
+    `${by}: failed to find host device: ${reason}: got ${JSON.stringify(value)}`,
+    { details: 'is it in another container, or has its driver no link?' },
+  )
+}
+
+/** Why there is no such device, in the words of the Go plugin for each way of selecting. */
+function notFound(selection: Selection): string {
+  switch (selection.by) {
+    case 'device':
+      return 'Link not found'
+    case 'hwaddr':
+      return 'failed to find physical interface with that address'
+    case 'pciBusID':
+      return `no net directory under pci device ${selection.value}, or no link of the host in it`
+    default:
+      return `failed to find network device in path ${selection.folder}/net: it names no link of the host`
+  }
 }
 
 function lookUp(host: Transport, selection: Selection): Link | undefined {

@@ -22,7 +22,7 @@ export interface PairWish {
 /** Creates the pair, the host end up. Throws KernelError (EEXIST) when either name is taken. */
 export function createPair(host: Transport, { attachment, netns, mtu }: PairWish): Link {
   const name = hostEndName(attachment)
-  const size = mtu ? { mtu } : {}
+  const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)
   try {
     const peer = { name: attachment.interface, namespace, ...size }

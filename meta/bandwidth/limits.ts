@@ -4,8 +4,16 @@ import type { Bucket } from '../../chain/linux/netlink/qdisc.ts'
 import { formatAddress, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
-const rate = z.optional(z.int().check(z.minimum(0)))
-const burst = z.optional(z.int().check(z.minimum(0), z.maximum(2 ** 32))) // containerd sends 2^32 - 1 for "as much as there is"
+const MAXIMUM = 0xffffffff
+
+/** Bits. Up to 64 of them, which is more than a number tells apart: what counts is that it is a whole one. */
+const bits = z.optional(
+  z.number().check(
+    z.minimum(0),
+    z.maximum(2 ** 64),
+    z.refine(value => Number.isInteger(value), 'must be an integer'),
+  ),
+)
 const subnets = z.optional(
   z.array(
     z
@@ -16,10 +24,10 @@ const subnets = z.optional(
 
 /** Bits per second and bits. Ingress is traffic to the container. */
 export const entry = {
-  ingressRate: rate,
-  ingressBurst: burst,
-  egressRate: rate,
-  egressBurst: burst,
+  ingressRate: bits,
+  ingressBurst: bits,
+  egressRate: bits,
+  egressBurst: bits,
   /** Traffic from and to these is not limited. */
   unshapedSubnets: subnets,
   /** Only traffic from and to these is. */
@@ -64,7 +72,7 @@ function hasRates({ ingressRate, ingressBurst, egressRate, egressBurst }: Entry)
 }
 
 function hasSubnets({ shapedSubnets, unshapedSubnets }: Entry): boolean {
-  return shapedSubnets !== undefined || unshapedSubnets !== undefined
+  return (shapedSubnets ?? []).length > 0 || (unshapedSubnets ?? []).length > 0
 }
 
 interface Source {
@@ -78,17 +86,17 @@ function refuse(key: string, reason: string): never {
 
 const MICROSECOND_TICKS = 15.625 // of 64 ns each (PSCHED_SHIFT)
 const LATENCY = 0.025 // seconds that a packet may wait, as the reference has it
-const MAXIMUM = 0xffffffff
-
 function bucketOf({ from, place }: Source, direction: 'ingress' | 'egress'): Bucket | undefined {
   const rate = from[`${direction}Rate`] ?? 0
   const burst = from[`${direction}Burst`] ?? 0
   const rateKey = `${place}${direction}Rate`
   const burstKey = `${place}${direction}Burst`
   if (rate === 0 && burst === 0) return undefined
-  if (rate === 0) refuse(rateKey, `must be set, because ${burstKey} is`)
-  if (burst === 0) refuse(burstKey, `must be set, because ${rateKey} is`)
+  if (rate === 0) refuse(rateKey, `if burst is set, rate must also be set: ${burstKey} is`)
+  if (burst === 0) refuse(burstKey, `if rate is set, burst must also be set: ${rateKey} is`)
   const bytes = { rate: Math.floor(rate / 8), burst: Math.floor(burst / 8) }
+  if (bytes.burst > MAXIMUM)
+    refuse(burstKey, `burst cannot be more than 4GB: must be at most ${8 * MAXIMUM + 7} (bits): got ${burst}`)
   if (bytes.rate === 0) refuse(rateKey, `must be at least 8 (bits per second): got ${rate}`)
   if (bytes.burst === 0) refuse(burstKey, `must be at least 8 (bits): got ${burst}`)
   const ticks = Math.floor(Math.floor((bytes.burst * 1e6) / bytes.rate) * MICROSECOND_TICKS)

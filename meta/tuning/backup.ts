@@ -1,7 +1,7 @@
 /** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
 import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../../chain/linux/files.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
-import { parseMac } from '../../chain/protocol/address.ts'
+import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
 
 /** The reference passes over keys that it does not know: `network` says whose GC may remove the file. */
@@ -39,7 +39,10 @@ const types = { mac: 'string', promisc: 'boolean', mtu: 'number', allmulti: 'boo
 function keepWellFormed(json: Record<string, unknown> | null): Backup {
   const entries = attributeNames
     .map(name => [name, json?.[name]] as const)
-    .filter(([name, value]) => typeof value === types[name] && (name !== 'mac' || parseMac(String(value))))
+    .filter(
+      ([name, value]) =>
+        typeof value === types[name] && (name !== 'mac' || parseHardwareAddress(String(value))),
+    )
   const network = json?.network
   return { ...Object.fromEntries(entries), ...(typeof network === 'string' ? { network } : {}) }
 }

@@ -67,3 +67,40 @@ for (const row of rows) {
     else test(title, () => keepsContract(row, { gone }))
   }
 }
+
+/** What a runtime in Go sends when nothing is alive, as CRI-O without pods after the machine has started. */
+const nobody = { 'cni.dev/valid-attachments': null, 'cni.dev/attachments': null }
+
+const ownState = ['bridge', 'ptp', 'portmap', 'bandwidth', 'tuning', 'firewall', 'flannel']
+
+test.each(
+  rows
+    .filter(({ plugin, needs }) => ownState.includes(plugin) && !needs)
+    .map(row => [titleOf(row), row] as const),
+)(
+  '%s: GC with null in the place of the list takes all of the network, and nothing of others',
+  async (_, row) => {
+    const network = `gc-${process.pid}-${++networks}`
+    const other = `${network}-other`
+    await using node = await row.node()
+    const stranger = await attach({ steps: container => node.elsewhere(node.steps(container)) }, other)
+    // what the first one makes for all, and DEL leaves: a bridge, the tables
+    const first = await attach(node, network)
+    const { container: own, result: told, steps: list } = first
+    await detach(first, { network, steps: list, netns: own.path, prevResult: told })
+    await node.tidy?.(own)
+    own[Symbol.dispose]()
+    const before = hostState()
+    const dead = await attach(node, network)
+    dead.container[Symbol.dispose]()
+    for (const step of dead.steps)
+      expect((await callStep('GC', { ...step, ...nobody }, { network })).stdout).toBe('')
+    await node.tidy?.(dead.container)
+    expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
+    expect(await check(stranger, other)).toEqual([])
+    const { container, result: prevResult, steps } = stranger
+    await detach(stranger, { network: other, steps, netns: container.path, prevResult })
+    await node.tidy?.(container)
+    container[Symbol.dispose]()
+  },
+)

@@ -192,7 +192,14 @@ export const rows: readonly Row[] = [
     plugin: 'bridge',
     node: () => node(() => sharing.steps({ macspoofchk: true })),
     changed: { bridge: 'other0', ipMasq: false, macspoofchk: false, vlan: 7, ipam: otherRanges },
-    refused: { bridge: 7, ipMasq: 'yes', mtu: -1, vlan: 'x', vlanTrunk: [{ id: 'x' }], ipam: brokenRanges },
+    refused: {
+      bridge: 7,
+      ipMasq: 'yes',
+      mtu: 2 ** 31,
+      vlan: 'x',
+      vlanTrunk: [{ id: 'x' }],
+      ipam: brokenRanges,
+    },
   },
   {
     plugin: 'bridge',

@@ -76,12 +76,17 @@ describe('ADD', () => {
       999,
       'failed to allocate all requested IPs: fd00::5',
     ],
-    ['what is no address', { args: 'IP=ten' }, 7, 'CNI_ARGS: IP: must be an address: got "ten"'],
+    [
+      'what is no address',
+      { args: 'IP=ten' },
+      7,
+      'CNI_ARGS: IP: error parsing value of pair "IP=ten": invalid IP address ten',
+    ],
     [
       'what is no address',
       { network: { args: { cni: { ips: ['10.1.2.3', ''] } } } },
       7,
-      'args.cni.ips[1]: must be an address: got ""',
+      'args.cni.ips[1]: invalid IP address ',
     ],
     [
       'what is no list',
@@ -169,23 +174,27 @@ describe('ADD', () => {
   })
 
   test.each([
-    ['no ipam', { ipam: undefined }, 'ipam: is missing'],
+    ['no ipam', { ipam: undefined }, "IPAM config missing 'ipam' key"],
     ['no ranges', { ipam: { type: 'host-local' } }, 'ipam.ranges: no IP ranges specified'],
-    ['a host bit in the single range', { ipam: { subnet: '10.1.2.3/24' } }, 'ipam.subnet: has host bits set'],
+    [
+      'a host bit in the single range',
+      { ipam: { subnet: '10.1.2.3/24' } },
+      'ipam.subnet: invalid range set 0: Network has host bits set.',
+    ],
     [
       'a route without prefix',
       { ipam: { subnet: '10.1.2.0/24', routes: [{ dst: '10.0.0.0' }] } },
-      'ipam.routes[0].dst: must be a network with prefix: got "10.0.0.0"',
+      'ipam.routes[0].dst: invalid CIDR address: 10.0.0.0: must be a network with prefix: got "10.0.0.0"',
     ],
     [
-      'a gateway outside of the single range',
-      { ipam: { subnet: '10.1.2.0/24', gateway: '10.1.3.1' } },
-      'ipam.gateway: 10.1.3.1 is not in network 10.1.2.0/24',
+      'a gateway of the single range that is none',
+      { ipam: { subnet: '10.1.2.0/24', gateway: '10.1.3' } },
+      'ipam.gateway: invalid range set 0: invalid IP address: 10.1.3',
     ],
     [
       'the single range when one of `ranges` overlaps it',
       { ipam: { subnet: '10.1.2.0/24', ranges: [[{ subnet: '10.1.0.0/16' }]] } },
-      'ipam.ranges[0]: 10.1.0.1-10.1.255.254 overlaps with 10.1.2.1-10.1.2.254 of ipam',
+      'ipam.ranges[0]: range set 0 overlaps with 1: 10.1.0.1-10.1.255.254 with 10.1.2.1-10.1.2.254 of ipam',
     ],
     [
       'a range of the runtime that overlaps a configured one',
@@ -193,22 +202,22 @@ describe('ADD', () => {
         ipam: { ranges: [[{ subnet: '10.1.2.0/24' }]] },
         runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25' }]] },
       },
-      'ipam.ranges[0]: 10.1.2.1-10.1.2.254 overlaps with 10.1.2.1-10.1.2.126 of runtimeConfig.ipRanges[0]',
+      'ipam.ranges[0]: range set 0 overlaps with 1: 10.1.2.1-10.1.2.254 with 10.1.2.1-10.1.2.126 of runtimeConfig.ipRanges[0]',
     ],
     [
       'an end of a range of the runtime outside of its subnet',
       { ipam: {}, runtimeConfig: { ipRanges: [[{ subnet: '10.1.2.0/25', rangeEnd: '10.1.2.200' }]] } },
-      'runtimeConfig.ipRanges[0][0].rangeEnd: 10.1.2.200 is not in network 10.1.2.0/25',
+      'runtimeConfig.ipRanges[0][0].rangeEnd: invalid range set 0: RangeEnd 10.1.2.200 not in network 10.1.2.0/25',
     ],
     [
       'a missing resolv.conf',
       { ipam: { subnet: '10.1.2.0/24', resolvConf: '/none' } },
-      'ipam.resolvConf: cannot open /none',
+      'ipam.resolvConf: open /none: no such file or directory',
     ],
     [
       'a resolv.conf that is a folder',
       { ipam: { subnet: '10.1.2.0/24', resolvConf: '/etc' } },
-      'ipam.resolvConf: cannot open /etc: read /etc: Is a directory (EISDIR)',
+      'ipam.resolvConf: open /etc: read /etc: Is a directory (EISDIR)',
     ],
     [
       'two sets of a family in an old version',

@@ -88,11 +88,11 @@ test.each(rows)('ADD answers as the Go plugin does, byte for byte: %s', async (_
 })
 
 const refusals: [string, Call, string][] = [
-  ['no ipam', { config: {} }, 'ipam: is missing'],
+  ['no ipam', { config: {} }, "IPAM config missing 'ipam' key"],
   [
     'an address without prefix',
     { config: { ipam: { addresses: [both[0], { address: '10.1.0.6' }] } } },
-    'ipam.addresses[1].address: must be an address in CIDR notation, such as 10.1.0.5/16: got "10.1.0.6"',
+    "ipam.addresses[1].address: the 'address' field is expected to be in CIDR notation, got: '10.1.0.6'",
   ],
   [
     'an address that is missing',
@@ -107,7 +107,7 @@ const refusals: [string, Call, string][] = [
   [
     'an address of CNI_ARGS without prefix',
     { config: { ipam: {} }, args: 'IP=10.1.0.6' },
-    'CNI_ARGS: IP: must be an address in CIDR notation',
+    "CNI_ARGS: IP: the 'ip' field is expected to be in CIDR notation, got: '10.1.0.6'",
   ],
   [
     'a gateway of CNI_ARGS that is none',
@@ -117,17 +117,17 @@ const refusals: [string, Call, string][] = [
   [
     'args.cni.ips without prefix',
     { config: { ipam: {}, args: { cni: { ips: ['10.1.0.6'] } } } },
-    'args.cni.ips[0]: must be an address in CIDR notation',
+    "args.cni.ips[0]: an entry in the 'ips' field is NOT in CIDR notation, got: '10.1.0.6'",
   ],
   [
     'runtimeConfig.ips without prefix',
     { config: { ipam: {}, runtimeConfig: { ips: ['10.1.0.6/24', 'x'] } } },
-    'runtimeConfig.ips[1]: must be an address in CIDR notation',
+    "runtimeConfig.ips[1]: an entry in the 'ips' field is NOT in CIDR notation, got: 'x'",
   ],
   [
     'a route without prefix',
     { config: { ipam: { routes: [{ dst: '10.0.0.0' }] } } },
-    'ipam.routes[0].dst: must be a network with prefix',
+    'ipam.routes[0].dst: invalid CIDR address: 10.0.0.0: must be a network with prefix',
   ],
   [
     'two addresses of a family in an old version',
@@ -169,7 +169,7 @@ describe('CHECK', () => {
   test('says which address and gateway, and that it needs prevResult', async () => {
     const options = { config: config({ ips: [{ address: '10.1.0.5/16' }] }), netns }
     expect((await call(staticAddresses, 'CHECK', options)).json.msg).toBe(
-      'address 10.1.0.5/16 of prevResult has gateway none, configured is 10.1.0.1',
+      'static: Failed to match addr 10.1.0.5 on interface eth0: its gateway in prevResult is none, configured is 10.1.0.1',
     )
     const without = await call(staticAddresses, 'CHECK', { config: { ipam: { addresses: both } }, netns })
     expect(without.json.msg).toContain('prevResult: static: Required prevResult missing')

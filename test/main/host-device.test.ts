@@ -170,22 +170,22 @@ test.each([
   {
     name: 'a device that is not there',
     config: { device: 'nic99' },
-    msg: 'device: Link not found: got "nic99"',
+    msg: 'device: failed to find host device: Link not found: got "nic99"',
   },
   {
     name: 'no hardware address',
-    config: { hwaddr: 'xx' },
-    msg: 'hwaddr: must be a hardware address of six bytes: got "xx"',
+    config: { device: undefined, hwaddr: 'xx' },
+    msg: 'hwaddr: failed to find host device: failed to parse MAC address "xx": address xx: invalid MAC address: must be a hardware address of 6, 8 or 20 bytes',
   },
   {
     name: 'a hardware address that nobody has',
     config: { device: undefined, hwaddr: '02:00:00:00:00:99' },
-    msg: 'hwaddr: Link not found: got "02:00:00:00:00:99"',
+    msg: 'hwaddr: failed to find host device: failed to find physical interface with that address: got "02:00:00:00:00:99"',
   },
   {
     name: 'a path outside the tree of devices',
-    config: { kernelpath: '/sys/class/net' },
-    msg: 'kernelpath: must be an absolute path below /sys/devices/: got "/sys/class/net"',
+    config: { device: undefined, kernelpath: '/sys/class/net' },
+    msg: 'kernelpath: failed to find host device: kernel device path "/sys/class/net" must be absolute and begin with /sys/devices/, without ".."',
   },
   {
     name: 'a PCI device that is not there',
@@ -195,7 +195,7 @@ test.each([
   {
     name: 'a device of the runtime that is not there',
     config: { runtimeConfig: { deviceID: '0000:ff:1f.7' } },
-    msg: 'runtimeConfig.deviceID: DeviceID 0000:ff:1f.7 not found or unsupported',
+    msg: 'runtimeConfig.deviceID: runtime config DeviceID 0000:ff:1f.7 not found or unsupported',
   },
   {
     name: 'a PCI device by its path',

@@ -211,7 +211,12 @@ test.each([
     code: 7,
     msg: 'mtu: invalid MTU 1501, must be [0, master MTU(1500)]',
   },
-  { name: 'a negative MTU', config: { mtu: -1 }, code: 7, msg: 'mtu: must be at least 0: got -1' },
+  {
+    name: 'a negative MTU',
+    config: { mtu: -1 },
+    code: 7,
+    msg: 'mtu: invalid MTU -1, must be [0, master MTU(1500)]',
+  },
   { name: 'an unknown mode', config: { mode: 'l2' }, code: 7, msg: 'mode: unknown macvlan mode: "l2"' },
   {
     name: 'a mode that is a method of objects',
@@ -223,13 +228,13 @@ test.each([
     name: 'a hardware address that is none',
     config: { mac: '02:00' },
     code: 7,
-    msg: 'mac: must be a hardware address of six bytes: got "02:00"',
+    msg: 'mac: invalid args 02:00 for MAC addr: address 02:00: invalid MAC address: must be a hardware address of six bytes',
   },
   {
     name: 'one that is none from the runtime',
     config: { runtimeConfig: { mac: 'x' } },
     code: 7,
-    msg: 'runtimeConfig.mac: must be a hardware address',
+    msg: 'runtimeConfig.mac: invalid args x for MAC addr',
   },
   {
     name: 'a hardware address that the kernel refuses',

@@ -151,7 +151,11 @@ test.each([
     msg: 'bridge: the container has no bridge of that name: got "lo"',
   },
   { name: 'a negative owner', config: { owner: -1 }, msg: /^owner: / },
-  { name: 'a hardware address that is none', config: { mac: 'xx' }, msg: /^mac: must be a hardware address/ },
+  {
+    name: 'a hardware address that is none',
+    config: { mac: 'xx' },
+    msg: /^mac: invalid args xx for MAC addr: address xx: invalid MAC address/,
+  },
   {
     name: 'a label without SELinux',
     config: { selinuxContext: 'nobody' },

@@ -566,13 +566,44 @@ test('STATUS is content with this kernel', async () => {
   expect(difference(before, snapshot())).toEqual({ added: [], gone: [] })
 })
 
+// CRI-O gives every pod with a bandwidth annotation this burst: 4 GB less one byte, in bits
+test.each([34359738359, 34359738367])(
+  'a burst of %d bits is limited as ADD says, and CHECK agrees',
+  async burst => {
+    using net = connected()
+    const config = { ingressRate: 1e6, ingressBurst: burst, egressRate: 1e6, egressBurst: burst }
+    const result = await mustCall(bandwidth, 'ADD', net.callFor(config))
+    const { index } = net.host.link(net.end)
+    expect(findDiscipline(net.host.route, index, 'root')?.bucket).toMatchObject({
+      rate: 125_000n,
+      limit: 0xffffffff,
+    })
+    await mustCall(bandwidth, 'CHECK', net.callFor({ ...config, prevResult: result }))
+    await mustCall(bandwidth, 'DEL', net.callFor(config))
+    expect(leftBy(net.host, net.end)).toEqual(nothing)
+  },
+)
+
+test('empty lists of subnets are none: those that the runtime gives count', async () => {
+  using net = connected()
+  const config = {
+    shapedSubnets: [],
+    unshapedSubnets: [],
+    runtimeConfig: { bandwidth: { ingressRate: 1e6, ingressBurst: 1e6, shapedSubnets: ['10.9.0.0/16'] } },
+  }
+  await mustCall(bandwidth, 'ADD', net.callFor(config))
+  const { index } = net.host.link(net.end)
+  expect(findDiscipline(net.host.route, index, 'root')?.kind).toBe('htb') // some traffic passes it by
+  await mustCall(bandwidth, 'DEL', net.callFor(config))
+})
+
 describe('refused before anything is touched', () => {
   test.each([
     [{ ingressRate: -1, ingressBurst: 8 }, 'ingressRate: must be at least 0: got -1'],
     [{ egressRate: 8.5, egressBurst: 8 }, 'egressRate: must be an integer: got 8.5'],
     [{ egressRate: '8', egressBurst: 8 }, 'egressRate: must be a number: got "8"'],
-    [{ ingressRate: 8000 }, 'ingressBurst: must be set, because ingressRate is'],
-    [{ egressBurst: 8000 }, 'egressRate: must be set, because egressBurst is'],
+    [{ ingressRate: 8000 }, 'ingressBurst: if rate is set, burst must also be set: ingressRate is'],
+    [{ egressBurst: 8000 }, 'egressRate: if burst is set, rate must also be set: egressBurst is'],
     [{ egressRate: 7, egressBurst: 8000 }, 'egressRate: must be at least 8 (bits per second): got 7'],
     [{ egressRate: 8000, egressBurst: 7 }, 'egressBurst: must be at least 8 (bits): got 7'],
     [
@@ -580,8 +611,8 @@ describe('refused before anything is touched', () => {
       'ingressBurst: must be more, because at ingressRate 10000000000 it is gone in less than a microsecond: got 800',
     ],
     [
-      { ingressRate: 8000, ingressBurst: 2 ** 32 + 1 },
-      'ingressBurst: must be at most 4294967296: got 4294967297',
+      { ingressRate: 8000, ingressBurst: 2 ** 35 },
+      'ingressBurst: burst cannot be more than 4GB: must be at most 34359738367 (bits): got 34359738368',
     ],
     [
       { runtimeConfig: { bandwidth: { ingressRate: -5 } } },
@@ -589,7 +620,7 @@ describe('refused before anything is touched', () => {
     ],
     [
       { runtimeConfig: { bandwidth: { egressRate: 8000 } } },
-      'runtimeConfig.bandwidth.egressBurst: must be set, because runtimeConfig.bandwidth.egressRate is',
+      'runtimeConfig.bandwidth.egressBurst: if rate is set, burst must also be set: runtimeConfig.bandwidth.egressRate is',
     ],
     [
       { unshapedSubnets: ['10.0.0.0/8', 'hello'] },

@@ -263,7 +263,7 @@ test.each([
   {
     name: 'a route to nowhere',
     config: { ipam: { routes: [{ dst: 'x' }] } },
-    msg: 'ipam.routes[0].dst: must be a network with prefix',
+    msg: 'ipam.routes[0].dst: invalid CIDR address: x: must be a network with prefix',
   },
 ])('$name is refused by ADD, and does not keep DEL from deleting', async ({ config, msg }) => {
   flanneldWrites(...ipv4, ...common)

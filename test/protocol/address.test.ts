@@ -17,6 +17,7 @@ import {
   overlaps,
   parseAddress,
   parseCidr,
+  parseHardwareAddress,
   parseMac,
   widthOf,
 } from '../../chain/protocol/address.ts'
@@ -138,12 +139,55 @@ test.each([
   expect(parseAddress(text)).toBeUndefined()
 })
 
-test.each(['10.1.0.5', '10.1.0.5/', '10.1.0.5/33', '10.1.0.5/08', '10.1.0.5/-1', '::1/129', '/24', 'x/8'])(
-  '%p is no address with prefix',
-  text => {
-    expect(parseCidr(text)).toBeUndefined()
-  },
-)
+test.each([
+  '10.1.0.5',
+  '10.1.0.5/',
+  '10.1.0.5/33',
+  '10.1.0.5/033',
+  '10.1.0.5/-1',
+  '10.1.0.5/0x8',
+  '10.1.0.5/ 8',
+  '::1/129',
+  '::ffff:10.1.0.5/95',
+  '::ffff:10.1.0.5/129',
+  '/24',
+  'x/8',
+])('%p is no address with prefix', text => {
+  expect(parseCidr(text)).toBeUndefined()
+})
+
+test.each([
+  ['10.1.0.5/024', '10.1.0.5/24'],
+  ['10.1.0.5/0000000', '10.1.0.5/0'],
+  ['fd00::5/0064', 'fd00::5/64'],
+  ['::ffff:10.1.0.5/120', '10.1.0.5/24'],
+  ['::ffff:10.1.0.5/16', '10.1.0.5/16'],
+])('%p is read as Go reads it: %p', (text, canonical) => {
+  const cidr = parseCidr(text)
+  expect(cidr && formatCidr(cidr)).toBe(canonical)
+})
+
+test.each([
+  ['02:00:5E:10:00:00', '02:00:5e:10:00:00'],
+  ['02-00-5e-10-00-00-00-01', '02:00:5e:10:00:00:00:01'],
+  ['0200.5e10.0000.0001', '02:00:5e:10:00:00:00:01'],
+  [
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:C9:03:00:1A:2B:3C',
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b:3c',
+  ],
+  [
+    '8000.0208.fe80.0000.0000.0000.0002.c903.001a.2b3c',
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b:3c',
+  ],
+  ['02:00:5e:10:00', undefined],
+  ['02:00:5e:10:00:00:00', undefined],
+  ['02:00-5e:10:00:00', undefined],
+  ['0200.5e10.0000.00', undefined],
+  ['80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b', undefined],
+])('a hardware address of Ethernet, EUI-64 or Infiniband: %p', (text, canonical) => {
+  expect(parseHardwareAddress(text)).toBe(canonical as string)
+  expect(parseMac(text)).toBe((canonical?.length === 17 ? canonical : undefined) as string)
+})
 
 test.each([
   ['10.1.0.5/16', '10.1.0.5/16', false],

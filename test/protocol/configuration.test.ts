@@ -42,6 +42,25 @@ test.each(['cni.dev/valid-attachments', 'cni.dev/attachments'])('the attachments
 })
 
 test.each([
+  [{ 'cni.dev/valid-attachments': null }, []],
+  [{ 'cni.dev/attachments': null }, []],
+  [{ 'CNI.dev/Valid-Attachments': null }, []],
+  [{ 'cni.dev/valid-attachments': null, 'cni.dev/attachments': null }, []],
+  [{ 'cni.dev/valid-attachments': [], 'cni.dev/attachments': null }, []],
+  [
+    { 'cni.dev/valid-attachments': null, 'cni.dev/attachments': [{ containerID: 'a', ifname: 'eth0' }] },
+    [{ containerId: 'a', interface: 'eth0' }],
+  ],
+  [{ 'cni.dev/valid-attachments': 'none' }, undefined],
+  [{}, undefined],
+])(
+  'null is how a runtime in Go says that nothing is alive, no key that it says nothing: %j',
+  (json, alive) => {
+    expect(decodeBase({ name: 'net', ...json }).validAttachments).toEqual(alive as never)
+  },
+)
+
+test.each([
   { json: {}, code: 7, message: 'missing network name' },
   { json: { name: '' }, code: 7, message: 'missing network name' },
   { json: { name: 'a b' }, code: 7, message: 'invalid characters found in network name' },

@@ -132,7 +132,11 @@ test.each([
   { args: 'X=1;Y=2', message: 'CNI_ARGS: unknown args ["X=1","Y=2"]' },
   { args: 'ip=1', message: 'CNI_ARGS: unknown args ["ip=1"]' },
   { args: 'X=1;IgnoreUnknown=0', message: 'CNI_ARGS: unknown args ["X=1"]' },
-  { args: 'IgnoreUnknown=yes', message: 'CNI_ARGS: IgnoreUnknown must be 1, 0, true or false: got "yes"' },
+  {
+    args: 'IgnoreUnknown=yes',
+    message:
+      'CNI_ARGS: error parsing value of pair "IgnoreUnknown=yes": boolean unmarshal error: invalid input yes, must be 1, 0, true or false',
+  },
 ])('CNI_ARGS refused: $args', ({ args, message }) => {
   expect(() => parseArguments(args, ['IP'])).toThrow(expect.objectContaining({ code: 999, message }))
 })

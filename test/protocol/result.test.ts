@@ -107,13 +107,13 @@ test.each([
   {
     version: '1.1.0',
     json: { cniVersion: '0.4.0' },
-    message: 'result type supports ["1.0.0","1.1.0"] but unmarshalled CNIVersion is "0.4.0"',
+    message: 'result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is "0.4.0"',
     code: 999,
   },
   {
     version: '0.4.0',
     json: { cniVersion: '0.2.0' },
-    message: 'result type supports ["0.3.0","0.3.1","0.4.0"] but unmarshalled CNIVersion is "0.2.0"',
+    message: 'result type supports [0.3.0 0.3.1 0.4.0] but unmarshalled CNIVersion is "0.2.0"',
     code: 999,
   },
   { version: '1.1.0', json: [], message: 'it is not an object: []', code: 6 },
@@ -121,14 +121,19 @@ test.each([
   {
     version: '1.1.0',
     json: { ips: [{ address: '10.0.0.1' }] },
-    message: 'ips.address: must be an address with prefix: got "10.0.0.1"',
+    message: 'ips.address: invalid CIDR address: 10.0.0.1: must be an address with prefix: got "10.0.0.1"',
     code: 6,
   },
-  { version: '1.1.0', json: { ips: [{}] }, message: 'ips.address: must be an address with prefix', code: 6 },
+  {
+    version: '1.1.0',
+    json: { ips: [{}] },
+    message: 'ips.address: invalid CIDR address: : must be an address with prefix',
+    code: 6,
+  },
   {
     version: '1.1.0',
     json: { ips: [{ address: '10.0.0.1/8', gateway: 'x' }] },
-    message: 'ips.gateway: must be an address: got "x"',
+    message: 'ips.gateway: invalid IP address: x',
     code: 6,
   },
   {
@@ -140,7 +145,7 @@ test.each([
   {
     version: '1.1.0',
     json: { routes: [{ dst: 'x' }] },
-    message: 'routes.dst: must be an address with prefix',
+    message: 'routes.dst: invalid CIDR address: ',
     code: 6,
   },
   {
@@ -152,7 +157,7 @@ test.each([
   {
     version: '0.2.0',
     json: { ip4: { ip: 'x' } },
-    message: 'ip: must be an address with prefix: got "x"',
+    message: 'ip: invalid CIDR address: x: must be an address with prefix: got "x"',
     code: 6,
   },
 ])('a previous result is refused with code $code: $message', ({ version, json, message, code }) => {

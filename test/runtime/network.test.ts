@@ -427,6 +427,18 @@ test('GC without a list of the living deletes every cached attachment of the net
   expect(plugins.calls()[2]?.stdin).toEqual({ type: 'one', cniVersion: '1.1.0', name: 'net' })
 })
 
+test('GC with null in the place of the list: nothing is alive, and plugins are told so', async () => {
+  using plugins = fakePlugins('one')
+  using options = runtime(plugins)
+  await addNetworkList(listOf(['one']), attachment, options)
+  await gcNetworkList(listOf(['one']), null, options)
+  expect(plugins.order()).toEqual(['one ADD', 'one DEL', 'one GC'])
+  expect(plugins.calls()[2]?.stdin).toMatchObject({
+    'cni.dev/valid-attachments': [],
+    'cni.dev/attachments': [],
+  })
+})
+
 test('GC goes on after failures and tells all of them', async () => {
   using plugins = fakePlugins('one', 'two')
   using options = runtime(plugins)

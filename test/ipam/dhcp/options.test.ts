@@ -78,6 +78,12 @@ test.each<{ name: string; request: Configuration['ipam']['request']; expected: n
     request: [{ option: '6' }, { option: '1', skipDefault: true }],
     expected: [6, 1],
   },
+  { name: 'entries without an option are passed over', request: [{ skipDefault: false }], expected: [3, 1] },
+  {
+    name: 'an entry without an option says something all the same',
+    request: [{ skipDefault: true }, { option: '' }, { option: '6' }],
+    expected: [6],
+  },
 ])('request: $name', ({ request, expected }) => {
   expect(clientOptions({ ipam: { request } }, '').requested).toEqual(expected)
 })
@@ -96,7 +102,7 @@ test.each<{ name: string; ipam: Configuration['ipam']; message: string }>([
   {
     name: 'a value of 256 bytes',
     ipam: { provide: [{ option: '12', value: 'x'.repeat(256) }] },
-    message: 'ipam.provide[0].value: must be at most 255 bytes: got 256',
+    message: 'ipam.provide[0].value: value too long for option "12": must be at most 255 bytes: got 256',
   },
 ])('$name is refused with the key', ({ ipam, message }) => {
   expect(() => clientOptions({ ipam }, '')).toThrow(new CniError(7, message))
@@ -122,6 +128,12 @@ test.each([
     options: { pidFile: '/run/x', hostPrefix: '/host', socketPath: '/s', broadcast: true },
   },
   { words: '-broadcast=false', options: {} },
+  { words: '-socketpath= -broadcast', options: { broadcast: true } },
+  // flags end where Go's end: at a word that is none, at "-" and at "--"
+  { words: '-broadcast word -pidfile relative', options: { broadcast: true } },
+  { words: 'word', options: {} },
+  { words: '-', options: {} },
+  { words: '-broadcast -- -colour', options: { broadcast: true } },
   {
     words: '-timeout 1m30s -resendmax=1.5s --resendtimeout 2h -probe 0',
     options: { timing: { timeout: 90_000, resendMax: 1500, resendTimeout: 7_200_000, probe: 0 } },
@@ -132,13 +144,11 @@ test.each([
 
 test.each([
   '-colour red',
-  'word',
   '-pidfile relative',
   '-timeout',
   '-timeout ten',
   '-timeout 10',
   '-broadcast=maybe',
-  '-',
 ])('daemon %s is refused', words => {
   expect(() => parseFlags(words.split(' '))).toThrow(UsageError)
 })
@@ -218,6 +228,6 @@ test('files are found by plugin and daemon alike', () => {
   expect(fileName('c2/net/eth0', LEASE_ENDING)).not.toBe(lease)
 })
 
-test.each([-1, 2 ** 32, 0.5])('a priority of %p, which no route can have, is refused', priority => {
+test.each([2 ** 32, 0.5])('a priority of %p, which no route can have, is refused', priority => {
   expect(() => decode(configuration, { ipam: { priority } })).toThrow(/^ipam\.priority: /)
 })

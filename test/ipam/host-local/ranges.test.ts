@@ -64,67 +64,67 @@ test.each([
 })
 
 test.each([
-  ['no subnet', [[{}]], 'ipam.ranges[0][0].subnet: must be a network with prefix'],
+  ['no subnet', [[{}]], 'ipam.ranges[0][0].subnet: invalid range set 0: invalid CIDR address: none'],
   [
     'an address for a subnet',
     [[{ subnet: '10.1.2.0' }]],
-    'ipam.ranges[0][0].subnet: must be a network with prefix',
+    'ipam.ranges[0][0].subnet: invalid range set 0: invalid CIDR address: 10.1.2.0: must be a network',
   ],
   [
     'host bits',
     [[{ subnet: '10.1.2.3/24' }]],
-    'ipam.ranges[0][0].subnet: has host bits set: 10.1.2.3/24 lies in network 10.1.2.0/24',
+    'ipam.ranges[0][0].subnet: invalid range set 0: Network has host bits set. For a subnet mask of length 24 the network address is 10.1.2.0: got 10.1.2.3/24',
   ],
   [
     'too small',
     [[{ subnet: '10.1.2.0/31' }]],
-    'ipam.ranges[0][0].subnet: 10.1.2.0/31 is too small to allocate from',
+    'ipam.ranges[0][0].subnet: invalid range set 0: Network 10.1.2.0/31 too small to allocate from',
   ],
   [
     'too small',
     [[{ subnet: 'fd00::/127' }]],
-    'ipam.ranges[0][0].subnet: fd00::/127 is too small to allocate from',
+    'ipam.ranges[0][0].subnet: invalid range set 0: Network fd00::/127 too small to allocate from',
   ],
   [
     'a start outside',
     [[{ subnet: '10.1.2.0/24', rangeStart: '10.1.3.1' }]],
-    'ipam.ranges[0][0].rangeStart: 10.1.3.1 is not in network 10.1.2.0/24',
+    'ipam.ranges[0][0].rangeStart: invalid range set 0: RangeStart 10.1.3.1 not in network 10.1.2.0/24',
   ],
   [
     'an end outside',
     [[{ subnet: '10.1.2.0/24', rangeEnd: 'fd00::1' }]],
-    'ipam.ranges[0][0].rangeEnd: fd00::1 is not in network 10.1.2.0/24',
+    'ipam.ranges[0][0].rangeEnd: invalid range set 0: RangeEnd fd00::1 not in network 10.1.2.0/24',
   ],
   [
     'an end before the start',
     [[{ subnet: '10.1.2.0/24', rangeStart: '10.1.2.9', rangeEnd: '10.1.2.8' }]],
-    'ipam.ranges[0][0].rangeStart: 10.1.2.9 is behind',
+    "ipam.ranges[0][0].rangeStart: invalid range set 0: RangeStart 10.1.2.9 not in network 10.1.2.0/24 up to the range's end 10.1.2.8",
   ],
   [
     'no address',
     [[{ subnet: '10.1.2.0/24', rangeStart: 'ten' }]],
-    'ipam.ranges[0][0].rangeStart: must be an address: got "ten"',
+    'ipam.ranges[0][0].rangeStart: invalid range set 0: invalid IP address: ten',
   ],
   [
-    'a gateway that cannot be reached',
-    [[{ subnet: '10.1.2.0/24', gateway: '10.1.3.1' }]],
-    'ipam.ranges[0][0].gateway: 10.1.3.1 is not in network 10.1.2.0/24',
+    'a gateway that is none',
+    [[{ subnet: '10.1.2.0/24', gateway: '10.1.3' }]],
+    'ipam.ranges[0][0].gateway: invalid range set 0: invalid IP address: 10.1.3',
   ],
-  ['an empty set', [[{ subnet: '10.1.2.0/24' }], []], 'ipam.ranges[1]: empty range set'],
+  ['an empty set', [[{ subnet: '10.1.2.0/24' }], []], 'ipam.ranges[1]: invalid range set 1: empty range set'],
   [
     'families mixed',
     [[{ subnet: '10.1.2.0/24' }, { subnet: 'fd00::/64' }]],
-    'ipam.ranges[0][1]: mixed address families',
+    'ipam.ranges[0][1]: invalid range set 0: mixed address families',
   ],
   [
     'ranges that overlap',
     [[{ subnet: '10.1.2.0/24' }, { subnet: '10.1.0.0/16' }]],
-    'ipam.ranges[0][1]: subnets 10.1.2.1-10.1.2.254 and 10.1.0.1-10.1.255.254 overlap',
+    'ipam.ranges[0][1]: invalid range set 0: subnets 10.1.2.1-10.1.2.254 and 10.1.0.1-10.1.255.254 overlap',
   ],
   [
     'sets that overlap',
     [[{ subnet: '10.1.2.0/24' }], [{ subnet: '10.1.2.0/25' }]],
-    'ipam.ranges[1]: 10.1.2.1-10.1.2.126 overlaps with 10.1.2.1-10.1.2.254 of ipam.ranges[0]',
+    'ipam.ranges[1]: range set 0 overlaps with 1: 10.1.2.1-10.1.2.126 with 10.1.2.1-10.1.2.254 of ipam.ranges[0]',
   ],
 ] as [string, RangeConfiguration[][], string][])('%s is refused: %#', (_, sets, message) => {
   expect(() => parse(sets)).toThrow(message)
@@ -132,6 +132,8 @@ test.each([
 
 test.each([
   [{ subnet: '10.1.2.0/24', gateway: '169.254.1.1' }],
+  [{ subnet: '203.0.113.16/28', gateway: '198.51.100.254' }],
+  [{ subnet: '10.1.2.0/24', gateway: 'fd00::1' }],
   [{ subnet: 'fd00::/64', gateway: 'fe80::1' }],
 ])('a link-local gateway is reached whatever the subnet: %o', range => {
   expect(first([[range]]).map(one => formatAddress(one.gateway))).toEqual([range.gateway])

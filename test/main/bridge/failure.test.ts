@@ -268,34 +268,58 @@ async function addInProcess(network: Network, container: Namespace) {
 test.each([
   { config: { bridge: '' }, says: 'bridge: must be an interface name of 1 to 15 characters: got ""' },
   { config: { bridge: 'a/b' }, says: 'bridge: must be an interface name of 1 to 15 characters: got "a/b"' },
-  { config: { mtu: -1 }, says: 'mtu: must be at least 0: got -1' },
+  { config: { mtu: 2 ** 31 }, says: 'mtu: must be at most 2147483647: got 2147483648' },
   { config: { mtu: 'big' }, says: /^mtu: must be an? .*: got "big"$/ },
   { config: { isGateway: 'yes' }, says: /^isGateway: must be .*: got "yes"$/ },
-  { config: { vlan: 4095 }, says: 'vlan: must be at most 4094: got 4095' },
-  { config: { vlan: -1 }, says: 'vlan: must be at least 0: got -1' },
+  { config: { vlan: 4095 }, says: 'vlan: invalid VLAN ID 4095 (must be between 0 and 4094): got 4095' },
+  { config: { vlan: -1 }, says: 'vlan: invalid VLAN ID -1 (must be between 0 and 4094): got -1' },
   {
     config: { vlanTrunk: [{ id: 1 }, { id: 4095 }] },
-    says: 'vlanTrunk[1].id: must be at most 4094: got 4095',
+    says: 'vlanTrunk[1]: incorrect trunk id parameter, must be between 1 and 4094: got {"id":4095}',
   },
-  { config: { vlanTrunk: [{ id: 0 }] }, says: 'vlanTrunk[0].id: must be at least 1: got 0' },
-  { config: { vlanTrunk: [{ minID: 5 }] }, says: /^vlanTrunk: minID and maxID must come together/ },
-  { config: { vlanTrunk: [{ minID: 5, maxID: 4 }] }, says: /^vlanTrunk: minID must not be above maxID/ },
+  {
+    config: { vlanTrunk: [{ id: 0 }] },
+    says: 'vlanTrunk[0]: incorrect trunk id parameter, must be between 1 and 4094: got {"id":0}',
+  },
+  {
+    config: { vlanTrunk: [{ minID: 5 }] },
+    says: /^vlanTrunk.0.: minID and maxID should be configured simultaneously, maxID is missing/,
+  },
+  {
+    config: { vlanTrunk: [{ maxID: 5 }] },
+    says: /^vlanTrunk.0.: minID and maxID should be configured simultaneously, minID is missing/,
+  },
+  {
+    config: { vlanTrunk: [{ minID: 0, maxID: 5 }] },
+    says: /^vlanTrunk.0.: incorrect trunk minID parameter/,
+  },
+  {
+    config: { vlanTrunk: [{ minID: 5, maxID: 4095 }] },
+    says: /^vlanTrunk.0.: incorrect trunk maxID parameter/,
+  },
+  {
+    config: { vlanTrunk: [{ minID: 5, maxID: 4 }] },
+    says: /^vlanTrunk.0.: minID is greater than maxID in trunk parameter/,
+  },
   {
     config: { hairpinMode: true, promiscMode: true },
     says: /^promiscMode: cannot set hairpin mode and promiscuous mode at the same time/,
   },
   {
     config: { disableContainerInterface: true },
-    says: /^disableContainerInterface: cannot use IPAM when the container interface is to stay down/,
+    says: /^disableContainerInterface: cannot use IPAM when DisableContainerInterface flag is set/,
   },
-  { config: { ipMasqBackend: 'pf' }, says: /^ipMasqBackend: must be .*: got "pf"$/ },
+  {
+    config: { ipMasq: true, ipMasqBackend: 'pf' },
+    says: /^ipMasqBackend: unknown ipmasq backend "pf", must be .*: got "pf"$/,
+  },
   {
     config: { runtimeConfig: { mac: 'zz:00' } },
-    says: 'runtimeConfig.mac: must be a hardware address of six bytes: got "zz:00"',
+    says: 'runtimeConfig.mac: invalid args zz:00 for MAC addr: address zz:00: invalid MAC address: must be a hardware address of six bytes',
   },
   {
     config: { args: { cni: { mac: '02:00' } } },
-    says: 'args.cni.mac: must be a hardware address of six bytes: got "02:00"',
+    says: 'args.cni.mac: invalid args 02:00 for MAC addr: address 02:00: invalid MAC address: must be a hardware address of six bytes',
   },
 ])('bad input is refused by its key, and nothing is made: $says', async ({ config, says }) => {
   await using network = freshNetwork()

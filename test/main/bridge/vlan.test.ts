@@ -59,6 +59,18 @@ test('a bridge that exists without VLAN filtering is refused in words, and stays
   expect(difference(before, seen())).toEqual(nothing)
 })
 
+test.each([{ vlanTrunk: [] }, { vlanTrunk: [{}] }])(
+  '%j names no VLAN, and needs no bridge that filters: also one that exists without is taken',
+  async config => {
+    using host = hostNamespace()
+    using container = freshNamespace()
+    await using network = freshNetwork(config)
+    host.createLink({ name: network.bridge, kind: { type: 'bridge' } })
+    await network.attach(container)
+    expect(host.link(network.bridge).data.vlanFiltering ?? false).toBe(false)
+  },
+)
+
 /** What iproute2 says of a port: "5 PVID Egress Untagged". */
 function shown(host: Namespace, port: string): string[] {
   const [found] = JSON.parse(host.run('bridge', '-j', 'vlan', 'show', 'dev', port)) as {
