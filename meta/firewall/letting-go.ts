@@ -4,7 +4,10 @@ import { removeSources } from './firewalld.ts'
 import { removePolicies, removeRulesOf } from './iptables.ts'
 import { type FirewallRecord, forget, recordsOfOthers } from './records.ts'
 
-/** Everything in a record, but for addresses that somebody else has by now; then the record itself. */
+/**
+ * Everything in a record, but for addresses that somebody else has by now; then the record itself, if all has gone: what has
+ * not is tried again with it.
+ */
 export async function letGo(
   env: Readonly<Record<string, string | undefined>>,
   owner: string,
@@ -18,6 +21,6 @@ export async function letGo(
       ingress && removePolicies(ingress.bridge, () => recordsOfOthers(owner)),
     'take the addresses out of firewalld': () =>
       zone === undefined || addresses.length === 0 ? undefined : removeSources(env, { zone, addresses }),
-    'forget the addresses': () => forget(owner),
   })
+  forget(owner)
 }
