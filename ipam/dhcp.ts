@@ -149,7 +149,8 @@ function absolute(path: string): string {
 }
 
 /**
- * Releases a lease; where no daemon answers, a note tells the next one to. Between the note and its folder's being read, a
+ * Releases a lease; where there is no daemon, a note tells the next one to. One that is there and does not answer keeps the lease,
+ * and the address is not free. Between the note and its folder's being read, a
  * daemon may start: so it is tried once more after the note.
  */
 async function releaseOrNote(request: BaseRequest<Configuration>, of: ReleaseNote): Promise<void> {
@@ -165,21 +166,24 @@ async function releaseOrNote(request: BaseRequest<Configuration>, of: ReleaseNot
       path: request.path.join(':'),
       stdin,
     })
+  let silent: unknown
   try {
     await release()
     return
   } catch (thrown) {
     if (!(thrown instanceof NoDaemonError)) throw asCniError(thrown, 'DHCP.Release')
+    if (thrown.isThere) silent = asCniError(thrown, 'DHCP.Release')
   }
   const folder = stateFolder(socket)
   const path = `${folder}/${fileName(clientIdentifier(containerId, network, ifname))}`
   ensureFolder(folder, 0o700)
   writeAtomically(path, encodeNote({ network, containerId, ifname }))
+  if (silent) throw silent
   try {
     await release()
     removeFile(path)
   } catch (thrown) {
-    if (!(thrown instanceof NoDaemonError)) throw asCniError(thrown, 'DHCP.Release')
+    if (!(thrown instanceof NoDaemonError) || thrown.isThere) throw asCniError(thrown, 'DHCP.Release')
   }
 }
 

@@ -59,6 +59,7 @@ const occasional = {
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
   getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
   _exit: { args: ['i32'], returns: 'void' },
+  umask: { args: ['u32'], returns: 'u32' },
   strerror: { args: ['i32'], returns: 'ptr' },
   getauxval: { args: ['u64'], returns: 'ptr' },
 } as const
@@ -648,6 +649,11 @@ export function control(
 ): void {
   const value = typeof argument === 'number' ? (argument as Pointer) : pointer(argument)
   checked(rarely('ioctl')(descriptor, request, value), () => what)
+}
+
+/** Sets which permissions new files and sockets of this process do not get; answers which they were. */
+export function setFileMask(mask: number): number {
+  return rarely('umask')(mask)
 }
 
 /** Ends the process without another thought. */

@@ -1,6 +1,16 @@
 /** `dhcp daemon`: the process that keeps leases for as long as containers live. Command line, socket, pid file, log and end. */
 import { ensureFolder, folderOf, removeFile, writeAtomically } from '../../chain/linux/files.ts'
-import { close, connect, errno, isErrno, SOCK_STREAM, socket, status } from '../../chain/linux/libc.ts'
+import {
+  close,
+  connect,
+  errno,
+  isErrno,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  setFileMask,
+  socket,
+  status,
+} from '../../chain/linux/libc.ts'
 import { type HeldLock, takeLock } from '../../chain/linux/lock.ts'
 import { processService, type Service } from '../../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
@@ -39,9 +49,7 @@ async function keepLeases(options: Options, service: Service, log: Log): Promise
   const path = options.hostPrefix + options.socketPath
   const given = descriptorFrom(service)
   const server =
-    given === undefined
-      ? await bindTo(path, at => serve(at, registry, log))
-      : serve({ fd: given }, registry, log)
+    given === undefined ? bindTo(path, at => serve(at, registry, log)) : serve({ fd: given }, registry, log)
   // only now: a DEL that found nobody has left its note by the time that there is a socket, and is heard after this
   registry.resume()
   if (options.pidFile) writeAtomically(options.pidFile, String(service.pid), { mode: 0o644, durable: false })
@@ -76,25 +84,28 @@ function descriptorFrom({ env, pid }: Service): number | undefined {
 }
 
 /** Binds where nobody answers; what a killed daemon left there is replaced. As in the unit file, root alone may call. */
-async function bindTo(path: string, listen: (where: { unix: string }) => Server): Promise<Server> {
+function bindTo(path: string, listen: (where: { unix: string }) => Server): Server {
   ensureFolder(folderOf(path), 0o700)
   if (answers(path)) throw new CniError(code.internal, `somebody answers at ${path} already`)
   removeFile(path)
-  const { chmodSync } = await import('node:fs')
-  const server = listen({ unix: path })
-  chmodSync(path, 0o660)
-  return server
+  const before = setFileMask(0o117) // not afterwards: until then, anybody might call
+  try {
+    return listen({ unix: path })
+  } finally {
+    setFileMask(before)
+  }
 }
 
 function answers(path: string): boolean {
   if (status(path) === undefined) return false
   const AF_UNIX = 1
-  const descriptor = socket(AF_UNIX, SOCK_STREAM, 0)
+  const descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)
   try {
     connect(descriptor, Buffer.concat([Uint8Array.of(AF_UNIX, 0), Buffer.from(`${path}\0`)]), path)
     return true
   } catch (thrown) {
     if (isErrno(thrown, errno.ENOENT, ECONNREFUSED)) return false
+    if (isErrno(thrown, errno.EAGAIN)) return true // somebody who does not come to taking more connections
     throw thrown
   } finally {
     close(descriptor)

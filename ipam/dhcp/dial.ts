@@ -7,9 +7,13 @@ export type Method = 'DHCP.Allocate' | 'DHCP.Check' | 'DHCP.Release'
 
 /** Nobody answers at the daemon's socket. */
 export class NoDaemonError extends Error {
-  constructor(message: string) {
+  /** Somebody takes connections there: what he keeps is not known. */
+  readonly isThere: boolean
+
+  constructor(message: string, options: { isThere: boolean }) {
     super(message)
     this.name = 'NoDaemonError'
+    this.isThere = options.isThere
   }
 }
 
@@ -50,6 +54,7 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
         ? new RefusedError(`the DHCP daemon at ${path} gave no answer in ${ANSWER_MILLISECONDS / 1000} s`)
         : new NoDaemonError(
             `${path}: it accepts connections, but has not greeted in ${GREETING_MILLISECONDS / 1000} s`,
+            { isThere: true },
           ),
     )
   let timer = setTimeout(late, GREETING_MILLISECONDS)
@@ -79,17 +84,23 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
         },
         close: () =>
           reject(
-            greeted ? new RefusedError('the DHCP daemon hung up') : new NoDaemonError(`${path}: it hung up`),
+            greeted
+              ? new RefusedError('the DHCP daemon hung up')
+              : new NoDaemonError(`${path}: it hung up`, { isThere: true }),
           ),
         error: (_socket, error) => reject(error),
       },
     }).catch(error => {
-      throw new NoDaemonError(`${path}: ${describe(error)}`)
+      throw new NoDaemonError(`${path}: ${describe(error)}`, { isThere: !isAbsent(error) })
     })
     return await promise.finally(() => socket.terminate())
   } finally {
     clearTimeout(timer)
   }
+}
+
+function isAbsent({ code: word = '' }: { code?: string }): boolean {
+  return ['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes(word)
 }
 
 function describe(error: unknown): string {

@@ -10,7 +10,14 @@ interface Connection {
   unsent: Uint8Array
   /** Calls without an answer yet. */
   open: Set<Asked>
+  /** Ends a connection on which there is no call. */
+  timer?: Timer
 }
+
+/** A plugin makes its call as soon as it is connected, and hangs up as soon as it has the answer. */
+const IDLE_MILLISECONDS = 5000
+/** Plugins make one. */
+const MOST_CALLS = 16
 
 type Socket = Bun.Socket<Connection>
 
@@ -25,11 +32,13 @@ export function serve(where: { unix: string } | { fd: number }, registry: Regist
     socket: {
       open(socket) {
         socket.data = { side: createServerSide(), unsent: new Uint8Array(0), open: new Set() }
+        limitIdling(socket)
       },
       data: (socket, bytes) => receive(socket, bytes, registry, log),
       drain: socket => write(socket, new Uint8Array(0)),
       // whoever hung up has no use for an address: it would be kept for nobody
       close({ data }) {
+        clearTimeout(data.timer)
         for (const asked of data.open)
           if (asked.method === 'DHCP.Allocate') attemptRelease(registry, asked, log)
       },
@@ -39,13 +48,22 @@ export function serve(where: { unix: string } | { fd: number }, registry: Regist
   return { stop: () => listener.stop(true) }
 }
 
+/** Whoever says a little now and then is idle all the same. */
+function limitIdling(socket: Socket): void {
+  const { data } = socket
+  clearTimeout(data.timer)
+  if (data.open.size === 0) data.timer = setTimeout(() => socket.terminate(), IDLE_MILLISECONDS)
+}
+
 function receive(socket: Socket, bytes: Uint8Array, registry: Registry, log: Log): void {
   const { side, open } = socket.data
   try {
     const { reply: greeting, asked } = side.receive(bytes)
     write(socket, greeting)
+    if (open.size + asked.length > MOST_CALLS) throw new Error(`more than ${MOST_CALLS} calls at once`)
     for (const each of asked) {
       open.add(each)
+      clearTimeout(socket.data.timer)
       reply(socket, each, { registry, log }).catch(thrown => {
         log('error', { error: `an answer: ${toCniError(thrown).message}` })
         socket.terminate() // what it was about is given back as that of anybody who hung up
@@ -71,6 +89,7 @@ async function reply(
   const bytes = side.answer(asked, outcome)
   open.delete(asked)
   write(socket, bytes)
+  limitIdling(socket)
 }
 
 async function answer(registry: Registry, { method, call }: Asked) {

@@ -20,6 +20,8 @@ import {
 export const CONNECT = 'CONNECT /_goRPC_ HTTP/1.0\n\n'
 export const CONNECTED = 'HTTP/1.0 200 Connected to Go RPC\n\n'
 const LONGEST_GREETING = 8192
+/** Of all that one side says: a connection is for one call. */
+const MOST_BYTES = 16 * 1024 * 1024
 
 /** skel.CmdArgs: a plugin call. */
 export interface Call {
@@ -168,9 +170,12 @@ interface Stream {
 
 function createStream(): (chunk: Uint8Array) => Stream {
   let bytes: Uint8Array = new Uint8Array(0)
+  let total = 0
   let greeting: string | undefined
   const decode = createDecoder()
   return chunk => {
+    total += chunk.length
+    if (total > MOST_BYTES) throw new GobError(`more than ${MOST_BYTES} bytes`)
     bytes = Buffer.concat([bytes, chunk])
     if (greeting === undefined) {
       const { length, text } = greetingIn(bytes)
