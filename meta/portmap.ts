@@ -34,14 +34,16 @@ export const portmap = definePlugin({
   config: configuration,
 
   async add(call) {
-    const { config, attachment, previous, engine, undo } = call
+    const { config, attachment, previous, engine, undo, world } = call
     if (!previous)
       throw new CniError(code.invalidConfiguration, 'prevResult: must be called as chained plugin')
     const mappings = portMappings(config)
     if (mappings.length === 0) return previous
     const targets = targetsOf(previous, call)
+    const decision = await decideBackend(namedBackend(config), call)
+    if (decision.dropsForwarded) world.stderr(`portmap: ${unreachable(targets)}\n`)
     await withBackend<Decision>(call, {
-      decision: await decideBackend(namedBackend(config), call),
+      decision,
       instead,
       apply: decision => publish(call, targets, decision),
       sweep: () => sweepPorts(engine, attachment),
@@ -94,6 +96,10 @@ export const portmap = definePlugin({
 })
 
 type Call = AddRequest<PortmapConfiguration>
+
+/** To let packets through is the plugin firewall's part; whether it comes later in the list, nobody tells. */
+const unreachable = (targets: readonly Target[]) =>
+  `FORWARD of iptables drops what no rule accepts: ports published on ${targets.map(({ address }) => address).join(' and ')} are reached from outside only where the plugin firewall follows in the list, or a rule accepts the packets`
 
 async function publish(call: Call, targets: readonly Target[], decision: Decision): Promise<void> {
   const { config, attachment, netns, engine, undo } = call

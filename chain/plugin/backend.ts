@@ -3,7 +3,7 @@
  * others. docs/backends.md has the table.
  */
 import { readFile } from '../linux/files.ts'
-import type { Sought } from '../linux/iptables/brief.ts'
+import { policySign, type Sought } from '../linux/iptables/brief.ts'
 import { findTools, findVariant, type Variant } from '../linux/iptables/tools.ts'
 import { findUse } from '../linux/iptables/usage.ts'
 import { CniError, code } from '../protocol/error.ts'
@@ -19,6 +19,8 @@ export interface Decision {
   why: string
   /** Who has decided it: the configuration, whose word is final, an administrator for the node, or what is found there. */
   by: 'configuration' | 'node' | 'use'
+  /** Known on the way: iptables drops what is forwarded and not accepted. */
+  dropsForwarded?: boolean
 }
 
 /** What is known of a call when it is decided. */
@@ -48,7 +50,10 @@ export async function decideBackend(
   if (!use) return { backend: 'nftables', why: 'nothing on this node uses iptables', by: 'use' }
   const tool = use.family === 'ip' ? 'iptables' : 'ip6tables'
   const why = `this node uses it: ${use.sign} of table ${use.table} of ${tool} (${use.variant})`
-  return byIptables({ why, by: 'use' }, use.variant)
+  return {
+    ...byIptables({ why, by: 'use' }, use.variant),
+    dropsForwarded: use.sign === policySign('FORWARD'),
+  }
 }
 
 /** iptables where its tools are, of the variant that is in use if there are some, else of the machine's choice. */

@@ -1,4 +1,4 @@
-/** What a table of iptables comes to for who wants to know whether it is used, whatever keeps it. Types. */
+/** What a table of iptables comes to for who wants to know whether it is used, whatever keeps it. */
 import type { Family, Variant } from './tools.ts'
 
 /** As much of a rule as tells whose it is. */
@@ -29,3 +29,6 @@ export interface Sought {
   /** What else counts in table filter, in words. */
   signIn(filter: BriefTable): string | undefined
 }
+
+/** The sign that a chain drops what comes to its end. */
+export const policySign = (chain: string) => `the policy of chain ${chain}`

@@ -1,7 +1,7 @@
 /** Looks into a table of iptables for signs of somebody's use. Loaded where there is one. */
 import { findChain, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
-import type { BriefTable, Place, Sought } from './brief.ts'
+import { type BriefTable, type Place, policySign, type Sought } from './brief.ts'
 import { readLegacyTable } from './legacy.ts'
 import { hasLegacyTable } from './removal.ts'
 
@@ -28,7 +28,7 @@ export function withBriefTable<T>(place: Place, look: (table: BriefTable) => T):
 
 function signIn(table: BriefTable, { table: name }: Place, sought: Sought): string | undefined {
   for (const chain of builtins[name] ?? []) {
-    if (table.dropping.includes(chain)) return `the policy of chain ${chain}`
+    if (table.dropping.includes(chain)) return policySign(chain)
     if (table.rulesIn(chain).some(rule => !sought.isOwn(rule))) return `a rule in chain ${chain}`
   }
   return name === 'filter' ? sought.signIn(table) : undefined
