@@ -6,7 +6,7 @@ import {
   listAddresses,
   removeAddress,
 } from '../../chain/linux/netlink/address.ts'
-import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
+import type { Link } from '../../chain/linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import {
   addressAfter,
@@ -104,13 +104,6 @@ function ensureGateway(host: Transport, { link, gateway, present, force, changed
     throw thrown
   }
   changed('added', gateway)
-  keepHardwareAddress(host, link.index)
-}
-
-/** A hardware address that was set stays when ports come and go; a bridge that others made has its lowest port's. */
-function keepHardwareAddress(host: Transport, index: number): void {
-  const link = findLink(host, index)
-  if (link) setLink(host, index, { address: link.address })
 }
 
 /** Takes a step of `ensureGateways` back. */

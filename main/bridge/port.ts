@@ -53,7 +53,7 @@ export interface BridgeWish {
   vlanFiltering: boolean
 }
 
-/** Finds the bridge or creates it, up. One that is there keeps its MTU and its address. */
+/** Finds the bridge or creates it, up. One that is there keeps its MTU and its addresses. */
 export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link; created: boolean } {
   const existing = findLink(host, wish.name)
   if (existing) return { bridge: adoptBridge(host, existing, wish), created: false }
@@ -87,12 +87,26 @@ export function requireBridge({ kind, name }: Link): void {
 
 function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeWish): Link {
   requireBridge(bridge)
+  const address = addressToKeep(bridge)
   const wished = {
     ...(bridge.up ? {} : { up: true }),
     ...(promiscuous && !bridge.promiscuous ? { promiscuous } : {}),
+    ...(address === undefined ? {} : { address }),
   }
   if (Object.keys(wished).length > 0) setLink(host, bridge.index, wished)
-  return bridge
+  return address === undefined ? bridge : { ...bridge, address }
+}
+
+const CHOSEN_BY_SOMEBODY = '3' // NET_ADDR_SET
+const NONE = '00:00:00:00:00:00' // of a bridge whose last port has gone
+
+/**
+ * A bridge whose hardware address nobody has set takes its lowest port's: one that comes with a container would leave the
+ * neighbours with a dead one. So it is set to what it is, before there is a port; undefined where somebody has done that.
+ */
+function addressToKeep({ name, address }: Link): string | undefined {
+  if (readFile(`/sys/class/net/${name}/addr_assign_type`)?.trim() === CHOSEN_BY_SOMEBODY) return undefined
+  return address === NONE ? bridgeAddress(name) : address
 }
 
 export interface PortWish {
