@@ -1,6 +1,6 @@
 /** dhcp: IPAM by the DHCP servers and IPv6 routers of the network that a container is connected to. A thin plugin: `dhcp daemon` keeps the leases. */
 import type * as z from 'zod/mini'
-import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../chain/linux/files.ts'
+import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../chain/linux/files.ts'
 import { readLink } from '../chain/linux/libc.ts'
 import {
   type AttachmentRequest,
@@ -78,7 +78,7 @@ export const dhcp = definePlugin({
     const folder = stateFolder(socketOf(request.config))
     const owners = (listFolder(folder) ?? [])
       .filter(isLeaseFile)
-      .map(name => decodeOwner(readFile(`${folder}/${name}`) ?? ''))
+      .map(name => decodeOwner(readState(`${folder}/${name}`) ?? ''))
     const stale = owners
       .filter(owner => owner !== undefined)
       .filter(

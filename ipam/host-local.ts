@@ -23,6 +23,7 @@ import { assign, type RangeSet, rangeOf } from './host-local/ranges.ts'
 import { checkFree } from './host-local/status.ts'
 import {
   addressesOf,
+  damagedOf,
   keepOnly,
   makeDurable,
   noteGiven,
@@ -66,7 +67,8 @@ export const hostLocal = definePlugin({
     const { attachment, world } = request
     inFolder(request, folder => {
       using store = openStoreIfPresent(folder, world.stderr)
-      if (store) release(store, attachment, addressesOf(store, attachment))
+      if (store)
+        release(store, attachment, [...damagedOf(store, attachment), ...addressesOf(store, attachment)])
     })
   },
 

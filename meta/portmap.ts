@@ -70,7 +70,7 @@ export const portmap = definePlugin({
       'hand the ports over': () => handOver(engine, attachment),
       'delete the rules': () => sweepPorts(engine, attachment),
       'forget connections': () => forgetConnectionsThrough(published),
-      'forget the holder': () => forgetHolder(id),
+      'forget the holder': () => forgetHolder(id, attachment),
     })
   },
 
@@ -90,7 +90,7 @@ export const portmap = definePlugin({
         for (const holder of stale.flatMap(owner => recall(owner) ?? [])) await handOver(engine, holder)
       },
       'delete stale rules': () => sweepStale(engine, { network, valid }, { roles, chains }),
-      'forget stale holders': () => stale.forEach(forgetHolder),
+      'forget stale holders': () => stale.forEach(owner => void forgetHolder(owner)),
     })
   },
 })

@@ -13,34 +13,70 @@ import {
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
+  O_NOFOLLOW,
+  O_NONBLOCK,
   O_RDONLY,
   O_TRUNC,
   O_WRONLY,
   open,
   readAll,
   readFolderEntries,
+  removeFolder,
   rename,
+  SystemError,
   status,
+  statusOf,
   synchronize,
   unlink,
   writeAll,
 } from './libc.ts'
 
-/** The text of a file; undefined when there is none. */
+/**
+ * The text of a file that the kernel or an administrator has written, links followed; undefined when there is none. Anything but a
+ * file is refused at once: a pipe would keep us waiting, for ever.
+ */
 export function readFile(path: string): string | undefined {
   let descriptor: number
   try {
-    descriptor = open(path, O_RDONLY)
+    descriptor = open(path, O_RDONLY | O_NONBLOCK)
   } catch (thrown) {
     if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
     throw thrown
   }
   try {
+    if (statusOf(descriptor, path).kind === 'other' && path !== NOTHING)
+      throw new SystemError(`read ${path}, which is not a file`, errno.EINVAL)
     return decodeText(readAll(descriptor, path))
   } finally {
     close(descriptor)
   }
 }
+
+/** what administrators name where there is to be nothing. */
+const NOTHING = '/dev/null'
+
+/**
+ * The text of a file of our own; undefined when there is none. Of what is there in its place (a folder, a pipe, a link, which is
+ * never followed) the text is empty, as of a file that a kill has torn.
+ */
+export function readState(path: string): string | undefined {
+  let descriptor: number
+  try {
+    descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
+    if (isErrno(thrown, ...noFile)) return ''
+    throw thrown
+  }
+  try {
+    return statusOf(descriptor, path).kind === 'file' ? decodeText(readAll(descriptor, path)) : ''
+  } finally {
+    close(descriptor)
+  }
+}
+
+/** How the kernel says, when a path is opened so that no link is followed, that there is a link, a socket or a folder. */
+export const noFile: readonly number[] = [errno.ELOOP, errno.ENXIO, errno.EISDIR]
 
 /** Writes to a file that exists already (as under /proc/sys), in one write. */
 export function writeExisting(path: string, text: string): void {
@@ -52,13 +88,28 @@ export function writeExisting(path: string, text: string): void {
   }
 }
 
-/** Writes a file in place. A kill can leave it torn: for what is worth nothing then, and must not leave a second name behind. */
+/**
+ * Writes a file of our own in the place of whatever is there: never through a link, nor into a file that has another name too. A kill
+ * can leave it torn or absent: for what is worth nothing then, and must not leave a second name behind.
+ */
 export function writeInPlace(path: string, text: string, mode = 0o600): void {
-  const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode)
+  const descriptor = createAnew(path, mode)
   try {
     writeAll(descriptor, encodeText(text), path)
   } finally {
     close(descriptor)
+  }
+}
+
+/** A new file in the place of whatever is there. Another process may do the same at the same time: whoever comes last has made it. */
+export function createAnew(path: string, mode: number): number {
+  for (let attempt = 1; ; attempt++) {
+    removeFile(path)
+    try {
+      return open(path, O_WRONLY | O_CREAT | O_EXCL, mode)
+    } catch (thrown) {
+      if (attempt === 10 || !isErrno(thrown, errno.EEXIST)) throw thrown
+    }
   }
 }
 
@@ -103,8 +154,19 @@ export interface WriteOptions {
  */
 export function writeAtomically(path: string, text: string, options: WriteOptions = {}): void {
   const { durable = true } = options
-  writeTemporary(path, text, options, temporary => rename(temporary, path))
+  writeTemporary(path, text, options, temporary => replace(temporary, path))
   if (durable) synchronizeFolder(folderOf(path))
+}
+
+/** Gives a file its name, in the place of whatever has it, an empty folder as well. */
+export function replace(temporary: string, path: string): void {
+  try {
+    rename(temporary, path)
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.EISDIR)) throw thrown
+    removeFolder(path)
+    rename(temporary, path)
+  }
 }
 
 /**
@@ -157,13 +219,25 @@ function writeTemporary(
   }
 }
 
-/** Deletes a file; nothing there is an answer, not an error. */
+/**
+ * Deletes a file, or what is there in its place: a link, not what it leads to; a folder that is empty. One that is not was never ours,
+ * and stays. Nothing there is an answer, not an error.
+ */
 export function removeFile(path: string): 'removed' | 'absent' {
   try {
-    unlink(path)
+    return unlink(path)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EISDIR)) return removeEmptyFolder(path)
+    throw thrown
+  }
+}
+
+function removeEmptyFolder(path: string): 'removed' | 'absent' {
+  try {
+    removeFolder(path)
     return 'removed'
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return 'absent'
+    if (isErrno(thrown, errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT)) return 'absent'
     throw thrown
   }
 }

@@ -50,6 +50,7 @@ const occasional = {
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i64' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   readlink: { args: ['ptr', 'ptr', 'usize'], returns: 'i64' },
+  rmdir: { args: ['ptr'], returns: 'i32' },
   mount: { args: ['ptr', 'ptr', 'ptr', 'u64', 'ptr'], returns: 'i32' },
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
   unshare: { args: ['i32'], returns: 'i32' },
@@ -57,7 +58,7 @@ const occasional = {
   symlink: { args: ['ptr', 'ptr'], returns: 'i32' },
   utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
-  getxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
+  lgetxattr: { args: ['ptr', 'ptr', 'ptr', 'usize'], returns: 'i64' },
   _exit: { args: ['i32'], returns: 'void' },
   umask: { args: ['u32'], returns: 'u32' },
   strerror: { args: ['i32'], returns: 'ptr' },
@@ -135,6 +136,7 @@ export const errno = {
   EROFS: 30,
   ERANGE: 34,
   ENOTEMPTY: 39,
+  ELOOP: 40,
   ENODATA: 61,
   EPROTO: 71,
   EOVERFLOW: 75,
@@ -234,6 +236,8 @@ export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
 export const O_NONBLOCK = 0o4000
+/** ELOOP where the path itself, not a folder above it, is a symbolic link. */
+export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
 export const O_CLOEXEC = 0o2000000
 
@@ -508,6 +512,12 @@ export class FileStatus {
     return this.#statx.getUint16(28, true)
   }
 
+  /** Of anything else (pipes, sockets, devices) reading may never end, or never begin. */
+  get kind(): 'file' | 'folder' | 'other' {
+    const type = this.mode & 0o170000 // S_IFMT
+    return type === 0o100000 ? 'file' : type === 0o040000 ? 'folder' : 'other' // S_IFREG, S_IFDIR
+  }
+
   get size(): number {
     return Number(this.#statx.getBigUint64(40, true))
   }
@@ -526,20 +536,35 @@ export class FileStatus {
 }
 
 const AT_FDCWD = -100
+const AT_SYMLINK_NOFOLLOW = 0x100
+const AT_EMPTY_PATH = 0x1000
 const STATX_BASIC_STATS = 0x7ff
 
-/** The status of what a path names, links followed; undefined when there is nothing. */
-export function status(path: string): FileStatus | undefined {
-  const bytes = new Uint8Array(256) // struct statx
+/** The status of what a path names; undefined when there is nothing. Links are followed, unless they are themselves meant. */
+export function status(path: string, { follow = true } = {}): FileStatus | undefined {
   try {
-    checked(
-      libc().statx(AT_FDCWD, textPointer(path), 0, STATX_BASIC_STATS, pointer(bytes)),
-      () => `stat ${path}`,
-    )
+    return statx(AT_FDCWD, path, { flags: follow ? 0 : AT_SYMLINK_NOFOLLOW, what: path })
   } catch (thrown) {
     if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
     throw thrown
   }
+}
+
+/** The status of an open file. */
+export function statusOf(descriptor: number, what = `descriptor ${descriptor}`): FileStatus {
+  return statx(descriptor, '', { flags: AT_EMPTY_PATH, what })
+}
+
+function statx(
+  descriptor: number,
+  path: string,
+  { flags, what }: { flags: number; what: string },
+): FileStatus {
+  const bytes = new Uint8Array(256) // struct statx
+  checked(
+    libc().statx(descriptor, textPointer(path), flags, STATX_BASIC_STATS, pointer(bytes)),
+    () => `stat ${what}`,
+  )
   return new FileStatus(new DataView(bytes.buffer))
 }
 
@@ -550,8 +575,18 @@ export function fileSystemType(path: string): number {
   return new DataView(bytes.buffer).getUint32(0, true) // a magic number has 32 bits
 }
 
-export function unlink(path: string): void {
-  checked(filesLibc().unlink(textPointer(path)), () => `delete ${path}`)
+/** Deletes a name. That there is none is said without an exception, which would cost more than the call: it is so most of the time. */
+export function unlink(path: string): 'removed' | 'absent' {
+  const number = filesLibc().unlink(textPointer(path)) === 0 ? 0 : lastErrno()
+  held.length = 0
+  if (number === 0) return 'removed'
+  if (number === errno.ENOENT || number === errno.ENOTDIR) return 'absent'
+  throw new SystemError(`delete ${path}`, number)
+}
+
+/** Deletes an empty folder. */
+export function removeFolder(path: string): void {
+  checked(rarely('rmdir')(textPointer(path)), () => `delete folder ${path}`)
 }
 
 export function rename(from: string, to: string): void {
@@ -591,11 +626,11 @@ export function setAttribute(descriptor: number, name: string, value: string): v
   )
 }
 
-/** An extended attribute of a file; undefined when it has none of that name, or the file system has none at all. */
+/** An extended attribute of a file, and not of what a link leads to; undefined when it has none of that name, or the file system has none at all. */
 export function readAttribute(path: string, name: string): string | undefined {
   const bytes = new Uint8Array(256)
   const length = Number(
-    rarely('getxattr')(textPointer(path), textPointer(name), pointer(bytes), bytes.length),
+    rarely('lgetxattr')(textPointer(path), textPointer(name), pointer(bytes), bytes.length),
   )
   const number = length >= 0 ? 0 : lastErrno()
   held.length = 0

@@ -2,7 +2,7 @@
  * Locks that a process holds until it lets go or ends: on whole files (flock), and on names, of which one file holds any number.
  * Nobody waits for one without an end.
  */
-import { ensureFolder, folderOf } from './files.ts'
+import { ensureFolder, folderOf, noFile, removeFile } from './files.ts'
 import {
   close,
   errno,
@@ -13,6 +13,8 @@ import {
   lock,
   lockPlace,
   O_CREAT,
+  O_DIRECTORY,
+  O_NOFOLLOW,
   O_NONBLOCK,
   O_RDONLY,
   O_RDWR,
@@ -91,15 +93,38 @@ function waitForLock(descriptor: number, mode: number, path: string): true {
   }
 }
 
-/** Without waiting for the other end, should it be a FIFO. */
+/**
+ * The file itself, not what a link there leads to; without waiting for the other end, should it be a pipe, which will do for a
+ * lock.
+ */
 function openLock(path: string, access: number, mode = 0o600): number {
-  const flags = access | O_CREAT | O_NONBLOCK
+  const create = () => open(path, access | O_CREAT | O_NONBLOCK | O_NOFOLLOW, mode)
   try {
-    return open(path, flags, mode)
+    return create()
   } catch (thrown) {
+    if (isErrno(thrown, ...noFile)) return openRepaired(path, create)
     if (!isErrno(thrown, errno.ENOENT)) throw thrown
     ensureFolder(folderOf(path))
-    return open(path, flags, mode)
+    return create()
+  }
+}
+
+/**
+ * In the place of a link or a folder that somebody has put there. Of two that do so at once the later one, which waits for a lock on
+ * the folder, finds what the other has made.
+ */
+function openRepaired(path: string, create: () => number): number {
+  const folder = open(folderOf(path), O_RDONLY | O_DIRECTORY)
+  try {
+    if (!lock(folder, LOCK_EX | LOCK_NB, folderOf(path)))
+      waitForLock(folder, LOCK_EX | LOCK_NB, folderOf(path))
+    return create()
+  } catch (thrown) {
+    if (!isErrno(thrown, ...noFile)) throw thrown
+    removeFile(path)
+    return create()
+  } finally {
+    close(folder)
   }
 }
 

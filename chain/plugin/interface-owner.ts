@@ -8,7 +8,7 @@ import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
 import { attachmentHash, isStale, ownerIn, ownerOf, wordsIn } from './owner.ts'
-import { recordsIn } from './state.ts'
+import { isObject, isTexts, recordsIn } from './state.ts'
 import type { World } from './world.ts'
 
 /** A device of the host that is an interface of a container: what the container cannot change about it, and its name at home. */
@@ -33,7 +33,11 @@ interface InterfaceRecord extends Placed {
 }
 
 /** A record for each interface of each container, whatever its network: it can have one owner. */
-const records = recordsIn<InterfaceRecord>('interfaces')
+const records = recordsIn<InterfaceRecord>(
+  'interfaces',
+  ({ owner, netns, index, device = {} }) =>
+    isTexts([owner, netns]) && typeof index === 'number' && isObject(device),
+)
 
 /** From here on the interface is this attachment's. Interfaces with an end on the host say so there, and need no record. */
 export function claimInterface(attachment: Attachment, claim: Placed & { device?: LentDevice }): void {

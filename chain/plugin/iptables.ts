@@ -18,7 +18,7 @@ import {
 import { type HeldLock, unlessUnwritable } from '../linux/lock.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import type { Attachment, ValidAttachment } from './define.ts'
-import { recordsIn } from './state.ts'
+import { isObject, recordsIn } from './state.ts'
 
 export const TABLE = 'nat'
 
@@ -68,7 +68,9 @@ interface Share {
 }
 
 /** Of each chain: the interfaces that share it, by name. */
-const shares = recordsIn<Record<string, Share>>('iptables')
+const shares = recordsIn<Record<string, Share>>('iptables', found =>
+  Object.values(found).every(share => isObject(share) && isObject(share.attachment) && isObject(share.parts)),
+)
 const readShares = (chain: string) => shares.recall(chain) ?? {}
 
 /** Whether an interface has a part in its container's chain, and in which variant of iptables. */

@@ -51,7 +51,7 @@ function rolesInNftables(): Map<string, Set<string>> {
   return roles
 }
 
-const firewalls = recordsIn<{ backend?: string }>('firewall')
+const firewalls = recordsIn<{ backend?: string }>('firewall', () => true)
 
 function keepersOf(attachment: Attachment, inNftables: ReadonlyMap<string, ReadonlySet<string>>): Keepers {
   const { id } = ownerOf(attachment)

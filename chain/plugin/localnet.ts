@@ -2,7 +2,7 @@
  * The sysctl route_localnet, which lets the host's own 127.0.0.1 reach containers behind a link, and the guard that has to
  * stand before it is set.
  */
-import { ensureFolder, readFile, removeFile, writeInPlace } from '../linux/files.ts'
+import { ensureFolder, readState, removeFile, writeInPlace } from '../linux/files.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import type { OwnedElement } from './elements.ts'
@@ -14,7 +14,7 @@ const keyOf = (link: string) => `net/ipv4/conf/${link}/route_localnet`
 
 /** A note for each link that was opened here, and not by an administrator; it says whether iptables guards the link, too. */
 const OPENED = `${RUN_FOLDER}/localnet`
-const noteOf = (link: string) => readFile(`${OPENED}/${link}`)
+const noteOf = (link: string) => readState(`${OPENED}/${link}`)
 const isOpen = (link: string) => readSysctl(keyOf(link)) === '1'
 const isAdministrators = (link: string) => isOpen(link) && noteOf(link) === undefined
 

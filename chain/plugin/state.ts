@@ -1,11 +1,14 @@
 /** What plugins keep under /run, where the kernel's state cannot say it: gone after a reboot, as the kernel's state is. */
-import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../linux/files.ts'
+import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../linux/files.ts'
 import { status } from '../linux/libc.ts'
 
 export const RUN_FOLDER = '/run/catena'
 
-/** Records in a folder of this name: a JSON file for each owner, or each chain of an owner's. */
-export function recordsIn<T>(name: string) {
+/**
+ * Records in a folder of this name: a JSON file for each owner, or each chain of an owner's. What is in a file is a record when
+ * `isWhole` says so of the object there: anybody may have meddled with it.
+ */
+export function recordsIn<T extends object>(name: string, isWhole: (found: Partial<T>) => boolean) {
   const folder = `${RUN_FOLDER}/${name}`
   const pathOf = (owner: string) => `${folder}/${owner}.json`
   return {
@@ -17,7 +20,10 @@ export function recordsIn<T>(name: string) {
       ensureFolder(folder)
       writeInPlace(pathOf(owner), JSON.stringify(record))
     },
-    recall: (owner: string) => parse(readFile(pathOf(owner))) as T | undefined,
+    recall(owner: string): T | undefined {
+      const found = parse(readState(pathOf(owner)))
+      return found && isWhole(found as Partial<T>) ? (found as T) : undefined
+    },
     forget: (owner: string) => removeFile(pathOf(owner)),
     /** The owners that have records. */
     recorded: () =>
@@ -30,11 +36,22 @@ export function recordsIn<T>(name: string) {
 }
 
 /** undefined for what is absent, empty or torn. */
-function parse(text: string | undefined): unknown {
+function parse(text: string | undefined): object | undefined {
   if (!text) return undefined
   try {
-    return JSON.parse(text)
+    const json: unknown = JSON.parse(text)
+    return isObject(json) ? json : undefined
   } catch {
     return undefined
   }
+}
+
+/** For `isWhole`: an object, and not a list. */
+export function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** For `isWhole`: a list of texts. */
+export function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(each => typeof each === 'string')
 }

@@ -5,7 +5,7 @@
 import {
   ensureFolder,
   listFolder,
-  readFile,
+  readState,
   removeFile,
   TEMPORARY_PREFIX,
   writeAtomically,
@@ -58,12 +58,12 @@ export function writeCached(attachment: CachedAttachment, place: CachePlace): vo
 /** What is known of an attachment; undefined for nothing. Code 6 when the file cannot be understood. */
 export function readCached(key: AttachmentKey, place: CachePlace): CachedAttachment | undefined {
   const file = fileOf(key, place)
-  const text = readFile(file)
+  const text = readState(file)
   if (text === undefined) return undefined
   const json = parse(text)
   if (json) return decodeCached(json) ?? { ...key, configuration: '', result: json } // the oldest format: a bare result
   throw new CniError(code.decoding, `cannot read the cached result in ${file}`, {
-    details: text === '' ? 'the file is empty' : 'it is not a JSON object',
+    details: text === '' ? 'it is empty, or not a file' : 'it is not a JSON object',
   })
 }
 
@@ -82,7 +82,7 @@ export function listCached(
     .filter(name => !name.startsWith(TEMPORARY_PREFIX))
     .filter(name => containerId === undefined || name.includes(`-${containerId}-`))
     .sort()
-    .map(name => decodeCached(parse(readFile(`${folder}/${name}`) ?? '') ?? {}))
+    .map(name => decodeCached(parse(readState(`${folder}/${name}`) ?? '') ?? {}))
     .filter(found => found !== undefined)
     .filter(found => containerId === undefined || found.containerId === containerId)
     .filter(found => network === undefined || found.network === network)

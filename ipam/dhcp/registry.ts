@@ -2,7 +2,7 @@
 import {
   ensureFolder,
   listFolder,
-  readFile,
+  readState,
   removeFile,
   TEMPORARY_PREFIX,
   writeAtomically,
@@ -284,7 +284,7 @@ function resumeOne(shelf: Shelf, name: string, notes: ReadonlySet<string>): void
   const { clock, log, options } = shelf
   const path = `${shelf.folder}/${name}`
   const family = families.find(({ ending }) => name.endsWith(ending))
-  const stored = family?.decode(readFile(path) ?? '')
+  const stored = family?.decode(readState(path) ?? '')
   if (!family || !stored) {
     removeFile(path)
     log('unreadable', { file: path })

@@ -3,7 +3,7 @@
  * names the boot that a reservation was made in, whose twin is under /run and gone with a reboot. What bears no such mark (the
  * Go plugin's files, file systems without attributes) is judged by its age.
  */
-import { ensureFolder, readFile } from '../../chain/linux/files.ts'
+import { ensureFolder, folderOf, readFile, removeFile } from '../../chain/linux/files.ts'
 import {
   errno,
   isErrno,
@@ -16,7 +16,8 @@ import {
 } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 
-const TWIN = `${RUN_FOLDER}/boot`
+/** Two, so that neither can be lost or broken without the other's telling: with both, reservations would turn old. */
+const TWINS = [`${RUN_FOLDER}/boot`, `${RUN_FOLDER}/host-local/boot`] as const
 const ATTRIBUTE = 'user.catena.boot'
 
 /**
@@ -25,7 +26,9 @@ const ATTRIBUTE = 'user.catena.boot'
  * so at once would take each other's reservations for old.
  */
 function thisBoot(): string {
-  return `${kernelBoot()}/${readTwin() ?? drawTwin()}`
+  const [first, second] = TWINS.map(readTwin)
+  const isKept = first !== undefined && second !== undefined
+  return `${kernelBoot()}/${isKept ? first : keepTwins(first ?? second)}`
 }
 
 /** The kernel's own name of this boot. */
@@ -33,21 +36,45 @@ export function kernelBoot(): string {
   return (readFile('/proc/sys/kernel/random/boot_id') ?? '').trim()
 }
 
-function drawTwin(): string {
-  const drawn = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+const drawTwin = () => Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+
+/** Writes what is not there, or broken. Of two processes that draw, the first one's number is taken by both; '' where none can be kept. */
+function keepTwins(known: string | undefined): string {
+  let kept = known
+  for (const path of TWINS) kept = readTwin(path) ?? writeTwin(path, kept ?? drawTwin()) ?? kept
+  return kept ?? ''
+}
+
+function writeTwin(path: string, text: string): string | undefined {
   try {
-    ensureFolder(RUN_FOLDER)
-    symbolicLink(drawn, TWIN) // a link is there with its text or not at all, and is one system call
-    return drawn
+    ensureFolder(folderOf(path))
+    return linkTwin(path, text)
   } catch (thrown) {
     if (!(thrown instanceof SystemError)) throw thrown
-    return readTwin() ?? '' // another process was first, or nothing can be written there
+    return undefined // nothing can be written there
   }
 }
 
-function readTwin(): string | undefined {
+/** A link is there with its text or not at all, and is one system call. */
+function linkTwin(path: string, text: string): string {
   try {
-    return readLink(TWIN)
+    symbolicLink(text, path)
+    return text
+  } catch (thrown) {
+    const found = readTwin(path)
+    if (found !== undefined) return found // another process was first
+    if (!isErrno(thrown, errno.EEXIST)) throw thrown
+    removeFile(path) // it is broken
+    symbolicLink(text, path)
+    return text
+  }
+}
+
+/** undefined where there is none, or what is there is none. */
+function readTwin(path: string): string | undefined {
+  try {
+    const text = readLink(path)
+    return /^[0-9a-f]{16}$/.test(text) ? text : undefined
   } catch (thrown) {
     if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR, errno.EINVAL)) return undefined
     throw thrown
@@ -73,9 +100,10 @@ export function agesOfFiles(): (path: string) => Age {
   const ageOf = (path: string): Age => {
     const mark = readAttribute(path, ATTRIBUTE)
     if (mark === boot) return 'of this boot' // and whole: the name comes after text and mark
-    const found = status(path)
+    const found = status(path, { follow: false })
     if (found === undefined) return 'absent'
-    if (found.size === 0) return 'empty'
+    if (found.kind === 'folder') return 'of this boot'
+    if (found.kind === 'other' || found.size === 0) return 'empty'
     if (mark !== undefined) return 'of an earlier boot'
     started ??= startOfMachine()
     return found.modified < started ? 'of an earlier boot' : 'of this boot'

@@ -2,8 +2,9 @@
  * Who holds which address, without reading the reservations: lists of ours under /run, each for a part of the containers. Only a
  * hint, confirmed by the files themselves. It is complete as long as the reservations' folder is as we left it, which the
  * folder's time of change tells: we set it to one that nobody else would. The Go plugin's reservations, a crash and a reboot show.
+ * So does whatever happens to a list: the stamp, which says all that, has a checksum of each.
  */
-import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../../chain/linux/files.ts'
+import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { readLink, SystemError, setModified, status, symbolicLink } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { kernelBoot } from './boot.ts'
@@ -26,15 +27,26 @@ export interface Directory {
   lists: string
   /** The kernel's name of this boot. */
   boot: string
-  /** Nobody but us has changed the reservations: who is not in the lists holds nothing. */
+  /** Nobody but us has changed the reservations: who is not in the lists holds nothing. Until a list is found to be another. */
   complete: boolean
+  /** A checksum of each list, as the stamp has them. */
+  sums: Uint32Array
 }
+
+/** The more, the shorter they are; their checksums have to fit into a link, which on some file systems takes 1023 characters. */
+const LISTS = 128
 
 export function openDirectory(folder: string): Directory {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
   const lists = `${RUN_FOLDER}/host-local/${network}-${digest(folder).toString('hex', 0, 4)}`
-  const directory = { folder, lists, boot: kernelBoot(), complete: false }
-  return { ...directory, complete: readStamp(lists) === stampOf(directory) }
+  const directory = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
+  const noted = attempt(() => readLink(stampPath(lists)))
+  const [stamp, ...parts] = noted?.split('/') ?? []
+  if (stamp === undefined || stamp !== stampOf(directory)) return directory
+  const sums = Buffer.from(parts.join(''), 'base64url')
+  if (sums.length !== directory.sums.byteLength) return directory
+  new Uint8Array(directory.sums.buffer).set(sums)
+  return { ...directory, complete: true }
 }
 
 function digest(text: string): Buffer {
@@ -49,12 +61,8 @@ function stampOf({ folder, boot }: Directory): string | undefined {
 
 const stampPath = (lists: string) => `${lists}/stamp`
 
-function readStamp(lists: string): string | undefined {
-  return attempt(() => readLink(stampPath(lists)))
-}
-
 /** Without the hint everything still works, by reading: nothing that happens to it is worth a failure. */
-function attempt<T>(step: () => T): T | undefined {
+export function attempt<T>(step: () => T): T | undefined {
   try {
     return step()
   } catch (thrown) {
@@ -73,17 +81,22 @@ function succeeds(step: () => void): boolean {
   )
 }
 
-/** All of a container's interfaces are in one list of 256, so that a list stays short. Any function that spreads names will do. */
-function listPath({ lists }: Directory, containerId: string): string {
+/** All of a container's interfaces are in one list. Any function that spreads names will do. */
+function listOf(containerId: string): number {
   let sum = 0
-  for (let at = 0; at < containerId.length; at++) sum = (sum * 31 + containerId.charCodeAt(at)) & 0xff
-  return `${lists}/${sum.toString(16)}`
+  for (let at = 0; at < containerId.length; at++) sum = (sum * 31 + containerId.charCodeAt(at)) % LISTS
+  return sum
 }
 
-const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.interface ?? ''}`
+const listPath = ({ lists }: Directory, list: number) => `${lists}/${list.toString(16)}`
 
-function readList(path: string): Entry[] {
-  const lines = (attempt(() => readFile(path)) ?? '').split('\n').filter(Boolean)
+const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.interface ?? ''}\n`
+
+/** What is in a list; one that is not as it was written ends that all is known. */
+function readList(directory: Directory, list: number): Entry[] {
+  const text = attempt(() => readState(listPath(directory, list))) ?? ''
+  if (Bun.hash.crc32(text) !== directory.sums[list]) directory.complete = false
+  const lines = text.split('\n').filter(Boolean)
   return lines.map(line => {
     const [address = '', containerId = '', name] = line.split(' ')
     return { address, owner: { containerId, ...(name ? { interface: name } : {}) } }
@@ -91,14 +104,16 @@ function readList(path: string): Entry[] {
 }
 
 /** Not atomic: the stamp is taken away before and set afterwards, so that what a kill has torn counts for nothing. */
-function writeList(path: string, entries: readonly Entry[]): void {
-  if (entries.length === 0) removeFile(path)
-  else writeInPlace(path, entries.map(entry => `${lineOf(entry)}\n`).join(''))
+function writeList(directory: Directory, list: number, entries: readonly Entry[]): void {
+  const text = entries.map(lineOf).join('')
+  if (text === '') removeFile(listPath(directory, list))
+  else writeInPlace(listPath(directory, list), text)
+  directory.sums[list] = Bun.hash.crc32(text) // of nothing: 0
 }
 
-/** What the lists say about a container. */
+/** What the lists say about a container. Whether they are complete is known afterwards. */
 export function entriesFor(directory: Directory, containerId: string): Entry[] {
-  return readList(listPath(directory, containerId)).filter(({ owner }) => owner.containerId === containerId)
+  return readList(directory, listOf(containerId)).filter(({ owner }) => owner.containerId === containerId)
 }
 
 /** Takes note of what one container has been given and what it has lost. Call it under the lock, after the files have changed. */
@@ -112,8 +127,9 @@ export function update(
   const isNoted = succeeds(() => {
     ensureFolder(directory.lists)
     removeFile(stampPath(directory.lists))
-    const path = listPath(directory, containerId)
-    writeList(path, [...readList(path).filter(({ address }) => !gone.has(address)), ...given])
+    const list = listOf(containerId)
+    const others = readList(directory, list).filter(({ address }) => !gone.has(address))
+    writeList(directory, list, [...others, ...given])
     if (directory.complete) stamp(directory)
   })
   if (!isNoted) directory.complete = false
@@ -125,11 +141,10 @@ export function rebuild(directory: Directory, entries: readonly Entry[], isWhole
   const isNoted = succeeds(() => {
     ensureFolder(lists)
     removeFile(stampPath(lists))
-    const byList = Map.groupBy(entries, ({ owner }) => listPath(directory, owner.containerId))
-    for (const path of (listFolder(lists) ?? []).map(name => `${lists}/${name}`)) {
-      if (!byList.has(path)) removeFile(path)
-    }
-    for (const [path, list] of byList) writeList(path, list)
+    for (const name of listFolder(lists) ?? []) removeFile(`${lists}/${name}`)
+    directory.sums.fill(0)
+    const byList = Map.groupBy(entries, ({ owner }) => listOf(owner.containerId))
+    for (const [list, part] of byList) writeList(directory, list, part)
     if (isWhole) stamp(directory)
   })
   directory.complete = isNoted && isWhole
@@ -138,7 +153,9 @@ export function rebuild(directory: Directory, entries: readonly Entry[], isWhole
 /** Says that the reservations are as the lists have them. */
 function stamp(directory: Directory): void {
   setOwnTime(directory.folder)
-  symbolicLink(stampOf(directory) ?? '', stampPath(directory.lists))
+  const sums = Buffer.from(directory.sums.buffer).toString('base64url')
+  const parts = [stampOf(directory), ...(sums.match(/.{1,200}/g) ?? [])] // of a path: whoever follows the link finds nothing
+  symbolicLink(parts.join('/'), stampPath(directory.lists))
 }
 
 /**

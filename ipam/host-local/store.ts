@@ -3,13 +3,17 @@
  * and where round robin stands. Knows no ranges.
  */
 import {
+  createAnew,
   ensureFolder,
   listFolder,
-  readFile,
+  noFile,
+  readState,
   removeFile,
+  replace,
   scanFolder,
   synchronizeFolder,
   TEMPORARY_PREFIX,
+  writeInPlace,
 } from '../../chain/linux/files.ts'
 import {
   close,
@@ -17,21 +21,24 @@ import {
   isErrno,
   link,
   O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_NONBLOCK,
   O_RDONLY,
-  O_TRUNC,
   O_WRONLY,
   open,
   readAll,
   readInto,
-  rename,
   SystemError,
   status,
+  statusOf,
   synchronize,
   writeAll,
 } from '../../chain/linux/libc.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from '../../chain/linux/lock.ts'
 import { markAsOfThisBoot } from './boot.ts'
 import {
+  attempt,
   type Directory,
   type Entry,
   entriesFor,
@@ -67,8 +74,7 @@ function storeIn(folder: string, warn: Store['warn'], lock: HeldLock | undefined
 
 /** As `openStore`, where nothing is to be made: undefined when there are no reservations. A full disk does not keep it. */
 export function openStoreIfPresent(folder: string, warn: Store['warn']): Store | undefined {
-  const isFolder = ((status(folder)?.mode ?? 0) & 0o170000) === 0o040000 // S_IFMT, S_IFDIR
-  return isFolder
+  return status(folder)?.kind === 'folder'
     ? storeIn(
         folder,
         warn,
@@ -90,10 +96,10 @@ function contentOf({ containerId, interface: name }: Owner): string {
   return `${containerId}${LINE_BREAK}${name ?? ''}`
 }
 
-/** The owner that a reservation names; undefined for an empty or torn one, which is nobody's. */
+/** The owner that a reservation names; undefined for an empty or torn one, or what is no reservation at all: it is nobody's. */
 function parseOwner(content: string): Owner | undefined {
   const [containerId = '', name] = content.trim().split(LINE_BREAK)
-  if (containerId === '' || content.includes('\0')) return undefined
+  if (!/^[a-zA-Z0-9][\w.-]*$/.test(containerId)) return undefined // as SPEC.md, "Parameters", has it
   if (name !== undefined) return { containerId, interface: name }
   return content.includes('\r') ? undefined : { containerId }
 }
@@ -107,19 +113,22 @@ export function ownerOf({ folder }: Pick<Store, 'folder'>, address: string): Own
 /** As long as the identifiers of all known runtimes, and more. */
 const buffer = new Uint8Array(1024)
 
-/** As `readFile`, with less ado: there may be thousands. */
+/** As `readState`, with less ado: there may be thousands. */
 function readReservation(path: string): string | undefined {
   try {
-    const descriptor = open(path, O_RDONLY)
+    const descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
     try {
       const length = readInto(descriptor, buffer, path)
       const start = Buffer.from(buffer.subarray(0, length))
-      return (length < buffer.length ? start : Buffer.concat([start, readAll(descriptor, path)])).toString()
+      if (length < buffer.length) return start.toString()
+      if (statusOf(descriptor, path).kind !== 'file') return '' // a device, which may have no end
+      return Buffer.concat([start, readAll(descriptor, path)]).toString()
     } finally {
       close(descriptor)
     }
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.EISDIR)) return undefined
+    if (isErrno(thrown, errno.ENOENT)) return undefined
+    if (isErrno(thrown, errno.EAGAIN, ...noFile)) return '' // EAGAIN: a pipe that somebody might write to
     throw thrown
   }
 }
@@ -150,12 +159,25 @@ export function isUnknownCrowd(store: Store): boolean {
  */
 export function addressesOf(store: Store, owner: Owner): string[] {
   const { directory } = store
-  const read = directory.complete
-    ? confirmed(store, entriesFor(directory, owner.containerId))
-    : readAllEntries(store)
+  const hinted = entriesFor(directory, owner.containerId)
+  const read = directory.complete ? confirmed(store, hinted) : readAllEntries(store)
   const exact = read.filter(entry => sameOwner(entry.owner, owner))
   const oldest = read.filter(entry => sameOwner(entry.owner, { containerId: owner.containerId }))
   return (exact.length > 0 ? exact : oldest).map(({ address }) => address).toSorted()
+}
+
+/**
+ * The addresses that were given to an owner and whose files somebody has damaged since: nobody's, or of a container without an
+ * interface, as we never write them, and as a torn one may look.
+ */
+export function damagedOf(store: Store, owner: Owner): string[] {
+  return entriesFor(store.directory, owner.containerId)
+    .filter(entry => sameOwner(entry.owner, owner) && isDamaged(ownerOf(store, entry.address)))
+    .map(({ address }) => address)
+}
+
+function isDamaged(found: Owner | 'nobody' | undefined): boolean {
+  return found === 'nobody' || (found !== undefined && found.interface === undefined)
 }
 
 /** What the files say about the addresses that the directory names. */
@@ -183,10 +205,11 @@ function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: n
     try {
       const owner = ownerOf({ folder }, name)
       if (owner === 'nobody') {
-        warn(
-          `host-local: ${folder}/${name} names no owner (a write was cut off): deleted, the address is free\n`,
-        )
-        removeFile(`${folder}/${name}`)
+        const isGone = removeFile(`${folder}/${name}`) === 'removed'
+        const end = isGone
+          ? 'deleted, the address is free'
+          : 'left as it is, the address is not given to anybody'
+        warn(`host-local: ${folder}/${name} names no owner (a write was cut off): ${end}\n`)
       } else if (owner) entries.push({ address: name, owner })
     } catch (thrown) {
       if (!(thrown instanceof SystemError)) throw thrown
@@ -222,13 +245,17 @@ export interface Reservation {
   descriptor: number
 }
 
-/** Whether an address has a file. */
+/** Whether an address has a file; an empty one, or something else under its name, is nobody's. */
 export type Presence = 'absent' | 'empty' | 'taken'
 
 export function presenceOf({ folder }: Store, address: string): Presence {
+  const path = `${folder}/${address}`
   try {
-    const found = status(`${folder}/${address}`)
-    return found === undefined ? 'absent' : found.size === 0 ? 'empty' : 'taken'
+    const found = status(path, { follow: false })
+    if (found === undefined) return 'absent'
+    const isEmpty =
+      found.kind === 'folder' ? listFolder(path, 1)?.length === 0 : found.kind === 'other' || found.size === 0
+    return isEmpty ? 'empty' : 'taken'
   } catch (thrown) {
     if (thrown instanceof SystemError) return 'taken' // there is something, whatever it is
     throw thrown
@@ -241,21 +268,38 @@ export function presenceOf({ folder }: Store, address: string): Presence {
  * The fsyncs come later and without the lock (`makeDurable`).
  */
 export function reserve(store: Store, address: string, owner: Owner, replaced = false): Reservation {
-  const { folder } = store
+  const { directory, folder } = store
+  const path = `${folder}/${address}`
   const temporary = `${folder}/${TEMPORARY_PREFIX}${address}`
-  const descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+  const { complete } = directory
+  directory.complete = false // until it is sure what has been written
+  const descriptor = createTemporary(temporary)
+  let isNamed = false
   try {
     writeAll(descriptor, Buffer.from(contentOf(owner)), temporary)
     markAsOfThisBoot(descriptor)
-    if (replaced) rename(temporary, `${folder}/${address}`)
-    else link(temporary, `${folder}/${address}`)
+    if (replaced) replace(temporary, path)
+    else link(temporary, path)
+    isNamed = true
+    removeFile(temporary)
   } catch (thrown) {
     close(descriptor)
+    attempt(() => removeFile(temporary))
+    if (isNamed) attempt(() => removeFile(path))
     throw thrown
-  } finally {
-    removeFile(temporary)
   }
+  directory.complete = complete
   return { address, descriptor }
+}
+
+/** One that is there was left by a kill, and may be another name of a reservation: it is not written to. */
+function createTemporary(path: string): number {
+  try {
+    return open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.EEXIST)) throw thrown
+    return createAnew(path, 0o600)
+  }
 }
 
 /**
@@ -275,8 +319,8 @@ export function noteGiven(store: Store, owner: Owner, addresses: readonly string
 }
 
 /**
- * Frees addresses that a container holds; others' stay. No fsync: after a power cut the reservation would be one of an earlier
- * boot, which is reclaimed.
+ * Frees addresses that a container holds, or held before their files were damaged; others' stay. No fsync: after a power cut the
+ * reservation would be one of an earlier boot, which is reclaimed.
  */
 export function release(
   store: Store,
@@ -287,7 +331,7 @@ export function release(
     const found = ownerOf(store, address)
     return found !== undefined && found !== 'nobody' && found.containerId === containerId
   }
-  const held = addresses.filter(isHeld)
+  const held = addresses.filter(address => isHeld(address) || isDamaged(ownerOf(store, address)))
   for (const address of held) removeFile(`${store.folder}/${address}`)
   const hinted = entriesFor(store.directory, containerId).map(({ address }) => address)
   const lost = hinted.filter(address => !isHeld(address))
@@ -297,16 +341,10 @@ export function release(
 
 /** The address that a range set handed out last. Anything but an address means that there was none. */
 export function lastReserved({ folder }: Store, set: number): string {
-  return readFile(`${folder}/last_reserved_ip.${set}`) ?? ''
+  return readState(`${folder}/last_reserved_ip.${set}`) ?? ''
 }
 
-/** In place, as the Go plugin does: losing it loses nothing but the order. */
+/** Not atomic, as the Go plugin's: losing it loses nothing but the order. */
 export function setLastReserved({ folder }: Store, set: number, address: string): void {
-  const path = `${folder}/last_reserved_ip.${set}`
-  const descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
-  try {
-    writeAll(descriptor, Buffer.from(address), path)
-  } finally {
-    close(descriptor)
-  }
+  writeInPlace(`${folder}/last_reserved_ip.${set}`, address)
 }

@@ -1,7 +1,7 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import type { Backend } from '../../chain/plugin/backend.ts'
-import { recordsIn } from '../../chain/plugin/state.ts'
+import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
 import type { Ingress } from './subject.ts'
 
 /** One of the packet filters that iptables keeps. */
@@ -21,7 +21,10 @@ export interface FirewallRecord {
   ingress?: Ingress
 }
 
-const records = recordsIn<FirewallRecord>('firewall')
+const records = recordsIn<FirewallRecord>(
+  'firewall',
+  ({ addresses, filters = [] }) => isTexts(addresses) && Array.isArray(filters) && filters.every(isObject),
+)
 
 export const { recall, forget, recorded } = records
 

@@ -7,7 +7,7 @@ import {
   createExclusively,
   ensureFolder,
   listFolder,
-  readFile,
+  readState,
   removeFile,
   TEMPORARY_PREFIX,
   writeAtomically,
@@ -37,7 +37,7 @@ function pathsOf(folder: string, { containerId, interface: name }: ValidAttachme
 }
 
 function read(path: string): Saved | undefined {
-  const text = readFile(path)
+  const text = readState(path)
   if (text === undefined) return undefined
   const json = parse(text)
   if (typeof json?.type !== 'string' || typeof json.name !== 'string') {
@@ -77,10 +77,10 @@ export function remember(
   const text = JSON.stringify({ ...config, [MARK]: attachment.interface })
   ensureFolder(folder, 0o700)
   removeFile(temporary)
-  if (readFile(own) === undefined && createExclusively(shared, text, options) === 'created')
+  if (readState(own) === undefined && createExclusively(shared, text, options) === 'created')
     return { replaced: false, takeBack: () => removeFile(shared) }
-  const path = readFile(own) === undefined && isOwn(read(shared), attachment) ? shared : own
-  const before = readFile(path)
+  const path = readState(own) === undefined && isOwn(read(shared), attachment) ? shared : own
+  const before = readState(path)
   writeAtomically(path, text, options)
   return {
     replaced: before !== undefined,

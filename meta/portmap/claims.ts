@@ -2,11 +2,12 @@
  * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
  * A claim counts as long as its owner's container is alive.
  */
-import { ensureFolder, listFolder, readFile, removeFile, writeInPlace } from '../../chain/linux/files.ts'
+import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
 import { listOwned } from '../../chain/plugin/owned.ts'
-import { ownerOf } from '../../chain/plugin/owner.ts'
+import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { portMappings } from './configuration.ts'
 import { becomeHeir, heirsOf, stopWaiting } from './heirs.ts'
@@ -15,6 +16,8 @@ import { sweepPorts } from './sweep.ts'
 import type { Call, Target } from './target.ts'
 
 const FOLDER = `${RUN_FOLDER}/ports/claimed`
+
+const LOCK = 'lock'
 
 const pathOf = (key: string) => `${FOLDER}/${key}`
 
@@ -44,7 +47,7 @@ export async function claim(call: Call, published: readonly Published[]): Promis
   const { id } = ownerOf(call.attachment)
   await settleElements(call, published)
   ensureFolder(FOLDER)
-  using _held = takeLock(`${FOLDER}/lock`) // of two that take over from the dead, the later one sees the earlier
+  using _held = takeLock(`${FOLDER}/${LOCK}`) // of two that take over from the dead, the later one sees the earlier
   const left: Published[] = []
   for (const port of published) {
     if ((await settleClaim(call, port)) === 'leave') left.push(port)
@@ -61,7 +64,7 @@ export async function settleClaims(call: Call, published: readonly Published[]):
 
 /** A claim whose owner has no record is what a kill has left. */
 async function settleClaim(call: Call, port: Published): Promise<'take' | 'leave'> {
-  const owner = readFile(pathOf(keyOf(port)))
+  const owner = readState(pathOf(keyOf(port)))
   if (owner === undefined || owner === ownerOf(call.attachment).id) return 'take'
   return await settleWith(call, port, recall(owner))
 }
@@ -96,18 +99,34 @@ async function settleElements(call: Call, published: readonly Published[]): Prom
   }
 }
 
-/** Forgets an owner, with what it has claimed: that is an heir's from now on, or nobody's. */
-export function forgetHolder(owner: string): void {
+/**
+ * Forgets an owner, with what it has claimed: that is an heir's from now on, or nobody's. Whose attachment it is the record
+ * says, if it is whole.
+ */
+export function forgetHolder(owner: string, attachment?: Attachment): void {
   const holder = recall(owner)
-  if (!holder) return
+  if (holder) passOn(owner, holder)
+  else removeClaims(owner)
+  const waiting = holder ?? attachment
+  if (waiting) stopWaiting(waiting)
+  forget(owner)
+}
+
+function passOn(owner: string, holder: Holder): void {
   const heirs = heirsOf(holder)
   for (const port of holder.published ?? []) {
     const path = pathOf(keyOf(port))
-    if (readFile(path) !== owner) continue
+    const claimant = readState(path)
+    if (claimant === undefined || (claimant !== owner && ownerIn(claimant) === claimant)) continue
     const heir = heirs.find(({ claims = [] }) => claims.some(claim => keyOf(claim) === keyOf(port)))
     if (heir) writeInPlace(path, heir.id)
     else removeFile(path)
   }
-  stopWaiting(holder)
-  forget(owner)
+}
+
+/** Where an owner's record is torn or gone, its claims alone say what they are. */
+function removeClaims(owner: string): void {
+  for (const name of listFolder(FOLDER) ?? []) {
+    if (name !== LOCK && readState(`${FOLDER}/${name}`) === owner) removeFile(`${FOLDER}/${name}`)
+  }
 }

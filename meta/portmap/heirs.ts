@@ -7,7 +7,7 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import type { Owned } from '../../chain/plugin/elements.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { addOwned } from '../../chain/plugin/ruleset.ts'
-import { recordsIn } from '../../chain/plugin/state.ts'
+import { isObject, recordsIn } from '../../chain/plugin/state.ts'
 import { CniError } from '../../chain/protocol/error.ts'
 import { isAlive, type Published, recall } from './holders.ts'
 
@@ -19,7 +19,7 @@ export interface Heir {
 }
 
 /** Of each container, its heirs by their owners' IDs. */
-const heirs = recordsIn<Record<string, Heir>>('ports/heirs')
+const heirs = recordsIn<Record<string, Heir>>('ports/heirs', found => Object.values(found).every(isObject))
 
 export function becomeHeir({ attachment }: { attachment: Attachment }, heir: Heir): void {
   const { containerId } = attachment

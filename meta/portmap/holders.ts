@@ -7,7 +7,7 @@ import { findLink } from '../../chain/linux/netlink/link.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { openContainerIfPresent } from '../../chain/plugin/interface.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { recordsIn } from '../../chain/plugin/state.ts'
+import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export interface Published {
@@ -26,7 +26,14 @@ export interface Holder extends Attachment {
   published?: readonly Published[]
 }
 
-const records = recordsIn<Holder>('ports')
+const records = recordsIn<Holder>(
+  'ports',
+  ({ network, containerId, interface: name, netns, addresses, published = [] }) =>
+    isTexts([network, containerId, name, netns]) &&
+    isTexts(addresses) &&
+    Array.isArray(published) &&
+    published.every(port => isObject(port) && isTexts([(port as Published).address])),
+)
 
 export const { recall, forget, recorded } = records
 

@@ -1,5 +1,5 @@
 /** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
-import { ensureFolder, listFolder, readFile, removeFile, writeAtomically } from '../../chain/linux/files.ts'
+import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../../chain/linux/files.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
@@ -13,13 +13,13 @@ function pathOf(folder: string, { containerId, interface: name }: ValidAttachmen
 
 /** Whether the backup is of an interface that another network's attachment has tuned. The Go plugin's name no network. */
 export function isOthers(folder: string, attachment: Attachment): boolean {
-  const network = parse(readFile(pathOf(folder, attachment)))?.network
+  const network = parse(readState(pathOf(folder, attachment)))?.network
   return network !== undefined && network !== attachment.network
 }
 
 /** The attributes that were saved; undefined when there is no file, or none that can be read. */
 export function readBackup(folder: string, attachment: ValidAttachment): Attributes | undefined {
-  const found = parse(readFile(pathOf(folder, attachment)))
+  const found = parse(readState(pathOf(folder, attachment)))
   if (!found) return undefined
   const { network: _, ...attributes } = found
   return attributes
@@ -53,7 +53,7 @@ function keepWellFormed(json: Record<string, unknown> | null): Backup {
  */
 export function saveBackup(folder: string, attachment: Attachment, original: Attributes): () => void {
   const path = pathOf(folder, attachment)
-  const text = readFile(path)
+  const text = readState(path)
   const saved = parse(text)
   ensureFolder(folder, 0o700)
   write(path, inOrder({ ...original, ...saved }, attachment.network))
@@ -82,6 +82,6 @@ export function removeStaleBackups(
   for (const name of listFolder(folder) ?? []) {
     const path = `${folder}/${name}`
     if (!name.endsWith('.json') || alive.has(path)) continue
-    if (parse(readFile(path))?.network === network) removeFile(path)
+    if (parse(readState(path))?.network === network) removeFile(path)
   }
 }

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from 'bun:test'
 import {
   chmodSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -17,11 +18,14 @@ import {
   folderOf,
   listFolder,
   readFile,
+  readState,
   removeFile,
   writeAtomically,
   writeExisting,
+  writeInPlace,
 } from '../../chain/linux/files.ts'
 import { SystemError } from '../../chain/linux/libc.ts'
+import { takeLock } from '../../chain/linux/lock.ts'
 
 const root = mkdtempSync(`${tmpdir()}/catena-files-`)
 afterAll(() => rmSync(root, { recursive: true }))
@@ -104,8 +108,8 @@ describe('replacing a file', () => {
 
   test('that cannot be written leaves the old text and no temporary one', () => {
     const here = folder()
-    mkdirSync(`${here}/taken`)
-    expect(() => writeAtomically(`${here}/taken`, 'text')).toThrow(SystemError) // a folder is not replaced
+    mkdirSync(`${here}/taken/by`, { recursive: true })
+    expect(() => writeAtomically(`${here}/taken`, 'text')).toThrow(SystemError) // a folder that holds something is not replaced
     expect(() => writeAtomically(`${here}/none/file`, 'text')).toThrow(`open ${here}/none/`)
     expect(readdirSync(here)).toEqual(['taken'])
   })
@@ -212,7 +216,7 @@ describe('a folder', () => {
   ])('that holds %s is %s', (path, holder) => expect(folderOf(path)).toBe(holder))
 })
 
-test('deleting a file twice is a success twice; a folder is no file', () => {
+test('deleting a file twice is a success twice', () => {
   const here = folder()
   writeFileSync(`${here}/file`, '')
   expect([removeFile(`${here}/file`), removeFile(`${here}/file`), removeFile(`${here}/file/x`)]).toEqual([
@@ -220,7 +224,74 @@ test('deleting a file twice is a success twice; a folder is no file', () => {
     'absent',
     'absent',
   ])
-  expect(() => removeFile(here)).toThrow(SystemError)
+})
+
+test('what is in the place of a file goes too, but no folder that holds something, nor what a link leads to', () => {
+  const here = folder()
+  writeFileSync(`${here}/file`, 'kept')
+  symlinkSync('file', `${here}/link`)
+  mkdirSync(`${here}/empty`)
+  expect([removeFile(`${here}/link`), removeFile(`${here}/empty`), removeFile(here)]).toEqual([
+    'removed',
+    'removed',
+    'absent',
+  ])
+  expect(readFile(`${here}/file`)).toBe('kept')
+})
+
+/** What somebody may have put where a file of ours is to be. */
+const meddled: Record<string, (path: string) => void> = {
+  'a folder': path => mkdirSync(path),
+  'a pipe': path => void Bun.spawnSync(['mkfifo', path]),
+  'a link to nothing': path => symlinkSync('none', path),
+  'a link to itself': path => symlinkSync(path, path),
+  'a link to a file': path => symlinkSync('other', path),
+  'another name of a file': path => linkSync(path.replace('state', 'other'), path),
+  'a socket': path => void Bun.listen({ unix: path, socket: { data() {} } }).unref(),
+}
+
+describe.each(Object.entries(meddled))('where %s is', (_, put) => {
+  function prepare(): string {
+    const here = folder()
+    writeFileSync(`${here}/other`, 'their text')
+    put(`${here}/state`)
+    return here
+  }
+
+  test('state reads as torn, or as what has another name', () => {
+    expect(readState(`${prepare()}/state`)).toBeOneOf(['', 'their text'])
+  })
+
+  test.each([
+    ['in place', writeInPlace],
+    ['atomically', writeAtomically],
+  ] as const)('state is written %s beside it, not into it', (_, write) => {
+    const here = prepare()
+    write(`${here}/state`, 'ours')
+    expect(readState(`${here}/state`)).toBe('ours')
+    expect(readFileSync(`${here}/other`, 'utf8')).toBe('their text')
+    expect(readdirSync(here).sort()).toEqual(['other', 'state'])
+  })
+
+  test('a lock is taken, by one at a time, and leads to nothing else', () => {
+    const here = prepare()
+    using held = takeLock(`${here}/state`)
+    expect(held.descriptor).toBeGreaterThan(2)
+    expect(takeLock(`${here}/state`, { tryOnly: true })).toBeUndefined()
+    expect(readFileSync(`${here}/other`, 'utf8')).toBe('their text')
+    expect(readdirSync(here).sort()).toEqual(['other', 'state'])
+  })
+})
+
+test('a file of the kernel or of an administrator may be a link, and must be a file', () => {
+  const here = folder()
+  writeFileSync(`${here}/file`, 'text')
+  symlinkSync('file', `${here}/link`)
+  Bun.spawnSync(['mkfifo', `${here}/pipe`])
+  expect(readFile(`${here}/link`)).toBe('text')
+  expect(readFile('/dev/null')).toBe('')
+  expect(() => readFile(`${here}/pipe`)).toThrow(`read ${here}/pipe, which is not a file`)
+  expect(() => readFile('/dev/zero')).toThrow('which is not a file')
 })
 
 test('a file that must exist is written in place, and not made', () => {

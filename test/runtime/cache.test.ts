@@ -75,7 +75,7 @@ test('the oldest format is a result by itself', () => {
 })
 
 test.each([
-  { name: 'an empty file', text: '', details: 'the file is empty' },
+  { name: 'an empty file', text: '', details: 'it is empty, or not a file' },
   { name: 'half a file', text: wire.slice(0, 200), details: 'it is not a JSON object' },
 ])('$name is no result: it is refused by name', ({ text, details }) => {
   using place = cache()

@@ -130,8 +130,10 @@ describe('after a reboot', () => {
     using folder = dataFolder()
     const { add, ask } = on(folder.path)
     await add('c1')
-    unlinkSync('/run/catena/boot')
-    symlinkSync('another', '/run/catena/boot')
+    for (const twin of ['/run/catena/boot', '/run/catena/host-local/boot']) {
+      unlinkSync(twin)
+      symlinkSync('0123456789abcdef', twin)
+    }
     expect(await add('c1')).toEqual(['10.1.2.2'])
     await ask('DEL', { containerId: 'c1' })
     expect(reservations(folder.path)).toEqual({})
