@@ -93,8 +93,7 @@ function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdic
 
 /** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
 export function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
-  return listChains(netfilter, family)
-    .filter(({ table }) => table === TABLE)
+  return listChains(netfilter, family, ({ table }) => table === TABLE)
     .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
     .filter(({ owner }) => owner !== undefined)
 }

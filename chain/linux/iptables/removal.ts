@@ -5,7 +5,7 @@
 import { readFile } from '../files.ts'
 import { errno, isErrno } from '../libc.ts'
 import type { HeldLock } from '../lock.ts'
-import { listChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
+import { type Chain, listChains, listRules, openNetfilterIfPresent, pickRules } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import type { Command } from '../nft.ts'
 import { type Family, findTools, findVariant, run, type Tools } from './tools.ts'
@@ -62,11 +62,12 @@ export function removalCommands(
   doomed: Doomed,
 ): Command[] {
   const { family, table } = where
-  const chains = (doomed.isDoomedChain ? listChains(netfilter, family) : [])
-    .filter(chain => chain.table === table && chain.hook === undefined && doomed.isDoomedChain?.(chain.name))
-    .map(({ name }) => name)
+  const { isDoomedChain } = doomed
+  const isWanted = (chain: Chain) =>
+    chain.table === table && chain.hook === undefined && Boolean(isDoomedChain?.(chain.name))
+  const chains = isDoomedChain ? listChains(netfilter, family, isWanted).map(({ name }) => name) : []
   if (chains.length === 0 && !doomed.isDoomedRule) return []
-  const rules = listRules(netfilter, family, table).filter(rule => isDoomed(rule, chains, doomed))
+  const rules = pickRules(netfilter, where, rule => isDoomed(rule, chains, doomed))
   return [
     ...rules.map<Command>(({ chain, handle }) => ({ delete: { rule: { ...where, chain, handle } } })),
     ...chains.map<Command>(name => ({ flush: { chain: { ...where, name } } })),

@@ -129,9 +129,16 @@ export function findChain(
   return found && readChain(found)
 }
 
-/** All chains of a family. */
-export function listChains(netfilter: Transport, family: Family): Chain[] {
-  return dumpChains(netfilter, family, readChain)
+/** The chains of a family that are wanted. */
+export function listChains(
+  netfilter: Transport,
+  family: Family,
+  isWanted: (chain: Chain) => boolean = () => true,
+): Chain[] {
+  return dumpChains(netfilter, family, message => {
+    const chain = readChain(message)
+    return isWanted(chain) ? chain : undefined
+  })
 }
 
 const HOOK = 4 // NFTA_CHAIN_HOOK
@@ -186,6 +193,15 @@ export interface Rule extends RuleContent {
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
 export function listRules(netfilter: Transport, family: Family, table: string, chain?: string): Rule[] {
+  return pickRules(netfilter, { family, table, ...(chain === undefined ? {} : { chain }) }, () => true)
+}
+
+/** Those of them that a test picks: kube-proxy's tens of thousands of others are not kept. */
+export function pickRules(
+  netfilter: Transport,
+  { family, table, chain }: { family: Family; table: string; chain?: string },
+  isPicked: (rule: Rule) => boolean,
+): Rule[] {
   const asked = {
     operation: `list rules of ${family} ${table}`,
     type: GET_RULE,
@@ -193,7 +209,7 @@ export function listRules(netfilter: Transport, family: Family, table: string, c
   }
   const read = (message: Message) => {
     const rule = readRule(message)
-    return chain === undefined || rule.chain === chain ? rule : undefined
+    return (chain === undefined || rule.chain === chain) && isPicked(rule) ? rule : undefined
   }
   return orNone(() => dump(netfilter, asked, read))
 }
