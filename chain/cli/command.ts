@@ -156,8 +156,30 @@ function callFor(given: {
     flags,
     output,
     attachment: { ...settings, netns, containerId: flags.containerId ?? containerIdFor(netns) },
-    options: { path, builtins: program.builtins, timeout: flags.timeout, onStep: output.step },
+    options: {
+      path,
+      builtins: program.builtins,
+      timeout: flags.timeout,
+      signal: flags.timeout === undefined ? undefined : onceAskedToEnd(),
+      onStep: output.step,
+    },
   }
+}
+
+/** A plugin with a time limit leads a process group of its own: what is sent to ours has to be passed on. */
+function onceAskedToEnd(): AbortSignal {
+  const controller = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () =>
+      controller.abort(
+        new CniError(
+          code.internal,
+          `ended by ${signal}, and the running plugin with all that it had started`,
+        ),
+      ),
+    )
+  }
+  return controller.signal
 }
 
 /** Answers whether the namespace is a new one. */

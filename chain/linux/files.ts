@@ -125,6 +125,17 @@ export function ensureFolder(path: string, mode = 0o755, options: { durable?: bo
   if (options.durable) synchronizeFolder(folderOf(path))
 }
 
+const NAME_MAX = 255 // bytes, limits.h
+const KEPT = 200
+
+/** A name that a file can have: what would be too long is cut, and a hash of the whole stands for the rest. The ending stays. */
+export function fileNameFor(name: string, ending = ''): string {
+  const whole = name + ending
+  if (whole.length <= NAME_MAX && encodeText(whole).length <= NAME_MAX) return whole
+  const hash = new Bun.CryptoHasher('sha256').update(name).digest('hex').slice(0, 32)
+  return `${name.replace(/[^\x21-\x7e]/g, '-').slice(0, KEPT)}-${hash}${ending}`
+}
+
 /** The folder that holds a path. */
 export function folderOf(path: string): string {
   const end = path.lastIndexOf('/')

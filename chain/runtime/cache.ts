@@ -4,6 +4,7 @@
  */
 import {
   ensureFolder,
+  fileNameFor,
   listFolder,
   readState,
   removeFile,
@@ -34,7 +35,7 @@ function folderIn({ cacheFolder }: CachePlace): string {
 }
 
 function fileOf({ network, containerId, ifname }: AttachmentKey, place: CachePlace): string {
-  return `${folderIn(place)}/${network}-${containerId}-${ifname}`
+  return `${folderIn(place)}/${fileNameFor(`${network}-${containerId}-${ifname}`)}`
 }
 
 /** Keeps an attachment; it replaces what was there. Byte for byte what libcni writes. */
@@ -72,6 +73,8 @@ export function removeCached(key: AttachmentKey, place: CachePlace): 'removed' |
   return removeFile(fileOf(key, place))
 }
 
+const LONG = 200 // characters of a name that may have been cut
+
 /** All cached attachments, or one container's, or one network's, sorted by file name. What cannot be read is left out. */
 export function listCached(
   { containerId, network }: { containerId?: string | undefined; network?: string | undefined },
@@ -80,7 +83,7 @@ export function listCached(
   const folder = folderIn(place)
   return (listFolder(folder) ?? [])
     .filter(name => !name.startsWith(TEMPORARY_PREFIX))
-    .filter(name => containerId === undefined || name.includes(`-${containerId}-`))
+    .filter(name => containerId === undefined || name.includes(`-${containerId}-`) || name.length > LONG)
     .sort()
     .map(name => decodeCached(parse(readState(`${folder}/${name}`) ?? '') ?? {}))
     .filter(found => found !== undefined)

@@ -1,6 +1,6 @@
 /** host-local's configuration: its schema, and what follows from it. DEL and GC need the folder alone, and take any other nonsense. */
 import * as z from 'zod/mini'
-import { readFile } from '../../chain/linux/files.ts'
+import { fileNameFor, readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/routes.ts'
 import { parseAddress, parseCidr } from '../../chain/protocol/address.ts'
@@ -52,7 +52,7 @@ const DATA_DIR = '/var/lib/cni/networks' // the reference's
 export function folderOf({ config, network }: Given): string {
   const { ipam } = config
   const given = typeof ipam === 'object' && ipam !== null ? lookup(ipam as JsonObject, 'dataDir') : undefined
-  return `${typeof given === 'string' && given !== '' ? given : DATA_DIR}/${network}`
+  return `${typeof given === 'string' && given !== '' ? given : DATA_DIR}/${fileNameFor(network)}`
 }
 
 /** All range sets in the order of the result: the runtime's, the single range of old configurations, `ranges`. */

@@ -4,7 +4,14 @@
  * folder's time of change tells: we set it to one that nobody else would. The Go plugin's reservations, a crash and a reboot show.
  * So does whatever happens to a list: the stamp, which says all that, has a checksum of each.
  */
-import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
+import {
+  ensureFolder,
+  fileNameFor,
+  listFolder,
+  readState,
+  removeFile,
+  writeInPlace,
+} from '../../chain/linux/files.ts'
 import { readLink, SystemError, setModified, status, symbolicLink } from '../../chain/linux/libc.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { kernelBoot } from './boot.ts'
@@ -38,7 +45,7 @@ const LISTS = 128
 
 export function openDirectory(folder: string): Directory {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
-  const lists = `${RUN_FOLDER}/host-local/${network}-${digest(folder).toString('hex', 0, 4)}`
+  const lists = `${RUN_FOLDER}/host-local/${fileNameFor(`${network}-${digest(folder).toString('hex', 0, 4)}`)}`
   const directory = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
   const noted = attempt(() => readLink(stampPath(lists)))
   const [stamp, ...parts] = noted?.split('/') ?? []

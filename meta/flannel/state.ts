@@ -6,6 +6,7 @@
 import {
   createExclusively,
   ensureFolder,
+  fileNameFor,
   listFolder,
   readState,
   removeFile,
@@ -29,10 +30,10 @@ export interface Saved {
 
 function pathsOf(folder: string, { containerId, interface: name }: ValidAttachment) {
   return {
-    shared: `${folder}/${containerId}`,
-    own: `${folder}/${containerId}@${name}`,
+    shared: `${folder}/${fileNameFor(containerId)}`,
+    own: `${folder}/${fileNameFor(`${containerId}@${name}`)}`,
     // not a random name: one that a kill left behind has to be found by DEL
-    temporary: `${folder}/${TEMPORARY_PREFIX}${containerId}@${name}`,
+    temporary: `${folder}/${fileNameFor(`${TEMPORARY_PREFIX}${containerId}@${name}`)}`,
   }
 }
 
@@ -103,12 +104,14 @@ export function listStale(
   folder: string,
   { network, valid }: { network: string; valid: readonly ValidAttachment[] },
 ): (Saved & { config: DelegateConfiguration })[] {
-  const isAlive = (container: string, name: string | undefined) =>
-    valid.some(one => one.containerId === container && (name === undefined || one.interface === name))
+  const isAlive = ({ path, interface: name }: Saved) =>
+    valid.some(one => {
+      const { own, shared } = pathsOf(folder, one)
+      return path === own || (path === shared && (name === undefined || one.interface === name))
+    })
   return (listFolder(folder) ?? []).flatMap(file => {
     const saved = file.startsWith('.') ? undefined : read(`${folder}/${file}`)
     if (saved?.config?.name !== network) return []
-    const [container = ''] = file.split('@')
-    return isAlive(container, saved.interface) ? [] : { ...saved, config: saved.config }
+    return isAlive(saved) ? [] : { ...saved, config: saved.config }
   })
 }

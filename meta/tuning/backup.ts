@@ -1,5 +1,13 @@
 /** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
-import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../../chain/linux/files.ts'
+import {
+  ensureFolder,
+  fileNameFor,
+  listFolder,
+  readState,
+  removeFile,
+  writeAtomically,
+} from '../../chain/linux/files.ts'
+import { status } from '../../chain/linux/libc.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
@@ -7,19 +15,36 @@ import { type Attributes, attributeNames } from './attributes.ts'
 /** The reference passes over keys that it does not know: `network` says whose GC may remove the file. */
 type Backup = Attributes & { network?: string }
 
-function pathOf(folder: string, { containerId, interface: name }: ValidAttachment): string {
-  return `${folder}/${containerId}_${name}.json`
+/** The Go plugin's file. */
+function usualPath(folder: string, { containerId, interface: name }: ValidAttachment): string {
+  return `${folder}/${fileNameFor(`${containerId}_${name}`, '.json')}`
+}
+
+/**
+ * The Go plugin's file where no other attachment can have the same: container `a` with `b_c` and `a_b` with `c` would. Those have
+ * one with an @, which no container ID has.
+ */
+function pathOf(folder: string, attachment: ValidAttachment): string {
+  const { containerId, interface: name } = attachment
+  if (!containerId.includes('_') && !name.includes('_')) return usualPath(folder, attachment)
+  return `${folder}/${fileNameFor(`${containerId}@${name}`, '.json')}`
+}
+
+/** Where an attachment's backup is; where it may be the Go plugin's, which says nothing of whose it is, that one. */
+function findPath(folder: string, attachment: ValidAttachment): string {
+  const own = pathOf(folder, attachment)
+  return status(own) === undefined ? usualPath(folder, attachment) : own
 }
 
 /** Whether the backup is of an interface that another network's attachment has tuned. The Go plugin's name no network. */
 export function isOthers(folder: string, attachment: Attachment): boolean {
-  const network = parse(readState(pathOf(folder, attachment)))?.network
+  const network = parse(readState(findPath(folder, attachment)))?.network
   return network !== undefined && network !== attachment.network
 }
 
 /** The attributes that were saved; undefined when there is no file, or none that can be read. */
 export function readBackup(folder: string, attachment: ValidAttachment): Attributes | undefined {
-  const found = parse(readState(pathOf(folder, attachment)))
+  const found = parse(readState(findPath(folder, attachment)))
   if (!found) return undefined
   const { network: _, ...attributes } = found
   return attributes
@@ -70,7 +95,7 @@ function write(path: string, text: string): void {
 }
 
 export function removeBackup(folder: string, attachment: ValidAttachment): 'removed' | 'absent' {
-  return removeFile(pathOf(folder, attachment))
+  return removeFile(findPath(folder, attachment))
 }
 
 /** Removes a network's backups that no valid attachment owns. Those that name no network are some other runtime's. */
@@ -78,7 +103,7 @@ export function removeStaleBackups(
   folder: string,
   { network, valid }: { network: string; valid: readonly ValidAttachment[] },
 ): void {
-  const alive = new Set(valid.map(attachment => pathOf(folder, attachment)))
+  const alive = new Set(valid.map(attachment => findPath(folder, attachment)))
   for (const name of listFolder(folder) ?? []) {
     const path = `${folder}/${name}`
     if (!name.endsWith('.json') || alive.has(path)) continue
