@@ -1,6 +1,6 @@
 /** bridge: joins containers of a network on a bridge of the host, which may be their gateway. */
 
-import { findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
+import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { interfaceIn } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
@@ -41,7 +41,7 @@ export const bridge = definePlugin({
   config: configuration,
 
   async add(request) {
-    using host = openRoute()
+    const host = request.keep(openRoute())
     const existing = chained.findInterface(host, request.config, readablePrevious(request))
     return existing ? await attachExisting(host, request, existing) : await attachNew(host, request)
   },
@@ -162,14 +162,12 @@ async function joinBridge<Port>(
 
 function ensureBridge(host: Transport, { config, undo }: Request): Link {
   const filters = vlan.wantsFiltering(config)
-  const { bridge: link, created } = port.ensureBridge(host, {
+  const { bridge: link, created } = port.ensureBridge(host, undo, {
     name: config.bridge,
     mtu: config.mtu,
     promiscuous: config.promiscMode,
     vlanFiltering: filters,
   })
-  // Another container may have joined a bridge that this ADD created: it goes only if nobody did.
-  if (created) undo(`delete bridge ${config.bridge}`, () => port.removeIfUnused(link))
   if (filters) vlan.requireFiltering(link, { created })
   return link
 }
@@ -192,7 +190,7 @@ function plugIn(
   { request, bridge, mac }: { request: Request; bridge: Link; mac: string | undefined },
 ): Link {
   const { config, attachment, netns, undo } = request
-  const hostEnd = port.createPort(host, {
+  return port.createPort(host, undo, {
     attachment,
     netns,
     bridge,
@@ -201,8 +199,6 @@ function plugIn(
     hairpin: config.hairpinMode,
     isolated: config.portIsolation,
   })
-  undo(`delete ${hostEnd.name}`, () => onHost(anew => removeLink(anew, hostEnd.index)))
-  return hostEnd
 }
 
 /** What a killed ADD left goes, and its addresses with it. */

@@ -4,7 +4,7 @@ import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
 import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
 import { requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
@@ -20,13 +20,12 @@ export const dummy = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns } = request
+    const { config, attachment } = request
     const name = attachment.interface
     requireIpam(config)
-    using container = openContainer(netns)
     await createOnce(request, {
-      create: () => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
-      clear: () => removePending(container, name),
+      create: container => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
+      clear: container => removePending(container, name),
     })
     const addresses = await takeAddresses(request)
     return finishInterface(request, { addresses, announcement: 'none' }).result

@@ -40,12 +40,12 @@ export const hostDevice = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns } = request
+    const { config, attachment, netns, keep } = request
     openContainer(netns).close() // says what is wrong with the path before anything is moved
     const selection = selectionOf(config)
     const place = { name: attachment.interface, sandbox: netns }
     if (selection.dpdk) return withDns(placeOn(await takeAddresses(request), place), config)
-    using host = openRoute()
+    const host = keep(openRoute())
     takeIn(host, request, findDevice(host, selection))
     const result = placeOn(await takeAddresses(request), place)
     const link = configureInterface({ netns, name: attachment.interface, result })
@@ -104,9 +104,7 @@ function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configu
   // Before the move: it can end half done, with the device in the container under its old name.
   undo(`bring ${device.name} back to the host`, () => {
     moveBack(netns, lent)
-    onHost(anew => {
-      setLink(anew, device.name, { alias: device.alias ?? '', up: device.up })
-    })
+    setLink(host, device.name, { alias: device.alias ?? '', up: device.up })
   })
   const arrived = moveIn(host, device, place)
   if (arrived.index === lent.index) return

@@ -35,8 +35,8 @@ export const ipvlan = definePlugin({
     const master = findMaster({ ...config, master: config.master || chainedMaster(previous) }, netns)
     checkMtu(config.mtu, master)
     await createOnce(request, {
-      create: () => createChild({ attachment, netns, master, kind, mtu: config.mtu }),
-      clear: () => clearChild(request),
+      create: container => createChild(container, { attachment, master, kind, mtu: config.mtu }),
+      clear: container => clearChild(container, attachment),
     })
     const type = config.ipam?.type
     const addresses = type || !previous ? await allocate(request, type ?? '') : previous

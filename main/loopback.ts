@@ -5,6 +5,7 @@ import { batch } from '../chain/linux/netlink/socket.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
 import { openContainer, openContainerIfPresent } from '../chain/plugin/interface.ts'
 import { main } from '../chain/plugin/run.ts'
+import { reversible } from '../chain/plugin/undo.ts'
 import { isLoopback } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { emptyResult, type Result } from '../chain/protocol/result.ts'
@@ -15,10 +16,12 @@ export const loopback = definePlugin({
   name: 'loopback',
   stateless: true,
 
-  add({ netns, previous }) {
-    using container = openContainer(netns)
-    batch(container, [changeLink(NAME, { up: true })])
-    const addresses = listAddresses(container, findLink(container, NAME)?.index ?? 1)
+  add({ netns, previous, undo, keep }) {
+    const container = keep(openContainer(netns))
+    const { index = 1, up = false } = findLink(container, NAME) ?? {}
+    const bring = (up: boolean) => batch(container, [changeLink(NAME, { up })])
+    reversible(undo, `set ${NAME} down`, { forth: () => bring(true), back: () => bring(up) })
+    const addresses = listAddresses(container, index)
     const foreign = addresses.find(({ address }) => !isLoopback(address))
     if (foreign) {
       throw new CniError(

@@ -57,8 +57,8 @@ export const macvlan = definePlugin({
     checkMtu(config.mtu, master)
     const kind = { type: 'macvlan', mode, broadcastQueueLength: config.bcqueuelen } as const
     await createOnce(request, {
-      create: () => createChild({ attachment, netns, master, kind, mtu: config.mtu, mac }),
-      clear: () => clearChild(request),
+      create: container => createChild(container, { attachment, master, kind, mtu: config.mtu, mac }),
+      clear: container => clearChild(container, attachment),
     })
     const addresses = await takeAddresses(request)
     const { result } = finishInterface(request, { addresses, announcement: 'again' })

@@ -56,10 +56,9 @@ export const ptp = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns } = request
+    const { config, attachment, netns, keep } = request
     const type = requireIpam(config)
-    openContainer(netns).close() // says what is wrong with the path before anything is made
-    using host = openRoute()
+    const host = keep(openRoute())
     const hostEnd = await plugIn(host, request)
     const addresses = await allocate(request, type)
     const hops = hopsOf(addresses)

@@ -55,11 +55,9 @@ export const tap = definePlugin({
       macArgument(args),
       { key: 'runtimeConfig.mac', value: config.runtimeConfig?.mac },
     ])
-    using container = openContainer(netns)
-    const bridge = findBridge(container, config)
     await createOnce(request, {
-      create: () => create(container, { config, netns, name, mac, bridge }),
-      clear: () => removePending(container, name),
+      create: container => create(container, { config, netns, name, mac }),
+      clear: container => removePending(container, name),
     })
     const addresses = await takeAddresses(request)
     const { result } = finishInterface(request, { addresses, announcement: 'when up' })
@@ -120,12 +118,12 @@ interface Wish {
   netns: string
   name: string
   mac: string | undefined
-  bridge: Link | undefined
 }
 
 /** Creates the device with all that it is to have; nothing when one thing is refused. */
-function create(container: Transport, { config, netns, name, mac, bridge }: Wish): void {
+function create(container: Transport, { config, netns, name, mac }: Wish): void {
   const { multiQueue, owner, group, mtu, selinuxContext } = config
+  const bridge = findBridge(container, config)
   const virtioHeader = owner !== undefined && group !== undefined // as the reference decides
   const given = (id: number | undefined) => (id === NOBODY ? undefined : id)
   const prepare = () =>

@@ -97,11 +97,12 @@ async function createTagged(
   request: AddRequest<Configuration>,
   { id, master }: { id: number; master: Master },
 ): Promise<void> {
-  const { config, attachment, netns } = request
+  const { config, attachment } = request
   try {
     await createOnce(request, {
-      create: () => createChild({ attachment, netns, master, kind: { type: 'vlan', id }, mtu: config.mtu }),
-      clear: () => clearChild(request),
+      create: container =>
+        createChild(container, { attachment, master, kind: { type: 'vlan', id }, mtu: config.mtu }),
+      clear: container => clearChild(container, attachment),
     })
   } catch (thrown) {
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown

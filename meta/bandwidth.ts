@@ -48,15 +48,15 @@ export const bandwidth = definePlugin({
   config,
 
   add(request) {
-    const { attachment, config, netns, undo } = request
+    const { attachment, config, netns, undo, keep } = request
     const previous = requirePrevious(request.previous, 'must be called as chained plugin: bandwidth')
     const { ingress, egress, scope } = limitsOf(config)
     if (!ingress && !egress) return previous
     using container = openContainer(netns)
-    using host = openRoute()
+    const host = keep(openRoute())
     const outside = requireHostEnd({ host, container }, { name: attachment.interface, previous })
     if (ingress) {
-      undo(`stop shaping ${outside.name}`, () => onHost(again => removeShape(again, outside.index)))
+      undo(`stop shaping ${outside.name}`, () => removeShape(host, outside.index))
       shape(host, outside, { bucket: ingress, scope })
     }
     if (!egress) return previous
@@ -115,11 +115,6 @@ export const bandwidth = definePlugin({
   },
 })
 
-function onHost<T>(step: (host: Transport) => T): T {
-  using host = openRoute() // undoing comes when the first socket is closed
-  return step(host)
-}
-
 interface Egress {
   host: Transport
   outside: Link
@@ -134,12 +129,9 @@ function limitEgress(
 ): Interface {
   const leftover = findOwnIfb(host, attachment) // of an ADD that was killed
   if (leftover) removeLink(host, leftover.index)
-  const ifb = createIfb(host, attachment, outside.mtu)
-  undo(`delete ${ifb.name}`, () => onHost(again => removeLink(again, ifb.index)))
+  const ifb = createIfb(host, undo, { attachment, mtu: outside.mtu })
   shape(host, ifb, { bucket: egress, scope: EVERYTHING })
-  undo(`stop redirecting from ${outside.name}`, () =>
-    onHost(again => removeRedirection(again, outside.index, ifb.index)),
-  )
+  undo(`stop redirecting from ${outside.name}`, () => removeRedirection(host, outside.index, ifb.index))
   redirect(host, outside, { to: ifb.index, scope })
   return { name: ifb.name, mac: ifb.address }
 }

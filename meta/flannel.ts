@@ -1,7 +1,10 @@
 /** flannel: turns what flanneld says of the node's subnets into the configuration of another plugin, and runs that. */
 import { readFile, removeFile } from '../chain/linux/files.ts'
 import { SystemError } from '../chain/linux/libc.ts'
-import { type AttachmentRequest, definePlugin } from '../chain/plugin/define.ts'
+import { findLink } from '../chain/linux/netlink/link.ts'
+import { type AddRequest, type AttachmentRequest, definePlugin } from '../chain/plugin/define.ts'
+import type { Added } from '../chain/plugin/delegate.ts'
+import { openContainerIfPresent } from '../chain/plugin/interface.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { lookup, parseConfiguration } from '../chain/protocol/configuration.ts'
@@ -16,20 +19,11 @@ export const flannel = definePlugin({
   config: anyConfiguration,
 
   async add(request) {
-    const { attachment, delegate, undo } = request
+    const { delegate } = request
     const config = delegateConfiguration(request, readSubnets(request))
     const isOurs = await asDelegate(config.type, () => delegate.isOurs(config.type))
-    const saved = inFolder(request, folder => remember(folder, { attachment, config }))
-    // What a plugin that is not ours leaves behind when its ADD fails is found by DEL, if DEL finds the configuration.
-    let leavesNothing = isOurs || saved.replaced
-    undo('forget the delegate', () => leavesNothing && saved.takeBack())
-    const result = await asDelegate(config.type, () => delegate.add(config.type, config))
-    leavesNothing = false
-    undo(`delete what ${config.type} added`, async () => {
-      await delegate.del(config.type, config)
-      leavesNothing = true
-    })
-    return result
+    const added = keepConfiguration(request, { config, isOurs })
+    return await asDelegate(config.type, () => delegate.add(config.type, config, added))
   },
 
   async check(request) {
@@ -81,6 +75,35 @@ export const flannel = definePlugin({
     )
   },
 })
+
+/**
+ * Keeps the configuration for DEL before it is used. When ADD fails, it goes only after the delegate's DEL: what is left finds
+ * a later DEL then. That is not for a plugin that is not ours and failed, nor for an interface that may be another network's.
+ */
+function keepConfiguration(
+  request: AddRequest<Given['config']>,
+  { config, isOurs }: { config: DelegateConfiguration; isOurs: boolean },
+): Added {
+  const { attachment, delegate, netns, undo } = request
+  let hasAdded = false
+  inFolder(request, folder =>
+    remember(folder, { attachment, config }, ({ replaced, takeBack }) =>
+      undo('forget the delegate', async () => {
+        const isOurRest = isOurs && !replaced && !hasInterface(netns, attachment.interface)
+        if (hasAdded || isOurRest) await delegate.del(config.type, config)
+        if (hasAdded || isOurRest || replaced) takeBack()
+      }),
+    ),
+  )
+  return how => {
+    hasAdded ||= how === 'succeeded'
+  }
+}
+
+function hasInterface(netns: string, name: string): boolean {
+  using container = openContainerIfPresent(netns)
+  return container !== undefined && findLink(container, name) !== undefined
+}
 
 function delegateConfiguration(request: Given, subnets: Subnets | undefined): DelegateConfiguration {
   const { network, cniVersion } = request

@@ -34,7 +34,7 @@ export const portmap = definePlugin({
   config: configuration,
 
   async add(call) {
-    const { config, attachment, previous, engine, undo, world } = call
+    const { config, attachment, previous, engine, world } = call
     if (!previous)
       throw new CniError(code.invalidConfiguration, 'prevResult: must be called as chained plugin')
     const mappings = portMappings(config)
@@ -48,7 +48,7 @@ export const portmap = definePlugin({
       apply: decision => publish(call, targets, decision),
       sweep: () => sweepPorts(engine, attachment),
     })
-    if (config.snat) letThroughSamePort(previous, undo)
+    if (config.snat) letThroughSamePort(previous, call)
     forgetConnectionsToHost(mappings)
     return previous
   },

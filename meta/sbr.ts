@@ -1,5 +1,6 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
 import * as z from 'zod/mini'
+import { errno } from '../chain/linux/libc.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import {
@@ -18,7 +19,7 @@ import {
   removeRule,
   sourceRule,
 } from '../chain/linux/netlink/rule.ts'
-import { request, type Transport } from '../chain/linux/netlink/socket.ts'
+import { isRefusal, request, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
 import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
@@ -26,7 +27,7 @@ import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { flag, texts } from '../chain/plugin/schema.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { everyStep, reversible, type Undo } from '../chain/plugin/undo.ts'
 import { formatAddress, parseAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'
@@ -50,15 +51,15 @@ export const sbr = definePlugin({
   config,
 
   async add(request) {
-    const { attachment, config, netns } = request
+    const { attachment, config, netns, undo, keep } = request
     const previous = requirePrevious(request.previous, 'must be called as chained plugin: sbr')
     const ips = withGateways(ownAddresses(previous, attachment.interface), config)
     await request.alone(tablesOf(netns))
-    using container = openContainer(netns)
+    const container = keep(openContainer(netns))
     const link = findLink(container, attachment.interface)
     if (!link) throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`)
-    if (config.table === undefined) separate(request, { container, link, ips })
-    else for (const ip of ips) lookUp(request, container, sourceRule(hostOf(ip), config.table))
+    if (config.table === undefined) separate(container, request, { link, ips })
+    else for (const ip of ips) lookUp(container, undo, sourceRule(hostOf(ip), config.table))
     return previous
   },
 
@@ -160,63 +161,63 @@ function isFrom(
   return Boolean(whole && input === undefined && addresses.includes(source.address) && (table ?? own) === own)
 }
 
-function lookUp({ netns, undo }: AddRequest<Configuration>, container: Transport, rule: Rule): void {
-  addRule(container, rule)
-  undo(`delete rule ${describeRule(rule)}`, () => inContainer(netns, again => removeRule(again, rule)))
-}
-
-/** Undoing comes when ADD's own socket is closed. */
-function inContainer<T>(netns: string, step: (container: Transport) => T): T {
-  using container = openContainer(netns)
-  return step(container)
+function lookUp(container: Transport, undo: Undo, rule: Rule): void {
+  reversible(undo, `delete rule ${describeRule(rule)}`, {
+    forth: () => addRule(container, rule),
+    back: () => removeRule(container, rule),
+  })
 }
 
 /** Gives each address a table with its routes, and takes these out of the main table. */
 function separate(
-  add: AddRequest<Configuration>,
-  { container, link, ips }: { container: Transport; link: Link; ips: readonly IpConfig[] },
+  container: Transport,
+  { config, undo }: AddRequest<Configuration>,
+  { link, ips }: { link: Link; ips: readonly IpConfig[] },
 ): void {
   const routes = listRoutes(container, { table: 254, link: link.index }) // RT_TABLE_MAIN
   const networks = ips.flatMap(({ address }) => parseCidr(address) ?? [])
   const tables = freeTables(container, { first: FIRST_TABLE })
   for (const ip of ips) {
     const { value: table } = tables.next()
-    lookUp(add, container, sourceRule(hostOf(ip), table))
+    lookUp(container, undo, sourceRule(hostOf(ip), table))
     const own = routesFor(ip, { link: link.index, networks, routes, table })
     for (const [index, copied] of replacingRoutes(own).entries()) {
-      request(container, copied)
-      undoCopy(add, own[index])
+      const route = own[index]
+      reversible(undo, `delete a route of table ${table}`, {
+        forth: () => request(container, copied),
+        back: () => route && removeRoute(container, route),
+      })
     }
   }
   const families = new Set(ips.map(({ address }) => address.includes(':')))
   const movable = routes.filter(route => isMovable(route, families))
-  const hinted = add.config.addSourceHints ? ips.flatMap(ip => withSourceHint(ip, routes) ?? []) : []
-  for (const each of hinted) hint(add, container, each)
-  const isStaying = (route: Route) => add.config.addSourceHints && route.gateway === undefined
-  for (const route of movable) if (!isStaying(route)) takeAway(add, container, route)
+  const hinted = config.addSourceHints ? ips.flatMap(ip => withSourceHint(ip, routes) ?? []) : []
+  for (const each of hinted) hint(container, undo, each)
+  const isStaying = (route: Route) => config.addSourceHints && route.gateway === undefined
+  for (const route of movable) if (!isStaying(route)) takeAway(container, undo, route)
 }
 
-function undoCopy({ netns, undo }: AddRequest<Configuration>, route: Route | undefined): void {
-  if (!route) return
-  undo(`delete a route of table ${route.table}`, () => inContainer(netns, again => removeRoute(again, route)))
+function hint(container: Transport, undo: Undo, { bare, hinted }: { bare: Route; hinted: Route }): void {
+  reversible(undo, `take the source from route ${describeRoute(bare)}`, {
+    forth: () => request(container, newRoute(hinted, 'replace')),
+    back: () => request(container, newRoute(bare, 'replace')),
+  })
 }
 
-function hint(
-  { netns, undo }: AddRequest<Configuration>,
-  container: Transport,
-  { bare, hinted }: { bare: Route; hinted: Route },
-): void {
-  request(container, newRoute(hinted, 'replace'))
-  undo(`take the source from route ${describeRoute(bare)}`, () =>
-    inContainer(netns, again => request(again, newRoute(bare, 'replace'))),
-  )
+function takeAway(container: Transport, undo: Undo, route: Route): void {
+  reversible(undo, 'restore a route of the main table', {
+    forth: () => removeRoute(container, route),
+    back: () => putBack(container, route),
+  })
 }
 
-function takeAway({ netns, undo }: AddRequest<Configuration>, container: Transport, route: Route): void {
-  if (removeRoute(container, route) === 'absent') return
-  undo('restore a route of the main table', () =>
-    inContainer(netns, again => request(again, newRoute(route, 'beside'))),
-  )
+/** It may be there still. */
+function putBack(container: Transport, route: Route): void {
+  try {
+    request(container, newRoute(route, 'beside'))
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown
+  }
 }
 
 if (import.meta.main) main(sbr)

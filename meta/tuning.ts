@@ -17,6 +17,7 @@ import {
 } from '../chain/plugin/interface.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
+import { reversible } from '../chain/plugin/undo.ts'
 import { parseHardwareAddress } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
@@ -27,6 +28,7 @@ import { duplicateIn } from './tuning/duplicates.ts'
 import {
   applySetting,
   differenceOf,
+  type Previous,
   refuseConflicts,
   restoreSetting,
   type Setting,
@@ -65,20 +67,21 @@ export const tuning = definePlugin({
   config,
 
   add(request) {
-    const { attachment, netns, undo } = request
+    const { attachment, netns, undo, keep } = request
     const settings = settingsWanted(request)
     requireAllowed(settings.map(({ key }) => key))
     const wanted = attributesWanted(request)
     const result = requirePrevious(request.previous, 'tuning')
-    using container = openContainer(netns)
+    const container = keep(openContainer(netns))
     const link = namesIn(wanted).length > 0 ? mustFind(container, request) : undefined
     if (link) requireFitting(wanted, link)
     for (const setting of settings) {
-      const written = inNamespace(netns, () => applySetting(setting))
-      undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(written)))
+      const noted = (before: Previous) =>
+        undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(before)))
+      inNamespace(netns, () => applySetting(setting, noted))
     }
     if (!link) return result
-    undo('restore the backup', saveBackup(folderOf(request), attachment, currentOf(link, namesIn(wanted))))
+    saveBackup(folderOf(request), undo, { attachment, original: currentOf(link, namesIn(wanted)) })
     tune(request, { container, link, wanted })
     return announce(request, describe(result, { name: link.name, wanted }), wanted)
   },
@@ -196,16 +199,15 @@ function mustFind(
 
 /** Sets attribute by attribute; each refusal of the kernel names what was being set. */
 function tune(
-  { netns, undo }: AddRequest<Configuration>,
+  { undo }: AddRequest<Configuration>,
   { container, link, wanted }: { container: Transport; link: Link; wanted: Attributes },
 ): void {
   const before = currentOf(link, namesIn(wanted))
   for (const name of namesIn(wanted)) {
     if (before[name] === wanted[name]) continue
-    setLink(container, link.index, settingsOf(wanted, name))
-    undo(`restore ${name} of ${link.name}`, () => {
-      using again = openContainer(netns) // the first socket is closed by then
-      setLink(again, link.index, settingsOf(before, name))
+    reversible(undo, `restore ${name} of ${link.name}`, {
+      forth: () => setLink(container, link.index, settingsOf(wanted, name)),
+      back: () => setLink(container, link.index, settingsOf(before, name)),
     })
   }
 }

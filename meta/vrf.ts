@@ -16,10 +16,10 @@ import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
-import { everyStep } from '../chain/plugin/undo.ts'
+import { everyStep, reversible } from '../chain/plugin/undo.ts'
 import { checkInterfaceName } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-import { changeMaster, noteWhatIsLost } from './vrf/master.ts'
+import { changeMaster, noteWhatIsLost, openRouteEvents } from './vrf/master.ts'
 
 const config = z.object({
   vrfname: z._default(z.string(), ''),
@@ -35,11 +35,11 @@ export const vrf = definePlugin({
   config,
 
   async add(request) {
-    const { attachment, config, netns, undo } = request
+    const { attachment, config, netns, undo, keep } = request
     checkName(config, attachment)
     const previous = requirePrevious(request.previous, 'vrf: missing prevResult from earlier plugin')
     await request.alone(tablesOf(netns))
-    using container = openContainer(netns)
+    const container = keep(openContainer(netns))
     const link = mustFind(container, attachment.interface, netns)
     const domain = ensureVrf(request, container)
     if (link.master !== undefined && link.master !== domain.index) {
@@ -48,10 +48,11 @@ export const vrf = definePlugin({
     }
     if (link.master === domain.index) return previous
     const lost = noteWhatIsLost(container, link.index)
+    const sockets = { container, events: keep(openRouteEvents(netns)) }
     undo(`take ${link.name} out of ${domain.name}`, () =>
-      changeMaster(netns, link, { master: 0, table: MAIN_TABLE, lost }),
+      changeMaster(sockets, link, { master: 0, table: MAIN_TABLE, lost }),
     )
-    changeMaster(netns, link, { master: domain.index, table: domain.data.table ?? MAIN_TABLE, lost })
+    changeMaster(sockets, link, { master: domain.index, table: domain.data.table ?? MAIN_TABLE, lost })
     return previous
   },
 
@@ -141,10 +142,10 @@ function ensureVrf({ config, netns, undo }: AddRequest<Configuration>, container
     if (!found.up) setLink(container, found.index, { up: true })
     return found
   }
-  createLink(container, { name, up: true, kind: { type: 'vrf', table: table || chooseTable(container) } })
-  undo(`delete VRF ${name}`, () => {
-    using again = openContainer(netns)
-    removeLink(again, name)
+  const kind = { type: 'vrf', table: table || chooseTable(container) } as const
+  reversible(undo, `delete VRF ${name}`, {
+    forth: () => createLink(container, { name, up: true, kind }),
+    back: () => removeLink(container, name),
   })
   return mustFind(container, name, netns)
 }

@@ -92,14 +92,14 @@ export function inNamespace<T>(namespace: string | number, body: () => NotAsync<
 
 const ATTEMPTS = 3
 
-/** The kernel needs memory for it, which may be there a moment later. */
+/** What the kernel lacks for it, such as memory, may be there a moment later; the right to it will not. */
 function goHome(home: number): void {
   for (let attempt = 1; ; attempt++) {
     try {
       setNamespace(home, CLONE_NEWNET, 'the home network namespace')
       return
     } catch (thrown) {
-      if (attempt < ATTEMPTS && isErrno(thrown, errno.ENOMEM)) continue
+      if (attempt < ATTEMPTS && !isErrno(thrown, errno.EPERM)) continue
       lastWords(thrown as Error)
       exitAtOnce(1)
     }

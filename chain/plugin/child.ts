@@ -17,14 +17,12 @@ import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import { isRefusal, request, type Transport } from '../linux/netlink/socket.ts'
 import { PENDING, removePending } from './creation.ts'
 import type { Attachment } from './define.ts'
-import { openContainer } from './interface.ts'
 import { explainDown, explainKind, type Master } from './master.ts'
 import { ownerOf } from './owner.ts'
 import { finishInterface } from './single.ts'
 
 export interface ChildWish {
   attachment: Attachment
-  netns: string
   master: Master
   kind: Kind
   /** 0: the master's. */
@@ -36,9 +34,8 @@ export interface ChildWish {
  * Creates the interface, from inside: a name that the host uses too is no obstacle then. Throws KernelError, EEXIST when the
  * name is taken in the container, or what the kind says of its own on that master (a VLAN's ID).
  */
-export function createChild(wish: ChildWish): void {
-  const { attachment, netns, master, kind, mtu, mac } = wish
-  using container = openContainer(netns)
+export function createChild(container: Transport, wish: ChildWish): void {
+  const { attachment, master, kind, mtu, mac } = wish
   const link: NewLink = {
     name: attachment.interface,
     kind,
@@ -58,11 +55,7 @@ export function createChild(wish: ChildWish): void {
 }
 
 /** Clears away what a killed ADD left, under either name. */
-export function clearChild({
-  attachment,
-  netns,
-}: Pick<ChildWish, 'attachment' | 'netns'>): 'removed' | 'absent' {
-  using container = openContainer(netns)
+export function clearChild(container: Transport, attachment: Attachment): 'removed' | 'absent' {
   const found = [attachment.interface, temporaryName(attachment)].map(name => removePending(container, name))
   return found.includes('removed') ? 'removed' : 'absent'
 }

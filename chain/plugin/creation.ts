@@ -8,7 +8,7 @@ import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
 import { namespaceIdentity } from '../linux/netns.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { AddRequest } from './define.ts'
-import { openContainer, removeInterface } from './interface.ts'
+import { openContainer } from './interface.ts'
 
 /** The group of links whose ADD has not come to its end: a number that nobody else uses, "CTNA". Set at creation. */
 export const PENDING = 0x43544e41
@@ -25,16 +25,16 @@ export function markFinished(route: Transport, link: string | number, alias?: st
 }
 
 export interface Creation {
-  create(): void
-  /** Clears away what a killed ADD left, when a name is taken. */
-  clear(): 'removed' | 'absent'
+  create(container: Transport): void
+  /** Clears away what a killed ADD left, when a name is taken, or this one: what is not finished. */
+  clear(container: Transport): 'removed' | 'absent'
   /** What else may be taken than CNI_IFNAME. */
   other?: string
 }
 
 type Request = Pick<
   AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
-  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'alone'
+  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'keep' | 'alone'
 >
 
 /** The name under which one ADD at a time makes an interface of a container. */
@@ -45,24 +45,30 @@ export function interfaceIn(netns: string, name: string): string {
 /** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
 export async function createOnce(request: Request, creation: Creation): Promise<void> {
   const { create, clear } = creation
-  const { config, netns, delegate, undo } = request
+  const { config, netns, delegate, undo, keep } = request
   const name = request.attachment.interface
   // another plugin's ADD, or another network's, may be at work on the same name
   await request.alone(interfaceIn(netns, name))
+  const container = keep(openContainer(netns))
+  // First: creation can end half done, or without a word of how it ended. Until it is finished, it can be told from others'.
+  undo(`delete what was begun of ${name}`, () => clear(container))
   try {
-    create()
+    create(container)
   } catch (thrown) {
-    if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear() === 'absent')
-      throw explainTaken(thrown, { ...request, ...creation })
+    if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear(container) === 'absent')
+      throw explainTaken(container, thrown, { ...request, ...creation })
     if (config.ipam?.type) await delegate.del(config.ipam.type)
-    create()
+    create(container)
   }
-  undo(`delete ${name}`, () => removeInterface(netns, name))
+  undo(`delete ${name}`, () => removeLink(container, name))
 }
 
-function explainTaken(thrown: unknown, { netns, attachment, other }: Request & Creation): unknown {
+function explainTaken(
+  container: Transport,
+  thrown: unknown,
+  { netns, attachment, other }: Request & Creation,
+): unknown {
   if (!isRefusal(thrown, errno.EEXIST)) return thrown
-  using container = openContainer(netns)
   const taken = findLink(container, attachment.interface)
   if (taken) {
     return new CniError(code.internal, `interface ${taken.name} already exists in ${netns}`, {

@@ -4,7 +4,7 @@ import type { Engine } from '../linux/nft.ts'
 import { CniError } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
-import type { Undo } from './undo.ts'
+import type { Keep, Undo } from './undo.ts'
 import type { World } from './world.ts'
 
 /** Which interface of which container on which network: the key of everything a plugin keeps. */
@@ -56,6 +56,8 @@ export interface AddRequest<Configuration> extends AttachmentRequest<Configurati
   netns: string
   /** Says how to undo the step before this line; carried out backwards when ADD fails. */
   undo: Undo
+  /** Keeps a socket that undoing needs. */
+  keep: Keep
 }
 
 export interface CheckRequest<Configuration> extends AttachmentRequest<Configuration> {

@@ -7,10 +7,12 @@ import type { World } from './world.ts'
 
 export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
 
+/** Told when a plugin's ADD has succeeded, before its result is read, which may fail; or has ended without a word. */
+export type Added = (how: 'succeeded' | 'unknown') => void
+
 /** Runs the plugin of a type with a verb. `configuration` replaces standard input. */
 export interface Delegate {
-  /** `added` is called when the plugin has succeeded: before its result is read, which may fail. */
-  add(type: string, configuration?: unknown, added?: () => void): Promise<Result>
+  add(type: string, configuration?: unknown, added?: Added): Promise<Result>
   check(type: string, configuration?: unknown): Promise<void>
   del(type: string, configuration?: unknown): Promise<void>
   status(type: string, configuration?: unknown): Promise<void>
@@ -27,17 +29,12 @@ export function delegateFor(options: {
   cniVersion: string
 }): Delegate {
   const { cniVersion } = options
-  const call = (verb: DelegateVerb) => async (type: string, configuration?: unknown) => {
-    const output = await runDelegate(options, { verb, type, configuration })
-    return output
-  }
   const silent = (verb: DelegateVerb) => async (type: string, configuration?: unknown) => {
-    await call(verb)(type, configuration)
+    await runDelegate(options, { verb, type, configuration })
   }
   return {
     add: async (type, configuration, added) => {
-      const output = await call('ADD')(type, configuration)
-      added?.()
+      const output = await runDelegate(options, { verb: 'ADD', type, configuration, added })
       return parseDelegateResult(output, type, cniVersion)
     },
     check: silent('CHECK'),
@@ -54,8 +51,9 @@ export function delegateFor(options: {
 
 async function runDelegate(
   { world, path, stdin }: { world: World; path: string[]; stdin: string },
-  { verb, type, configuration }: { verb: DelegateVerb; type: string; configuration: unknown },
+  given: { verb: DelegateVerb; type: string; configuration: unknown; added?: Added | undefined },
 ): Promise<string> {
+  const { verb, type, configuration, added } = given
   const environment: Record<string, string> = {}
   for (const [key, value] of Object.entries(world.env)) if (value !== undefined) environment[key] = value
   environment.CNI_COMMAND = verb
@@ -69,9 +67,12 @@ async function runDelegate(
     world.builtins,
   )
   if (answer.status === 0) {
+    added?.('succeeded')
     if (answer.stderr) world.stderr(answer.stderr)
     return answer.stdout
   }
+  // One that was ended, say, told nobody how far it had got: only a plugin that answers has undone what it did.
+  if (!printedError(answer.stdout)) added?.('unknown')
   throw failureOf(type, answer)
 }
 
@@ -125,7 +126,7 @@ export async function allocate(
   { delegate, undo }: { delegate: Delegate; undo: Undo },
   type: string,
 ): Promise<Result> {
-  // all or nothing itself: a failed ADD has nothing to release
+  // all or nothing itself: an ADD that says that it failed has nothing to release
   const result = await delegate.add(type, undefined, () =>
     undo('release the addresses', () => delegate.del(type)),
   )

@@ -82,8 +82,8 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   switch (verb) {
     case 'ADD':
       // a result that nobody could be given is an ADD that has failed
-      return await allOrNothing(async undo =>
-        world.stdout(printResult(await plugin.add(attached({ netns, undo })), base.cniVersion)),
+      return await allOrNothing(async (undo, keep) =>
+        world.stdout(printResult(await plugin.add(attached({ netns, undo, keep })), base.cniVersion)),
       )
     case 'CHECK':
       return await plugin.check(attached({ netns }))

@@ -21,7 +21,7 @@ import { everyStep } from './undo.ts'
 
 export type SingleRequest = Pick<
   AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
-  'config' | 'netns' | 'attachment' | 'delegate' | 'undo'
+  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'keep'
 >
 
 /** The IPAM plugin's answer, or an empty result where the configuration has no IPAM plugin: a link without addresses. */

@@ -69,7 +69,13 @@ function lockFolder(folder: string): HeldLock {
 }
 
 function storeIn(folder: string, warn: Store['warn'], lock: HeldLock | undefined): Store {
-  return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: () => lock?.[Symbol.dispose]() }
+  const dispose = () => lock?.[Symbol.dispose]()
+  try {
+    return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: dispose }
+  } catch (thrown) {
+    dispose() // or undoing, in this very process, would wait for it
+    throw thrown
+  }
 }
 
 /** As `openStore`, where nothing is to be made: undefined when there are no reservations. A full disk does not keep it. */

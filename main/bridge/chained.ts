@@ -4,8 +4,7 @@
  */
 import { changeBridgePort, findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
 import { request, type Transport } from '../../chain/linux/netlink/socket.ts'
-import { onHost } from '../../chain/plugin/interface.ts'
-import type { Undo } from '../../chain/plugin/undo.ts'
+import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
@@ -48,12 +47,20 @@ export function attach(
     })
   }
   if (link.master === undefined) {
-    setLink(host, link.index, { master: bridge.index, up: true })
-    undo(`take ${link.name} off ${bridge.name}`, () =>
-      onHost(anew => setLink(anew, link.index, { master: 0, up: link.up })),
-    )
-  } else if (!link.up) setLink(host, link.index, { up: true })
+    reversible(undo, `take ${link.name} off ${bridge.name}`, {
+      forth: () => setLink(host, link.index, { master: bridge.index, up: true }),
+      back: () => setLink(host, link.index, { master: 0, up: link.up }),
+    })
+  } else {
+    undo(`restore ${link.name} as a port of ${bridge.name}`, () => restorePort(host, link))
+    if (!link.up) setLink(host, link.index, { up: true })
+  }
   request(host, changeBridgePort(link.index, { hairpin: config.hairpinMode, isolated: config.portIsolation }))
+}
+
+function restorePort(host: Transport, { index, port, up }: Link): void {
+  setLink(host, index, { up })
+  if (port) request(host, changeBridgePort(index, { hairpin: port.hairpin, isolated: port.isolated }))
 }
 
 /** Takes the interface off the bridge; who made it deletes it. */

@@ -8,6 +8,7 @@ import {
 } from '../../chain/linux/netlink/address.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
+import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import {
   addressAfter,
   type Cidr,
@@ -60,32 +61,36 @@ export function gatewaysOf(result: Result): Cidr[] {
   return [...found.values()]
 }
 
-/** An address that was put on the link, or taken from it to make room. */
-export type Change = (what: 'added' | 'removed', cidr: Cidr) => void
+/** The link that has the gateway addresses, and whether nobody else needs them: for undoing. */
+export interface GatewayLink {
+  link: Link
+  isUnused(): boolean
+}
 
 /**
  * Puts gateway addresses on a link. Another IPv4 address, or an IPv6 one of an overlapping network, is refused, or
- * replaced when `force` says so. Each step is told to `changed` when it is taken, for undoing.
+ * replaced when `force` says so.
  */
 export function ensureGateways(
   host: Transport,
-  link: Link,
-  options: { gateways: readonly Cidr[]; force: boolean; changed: Change },
+  undo: Undo,
+  { gateways, ...rest }: GatewayLink & { gateways: readonly Cidr[]; force: boolean },
 ): void {
-  const { gateways, ...rest } = options
-  const present = listAddresses(host, link.index)
-  for (const gateway of gateways) ensureGateway(host, { link, gateway, present, ...rest })
+  const present = listAddresses(host, rest.link.index)
+  for (const gateway of gateways) ensureGateway(host, undo, { gateway, present, ...rest })
 }
 
-interface GatewayStep {
-  link: Link
+interface GatewayStep extends GatewayLink {
   gateway: Cidr
   present: readonly InterfaceAddress[]
   force: boolean
-  changed: Change
 }
 
-function ensureGateway(host: Transport, { link, gateway, present, force, changed }: GatewayStep): void {
+function ensureGateway(
+  host: Transport,
+  undo: Undo,
+  { link, isUnused, gateway, present, force }: GatewayStep,
+): void {
   const wanted = formatCidr(gateway)
   const cidrs = present
     .map(({ address, prefixLength }) => parseCidr(`${address}/${prefixLength}`))
@@ -95,26 +100,29 @@ function ensureGateway(host: Transport, { link, gateway, present, force, changed
   for (const other of cidrs) {
     if (other.address.family !== family || (family === 6 && !overlaps(other, gateway))) continue
     if (!force) throw occupied(link, other, wanted)
-    if (removeAddress(host, { link: link.index, ...plain(other) }) === 'removed') changed('removed', other)
+    reversible(undo, `give ${formatCidr(other)} back to ${link.name}`, {
+      forth: () => removeAddress(host, { link: link.index, ...plain(other) }),
+      back: () => isUnused() && giveBack(host, link, other),
+    })
   }
   try {
-    addAddress(host, { link: link.index, ...plain(gateway), skipDetection: true })
+    reversible(undo, `take ${wanted} from ${link.name}`, {
+      forth: () => addAddress(host, { link: link.index, ...plain(gateway), skipDetection: true }),
+      back: () => isUnused() && removeAddress(host, { link: link.index, ...plain(gateway) }),
+    })
   } catch (thrown) {
     if (isRefusal(thrown, errno.EEXIST)) return // another container's ADD was quicker
     throw thrown
   }
-  changed('added', gateway)
 }
 
-/** Takes a step of `ensureGateways` back. */
-export function undoChange(
-  host: Transport,
-  link: Link,
-  { what, cidr }: { what: Parameters<Change>[0]; cidr: Cidr },
-): void {
-  const address = { link: link.index, ...plain(cidr) }
-  if (what === 'added') removeAddress(host, address)
-  else addAddress(host, { ...address, skipDetection: true })
+/** It may be there still. */
+function giveBack(host: Transport, link: Link, cidr: Cidr): void {
+  try {
+    addAddress(host, { link: link.index, ...plain(cidr), skipDetection: true })
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown
+  }
 }
 
 function plain({ address, prefixLength }: Cidr): { address: string; prefixLength: number } {

@@ -29,9 +29,10 @@ import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/host-end.ts'
-import { bestEffort, onHost } from '../../chain/plugin/interface.ts'
+import { bestEffort } from '../../chain/plugin/interface.ts'
 import { otherThan } from '../../chain/plugin/interface-owner.ts'
 import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
+import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
 
@@ -53,28 +54,42 @@ export interface BridgeWish {
   vlanFiltering: boolean
 }
 
-/** Finds the bridge or creates it, up. One that is there keeps its MTU and its addresses. */
-export function ensureBridge(host: Transport, wish: BridgeWish): { bridge: Link; created: boolean } {
+/**
+ * Finds the bridge or creates it, up. One that is there keeps its MTU and its addresses. Another container may join one that
+ * is created here: undoing takes it away only if nobody did.
+ */
+export function ensureBridge(
+  host: Transport,
+  undo: Undo,
+  wish: BridgeWish,
+): { bridge: Link; created: boolean } {
   const existing = findLink(host, wish.name)
   if (existing) return { bridge: adoptBridge(host, existing, wish), created: false }
   try {
-    createLink(host, {
-      name: wish.name,
-      kind: { type: 'bridge', ...(wish.vlanFiltering ? { vlanFiltering: true } : {}) },
-      address: bridgeAddress(wish.name),
-      up: true,
-      ...(wish.mtu > 0 ? { mtu: wish.mtu } : {}),
-      ...(wish.promiscuous ? { promiscuous: true } : {}),
+    reversible(undo, `delete bridge ${wish.name}`, {
+      forth: () => createBridge(host, wish),
+      back: () => removeIfUnused(host, wish.name),
     })
   } catch (thrown) {
     if (wish.vlanFiltering && isRefusal(thrown, errno.EOPNOTSUPP)) throw cannotFilter(wish.name)
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
-    return ensureBridge(host, wish)
+    return ensureBridge(host, undo, wish)
   }
   prepareHostLink(wish.name)
   const bridge = findLink(host, wish.name)
   if (!bridge) throw new CniError(code.internal, `bridge ${wish.name} vanished after it was created`)
   return { bridge, created: true }
+}
+
+function createBridge(host: Transport, wish: BridgeWish): void {
+  createLink(host, {
+    name: wish.name,
+    kind: { type: 'bridge', ...(wish.vlanFiltering ? { vlanFiltering: true } : {}) },
+    address: bridgeAddress(wish.name),
+    up: true,
+    ...(wish.mtu > 0 ? { mtu: wish.mtu } : {}),
+    ...(wish.promiscuous ? { promiscuous: true } : {}),
+  })
 }
 
 /** Refuses a link of another kind that has the bridge's name. */
@@ -123,12 +138,14 @@ export interface PortWish {
  * Creates the pair: the container's end in place under its final name, the host's end up and on the bridge with its port
  * settings. One exchange with the kernel, so that a kill leaves all of it or nothing.
  */
-export function createPort(host: Transport, wish: PortWish): Link {
+export function createPort(host: Transport, undo: Undo, wish: PortWish): Link {
   const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = wish
   const name = hostEndName(attachment)
   const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)
   try {
+    // First: creation can end half done, or without a word of how it ended.
+    undo(`delete ${name}`, () => removeOwn(host, attachment))
     const [created, ...rest] = attempt(host, [
       newLink({
         name,
@@ -144,7 +161,7 @@ export function createPort(host: Transport, wish: PortWish): Link {
       getLink(name),
     ])
     if (created instanceof KernelError) throw refusedPair(created, attachment, name)
-    for (const answer of rest) if (answer instanceof KernelError) throw undoPair(host, name, answer)
+    for (const answer of rest) if (answer instanceof KernelError) throw answer
     const [reply] = rest[1] as Exclude<(typeof rest)[number], KernelError>
     if (!reply) throw new CniError(code.internal, `the kernel did not describe ${name}`)
     bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
@@ -154,9 +171,10 @@ export function createPort(host: Transport, wish: PortWish): Link {
   }
 }
 
-function undoPair(host: Transport, name: string, refusal: KernelError): KernelError {
-  removeLink(host, name)
-  return refusal
+/** Whoever was here before, under another owner's alias, stays. */
+function removeOwn(host: Transport, attachment: Attachment): 'removed' | 'absent' {
+  const link = findLink(host, hostEndName(attachment))
+  return link && otherThan(attachment, link.alias) === undefined ? removeLink(host, link.index) : 'absent'
 }
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
@@ -231,7 +249,8 @@ export function keepBridge(name: string): Promise<HeldNames> {
 }
 
 /** Deletes a bridge that nothing is on, and that nobody is about to join. */
-export async function removeIfUnused(bridge: Link): Promise<'removed' | 'absent'> {
-  using _alone = await holdName(`bridge ${bridge.name}`)
-  return onHost(host => (isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'))
+async function removeIfUnused(host: Transport, name: string): Promise<'removed' | 'absent'> {
+  using _alone = await holdName(`bridge ${name}`)
+  const bridge = findLink(host, name)
+  return bridge && isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'
 }

@@ -1,8 +1,16 @@
 /** VLANs on the bridge: which a port carries, and the interface through which the host is a VLAN's gateway. */
 import { errno } from '../../chain/linux/libc.ts'
 import { addVlans, listVlans, type PortVlan, removeVlans } from '../../chain/linux/netlink/bridge-vlan.ts'
-import { createLink, findLink, type Link, removeLink, setLink } from '../../chain/linux/netlink/link.ts'
+import {
+  createLink,
+  findLink,
+  type Link,
+  type NewLink,
+  removeLink,
+  setLink,
+} from '../../chain/linux/netlink/link.ts'
 import { batch, isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
+import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { BridgeConfiguration } from './configuration.ts'
 
@@ -89,27 +97,27 @@ function peerName(name: string): string {
 
 const NAME_LENGTH = 15 // IFNAMSIZ without the terminating zero
 
+export interface GatewayWish {
+  bridge: Link
+  vlan: number
+  /** Nobody else needs the gateway: undoing may take it away. */
+  isUnused(gateway: Link): boolean
+}
+
 /**
  * Finds or creates the host's interface in a VLAN: one end of a veth pair whose other end is a port of the bridge with that
  * VLAN alone. Two ADDs at once make one; what a killed one left unfinished is completed.
  */
-export function ensureGatewayLink(
-  host: Transport,
-  { bridge, vlan }: { bridge: Link; vlan: number },
-): { link: Link; created: boolean } {
+export function ensureGatewayLink(host: Transport, undo: Undo, gateway: GatewayWish): Link {
+  const { bridge, vlan } = gateway
   const name = gatewayName(bridge.name, vlan)
   if (name.length > NAME_LENGTH) {
     throw new CniError(code.invalidConfiguration, `bridge: ${bridge.name} is too long for VLAN ${vlan}`, {
       details: `its gateway would be the interface ${name}, and names have at most ${NAME_LENGTH} characters`,
     })
   }
-  const created = createIfAbsent(host, { bridge, name })
-  try {
-    return { link: completeGatewayLink(host, { bridge, vlan, name }), created }
-  } catch (thrown) {
-    if (created) removeLink(host, name)
-    throw thrown
-  }
+  createIfAbsent(host, undo, { ...gateway, name })
+  return completeGatewayLink(host, { bridge, vlan, name })
 }
 
 function completeGatewayLink(
@@ -129,20 +137,29 @@ function completeGatewayLink(
   return link
 }
 
-function createIfAbsent(host: Transport, { bridge, name }: { bridge: Link; name: string }): boolean {
-  if (findLink(host, name)) return false
+function createIfAbsent(
+  host: Transport,
+  undo: Undo,
+  { bridge, name, isUnused }: GatewayWish & { name: string },
+): void {
+  if (findLink(host, name)) return
+  const pair: NewLink = {
+    name: peerName(name),
+    kind: { type: 'veth', peer: { name, mtu: bridge.mtu } },
+    master: bridge.index,
+    mtu: bridge.mtu,
+    up: true,
+  }
   try {
-    createLink(host, {
-      name: peerName(name),
-      kind: { type: 'veth', peer: { name, mtu: bridge.mtu } },
-      master: bridge.index,
-      mtu: bridge.mtu,
-      up: true,
+    reversible(undo, `delete ${name}`, {
+      forth: () => createLink(host, pair),
+      back: () => {
+        const link = findLink(host, name)
+        return link && isUnused(link) && removeLink(host, link.index)
+      },
     })
-    return true
   } catch (thrown) {
-    if (isRefusal(thrown, errno.EEXIST)) return false // another container's ADD was quicker
-    throw thrown
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another container's ADD was quicker
   }
 }
 

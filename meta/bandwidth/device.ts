@@ -13,6 +13,7 @@ import { batch, type Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import { findPeer } from '../../chain/plugin/interface-owner.ts'
 import { isStale, ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
+import type { Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import { redirectionTargets } from './shape.ts'
@@ -61,10 +62,19 @@ function isOwn({ alias }: Link, attachment: Attachment): boolean {
 }
 
 /** Creates the attachment's ifb, up, under the reference's name if that is free. */
-export function createIfb(host: Transport, attachment: Attachment, mtu: number): Link {
+export function createIfb(
+  host: Transport,
+  undo: Undo,
+  { attachment, mtu }: { attachment: Attachment; mtu: number },
+): Link {
   const shared = sharedName(attachment)
   const name = findLink(host, shared) ? ownName(attachment) : shared
   const { comment } = ownerOf(attachment)
+  // First: creation can end half done, or without a word of how it ended.
+  undo(`delete ${name}`, () => {
+    const link = findLink(host, name)
+    return link && (link.alias ?? comment) === comment && removeLink(host, link.index)
+  })
   const [, , [reply] = []] = batch(host, [
     newLink({ name, kind: { type: 'ifb' }, mtu, transmitQueueLength: 0 }),
     changeLink(name, { alias: comment, up: true }),

@@ -68,25 +68,39 @@ export function recall(folder: string, attachment: Attachment): Saved | undefine
   return first.interface === undefined && first.config.name === attachment.network ? first : undefined
 }
 
-/** Keeps a configuration before it is used. `takeBack` leaves what was there before. */
+/** A file about to be written. */
+export interface Remembered {
+  /** There is another one of the attachment. */
+  replaced: boolean
+  /** Leaves what was there before. */
+  takeBack(): void
+}
+
+/** Keeps a configuration before it is used. `noted` is told before a file is written. */
 export function remember(
   folder: string,
   { attachment, config }: { attachment: Attachment; config: DelegateConfiguration },
-): { replaced: boolean; takeBack(): void } {
+  noted: (remembered: Remembered) => void,
+): void {
   const { own, shared, temporary } = pathsOf(folder, attachment)
   const options = { mode: 0o600, temporary }
   const text = JSON.stringify({ ...config, [MARK]: attachment.interface })
+  const note = (path: string) => {
+    const before = readState(path)
+    const putBack = () => (before === undefined ? removeFile(path) : writeAtomically(path, before, options))
+    const takeBack = () => void (readState(path) === text && putBack()) // it may have come to nothing, and be another's
+    noted({ replaced: before !== undefined, takeBack })
+  }
   ensureFolder(folder, 0o700)
   removeFile(temporary)
-  if (readState(own) === undefined && createExclusively(shared, text, options) === 'created')
-    return { replaced: false, takeBack: () => removeFile(shared) }
-  const path = readState(own) === undefined && isOwn(read(shared), attachment) ? shared : own
-  const before = readState(path)
-  writeAtomically(path, text, options)
-  return {
-    replaced: before !== undefined,
-    takeBack: () => (before === undefined ? removeFile(path) : writeAtomically(path, before, options)),
+  const isFirst = readState(own) === undefined
+  if (isFirst && readState(shared) === undefined) {
+    note(shared)
+    if (createExclusively(shared, text, options) === 'created') return
   }
+  const path = isFirst && isOwn(read(shared), attachment) ? shared : own
+  note(path)
+  writeAtomically(path, text, options)
 }
 
 /** True for a file that this attachment may overwrite: its own, or one that nobody can read. */

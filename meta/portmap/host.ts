@@ -3,7 +3,7 @@ import { errno } from '../../chain/linux/libc.ts'
 import { changeBridgePort, findLink } from '../../chain/linux/netlink/link.ts'
 import { routeTo } from '../../chain/linux/netlink/route.ts'
 import { isRefusal, openRoute, request } from '../../chain/linux/netlink/socket.ts'
-import type { Undo } from '../../chain/plugin/undo.ts'
+import { type Keep, reversible, type Undo } from '../../chain/plugin/undo.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { Target } from './target.ts'
 
@@ -25,17 +25,15 @@ export function linkTowards(targets: readonly Target[]): string | undefined {
  * With br_netfilter, a container's connection to its own published port is translated inside the bridge and has to leave
  * through the port that it came in by: a bridge lets only hairpin ports do that.
  */
-export function letThroughSamePort({ interfaces }: Result, undo: Undo): void {
-  using host = openRoute()
+export function letThroughSamePort({ interfaces }: Result, { undo, keep }: { undo: Undo; keep: Keep }): void {
+  const host = keep(openRoute())
   for (const { name, sandbox } of interfaces) {
     const link = sandbox ? undefined : findLink(host, name)
     if (!link?.port || link.port.hairpin) continue
-    request(host, changeBridgePort(link.index, { hairpin: true }))
-    undo(`take hairpin mode from ${name}`, () => removeHairpin(link.index))
+    const set = (hairpin: boolean) => request(host, changeBridgePort(link.index, { hairpin }))
+    reversible(undo, `take hairpin mode from ${name}`, {
+      forth: () => set(true),
+      back: () => findLink(host, link.index) && set(false),
+    })
   }
-}
-
-function removeHairpin(port: number): void {
-  using host = openRoute()
-  if (findLink(host, port)) request(host, changeBridgePort(port, { hairpin: false }))
 }

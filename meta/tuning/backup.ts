@@ -9,6 +9,7 @@ import {
 } from '../../chain/linux/files.ts'
 import { status } from '../../chain/linux/libc.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
+import type { Undo } from '../../chain/plugin/undo.ts'
 import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
 
@@ -72,17 +73,18 @@ function keepWellFormed(json: Record<string, unknown> | null): Backup {
   return { ...Object.fromEntries(entries), ...(typeof network === 'string' ? { network } : {}) }
 }
 
-/**
- * Saves attributes that have not been saved yet: of what an earlier ADD saved nothing is lost. Answers how to take it
- * back.
- */
-export function saveBackup(folder: string, attachment: Attachment, original: Attributes): () => void {
+/** Saves attributes that have not been saved yet: of what an earlier ADD saved nothing is lost. */
+export function saveBackup(
+  folder: string,
+  undo: Undo,
+  { attachment, original }: { attachment: Attachment; original: Attributes },
+): void {
   const path = pathOf(folder, attachment)
   const text = readState(path)
   const saved = parse(text)
   ensureFolder(folder, 0o700)
+  undo('restore the backup', () => (saved && text !== undefined ? write(path, text) : removeFile(path)))
   write(path, inOrder({ ...original, ...saved }, attachment.network))
-  return () => (saved && text !== undefined ? write(path, text) : removeFile(path))
 }
 
 function inOrder(attributes: Attributes, network: string): string {

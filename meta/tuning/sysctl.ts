@@ -73,16 +73,17 @@ function locate({ key, place, candidates }: Setting): string {
 }
 
 /** What was there before, for whoever takes it back. */
-export interface Written {
+export interface Previous {
   path: string
   /** Undefined for what can be written only. */
   before: string | undefined
 }
 
-/** Writes a value and reads it back. A refusal names key, value and the kernel's reason. Answers what was there before. */
-export function applySetting(setting: Setting): Written {
+/** Writes a value and reads it back. A refusal names key, value and the kernel's reason. `noted` is told first what was there. */
+export function applySetting(setting: Setting, noted: (before: Previous) => void): void {
   const path = locate(setting)
   const before = readIfReadable(path)
+  noted({ path, before })
   const what = `set sysctl ${setting.key} to ${JSON.stringify(setting.value)}`
   try {
     writeSysctl(path, setting.value)
@@ -94,7 +95,7 @@ export function applySetting(setting: Setting): Written {
     })
   }
   const after = readIfReadable(path)
-  if (after === undefined || isSameValue(after, setting.value)) return { path, before }
+  if (after === undefined || isSameValue(after, setting.value)) return
   restoreSetting({ path, before })
   throw new CniError(code.internal, `${what}: the kernel took it and made it ${JSON.stringify(after)}`, {
     details: `/proc/sys/${path} held ${JSON.stringify(before)} before, and holds it again`,
@@ -102,7 +103,7 @@ export function applySetting(setting: Setting): Written {
 }
 
 /** Puts a value back, where it could be read. */
-export function restoreSetting({ path, before }: Written): void {
+export function restoreSetting({ path, before }: Previous): void {
   if (before !== undefined) writeSysctl(path, before)
 }
 

@@ -20,7 +20,6 @@ import {
   type Transport,
 } from '../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../chain/linux/netns.ts'
-import { openContainer } from '../../chain/plugin/interface.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 const KERNEL = 2 // RTPROT_KERNEL: comes with an address
@@ -43,14 +42,17 @@ export function noteWhatIsLost(container: Transport, link: number): Lost {
 const IPV6_ROUTE_EVENTS = 11 // RTNLGRP_IPV6_ROUTE
 const WAIT_MILLISECONDS = 2500
 
+/** A socket that hears of routes in a container. */
+export function openRouteEvents(netns: string) {
+  return inNamespace(netns, () => openEvents(IPV6_ROUTE_EVENTS))
+}
+
 /** Sets the master (0: none), and puts back addresses, and routes into the table. */
 export function changeMaster(
-  netns: string,
+  { container, events }: { container: Transport; events: ReturnType<typeof openRouteEvents> },
   link: Link,
   { master, table, lost }: { master: number; table: number; lost: Lost },
 ): void {
-  using container = openContainer(netns)
-  using events = inNamespace(netns, () => openEvents(IPV6_ROUTE_EVENTS))
   request(container, changeLink(link.index, { master }))
   const present = new Set(listAddresses(container, link.index, [AF_INET6]).map(({ address }) => address))
   const missing = lost.addresses.filter(({ address }) => !present.has(address))

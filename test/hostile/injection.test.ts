@@ -1,0 +1,44 @@
+/**
+ * The system refuses a plugin something, at one call after the other: descriptors, memory, room on the disk, an answer. ADD and
+ * DEL are judged by what is left, not by what they say of themselves. CATENA_LONG=1 takes every call with every error.
+ */
+import { expect, test } from 'bun:test'
+import { availableParallelism } from 'node:os'
+import { testOn } from '../kernel/features.ts'
+import { type Case, cases } from './injection/cases.ts'
+import type { Report } from './injection/worker.ts'
+
+const isLong = process.env.CATENA_LONG === '1'
+/** Points of each verb: spread over its calls, so that calls and errors take turns. */
+const MANY = isLong ? 'all' : '10'
+const WORKERS = isLong ? availableParallelism() : 2
+const PATIENCE = isLong ? 3_600_000 : 60_000
+
+/** A share of a case's points, on a host of its own: what is left on it is nobody else's. */
+async function share(name: string, index: number): Promise<Report> {
+  const script = `${import.meta.dir}/injection/worker.ts`
+  const command = ['bash', `${import.meta.dir}/../private.sh`, process.execPath, script]
+  const worker = Bun.spawn([...command, name, String(index), String(WORKERS), MANY], { stderr: 'pipe' })
+  const [stdout, stderr, status] = await Promise.all([
+    new Response(worker.stdout).text(),
+    new Response(worker.stderr).text(),
+    worker.exited,
+  ])
+  if (status !== 0) throw new Error(`${name}: the worker ended with status ${status}: ${stderr}`)
+  return JSON.parse(stdout) as Report
+}
+
+async function isTrueToItsWord({ name }: Case): Promise<void> {
+  const reports = await Promise.all(Array.from({ length: WORKERS }, (_, index) => share(name, index)))
+  const reached = reports.reduce((sum, report) => sum + report.reached, 0)
+  if (isLong) process.stderr.write(`${name}: ${reached} points\n`)
+  expect(reports.flatMap(({ faults }) => faults)).toEqual([])
+  // of those of the sample a few may come after a shorter way
+  expect(reached).toBeGreaterThan(MANY === 'all' ? 100 : Number(MANY))
+}
+
+for (const each of cases) {
+  const title = `${each.name}: a failed ADD leaves nothing, and neither does a DEL that says success`
+  if (each.needs) testOn(each.needs, title, () => isTrueToItsWord(each), PATIENCE)
+  else test(title, () => isTrueToItsWord(each), PATIENCE)
+}

@@ -1,0 +1,126 @@
+/**
+ * The places at which the system can refuse a plugin something: its system calls, counted in a run that nothing disturbs;
+ * and a run in which one of them fails.
+ */
+import { readFileSync, rmSync } from 'node:fs'
+import { ourExecutable } from '../../fixtures/plugin.ts'
+
+/** What a machine that has run out of something answers, or one that is interrupted. */
+export const errors = ['ENFILE', 'EMFILE', 'ENOMEM', 'ENOSPC', 'EIO', 'EINTR'] as const
+export type ErrorName = (typeof errors)[number] | 'EMFILE for good'
+
+/** The nth call of a name. `descriptors` tells how many calls there were before it that open something, by name. */
+export interface Place {
+  call: string
+  nth: number
+  opened: Readonly<Record<string, number>>
+}
+
+export interface Point extends Place {
+  error: ErrorName
+}
+
+export const textOf = ({ call, nth, error }: Point) => `${call} ${nth}: ${error}`
+
+/** Calls that give a descriptor: none of them succeeds once these are used up. */
+const opening = ['open', 'openat', 'socket', 'dup', 'pipe2', 'epoll_create1', 'eventfd2', 'timerfd_create']
+
+/**
+ * The calls of Bun's own memory and threads are not the plugin's to answer for: a process that gets no memory is killed, which
+ * is another test. Neither is close, which no program can do anything about.
+ */
+const notOurs =
+  /^(close|mmap|munmap|mremap|mprotect|madvise|brk|futex|membarrier|exit.*|sched_.*|rt_.*|clock_.*|get[pt]id|getrandom|clone3?|wait4|set_.*|prctl)$/
+
+export interface Run {
+  type: string
+  environment: Record<string, string>
+  stdin: string
+  /** It starts programs, which are not to be disturbed with it. */
+  startsPrograms: boolean
+}
+
+export interface Ended {
+  status: number
+  signal: string | undefined
+  stdout: string
+  stderr: string
+}
+
+/** Longer than any plugin waits for anything. */
+const PATIENCE = 60_000
+
+function underStrace(run: Run, trace: string, options: readonly string[]): Ended {
+  // without -f it sees the first thread alone, in which everything of ours happens; the filter of the kernel needs -f
+  const whom = run.startsPrograms ? [] : ['-f', '--seccomp-bpf']
+  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync(
+    ['strace', '-qq', '-o', trace, ...whom, ...options, ourExecutable(run.type)],
+    { env: run.environment, stdin: Buffer.from(run.stdin), timeout: PATIENCE, killSignal: 'SIGKILL' },
+  )
+  return {
+    status: exitCode,
+    signal: signalCode?.toString(),
+    stdout: stdout.toString(),
+    stderr: stderr.toString(),
+  }
+}
+
+function withTrace<T>(body: (path: string) => T): T {
+  const path = `/run/injection-${process.pid}.trace`
+  try {
+    return body(path)
+  } finally {
+    rmSync(path, { force: true })
+  }
+}
+
+/** Runs a plugin undisturbed; answers the calls that it made from the first byte of its configuration on. */
+export function placesOf(run: Run): Place[] {
+  return withTrace(path => {
+    const { status, stdout } = underStrace({ ...run, startsPrograms: true }, path, [])
+    if (status !== 0) throw new Error(`${run.type} fails undisturbed: ${stdout}`)
+    const counts: Record<string, number> = {}
+    const places: Place[] = []
+    let isStarted = false
+    for (const line of readFileSync(path, 'latin1').split('\n')) {
+      const call = /^(\w+)\(/.exec(line)?.[1]
+      if (call === undefined) continue
+      isStarted ||= line.startsWith('read(0,')
+      const nth = (counts[call] ?? 0) + 1
+      if (isStarted && !notOurs.test(call)) places.push({ call, nth, opened: { ...counts } })
+      counts[call] = nth
+    }
+    return places
+  })
+}
+
+/** Each call with each error; and with no descriptor to be had from that call on. */
+export function pointsAt(places: readonly Place[]): Point[] {
+  return places.flatMap(place => [
+    ...errors.map(error => ({ ...place, error })),
+    ...(opening.includes(place.call) ? [{ ...place, error: 'EMFILE for good' as const }] : []),
+  ])
+}
+
+/** So many points, spread over all of them, so that calls and errors take turns. */
+export function sampleOf(points: readonly Point[], many: number): Point[] {
+  if (points.length <= many) return [...points]
+  return Array.from(
+    { length: many },
+    (_, index) => points[Math.floor(((index + 0.5) * points.length) / many)],
+  ).filter(point => point !== undefined)
+}
+
+/** Runs a plugin with one call refused; undefined when it did not get that far. */
+export function runWith(run: Run, { call, nth, opened, error }: Point): Ended | undefined {
+  const injections =
+    error === 'EMFILE for good'
+      ? opening.map(name => `${name}:error=EMFILE:when=${(opened[name] ?? 0) + 1}+`)
+      : [`${call}:error=${error}:when=${nth}`]
+  const traced = error === 'EMFILE for good' ? opening.join() : call
+  return withTrace(path => {
+    const options = ['-e', `trace=${traced}`, ...injections.flatMap(each => ['-e', `inject=${each}`])]
+    const ended = underStrace(run, path, options)
+    return readFileSync(path, 'latin1').includes('(INJECTED)') ? ended : undefined
+  })
+}
