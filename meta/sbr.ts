@@ -31,7 +31,7 @@ import { everyStep, reversible, type Undo } from '../chain/plugin/undo.ts'
 import { formatAddress, parseAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'
-import { isFilled, isMovable, routesFor, withSourceHint } from './sbr/routes.ts'
+import { gatewaysFirst, isFilled, isMovable, routesFor, withSourceHint } from './sbr/routes.ts'
 
 const config = z.object({
   /** A table that is filled already, for instance by the IPAM plugin's routes; absent: one for each address, filled from the main table. */
@@ -190,7 +190,7 @@ function separate(
     }
   }
   const families = new Set(ips.map(({ address }) => address.includes(':')))
-  const movable = routes.filter(route => isMovable(route, families))
+  const movable = gatewaysFirst(routes).filter(route => isMovable(route, families))
   const hinted = config.addSourceHints ? ips.flatMap(ip => withSourceHint(ip, routes) ?? []) : []
   for (const each of hinted) hint(container, undo, each)
   const isStaying = (route: Route) => config.addSourceHints && route.gateway === undefined

@@ -86,6 +86,11 @@ function isSameDefault({ gateway, prefixLength }: Route, wanted: string): boolea
   return prefixLength === 0 && gateway === wanted
 }
 
+/** In which order routes are taken away: undoing, from the last to the first, has gateways within reach again. */
+export function gatewaysFirst(routes: readonly Route[]): Route[] {
+  return [...routes.filter(({ gateway }) => gateway !== undefined), ...bareRoutes(routes)]
+}
+
 /** Those without a gateway come first: gateways are reached over them. */
 function bareRoutes(routes: readonly Route[]): Route[] {
   return routes.filter(({ gateway }) => gateway === undefined)
