@@ -139,6 +139,7 @@ export const errno = {
   ELOOP: 40,
   ENODATA: 61,
   EPROTO: 71,
+  ERESTART: 85,
   EOVERFLOW: 75,
   EMSGSIZE: 90,
   ENOPROTOOPT: 92,

@@ -71,8 +71,11 @@ export type Command =
   | { delete: Object }
   | { flush: { table: TableSpec } | { chain: Pick<ChainSpec, 'family' | 'table' | 'name'> } }
 
-/** Applies commands whole or not at all. Throws NftError. */
-export type Engine = (commands: readonly Command[]) => Promise<void>
+/**
+ * Applies commands whole or not at all. Throws NftError: with ERESTART, and nothing done, where the ruleset has changed since a
+ * generation that the commands were decided from. (The program nft cannot tell.)
+ */
+export type Engine = (commands: readonly Command[], generation?: number) => Promise<void>
 
 /** A refused ruleset: errno if nft named one, the command that failed, and nft's own words. */
 export class NftError extends Error {
@@ -159,6 +162,7 @@ function errnoOf(words: string): number | undefined {
   const line = firstLine(words).replace(/; did you mean .*$/, '')
   if (line.endsWith('No such file or directory')) return errno.ENOENT
   if (line.endsWith('File exists')) return errno.EEXIST
+  if (line.endsWith('Directory not empty') || line.includes('interval overlaps')) return errno.ENOTEMPTY
   if (line.endsWith('Device or resource busy')) return errno.EBUSY
   if (line.endsWith('Operation not supported')) return errno.EOPNOTSUPP
   if (line.endsWith('Operation not permitted')) return errno.EPERM

@@ -19,6 +19,7 @@
  *     set forwarded                                containers that may be forwarded to and from
  *     set policy_bridge, policy_inside             bridges with a policy, and each one paired with itself
  *     set policy_member, isolated                  bridge . container: who keeps the policy there, and who is isolated
+ *     set waiting_*                                what another network's container has by now: sharing.ts, made when needed
  *   table bridge catena
  *     chain prerouting   filter, raw   frames from a guarded port with another's hardware address are dropped
  *     chain forward      filter        frames from and to an isolated port are dropped: the host's own do not come by
@@ -30,7 +31,7 @@
  */
 export const TABLE = 'catena'
 
-export type Field = 'address' | 'protocol' | 'port' | 'interface' | 'hardware'
+export type Field = 'address' | 'protocol' | 'port' | 'interface' | 'hardware' | 'owner' | 'length'
 
 /** What elements serve: one plugin's sweep must not take another's for the same attachment. */
 export type Role = 'masquerade' | 'ports' | 'frames' | 'firewall'
@@ -47,6 +48,10 @@ export interface Collection {
   role: Role
   key: readonly Field[]
   interval?: boolean
+  /** Two networks may have one address: of two owners of a key the second one's waits in a collection of its own. */
+  shareable?: boolean
+  /** The collection that elements of this one wait for. It comes to be with the first of them. */
+  waitsFor?: string
   /** A map's values; absent for a set. */
   value?: 'address' | 'port' | 'verdict'
   /** Elements are everybody's, and stay as long as this collection has one that begins with the same field. */
@@ -56,12 +61,24 @@ export interface Collection {
 const port: readonly Field[] = ['protocol', 'port']
 const hostPort: readonly Field[] = ['address', 'protocol', 'port']
 
-const internetCollections: readonly Collection[] = [
-  { name: 'masquerade_source', role: 'masquerade', key: ['address'] },
-  { name: 'masquerade_local', role: 'masquerade', key: ['address', 'address'], interval: true },
+const lookedUp: readonly Collection[] = [
+  { name: 'masquerade_source', role: 'masquerade', key: ['address'], shareable: true },
+  {
+    name: 'masquerade_local',
+    role: 'masquerade',
+    key: ['address', 'address'],
+    interval: true,
+    shareable: true,
+  },
   // two sets, since the look-up in one of intervals costs more with each element that begins alike: a port each
-  { name: 'hairpin_port', role: 'ports', key: ['address', 'protocol', 'port'] },
-  { name: 'hairpin_source', role: 'ports', key: ['address', 'address'], interval: true },
+  { name: 'hairpin_port', role: 'ports', key: ['address', 'protocol', 'port'], shareable: true },
+  {
+    name: 'hairpin_source',
+    role: 'ports',
+    key: ['address', 'address'],
+    interval: true,
+    shareable: true,
+  },
   { name: 'port_address', role: 'ports', key: port, value: 'address' },
   { name: 'port_port', role: 'ports', key: port, value: 'port' },
   { name: 'port_conditions', role: 'ports', key: port, value: 'verdict' },
@@ -69,11 +86,28 @@ const internetCollections: readonly Collection[] = [
   { name: 'hostip_port', role: 'ports', key: hostPort, value: 'port' },
   { name: 'hostip_conditions', role: 'ports', key: hostPort, value: 'verdict' },
   { name: 'route_localnet', role: 'ports', key: ['interface'] },
-  { name: 'forwarded', role: 'firewall', key: ['address'] },
-  { name: 'policy_member', role: 'firewall', key: ['interface', 'address'] },
+  { name: 'forwarded', role: 'firewall', key: ['address'], shareable: true },
+  { name: 'policy_member', role: 'firewall', key: ['interface', 'address'], shareable: true },
   { name: 'policy_bridge', role: 'firewall', key: ['interface'], keptBy: 'policy_member' },
   { name: 'policy_inside', role: 'firewall', key: ['interface', 'interface'], keptBy: 'policy_member' },
-  { name: 'isolated', role: 'firewall', key: ['interface', 'address'] },
+  { name: 'isolated', role: 'firewall', key: ['interface', 'address'], shareable: true },
+]
+
+export const waitingFor = (collection: string) => `waiting_${collection}`
+
+/** Before the same key its owner; and no interval, since many may wait for it: a prefix is an address and a length. */
+function waitingCollection({ name, role, key, interval }: Collection): Collection {
+  return {
+    name: waitingFor(name),
+    role,
+    key: ['owner', ...key, ...(interval ? (['length'] as const) : [])],
+    waitsFor: name,
+  }
+}
+
+const internetCollections = [
+  ...lookedUp,
+  ...lookedUp.filter(({ shareable }) => shareable).map(waitingCollection),
 ]
 
 const bridgeCollections: readonly Collection[] = [
@@ -98,8 +132,14 @@ export function roleOf(family: OurFamily, name: string): Role | undefined {
   return collectionNamed(family, name)?.role
 }
 
+/** The length of a prefix that is one address. */
+export function prefixWidth(family: OurFamily): number {
+  return family === 'ip6' ? 128 : 32
+}
+
 /** Lengths of a field in a key, before padding to four bytes. */
 export function fieldLength(field: Field, family: OurFamily): number {
-  const lengths = { protocol: 1, port: 2, interface: 16, hardware: 6, address: family === 'ip6' ? 16 : 4 }
+  const address = family === 'ip6' ? 16 : 4
+  const lengths = { protocol: 1, port: 2, length: 2, interface: 16, hardware: 6, owner: 16, address }
   return lengths[field]
 }

@@ -67,7 +67,10 @@ function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined)
       return readInterval(start, end ?? start)
     case 'protocol':
       return protocols[start[0] ?? 0] ?? start[0] ?? 0
+    case 'owner':
+      return addressText(start)
     case 'port':
+    case 'length':
       return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
     case 'interface':
       return readText(start)

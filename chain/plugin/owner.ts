@@ -43,6 +43,10 @@ export function ownerIn(comment: string): string | undefined {
   return /^[0-9a-f]{16}-[0-9a-f]{16}(?=,|$)/.exec(comment)?.[0]
 }
 
+export function isSameNetwork(owner: string, other: string): boolean {
+  return owner.slice(0, HASH_LENGTH) === other.slice(0, HASH_LENGTH)
+}
+
 /** The words in a comment: "net: …, if: …, id: …". */
 export function wordsIn(comment: string): string {
   return comment.slice(2 * HASH_LENGTH + 3)

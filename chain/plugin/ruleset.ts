@@ -15,6 +15,7 @@ import {
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
+import type { OnConflict } from './conflict.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
 import {
   collectionNamed,
@@ -29,6 +30,8 @@ import {
 } from './layout.ts'
 import { closeLocalnet } from './localnet.ts'
 import { type FoundElement, listIn, listOwned, ownedChains } from './owned.ts'
+import { type Picked, removals } from './removals.ts'
+import { areRivals, foundElement, isShareable, promotions, waitingElement } from './sharing.ts'
 import { isOurChain, landmarkOf, OVERRIDES, overrideCommands, skeleton, skeletonRules } from './skeleton.ts'
 
 const LOCK = '/run/catena/nftables/lock'
@@ -43,10 +46,8 @@ function lockTablesIfPossible(shared: boolean): Disposable | undefined {
   return unlessUnwritable(() => lockTables(shared))
 }
 
-/** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
-export type OnConflict = (held: FoundElement, wanted: OwnedElement) => 'take' | 'leave'
-
-const ATTEMPTS = 8
+/** Each one that fails is another's that succeeded. */
+const ATTEMPTS = 50
 
 /** The parts of our tables that an owner's elements are in. */
 function partsOf({ elements }: Owned): { family: OurFamily; part: Part }[] {
@@ -76,8 +77,9 @@ function missingOverrides(netfilter: Transport, { overrides = [] }: Owned) {
 }
 
 /**
- * Adds what an owner needs as one transaction, with the tables if they are not there. Keys that others hold are taken over
- * with all that their owner has in the same role, unless `onConflict` says otherwise. What the owner has already is replaced.
+ * Adds what an owner needs as one transaction, with the tables if they are not there. What the owner has already is replaced.
+ * Keys that another owner of the same network has are taken over with all that he has in the same role, unless `onConflict`
+ * says otherwise; an owner of another network keeps his, and shares the key where it can be shared.
  */
 export async function addOwned(
   engine: Engine,
@@ -86,40 +88,31 @@ export async function addOwned(
 ): Promise<void> {
   using _shared = lockTables(true)
   using netfilter = openNetfilter()
-  let way: { displaced: Command[]; wanted: Owned } = { displaced: [], wanted: owned }
+  try {
+    return await engine([...foundations(netfilter, owned), ...additions(owned)])
+  } catch (thrown) {
+    if (!isInTheWay(thrown)) throw explain(thrown)
+  }
+  const { clearTheWay } = await import('./conflict.ts')
   for (let attempt = 1; ; attempt++) {
+    // what is decided from a list must still be true when it is done
+    const generation = rulesetGeneration(netfilter)
+    const way = clearTheWay(netfilter, owned, onConflict)
     try {
-      return await engine([...foundations(netfilter, owned), ...way.displaced, ...additions(way.wanted)])
+      const commands = [...foundations(netfilter, owned), ...way.commands, ...additions(way.wanted)]
+      return await engine(commands, generation)
     } catch (thrown) {
-      if (!(thrown instanceof NftError) || attempt === ATTEMPTS) throw explain(thrown)
-      if (thrown.errno !== errno.EEXIST && thrown.errno !== errno.ENOENT) throw explain(thrown)
-      way = clearTheWay(netfilter, owned, onConflict)
+      if (!isInTheWay(thrown) || attempt === ATTEMPTS) throw explain(thrown)
     }
   }
 }
 
-/** Owners that stand in the way give up what they have in these roles; the same owner's leftovers go as well. */
-function clearTheWay(
-  netfilter: Transport,
-  owned: Owned,
-  onConflict: OnConflict,
-): { displaced: Command[]; wanted: Owned } {
-  const found = listOwned(netfilter)
-  const held = new Map(found.map(element => [keyText(element), element]))
-  const owners = new Set<string | undefined>([owned.owner.id])
-  const elements = owned.elements.filter(wanted => {
-    const holder = held.get(keyText(wanted))
-    if (!holder || holder.owner === owned.owner.id) return true
-    if (onConflict(holder, wanted) === 'leave') return false
-    owners.add(holder.owner)
-    return true
-  })
-  const roles = new Set(owned.elements.map(({ family, collection }) => roleOf(family, collection)))
-  const displaced = removals(netfilter, found, {
-    isOwner: owner => owner !== undefined && owners.has(owner),
-    hasRole: role => roles.has(role),
-  })
-  return { displaced, wanted: { ...owned, elements } }
+/** A key that is taken, by itself or by a prefix that overlaps; something that has gone meanwhile, or was changed. */
+function isInTheWay(thrown: unknown): boolean {
+  return (
+    thrown instanceof NftError &&
+    [errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ERESTART].some(number => number === thrown.errno)
+  )
 }
 
 /** An nft failure as a CNI error with a hint. */
@@ -131,38 +124,6 @@ function explain(thrown: unknown): unknown {
     details: `${thrown.words.trim()}${hint}`,
     cause: thrown,
   })
-}
-
-interface Picked {
-  isOwner(owner: string | undefined): boolean
-  hasRole(role: Role | undefined): boolean
-}
-
-/** Commands that delete the elements and chains of owners in some roles. */
-function removals(
-  netfilter: Transport,
-  found: readonly FoundElement[],
-  { isOwner, hasRole }: Picked,
-): Command[] {
-  const elements = found.filter(
-    ({ owner, family, collection }) =>
-      owner !== undefined && isOwner(owner) && hasRole(roleOf(family, collection)),
-  )
-  const chains = hasRole('ports')
-    ? (['ip', 'ip6'] as const).flatMap(family =>
-        ownedChains(netfilter, family).filter(({ owner }) => isOwner(owner)),
-      )
-    : []
-  return [
-    ...elementCommands(
-      'delete',
-      elements.map(element => ({ element: { ...element } })),
-    ),
-    ...chains.flatMap<Command>(({ family, name }) => [
-      { flush: { chain: { family, table: TABLE, name } } },
-      { delete: { chain: { family, table: TABLE, name } } },
-    ]),
-  ]
 }
 
 export interface Removal {
@@ -186,7 +147,7 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
     const generation = rulesetGeneration(netfilter)
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
     if (emptied.length === 0 && kept.length === 0) {
-      shared = await applyRemoval(engine, [...commands, ...extra(netfilter)])
+      shared = await applyRemoval(engine, [...commands, ...extra(netfilter)], { generation })
       // with others' removals in between, this one may have been the last without knowing it
       if (shared !== 'overtaken' && rulesetGeneration(netfilter) - generation <= 1) return shared
     }
@@ -197,20 +158,26 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
     if (emptied.includes('ip')) closeLocalnet(netfilter)
     const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
     const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
-    const left = await applyRemoval(engine, all, attempt === ATTEMPTS)
+    const left = await applyRemoval(engine, all, { isLast: attempt === ATTEMPTS })
     if (left !== 'overtaken') return shared === 'removed' ? shared : left
   }
 }
 
-/** Overtaken: another has deleted some of it since it was listed, and nothing is done. */
+/** Overtaken: another has changed something since it was listed, and nothing is done. */
 type Applied = 'removed' | 'absent' | 'overtaken'
 
-async function applyRemoval(engine: Engine, commands: readonly Command[], isLast = false): Promise<Applied> {
+async function applyRemoval(
+  engine: Engine,
+  commands: readonly Command[],
+  { generation, isLast = false }: { generation?: number; isLast?: boolean },
+): Promise<Applied> {
   if (commands.length === 0) return 'absent'
   try {
-    await engine(commands)
+    await engine(commands, generation)
   } catch (thrown) {
-    if (!isLast && thrown instanceof NftError && thrown.errno === errno.ENOENT) return 'overtaken'
+    const isOvertaken =
+      thrown instanceof NftError && [errno.ENOENT, errno.ERESTART].some(number => number === thrown.errno)
+    if (!isLast && isOvertaken) return 'overtaken'
     throw explain(thrown)
   }
   return 'removed'
@@ -246,11 +213,18 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
       !holdsRulesOfOthers(netfilter, family),
   )
   const needed = found.filter(({ family }) => !emptied.includes(family))
-  const orphans = needed.filter(element => isOrphan(element, staying))
+  const { deleted, created } = promotions(staying)
+  const lookedUp = created.map(({ element, comment }) => foundElement(element, comment))
+  const orphans = needed.filter(element => isOrphan(element, [...staying, ...lookedUp]))
   return {
-    commands: removals(netfilter, needed, picked).filter(
-      command => !emptied.includes(familyOfCommand(command)),
-    ),
+    commands: [
+      ...removals(netfilter, needed, picked).filter(command => !emptied.includes(familyOfCommand(command))),
+      ...elementCommands(
+        'delete',
+        deleted.map(element => ({ element })),
+      ),
+      ...elementCommands('create', created),
+    ],
     emptied,
     kept: elementCommands(
       'delete',
@@ -291,6 +265,10 @@ export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean 
   if (elements.length === 0 && chains.length === 0) return []
   using netfilter = openNetfilter()
   const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
+  const isWaiting = (element: OwnedElement) =>
+    isShareable(element) &&
+    found.has(keyText(waitingElement(element, owner.id))) &&
+    [...found.values()].some(held => areRivals(held, element))
   const used = [...new Set(elements.map(({ family }) => family))]
   const present = used
     .flatMap(family => ownedChains(netfilter, family === 'ip6' ? 'ip6' : 'ip'))
@@ -304,6 +282,7 @@ export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean 
     ...elements.flatMap(element => {
       const held = found.get(keyText(element))
       const what = describeElement(element)
+      if (held?.owner !== owner.id && isWaiting(element)) return []
       if (!held) return [`element ${what} is missing`]
       if (held.owner !== owner.id && held.owner !== undefined && alsoFine(held.owner)) return []
       if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]

@@ -17,11 +17,14 @@ function fieldType(field: Field, family: OurFamily): string {
     port: 'inet_service',
     interface: 'ifname',
     hardware: 'ether_addr',
+    owner: 'ipv6_addr', // as many bytes
+    length: 'inet_service',
   }
   return types[field]
 }
 
-function collectionCommand(family: OurFamily, { name, key, interval, value }: Collection): Command {
+/** The command that makes a collection; one that is there already is left as it is. */
+export function collectionCommand(family: OurFamily, { name, key, interval, value }: Collection): Command {
   const types = key.map(field => fieldType(field, family))
   const set: SetSpec = {
     family,
@@ -79,7 +82,9 @@ export function landmarkOf(family: OurFamily, part: Part): string {
  * has put there. `create` refuses when another process made it meanwhile.
  */
 export function skeleton(family: OurFamily, part: Part): Command[] {
-  const collections = collectionsOf(family).filter(({ role }) => partOf(role) === part)
+  const collections = collectionsOf(family).filter(
+    ({ role, waitsFor }) => partOf(role) === part && waitsFor === undefined,
+  )
   const landmark = landmarkOf(family, part)
   return [
     { add: { table: { family, name: TABLE } } },

@@ -14,13 +14,20 @@ export async function letGo(
   { addresses: all, zone, ingress }: FirewallRecord,
 ): Promise<void> {
   const others = recordsOfOthers(owner)
-  const addresses = all.filter(address => !others.some(other => other.addresses.includes(address)))
+  const without = (holders: readonly FirewallRecord[]) =>
+    all.filter(address => !holders.some(other => other.addresses.includes(address)))
+  const sources = without(others.filter(other => other.zone === zone))
   await everyStep({
-    'delete the rules of iptables': () => removeRulesOf(addresses),
+    'delete the rules of iptables': () => removeRulesOf(without(others.filter(isByIptables))),
     'delete the policy of iptables': () =>
       ingress && removePolicies(ingress.bridge, () => recordsOfOthers(owner)),
     'take the addresses out of firewalld': () =>
-      zone === undefined || addresses.length === 0 ? undefined : removeSources(env, { zone, addresses }),
+      zone === undefined || sources.length === 0
+        ? undefined
+        : removeSources(env, { zone, addresses: sources }),
   })
   forget(owner)
 }
+
+/** What does not say it may be. */
+const isByIptables = ({ filters }: FirewallRecord) => filters === undefined || filters.length > 0

@@ -1,6 +1,7 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import type { Backend } from '../../chain/plugin/backend.ts'
+import { isSameNetwork } from '../../chain/plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
 import type { Ingress } from './subject.ts'
 
@@ -28,10 +29,13 @@ const records = recordsIn<FirewallRecord>(
 
 export const { recall, forget, recorded } = records
 
-/** Remembers an owner's addresses, which nobody else has from now on: whoever had one has not been deleted, but is gone. */
+/**
+ * Remembers an owner's addresses, which nobody else of his network has from now on: whoever had one has not been deleted, but is
+ * gone. Another network may have the same.
+ */
 export function remember(owner: string, record: FirewallRecord): void {
   for (const other of recorded()) {
-    const theirs = other === owner ? undefined : recall(other)
+    const theirs = other === owner || !isSameNetwork(other, owner) ? undefined : recall(other)
     const rest = theirs?.addresses.filter(address => !record.addresses.includes(address))
     if (!theirs || !rest || rest.length === theirs.addresses.length) continue
     if (rest.length === 0) records.forget(other)

@@ -24,6 +24,7 @@ const NEW_ELEMENTS = SUBSYSTEM | 12
 const DELETE_ELEMENTS = SUBSYSTEM | 14
 const BATCH_BEGIN = 0x10 // NFNL_MSG_BATCH_BEGIN
 const BATCH_END = 0x11
+const BATCH_GENERATION = 1 // NFNL_BATCH_GENID, since Linux 4.12
 const ACK = 4 // NLM_F_ACK
 const ERROR = 2 // NLMSG_ERROR
 
@@ -46,13 +47,13 @@ const ACKNOWLEDGEMENT = 1024
 
 /**
  * Applies commands as one transaction; false when there is one among them that only nft can encode. Throws NftError with
- * the command that the kernel refused.
+ * the command that the kernel refused; with ERESTART where the ruleset's generation is not the one given.
  */
-export function applyBatch(commands: readonly Command[]): boolean {
+export function applyBatch(commands: readonly Command[], generation?: number): boolean {
   using netfilter = openNetfilter()
   const encoded = encodeAll(netfilter, commands)
   if (!encoded) return false
-  transact(netfilter, encoded)
+  transact(netfilter, encoded, generation)
   return true
 }
 
@@ -206,14 +207,20 @@ function bigEndian64(type: number, value: number): Uint8Array {
 let lastSequence = Math.floor(Math.random() * 2 ** 31) // a number that nobody else can know
 
 /** Sends a batch and reads each command's acknowledgement. */
-function transact(netfilter: Transport & { descriptor: number }, commands: readonly Encoded[]): void {
+function transact(
+  netfilter: Transport & { descriptor: number },
+  commands: readonly Encoded[],
+  generation: number | undefined,
+): void {
   const first = ++lastSequence
-  const edge = (type: number, sequence: number) =>
-    encodeMessage({ type, flags: REQUEST, sequence, payload: new Uint8Array([0, 0, 0, 10]) }) // res_id: the subsystem
+  const unchanged = generation === undefined ? [] : [uint32Big(BATCH_GENERATION, generation)]
+  const edge = (type: number, sequence: number, ...parts: Uint8Array[]) =>
+    // res_id: the subsystem
+    encodeMessage({ type, flags: REQUEST, sequence, payload: join(new Uint8Array([0, 0, 0, 10]), ...parts) })
   const body = commands.map(({ type, flags, payload }) =>
     encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++lastSequence, payload }),
   )
-  const batch = join(edge(BATCH_BEGIN, first), ...body, edge(BATCH_END, ++lastSequence))
+  const batch = join(edge(BATCH_BEGIN, first, ...unchanged), ...body, edge(BATCH_END, ++lastSequence))
   limitReceiving(netfilter.descriptor, PATIENCE)
   if (batch.length > USUAL_BYTES) enlargeBuffer(netfilter.descriptor, 'sending', batch.length)
   if (body.length > USUAL_COMMANDS)
