@@ -5,7 +5,6 @@ import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { interfaceIn } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
-import { removeHostEnds, removePair } from '../chain/plugin/host-end.ts'
 import {
   announceInterface,
   checkInterface,
@@ -17,6 +16,7 @@ import {
 import { randomMac } from '../chain/plugin/mac.ts'
 import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/plugin/masquerade.ts'
 import { isStale } from '../chain/plugin/owner.ts'
+import { removeHostEnds, removePair } from '../chain/plugin/pair.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'

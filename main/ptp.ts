@@ -6,7 +6,6 @@ import { createOnce, markFinished } from '../chain/plugin/creation.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
 import { allocate } from '../chain/plugin/delegate.ts'
 import { enableForwarding } from '../chain/plugin/forwarding.ts'
-import { hostEndName, removeHostEnds, removePair, removePendingPair } from '../chain/plugin/host-end.ts'
 import {
   checkInterface,
   configureInterface,
@@ -24,7 +23,8 @@ import {
   type Wish,
 } from '../chain/plugin/masquerade.ts'
 import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
-import { isStale, ownerOf } from '../chain/plugin/owner.ts'
+import { hostEndName, isStale, ownerOf } from '../chain/plugin/owner.ts'
+import { removeHostEnds, removePair, removePendingPair } from '../chain/plugin/pair.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
   configuredDns,

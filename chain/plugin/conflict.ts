@@ -1,4 +1,4 @@
-/** Where the elements that an owner needs are taken: who gives way, who shares, and who waits. Loaded when that happens. */
+/** Where the elements that an owner needs are taken: who gives way, who shares, and who waits. */
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command } from '../linux/nft.ts'
 import { elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'

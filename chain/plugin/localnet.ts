@@ -6,8 +6,8 @@ import { ensureFolder, readState, removeFile, writeInPlace } from '../linux/file
 import type { Transport } from '../linux/netlink/socket.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import type { OwnedElement } from './elements.ts'
-import { hostEndOf } from './host-end.ts'
 import { listOwned } from './owned.ts'
+import { hostEndOf } from './owner.ts'
 import { RUN_FOLDER } from './state.ts'
 
 const keyOf = (link: string) => `net/ipv4/conf/${link}/route_localnet`

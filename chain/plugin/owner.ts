@@ -47,6 +47,16 @@ export function isSameNetwork(owner: string, other: string): boolean {
   return owner.slice(0, HASH_LENGTH) === other.slice(0, HASH_LENGTH)
 }
 
+/** The name of the host's end of a veth pair: it follows from the attachment, so that a retry and a late DEL find it without the container. */
+export function hostEndName(attachment: Attachment): string {
+  return hostEndOf(ownerOf(attachment).id)
+}
+
+/** The same from the owner's ID, which is all that GC has. */
+export function hostEndOf(owner: string): string {
+  return `veth${owner.slice(-8)}`
+}
+
 /** The words in a comment: "net: …, if: …, id: …". */
 export function wordsIn(comment: string): string {
   return comment.slice(2 * HASH_LENGTH + 3)

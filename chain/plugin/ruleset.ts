@@ -15,7 +15,7 @@ import {
 import type { Transport } from '../linux/netlink/socket.ts'
 import { type Command, type Engine, NftError } from '../linux/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
-import type { OnConflict } from './conflict.ts'
+import { clearTheWay, type OnConflict } from './conflict.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
 import {
   collectionNamed,
@@ -93,7 +93,6 @@ export async function addOwned(
   } catch (thrown) {
     if (!isInTheWay(thrown)) throw explain(thrown)
   }
-  const { clearTheWay } = await import('./conflict.ts')
   for (let attempt = 1; ; attempt++) {
     // what is decided from a list must still be true when it is done
     const generation = rulesetGeneration(netfilter)

@@ -7,7 +7,6 @@ import { emptyResult } from '../protocol/result.ts'
 import { markFinished } from './creation.ts'
 import type { AddRequest, DelRequest, GcRequest } from './define.ts'
 import { allocate } from './delegate.ts'
-import { removeInside } from './host-end.ts'
 import {
   announceInterface,
   bestEffort,
@@ -17,6 +16,7 @@ import {
   openContainer,
 } from './interface.ts'
 import { claimInterface, releaseInterface, releaseStaleInterfaces } from './interface-owner.ts'
+import { removeInside } from './pair.ts'
 import { everyStep } from './undo.ts'
 
 export type SingleRequest = Pick<

@@ -1,4 +1,5 @@
 /** The veth pair of ptp: one end in the container under its final name, the other one on the host. */
+
 import { close, errno } from '../../chain/linux/libc.ts'
 import { addAddress, listAddresses, type NewAddress } from '../../chain/linux/netlink/address.ts'
 import { findLink, getLink, type Link, newLink, readLinkMessage } from '../../chain/linux/netlink/link.ts'
@@ -8,7 +9,7 @@ import { openNamespace } from '../../chain/linux/netns.ts'
 import { PENDING } from '../../chain/plugin/creation.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
-import { hostEndName } from '../../chain/plugin/host-end.ts'
+import { hostEndName } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Hop } from './hop.ts'
 

@@ -9,10 +9,9 @@ import {
   type OwnedElement,
   publish,
 } from '../../chain/plugin/elements.ts'
-import { hostEndName } from '../../chain/plugin/host-end.ts'
 import { localnetGuard } from '../../chain/plugin/localnet.ts'
 import type { FoundElement } from '../../chain/plugin/owned.ts'
-import { ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
+import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { publicationOf, settleClaims } from './claims.ts'

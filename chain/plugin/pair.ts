@@ -1,21 +1,11 @@
-/** The host's end of a container's veth pair: named after the attachment, which its alias tells people, DEL and GC in full. */
+/** Taking a container's veth pair away: the host's end is named after the attachment, and its alias tells DEL and GC whose it is. */
 import { findLink, type Link, listLinks, removeLink } from '../linux/netlink/link.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import { PENDING } from './creation.ts'
 import type { Attachment, DelRequest } from './define.ts'
 import { openContainerIfPresent } from './interface.ts'
 import { otherOwner, otherThan, sayLeft } from './interface-owner.ts'
-import { ownerIn, ownerOf } from './owner.ts'
-
-/** The name follows from the attachment, so that a retry and a late DEL find the link without the container. */
-export function hostEndName(attachment: Attachment): string {
-  return hostEndOf(ownerOf(attachment).id)
-}
-
-/** The same from the owner's ID, which is all that GC has. */
-export function hostEndOf(owner: string): string {
-  return `veth${owner.slice(-8)}`
-}
+import { hostEndName, hostEndOf, ownerIn } from './owner.ts'
 
 /** What to do with a pair is asked from the end that the host has: its alias is no container's to write. */
 type PairRequest = Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'world'>
