@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures our plugins beside the Go plugins, in a private host. Prints a table, and writes all samples as JSON.
 # usage: npm run bench [-- --rounds N --neighbours N --json FILE --ours FOLDER --theirs FOLDER --list NAME...]
+#        npm run bench -- start [--rounds N]: the static executable beside Bun's own and Go's, doing nothing
 #        npm run bench -- connections [--ports N,N... --rounds N]: what a new connection through a published port costs
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,6 +11,7 @@ bash test/peers.sh >/dev/null
 mkdir -p .cache/bench
 case ${1:-} in
   connections) script=connections; shift ;;
+  start) script=start; shift; bun tools/build.ts --plain --quiet --into .cache/plain ;;
   *) script=bench ;;
 esac
 exec bash test/private.sh bun "test/bench/$script.ts" "$@"
