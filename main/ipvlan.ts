@@ -53,7 +53,7 @@ export const ipvlan = definePlugin({
     if (link.data.mode !== mode) {
       throw new CniError(
         code.internal,
-        `mode: ${name} is in ipvlan mode ${nameOf(link.data.mode)}, not ${nameOf(mode)}`,
+        `mode: Container IPVlan mode ${nameOf(link.data.mode)} does not match expected value: ${nameOf(mode)}: of ${name}`,
       )
     }
     checkMaster(link, { choice: config, netns })

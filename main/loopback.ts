@@ -26,7 +26,7 @@ export const loopback = definePlugin({
     if (foreign) {
       throw new CniError(
         code.internal,
-        `loopback interface found with non-loopback address ${foreign.address}`,
+        `loopback interface found with non-loopback address "${foreign.address}"`,
         {
           details: `another program has put it on ${NAME} in ${netns}`,
         },

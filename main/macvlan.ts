@@ -74,7 +74,7 @@ export const macvlan = definePlugin({
     if (link.data.mode !== mode) {
       throw new CniError(
         code.internal,
-        `mode: ${name} is in macvlan mode ${nameOf(link.data.mode)}, not ${nameOf(mode)}`,
+        `mode: container macvlan mode ${nameOf(link.data.mode)} does not match expected value: ${nameOf(mode)}: of ${name}`,
       )
     }
     checkMaster(link, { choice: config, netns })

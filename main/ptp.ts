@@ -86,7 +86,7 @@ export const ptp = definePlugin({
     const hops = hopsOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
     const [missing] = [
       ...missingRoutes(container, { hops, link: containerEnd.index }).map(
-        route => `route ${route} is missing`,
+        route => `Expected Route ${route} not found in routing table`,
       ),
       ...missingOnHost(host, hostEnd, hops),
     ]

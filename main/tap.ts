@@ -104,7 +104,7 @@ function findBridge(container: Transport, { bridge: name }: Configuration): Link
   if (found?.kind === 'bridge') return found
   throw new CniError(
     code.invalidConfiguration,
-    `bridge: the container has no bridge of that name: got ${JSON.stringify(name)}`,
+    `bridge: failed to get bridge ${name}: Link not found: the container has no bridge of that name`,
     {
       details: found
         ? `${name} is a ${found.kind ?? 'device'}`

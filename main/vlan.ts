@@ -77,9 +77,10 @@ export const vlan = definePlugin({
 
 function requireMaster({ master }: Configuration): void {
   if (master) return
-  throw new CniError(code.invalidConfiguration, 'master: "master" field is required', {
-    details: 'it is the interface name to create the VLAN on',
-  })
+  throw new CniError(
+    code.invalidConfiguration,
+    'master: "master" field is required. It specifies the host interface name to create the VLAN for',
+  )
 }
 
 const HIGHEST_ID = 4094
@@ -88,7 +89,7 @@ function idOf({ vlanId }: Configuration): number {
   if (vlanId >= 0 && vlanId <= HIGHEST_ID) return vlanId
   throw new CniError(
     code.invalidConfiguration,
-    `vlanId: invalid VLAN ID ${vlanId}, must be between 0 and ${HIGHEST_ID}`,
+    `vlanId: invalid VLAN ID ${vlanId} (must be between 0 and 4095 inclusive), of which 4095 is reserved`,
   )
 }
 

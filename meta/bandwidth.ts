@@ -49,8 +49,8 @@ export const bandwidth = definePlugin({
 
   add(request) {
     const { attachment, config, netns, undo, keep } = request
-    const previous = requirePrevious(request.previous, 'must be called as chained plugin: bandwidth')
     const { ingress, egress, scope } = limitsOf(config)
+    const previous = requirePrevious(request.previous, 'must be called as chained plugin: bandwidth')
     if (!ingress && !egress) return previous
     using container = openContainer(netns)
     const host = keep(openRoute())

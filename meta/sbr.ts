@@ -52,12 +52,16 @@ export const sbr = definePlugin({
 
   async add(request) {
     const { attachment, config, netns, undo, keep } = request
-    const previous = requirePrevious(request.previous, 'must be called as chained plugin: sbr')
+    const previous = requirePrevious(request.previous, 'This plugin must be called as chained plugin: sbr')
     const ips = withGateways(ownAddresses(previous, attachment.interface), config)
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
     const link = findLink(container, attachment.interface)
-    if (!link) throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`)
+    if (!link)
+      throw new CniError(
+        code.internal,
+        `Cannot find network interface ${attachment.interface}: Link not found in ${netns}`,
+      )
     if (config.table === undefined) separate(container, request, { link, ips })
     else for (const ip of ips) lookUp(container, undo, sourceRule(hostOf(ip), config.table))
     return previous
@@ -118,7 +122,7 @@ function addressesIn({ interfaces, ips }: Result, name: string): IpConfig[] {
 
 function ownAddresses(previous: Result, name: string): IpConfig[] {
   if (previous.ips.length > 0) return addressesIn(previous, name)
-  throw new CniError(code.internal, 'prevResult: got no IPs to route by', {
+  throw new CniError(code.internal, `prevResult: No IP addresses supplied on interface: ${name}`, {
     details: `sbr comes after a plugin that gives ${name} addresses`,
   })
 }

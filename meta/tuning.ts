@@ -192,7 +192,7 @@ function mustFind(
 ): Link {
   const link = findLink(container, attachment.interface)
   if (link) return link
-  throw new CniError(code.internal, `there is no interface ${attachment.interface} in ${netns}`, {
+  throw new CniError(code.internal, `failed to get "${attachment.interface}": Link not found in ${netns}`, {
     details: 'tuning comes after the plugin that makes the interface',
   })
 }

@@ -63,10 +63,11 @@ export const vrf = definePlugin({
     const differs = (message: string) =>
       new CniError(code.internal, message, { details: `${netns} no longer is as ADD left it` })
     const domain = findLink(container, config.vrfname)
-    if (!domain) throw differs(`VRF ${config.vrfname} is gone: Link not found`)
+    if (!domain) throw differs(`Link not found: VRF ${config.vrfname} is gone`)
     checkVrf(domain, config)
     const link = mustFind(container, attachment.interface, netns)
-    if (link.master !== domain.index) throw differs(`interface ${link.name} is not in VRF ${domain.name}`)
+    if (link.master !== domain.index)
+      throw differs(`failed to find ${link.name} associated to vrf ${domain.name}`)
     if (!domain.up) throw differs(`VRF ${domain.name} is down`)
   },
 
@@ -117,15 +118,19 @@ function checkName({ vrfname }: Configuration, attachment: Attachment): void {
 function mustFind(container: Transport, name: string, netns: string): Link {
   const link = findLink(container, name)
   if (link) return link
-  throw new CniError(code.internal, `there is no interface ${name} in ${netns}`, {
-    details: 'vrf comes after the plugin that makes the interface',
-  })
+  throw new CniError(
+    code.internal,
+    `could not get link by name ${name}: there is no such interface in ${netns}`,
+    {
+      details: 'vrf comes after the plugin that makes the interface',
+    },
+  )
 }
 
 /** Throws when a link is no VRF, or one with another table than is wanted. */
 function checkVrf({ data, kind, name }: Link, { table }: Configuration): void {
   if (kind !== 'vrf')
-    throw new CniError(code.internal, `${name} exists already and is a ${kind ?? 'device'}, not a VRF`)
+    throw new CniError(code.internal, `Netlink ${name} is not a VRF: it is a ${kind ?? 'device'}`)
   if (!table || table === data.table) return
   throw new CniError(
     code.internal,

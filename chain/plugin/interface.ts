@@ -41,9 +41,14 @@ export interface InterfaceSetup {
 export function openContainer(netns: string): Transport {
   const state = namespaceState(netns)
   if (state !== 'present') {
-    throw new CniError(code.invalidNamespace, `failed to open netns ${netns}: it is ${state}`, {
-      details: 'the runtime makes the namespace before it runs plugins; `ls -l` shows what the path is',
-    })
+    const found = state === 'absent' ? 'no such file or directory' : 'unknown FS magic: it is no namespace'
+    throw new CniError(
+      code.invalidNamespace,
+      `failed to open netns "${netns}": failed to Statfs "${netns}": ${found}`,
+      {
+        details: 'the runtime makes the namespace before it runs plugins; `ls -l` shows what the path is',
+      },
+    )
   }
   return inNamespace(netns, openRoute)
 }
@@ -97,7 +102,10 @@ export function configureInterface(setup: InterfaceSetup): Link {
 function mustFind(container: Transport, name: string, netns: string): Link {
   const link = findLink(container, name)
   if (link) return link
-  throw new CniError(code.internal, `there is no interface ${name} in ${netns}`)
+  throw new CniError(
+    code.internal,
+    `failed to lookup "${name}": Link not found: there is no interface ${name} in ${netns}`,
+  )
 }
 
 /** The result's addresses for an interface. An index that points at another interface is refused. */
@@ -105,9 +113,13 @@ function addressesOf(result: Result, name: string): { address: string; prefixLen
   return result.ips.flatMap(({ address, interface: index }) => {
     if (index === undefined) return []
     if (result.interfaces[index]?.name !== name) {
-      throw new CniError(code.internal, `address ${address}: invalid interface index ${index}`, {
-        details: `the result's interface with that index is ${result.interfaces[index]?.name ?? 'absent'}, not ${name}`,
-      })
+      throw new CniError(
+        code.internal,
+        `failed to add IP addr ${address} to "${name}": invalid interface index ${index}`,
+        {
+          details: `the result's interface with that index is ${result.interfaces[index]?.name ?? 'absent'}, not ${name}`,
+        },
+      )
     }
     const parsed = parseCidr(address)
     if (!parsed)
@@ -157,7 +169,7 @@ function awaitDetection(
   if (first) {
     throw new CniError(
       code.internal,
-      `address ${first.address} on ${name} is in use by another host on the link`,
+      `link ${name} has address ${first.address} in DADFAILED state: it is in use by another host on the link`,
       {
         details: 'duplicate address detection failed (enabledad)',
       },
@@ -237,9 +249,12 @@ export function findOwnInterface(
 ): Interface {
   const found = previous.interfaces.findLast(({ name: one, sandbox }) => one === name && sandbox === netns)
   if (found) return found
-  throw new CniError(code.internal, `prevResult has no interface ${name} in ${netns}`, {
-    details: `Sandbox in prevResult doesn't match configured netns; it lists ${JSON.stringify(previous.interfaces)}`,
-  })
+  const elsewhere = previous.interfaces.findLast(({ name: one }) => one === name)
+  throw new CniError(
+    code.internal,
+    `Sandbox in prevResult ${elsewhere?.sandbox ?? ''} doesn't match configured netns: ${netns}: prevResult has no interface ${name} there`,
+    { details: `it lists ${JSON.stringify(previous.interfaces)}` },
+  )
 }
 
 /** Checks kind, hardware address, addresses and routes of a container's interface; throws for the first difference. */
@@ -249,11 +264,14 @@ export function checkInterface(expectation: InterfaceExpectation): Link {
   const expected = findOwnInterface(result, { netns, name })
   using container = openContainer(netns)
   const link = findLink(container, name)
-  if (!link) throw differs(`interface ${name} is not in ${netns}`)
+  if (!link)
+    throw differs(
+      `Container Interface name in prevResult: ${name} not found: interface ${name} is not in ${netns}`,
+    )
   if (kind !== undefined && link.kind !== kind)
-    throw differs(`interface ${name} is a ${link.kind ?? 'device'}, not a ${kind}`)
+    throw differs(`Error: Container interface ${name} not of type ${kind}: it is a ${link.kind ?? 'device'}`)
   if (expected.mac && expected.mac.toLowerCase() !== link.address) {
-    throw differs(`interface ${name} has hardware address ${link.address}, not ${expected.mac}`)
+    throw differs(`Interface ${name} Mac ${expected.mac} doesn't match container Mac: ${link.address}`)
   }
   if (leftDown) return link
   checkAddresses(container, link, result)
@@ -273,9 +291,10 @@ function checkAddresses(container: Transport, link: Link, result: Result): void 
   for (const { address, interface: index } of result.ips) {
     if (index !== undefined && result.interfaces[index]?.name !== link.name) continue
     const parsed = parseCidr(address)
-    if (parsed && !present.has(formatCidr(parsed))) throw differs(`address ${address} is not on ${link.name}`)
+    if (parsed && !present.has(formatCidr(parsed)))
+      throw differs(`Failed to match addr ${address} on interface ${link.name}`)
   }
-  if (!link.up) throw differs(`interface ${link.name} is down`)
+  if (!link.up) throw differs(`Interface ${link.name} is down`)
 }
 
 /** Every route of the result is in its table. */
@@ -284,7 +303,9 @@ function checkRoutes(container: Transport, result: Result): void {
   const present = listRoutes(container, { families: [AF_INET, AF_INET6] })
   for (const route of result.routes) {
     if (!present.some(found => isRoute(found, route))) {
-      throw differs(`route ${route.dst}${route.gw ? ` via ${route.gw}` : ''} is missing`)
+      throw differs(
+        `Expected Route ${route.dst}${route.gw ? ` via ${route.gw}` : ''} not found in routing table`,
+      )
     }
   }
 }

@@ -37,9 +37,13 @@ function lookFor(route: Transport, name: string | undefined, place: string): Lin
   const link = name ? findLink(route, name) : defaultRouteLink(route)
   if (link) return link
   throw name
-    ? new CniError(code.invalidConfiguration, `master: Link not found: got ${JSON.stringify(name)}`, {
-        details: `there is no link ${name} in the network namespace of ${place}; \`ip link\` lists what is there`,
-      })
+    ? new CniError(
+        code.invalidConfiguration,
+        `master: failed to lookup master ${JSON.stringify(name)}: Link not found`,
+        {
+          details: `there is no link ${name} in the network namespace of ${place}; \`ip link\` lists what is there`,
+        },
+      )
     : new CniError(code.invalidConfiguration, 'master: no default route interface found', {
         details: `the configuration names no master, and ${place} has no default route`,
       })
@@ -108,10 +112,14 @@ export function checkLinkMtu(link: Link, expected: number | undefined): void {
 }
 
 function missingKind(kind: string, cause?: unknown): CniError {
-  return new CniError(code.pluginNotAvailable, `the kernel has no ${kind} links`, {
-    details: `\`modprobe ${kind === 'vlan' ? '8021q' : kind}\` tells whether it can load them`,
-    cause,
-  })
+  return new CniError(
+    code.pluginNotAvailable,
+    `failed to create ${kind}: operation not supported: the kernel has no ${kind} links`,
+    {
+      details: `\`modprobe ${kind === 'vlan' ? '8021q' : kind}\` tells whether it can load them`,
+      cause,
+    },
+  )
 }
 
 /** A refusal because the kernel lacks the kind of link, in words. */

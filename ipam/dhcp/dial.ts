@@ -91,7 +91,7 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
         error: (_socket, error) => reject(error),
       },
     }).catch(error => {
-      throw new NoDaemonError(`${path}: ${describe(error)}`, { isThere: !isAbsent(error) })
+      throw new NoDaemonError(`dial unix ${path}: ${describe(error)}`, { isThere: !isAbsent(error) })
     })
     return await promise.finally(() => socket.terminate())
   } finally {
@@ -105,8 +105,8 @@ function isAbsent({ code: word = '' }: { code?: string }): boolean {
 
 function describe(error: unknown): string {
   const { code: word = '', message = '' } = error as { code?: string; message?: string }
-  if (word === 'ENOENT') return 'there is no socket (ENOENT)'
-  if (word === 'ECONNREFUSED') return 'nobody listens (ECONNREFUSED)'
+  if (word === 'ENOENT') return 'connect: no such file or directory'
+  if (word === 'ECONNREFUSED') return 'connect: connection refused'
   return `${message} ${word}`.trim()
 }
 

@@ -96,7 +96,10 @@ function holdingOf(keeper: Keeper, { priority }: Own): Holding {
       if (lease.prefixLength !== undefined) return resultOf(lease, priority)
       keeper.release()
       const { address, server } = lease
-      throw new CniError(code.internal, `the DHCP server ${server} gave no subnet mask with ${address}`)
+      throw new CniError(
+        code.internal,
+        `DHCP option Subnet Mask not found in DHCPACK: the server ${server} gave none with ${address}`,
+      )
     },
     confirm: async ([address = '']) => resultOf(await keeper.confirm(address), priority),
     address: () => state().lease?.address,

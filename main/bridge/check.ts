@@ -15,15 +15,25 @@ const differs = (message: string, details = 'the host no longer is as ADD left i
 /** The bridge is there as it was, and is the gateway that it was. */
 export function checkBridge(host: Transport, config: BridgeConfiguration, result: Result): Link {
   const expected = result.interfaces.find(({ name, sandbox }) => name === config.bridge && !sandbox)
-  if (!expected) throw new CniError(code.internal, `prevResult has no bridge ${config.bridge}`)
+  if (!expected)
+    throw new CniError(
+      code.internal,
+      `CNI created bridge ${config.bridge} in host namespace was not found: prevResult has none`,
+    )
   const link = findLink(host, config.bridge)
-  if (!link) throw differs(`bridge ${config.bridge} is gone`)
-  if (link.kind !== 'bridge') throw differs(`${config.bridge} is a ${link.kind ?? 'device'}, not a bridge`)
+  if (!link) throw differs(`Interface name ${config.bridge} not found: the bridge is gone`)
+  if (link.kind !== 'bridge')
+    throw differs(
+      `Interface ${config.bridge} does not have link type of bridge: it is a ${link.kind ?? 'device'}`,
+    )
   if (expected.mac && expected.mac !== link.address) {
-    throw differs(`bridge ${link.name} has hardware address ${link.address}, not ${expected.mac}`)
+    throw differs(`Bridge interface ${link.name} Mac doesn't match: ${expected.mac}: it has ${link.address}`)
   }
   if (!link.up) throw differs(`bridge ${link.name} is down`)
-  if (config.promiscMode && !link.promiscuous) throw differs(`bridge ${link.name} is not promiscuous`)
+  if (config.promiscMode && !link.promiscuous)
+    throw differs(
+      `Bridge interface ${link.name} configured Promisc Mode true doesn't match current state: it is not promiscuous`,
+    )
   if (vlan.wantsFiltering(config) && !link.data.vlanFiltering)
     throw differs(`bridge ${link.name} does not filter VLANs`)
   if (config.isGateway || config.isDefaultGateway) checkGateway(host, { config, bridge: link, result })
@@ -80,7 +90,7 @@ export function checkHostEnd(
   const hostEnd = findPeer(places, containerEnd)
   if (hostEnd?.master !== link.index) {
     throw differs(
-      `${containerEnd.name} has no host end on bridge ${link.name}`,
+      `CNI veth created for bridge ${link.name} was not found: ${containerEnd.name} has no host end on it`,
       'its veth peer was taken off the bridge or moved',
     )
   }
@@ -88,7 +98,9 @@ export function checkHostEnd(
   if (!expected)
     throw differs(`host end ${hostEnd.name} of ${containerEnd.name} is not the one in prevResult`)
   if (expected.mac && expected.mac !== hostEnd.address) {
-    throw differs(`${hostEnd.name} has hardware address ${hostEnd.address}, not ${expected.mac}`)
+    throw differs(
+      `Interface ${hostEnd.name} Mac doesn't match: ${expected.mac} not found: it has ${hostEnd.address}`,
+    )
   }
   checkPort(places.host, config, hostEnd)
   return hostEnd

@@ -132,7 +132,7 @@ function plain({ address, prefixLength }: Cidr): { address: string; prefixLength
 function occupied(link: Link, other: Cidr, wanted: string): CniError {
   return new CniError(
     code.internal,
-    `could not set bridge addr: "${link.name}" already has an IP address different from ${wanted}`,
+    `failed to set bridge addr: "${link.name}" already has an IP address different from ${wanted}`,
     {
       details: `it has ${formatCidr(other)}: another network uses the bridge, or its subnet was changed; give this network a bridge of its own, or set forceAddress`,
     },

@@ -94,9 +94,13 @@ function createBridge(host: Transport, wish: BridgeWish): void {
 /** Refuses a link of another kind that has the bridge's name. */
 export function requireBridge({ kind, name }: Link): void {
   if (kind === 'bridge') return
-  throw new CniError(code.internal, `${name} already exists but is not a bridge`, {
-    details: `it is a ${kind ?? 'device'}; name another bridge in the configuration, or rename the link`,
-  })
+  throw new CniError(
+    code.internal,
+    `failed to create bridge "${name}": "${name}" already exists but is not a bridge`,
+    {
+      details: `it is a ${kind ?? 'device'}; name another bridge in the configuration, or rename the link`,
+    },
+  )
 }
 
 function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeWish): Link {
@@ -178,7 +182,7 @@ function removeOwn(host: Transport, attachment: Attachment): 'removed' | 'absent
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
   if (refusal.errno === errno.EEXIST) return occupied(attachment, { name: host }, refusal)
-  const message = `create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
+  const message = `failed to make veth pair: create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
   return new CniError(code.internal, message, { details: refusal.message, cause: refusal })
 }
 

@@ -106,8 +106,11 @@ export function requireHostEnd(
     })
   }
   if (previous.interfaces.length === 0) refuse('prevResult: no interfaces provided')
-  const inside = findLink(container, name) ?? refuse(`there is no interface ${name} in the container`)
-  if (inside.parent === undefined) refuse(`container interface ${name} has no veth peer`)
+  const inside =
+    findLink(container, name) ??
+    refuse(`container interface ${name} has no veth peer: could not look up "${name}": Link not found`)
+  if (inside.parent === undefined)
+    refuse(`container interface ${name} has no veth peer: interface "${name}" was not a veth interface`)
   const outside =
     findHostEnd(host, container, name) ?? refuse(`veth peer with index ${inside.parent} is not in host ns`)
   const told = previous.interfaces.some(one => !one.sandbox && one.name === outside.name)

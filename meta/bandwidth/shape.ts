@@ -152,7 +152,7 @@ const TICKS = 2 ** 32
 
 function bucketDifferences(name: string, found: FoundDiscipline | undefined, wanted: Bucket): string[] {
   const bucket = found?.bucket
-  if (!bucket) return [`${name} has no token bucket`]
+  if (!bucket) return [`Failed to find qdisc: ${name} has no token bucket`]
   const hierarchy = found.kind === 'htb'
   // where the kernel counts by itself it may round otherwise, and shows the last 32 bits
   const ticks = hierarchy ? Math.min(wanted.ticks, TICKS - 1) : wanted.ticks % TICKS
@@ -160,13 +160,13 @@ function bucketDifferences(name: string, found: FoundDiscipline | undefined, wan
   return [
     ...(bucket.rate === wanted.rate
       ? []
-      : [`rate of ${name} is ${bucket.rate}, not ${wanted.rate} bytes per second`]),
+      : [`Rate doesn't match: that of ${name} is ${bucket.rate}, not ${wanted.rate} bytes per second`]),
     ...(bucket.limit === wanted.limit
       ? []
-      : [`limit of ${name} is ${bucket.limit}, not ${wanted.limit} bytes`]),
+      : [`Limit doesn't match: that of ${name} is ${bucket.limit}, not ${wanted.limit} bytes`]),
     ...(Math.abs(bucket.ticks - ticks) <= slack
       ? []
-      : [`burst of ${name} is ${bucket.ticks}, not ${ticks} ticks`]),
+      : [`Buffer doesn't match: the burst of ${name} is ${bucket.ticks}, not ${ticks} ticks`]),
   ]
 }
 

@@ -29,7 +29,7 @@ export function requireAllowed(keys: readonly string[]): void {
   if (refused === undefined) return
   throw new CniError(
     code.invalidConfiguration,
-    `sysctl.${refused}: Sysctl ${refused} is not allowed on this node`,
+    `sysctl.${refused}: Sysctl ${refused} is not allowed. Only the following sysctls are allowed: [${list.map(({ source }) => source).join(' ')}]`,
     {
       details: `none of the ${list.length} regular expressions in ${ALLOWLIST} matches it; the administrator adds a line there`,
     },

@@ -22,9 +22,9 @@ interface Row {
 
 /** In the order in which they are set. */
 const rows: Readonly<Record<AttributeName, Row>> = {
-  mac: { label: 'hardware address', of: link => link.address, settings: (address: string) => ({ address }) },
+  mac: { label: 'Ethernet', of: link => link.address, settings: (address: string) => ({ address }) },
   promisc: {
-    label: 'promiscuous mode',
+    label: 'promisc',
     of: link => link.promiscuous,
     settings: (promiscuous: boolean) => ({ promiscuous }),
   },
@@ -35,7 +35,7 @@ const rows: Readonly<Record<AttributeName, Row>> = {
     settings: (allMulticast: boolean) => ({ allMulticast }),
   },
   txQLen: {
-    label: 'transmit queue length',
+    label: 'Transmit Queue Length',
     of: link => link.transmitQueueLength,
     settings: (transmitQueueLength: number) => ({ transmitQueueLength }),
   },
@@ -62,5 +62,8 @@ export function settingsOf(attributes: Attributes, name: AttributeName): LinkSet
 export function differencesOf(link: Link, wanted: Attributes): string[] {
   return namesIn(wanted)
     .filter(name => rows[name].of(link) !== wanted[name])
-    .map(name => `${rows[name].label} of ${link.name} is ${rows[name].of(link)}, not ${wanted[name]}`)
+    .map(
+      name =>
+        `Error: Tuning configured ${rows[name].label} of ${link.name} is ${wanted[name]}, current value is ${rows[name].of(link)}`,
+    )
 }

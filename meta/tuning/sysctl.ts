@@ -39,7 +39,10 @@ export function settingOf(
   { name, value }: { name: string; value: string },
 ): Setting {
   const refuse = (reason: string): never => {
-    throw new CniError(code.invalidConfiguration, `${place}: invalid net sysctl key, because ${reason}`)
+    throw new CniError(
+      code.invalidConfiguration,
+      `${place}: invalid net sysctl key: ${JSON.stringify(key)}, because ${reason}`,
+    )
   }
   const segments = key.replace(/^[./]/, '').split(/[./]/)
   if (segments.includes('')) refuse('it has two separators in a row, or one at its end')
@@ -121,7 +124,7 @@ function readIfReadable(path: string): string | undefined {
 export function differenceOf(setting: Setting): string | undefined {
   const value = readIfReadable(locate(setting))
   if (value === undefined || isSameValue(value, setting.value)) return undefined
-  return `sysctl ${setting.key} is ${JSON.stringify(value)}, not ${JSON.stringify(setting.value)}`
+  return `Error: Tuning configured value of ${setting.key} is ${setting.value}, current value is ${value}`
 }
 
 /** Whether the kernel's spelling of a value means the configuration's: blanks, bases, sets of ranges, addresses. */

@@ -331,7 +331,7 @@ describe('when piped, a failure is JSON with its code, the status is 1, and noth
     const { status, stdout } = catena(['check', 'cli-net', 'cli-web'])
     expect({ status, msg: JSON.parse(stdout).msg }).toEqual({
       status: 1,
-      msg: 'address 10.44.0.2/24 is not on eth0',
+      msg: 'Failed to match addr 10.44.0.2/24 on interface eth0',
     })
   })
 })
@@ -427,7 +427,7 @@ test('the demonstration does all that it says', () => {
     'client → web               http://[fd00:22::2]:80/      Hello from web!',
     'outside → published port   http://192.0.2.1:8080/       Hello from web!',
     'host → its own 127.0.0.1   http://127.0.0.1:8080/       Hello from web!',
-    'address 10.22.0.2/16 is not on eth0',
+    'Failed to match addr 10.22.0.2/16 on interface eth0',
     '╭─ web ─',
     '✓ no links',
     '✓ no nftables rules',

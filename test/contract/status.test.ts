@@ -27,7 +27,10 @@ const full = {
   take: fillRange,
   message: /^no IP addresses available in range set: 10\.44\.0\.2-10\.44\.0\.2$/,
 }
-const noMaster = { missing: 'the master', message: /^master: Link not found: got "none0"$/ }
+const noMaster = {
+  missing: 'the master',
+  message: /^master: failed to lookup master "none0": Link not found$/,
+}
 
 /** Reserves the only address of `ipam`. */
 async function fillRange(): Promise<() => Promise<void>> {
@@ -102,7 +105,8 @@ const needs: Need[] = [
     missing: 'leave for a sysctl',
     step: { type: 'tuning', sysctl: { 'net.core.somaxconn': '512' } },
     take: forbidSysctls,
-    message: /^sysctl\.net\.core\.somaxconn: .* is not allowed on this node$/,
+    message:
+      /^sysctl\.net\.core\.somaxconn: Sysctl net\.core\.somaxconn is not allowed\. Only the following sysctls are allowed: \[/,
   },
 ]
 

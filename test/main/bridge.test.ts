@@ -167,7 +167,7 @@ test.each([
     const { status, json } = await call(bridge, 'ADD', network.call(container))
     expect({ status, msg: json.msg, addresses: host.addresses(network.bridge) }).toEqual({
       status: 1,
-      msg: `could not set bridge addr: "${network.bridge}" already has an IP address different from ${wanted}`,
+      msg: `failed to set bridge addr: "${network.bridge}" already has an IP address different from ${wanted}`,
       addresses: [other],
     })
     await network.attach(container, { config: { forceAddress: true } })
@@ -190,7 +190,10 @@ test('a link of that name that is no bridge is refused and stays', async () => {
   using container = freshNamespace()
   host.createLink({ name: network.bridge, kind: { type: 'veth', peer: { name: `${network.bridge}p` } } })
   const { json } = await call(bridge, 'ADD', network.call(container))
-  expect(json).toMatchObject({ code: 999, msg: `${network.bridge} already exists but is not a bridge` })
+  expect(json).toMatchObject({
+    code: 999,
+    msg: `failed to create bridge "${network.bridge}": "${network.bridge}" already exists but is not a bridge`,
+  })
   expect(host.link(network.bridge).kind).toBe('veth')
 })
 
@@ -322,7 +325,7 @@ test('enabledad: an address that a neighbour has is refused, and one that is fre
   const { status, json } = await call(bridge, 'ADD', network.call(second))
   expect({ status, msg: json.msg }).toEqual({
     status: 1,
-    msg: 'address fd00:1::3 on eth0 is in use by another host on the link',
+    msg: 'link eth0 has address fd00:1::3 in DADFAILED state: it is in use by another host on the link',
   })
   expect(json.details).not.toContain('could not')
   expect(second.links().map(({ name }) => name)).toEqual(['lo'])

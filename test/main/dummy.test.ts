@@ -65,9 +65,9 @@ testOn(['dummy'], 'CHECK agrees with ADD, and tells what was broken since', asyn
   const breakages: [(container: Namespace) => void, RegExp][] = [
     [
       container => container.run('ip', 'address', 'delete', '10.1.0.2/24', 'dev', 'eth0'),
-      /10.1.0.2\/24 is not on/,
+      /Failed to match addr 10.1.0.2\/24 on interface eth0/,
     ],
-    [({ route }) => setLink(route, 'eth0', { up: false }), /interface eth0 is down|is not on eth0/],
+    [({ route }) => setLink(route, 'eth0', { up: false }), /Interface eth0 is down|on interface eth0/],
     [({ route }) => setLink(route, 'eth0', { address: '02:00:00:00:00:77' }), /address 02:00:00:00:00:77/],
     [({ route }) => void removeLink(route, 'eth0'), /interface eth0 is not in/],
     [

@@ -218,7 +218,7 @@ test.each<{ name: string; break: (container: Namespace) => void; msg: RegExp }>(
   {
     name: 'the address is gone',
     break: container => container.run('ip', 'address', 'delete', '10.1.0.5/24', 'dev', 'eth0'),
-    msg: /address 10.1.0.5\/24 is not on eth0/,
+    msg: /Failed to match addr 10.1.0.5\/24 on interface eth0/,
   },
   {
     name: 'the route is gone',
@@ -227,17 +227,17 @@ test.each<{ name: string; break: (container: Namespace) => void; msg: RegExp }>(
         if (found.prefixLength === 0) removeRoute(route, found)
       }
     },
-    msg: /route 0.0.0.0\/0 is missing/,
+    msg: /Expected Route 0.0.0.0\/0 not found in routing table/,
   },
   {
     name: 'the link is down',
     break: ({ route }) => setLink(route, 'eth0', { up: false }),
-    msg: /interface eth0 is down|route/,
+    msg: /Interface eth0 is down|Expected Route/,
   },
   {
     name: 'the hardware address is another',
     break: ({ route }) => setLink(route, 'eth0', { address: '02:00:00:00:00:77' }),
-    msg: /hardware address 02:00:00:00:00:77/,
+    msg: /doesn't match container Mac: 02:00:00:00:00:77/,
   },
   {
     name: 'the link is gone',

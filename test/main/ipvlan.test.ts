@@ -222,7 +222,7 @@ const damages: Damage[] = [
   {
     name: 'another mode',
     harm: container => container.run('ip', 'link', 'set', 'eth0', 'type', 'ipvlan', 'mode', 'l3'),
-    message: 'mode: eth0 is in ipvlan mode l3, not l2',
+    message: 'mode: Container IPVlan mode l3 does not match expected value: l2',
   },
   {
     name: 'another hardware address of the master',
@@ -230,7 +230,7 @@ const damages: Damage[] = [
       const master = host.links().find(({ name }) => name.startsWith('phys'))?.name ?? ''
       setLink(host.route, master, { address: '02:00:00:00:00:99' })
     },
-    message: 'hardware address 02:00:00:00:00:99',
+    message: "doesn't match container Mac: 02:00:00:00:00:99",
   },
 ]
 
@@ -270,7 +270,7 @@ test.each([
   {
     name: 'a master that is not there',
     config: { master: 'none0' },
-    msg: 'master: Link not found: got "none0"',
+    msg: 'master: failed to lookup master "none0": Link not found',
   },
   {
     name: 'an MTU above the master’s',
@@ -301,7 +301,7 @@ testOn(['ipvlan'], 'STATUS tells of a missing master, and goes on to the IPAM pl
   using wired = wiredHost([])
   const pool = ipamWith(dualStack)
   const { json } = await call(ipvlan, 'STATUS', callFor(undefined, pool, { master: 'none0' }))
-  expect(json).toMatchObject({ code: 50, msg: 'master: Link not found: got "none0"' })
+  expect(json).toMatchObject({ code: 50, msg: 'master: failed to lookup master "none0": Link not found' })
   await mustCall(ipvlan, 'STATUS', callFor(undefined, pool, { master: wired.master }))
   expect(pool.calls).toEqual(['STATUS'])
 })

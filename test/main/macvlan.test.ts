@@ -191,7 +191,7 @@ test.each([
     name: 'a master that is not there',
     config: { master: 'none0' },
     code: 7,
-    msg: 'master: Link not found: got "none0"',
+    msg: 'master: failed to lookup master "none0": Link not found',
   },
   {
     name: 'no master and no default route',
@@ -203,7 +203,7 @@ test.each([
     name: 'a master that is not in the container',
     config: { linkInContainer: true },
     code: 7,
-    msg: 'master: Link not found: got',
+    msg: 'master: failed to lookup master',
   },
   {
     name: 'an MTU above the master’s',
@@ -377,13 +377,13 @@ const damages: Damage[] = [
   {
     name: 'another mode',
     harm: container => container.run('ip', 'link', 'set', 'eth0', 'type', 'macvlan', 'mode', 'vepa'),
-    message: 'mode: eth0 is in macvlan mode vepa, not bridge',
+    message: 'mode: container macvlan mode vepa does not match expected value: bridge',
   },
   {
     name: 'a bridge in its place',
     harm: container =>
       replace(container, () => createLink(container.route, { name: 'eth0', kind: { type: 'bridge' } })),
-    message: 'interface eth0 is a bridge, not a macvlan',
+    message: 'Error: Container interface eth0 not of type macvlan: it is a bridge',
   },
 ]
 
@@ -422,7 +422,7 @@ test('CHECK notices another master, one that is gone, and one in another place',
   expect(await check({ master: wired.master })).toBeUndefined()
   expect(await check({})).toBeUndefined() // the default route may have changed since
   expect(await check({ master: other.master })).toMatch(/^master: eth0 stands on link \d+, not on phys/)
-  expect(await check({ master: 'none0' })).toBe('master: Link not found: got "none0"')
+  expect(await check({ master: 'none0' })).toBe('master: failed to lookup master "none0": Link not found')
   expect(await check({ linkInContainer: true })).toMatch(/^master: eth0 does not stand on a link of/)
 })
 
@@ -442,7 +442,7 @@ test.each([
   {
     name: 'a master that is not there',
     config: { master: 'none0' },
-    json: { code: 50, msg: 'master: Link not found: got "none0"' },
+    json: { code: 50, msg: 'master: failed to lookup master "none0": Link not found' },
   },
   {
     name: 'no default route',

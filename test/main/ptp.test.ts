@@ -286,12 +286,12 @@ const damages: Damage[] = [
   {
     name: 'a gateway route that is gone',
     harm: container => removeRoute(container.route, { destination: '10.1.0.1', prefixLength: 32 }),
-    message: 'route 10.1.0.1/32 is missing',
+    message: 'Expected Route 10.1.0.1/32 not found in routing table',
   },
   {
     name: 'a neighbours’ route that is gone',
     harm: container => removeRoute(container.route, { destination: '10.1.0.0', prefixLength: 24 }),
-    message: 'route 10.1.0.0/24 via 10.1.0.1 is missing',
+    message: 'Expected Route 10.1.0.0/24 via 10.1.0.1 not found in routing table',
   },
   {
     name: 'another MTU',
@@ -329,7 +329,7 @@ const damages: Damage[] = [
       removeLink(container.route, 'eth0')
       createLink(container.route, { name: 'eth0', kind: { type: 'bridge' } })
     },
-    message: 'interface eth0 is a bridge, not a veth',
+    message: 'Error: Container interface eth0 not of type veth: it is a bridge',
   },
 ]
 

@@ -114,7 +114,7 @@ export const commonDamages: Damage[] = [
         address: '10.1.0.2',
         prefixLength: 24,
       }),
-    message: 'address 10.1.0.2/24 is not on eth0',
+    message: 'Failed to match addr 10.1.0.2/24 on interface eth0',
   },
   {
     name: 'an IPv6 address that is gone',
@@ -124,22 +124,22 @@ export const commonDamages: Damage[] = [
         address: 'fd00:1::2',
         prefixLength: 64,
       }),
-    message: 'address fd00:1::2/64 is not on eth0',
+    message: 'Failed to match addr fd00:1::2/64 on interface eth0',
   },
   {
     name: 'a route that is gone',
     harm: container => removeRoute(container.route, { destination: '0.0.0.0', prefixLength: 0 }),
-    message: 'route 0.0.0.0/0 is missing',
+    message: 'Expected Route 0.0.0.0/0 not found in routing table',
   },
   {
     name: 'a link that is down',
     harm: container => setLink(container.route, 'eth0', { up: false }),
-    message: 'interface eth0 is down',
+    message: 'Interface eth0 is down',
   },
   {
     name: 'another hardware address',
     harm: container => setLink(container.route, 'eth0', { address: '02:00:00:00:00:99' }),
-    message: 'hardware address 02:00:00:00:00:99',
+    message: "doesn't match container Mac: 02:00:00:00:00:99",
   },
   {
     name: 'an interface that is gone',

@@ -143,12 +143,12 @@ test.each([
   {
     name: 'a bridge that is not there',
     config: { bridge: 'br0' },
-    msg: 'bridge: the container has no bridge of that name: got "br0"',
+    msg: 'bridge: failed to get bridge br0: Link not found: the container has no bridge of that name',
   },
   {
     name: 'a bridge that is none',
     config: { bridge: 'lo' },
-    msg: 'bridge: the container has no bridge of that name: got "lo"',
+    msg: 'bridge: failed to get bridge lo: Link not found: the container has no bridge of that name',
   },
   { name: 'a negative owner', config: { owner: -1 }, msg: /^owner: / },
   {
@@ -211,18 +211,18 @@ test.each<{ name: string; config?: object; break: (container: Namespace) => void
   {
     name: 'an address is gone',
     break: container => container.run('ip', 'address', 'delete', '10.1.0.2/24', 'dev', 'eth0'),
-    msg: /10.1.0.2\/24 is not on eth0/,
+    msg: /Failed to match addr 10.1.0.2\/24 on interface eth0/,
   },
   {
     name: 'the link is down',
     break: ({ route }) => setLink(route, 'eth0', { up: false }),
-    msg: /eth0 is down|is not on eth0/,
+    msg: /Interface eth0 is down|on interface eth0/,
   },
   { name: 'the link is gone', break: ({ route }) => void removeLink(route, 'eth0'), msg: /eth0 is not in/ },
   {
     name: 'the hardware address is another',
     break: ({ route }) => setLink(route, 'eth0', { address: '02:00:00:00:00:77' }),
-    msg: /hardware address 02:00:00:00:00:77/,
+    msg: /doesn't match container Mac: 02:00:00:00:00:77/,
   },
   {
     name: 'the MTU is another',
@@ -237,7 +237,7 @@ test.each<{ name: string; config?: object; break: (container: Namespace) => void
       removeLink(container.route, 'eth0')
       container.createLink({ name: 'eth0', kind: { type: 'bridge' }, address })
     },
-    msg: /is a bridge, not a tun/,
+    msg: /not of type tun: it is a bridge/,
   },
   {
     name: 'the bridge has lost it',

@@ -219,7 +219,7 @@ const damages: Damage[] = [
       removeLink(container.route, 'eth0')
       createLink(container.route, { name: 'eth0', kind: { type: 'bridge' } })
     },
-    message: 'interface eth0 is a bridge, not a vlan',
+    message: 'Error: Container interface eth0 not of type vlan: it is a bridge',
   },
 ]
 
@@ -274,17 +274,17 @@ test.each([
   {
     name: 'a master that is not there',
     config: { master: 'none0' },
-    msg: 'master: Link not found: got "none0"',
+    msg: 'master: failed to lookup master "none0": Link not found',
   },
   {
     name: 'a VLAN ID below 0',
     config: { vlanId: -1 },
-    msg: 'vlanId: invalid VLAN ID -1, must be between 0 and 4094',
+    msg: 'vlanId: invalid VLAN ID -1 (must be between 0 and 4095 inclusive), of which 4095 is reserved',
   },
   {
     name: 'a VLAN ID above 4094',
     config: { vlanId: 4095 },
-    msg: 'vlanId: invalid VLAN ID 4095, must be between 0 and 4094',
+    msg: 'vlanId: invalid VLAN ID 4095 (must be between 0 and 4095 inclusive), of which 4095 is reserved',
   },
   {
     name: 'an MTU above the master’s',
@@ -305,7 +305,7 @@ testOn(['vlan'], 'STATUS tells of a missing master, and goes on to the IPAM plug
   using wired = wiredHost([])
   const pool = ipamWith(dualStack)
   const { json } = await call(vlan, 'STATUS', callFor(undefined, pool, { master: 'none0' }))
-  expect(json).toMatchObject({ code: 50, msg: 'master: Link not found: got "none0"' })
+  expect(json).toMatchObject({ code: 50, msg: 'master: failed to lookup master "none0": Link not found' })
   await mustCall(vlan, 'STATUS', callFor(undefined, pool, { master: wired.master }))
   expect(pool.calls).toEqual(['STATUS'])
 })

@@ -322,7 +322,7 @@ describe('CHECK', () => {
     },
     {
       what: 'the rate is another',
-      told: /rate of veth\d+ is 1000, not 12500000/,
+      told: /Rate doesn't match: that of veth\d+ is 1000, not 12500000/,
       breaks: (net: Net) => retouch(net, { rate: 1000n }),
     },
     {
@@ -332,7 +332,7 @@ describe('CHECK', () => {
     },
     {
       what: 'the limit is another',
-      told: /limit of veth\d+ is 9, not 437500/,
+      told: /Limit doesn't match: that of veth\d+ is 9, not 437500/,
       breaks: (net: Net) => retouch(net, { limit: 9 }),
     },
     {
@@ -516,13 +516,21 @@ describe('ADD', () => {
   })
 
   test.each([
-    { what: 'no pair', interface: 'alone', msg: 'container interface alone has no veth peer' },
+    {
+      what: 'no pair',
+      interface: 'alone',
+      msg: 'container interface alone has no veth peer: interface "alone" was not a veth interface',
+    },
     {
       what: 'a pair that ends elsewhere',
       interface: 'far0',
       msg: /^veth peer with index \d+ is not in host ns$/,
     },
-    { what: 'no interface', interface: 'none', msg: 'there is no interface none in the container' },
+    {
+      what: 'no interface',
+      interface: 'none',
+      msg: 'container interface none has no veth peer: could not look up "none": Link not found',
+    },
   ])('refuses $what', async ({ interface: name, msg }) => {
     using net = connected()
     using far = freshNamespace('far')

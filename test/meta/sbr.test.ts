@@ -425,7 +425,9 @@ test('ADD to a namespace that is gone creates no file', async () => {
   const { json } = await call(sbr, 'ADD', { netns: '/run/netns/gone', config: { prevResult } })
   expect(json).toMatchObject({
     code: 8,
-    msg: expect.stringContaining('failed to open netns /run/netns/gone'),
+    msg: expect.stringContaining(
+      'failed to open netns "/run/netns/gone": failed to Statfs "/run/netns/gone": no such file or directory',
+    ),
   })
   expect(existsSync('/run/netns/gone')).toBe(false)
 })
@@ -452,7 +454,10 @@ describe('refused before anything is touched', () => {
     ),
     [
       { prevResult: null },
-      { code: 7, msg: 'prevResult: must be called as chained plugin: sbr: Required prevResult missing' },
+      {
+        code: 7,
+        msg: 'prevResult: This plugin must be called as chained plugin: sbr: Required prevResult missing',
+      },
     ],
     [
       { gateways: ['10.1.0.1', '10.1.0.2'] },
@@ -473,7 +478,10 @@ describe('refused before anything is touched', () => {
       { code: 7, msg: 'gateways: invalid static gateway IP address: got ["router"]' },
     ],
     [{ gateways: 'fd00::1' }, { code: 7, msg: 'gateways: must be a list: got "fd00::1"' }],
-    [{ prevResult: { ips: [] } }, { code: 999, msg: 'prevResult: got no IPs to route by' }],
+    [
+      { prevResult: { ips: [] } },
+      { code: 999, msg: 'prevResult: No IP addresses supplied on interface: net1' },
+    ],
   ])('%j', async (config, expected) => {
     using net = twoNetworks()
     const before = snapshot(net.container)

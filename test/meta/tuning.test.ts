@@ -277,7 +277,10 @@ describe('sysctl', () => {
     await mustCall(tuning, 'CHECK', callFor(net.container, config, { interface: 'eth0.5' }))
     net.container.setSysctl(path, '0')
     const { json } = await call(tuning, 'CHECK', callFor(net.container, config, { interface: 'eth0.5' }))
-    expect(json).toMatchObject({ code: 999, msg: `sysctl ${key} is "0", not "1"` })
+    expect(json).toMatchObject({
+      code: 999,
+      msg: `Error: Tuning configured value of ${key} is 1, current value is 0`,
+    })
   })
 
   test.each([
@@ -408,7 +411,7 @@ describe('the list of allowed sysctls', () => {
     const config = { sysctl: { 'net.ipv4.conf.eth0.arp_filter': '0' } }
     const { json } = await call(tuning, 'ADD', callFor(net.container, config))
     expect(json.msg).toBe(
-      'sysctl.net.ipv4.conf.eth0.arp_filter: Sysctl net.ipv4.conf.eth0.arp_filter is not allowed on this node',
+      'sysctl.net.ipv4.conf.eth0.arp_filter: Sysctl net.ipv4.conf.eth0.arp_filter is not allowed. Only the following sysctls are allowed: [x]',
     )
     expect(json.details).toContain(allowlist)
     await mustCall(tuning, 'CHECK', callFor(net.container, config))
@@ -420,19 +423,27 @@ test.each([
   {
     what: 'the hardware address',
     change: { address: '02:00:00:00:00:99' },
-    told: /hardware address of eth0 is .*:99/,
+    told: /Tuning configured Ethernet of eth0 is .*, current value is .*:99/,
   },
-  { what: 'the MTU', change: { mtu: 1300 }, told: /MTU of eth0 is 1300, not 1400/ },
-  { what: 'promiscuous mode', change: { promiscuous: false }, told: /promiscuous mode of eth0 is false/ },
+  {
+    what: 'the MTU',
+    change: { mtu: 1300 },
+    told: /Error: Tuning configured MTU of eth0 is 1400, current value is 1300/,
+  },
+  {
+    what: 'promiscuous mode',
+    change: { promiscuous: false },
+    told: /Error: Tuning configured promisc of eth0 is true, current value is false/,
+  },
   {
     what: 'all-multicast mode',
     change: { allMulticast: false },
-    told: /all-multicast mode of eth0 is false/,
+    told: /Tuning configured all-multicast mode of eth0 is true, current value is false/,
   },
   {
     what: 'the queue',
     change: { transmitQueueLength: 1 },
-    told: /transmit queue length of eth0 is 1, not 321/,
+    told: /Tuning configured Transmit Queue Length of eth0 is 321, current value is 1/,
   },
 ])('CHECK notices that $what was changed', async ({ change, told }) => {
   using net = wired()
@@ -447,10 +458,12 @@ test('CHECK tells every difference at once, and that the interface is gone', asy
   await mustCall(tuning, 'ADD', callFor(net.container, allAttributes))
   setLink(net.container.route, 'eth0', { mtu: 1300, transmitQueueLength: 1 })
   const request = callFor(net.container, allAttributes)
-  expect((await call(tuning, 'CHECK', request)).json.msg).toMatch(/MTU.*; transmit queue/)
+  expect((await call(tuning, 'CHECK', request)).json.msg).toMatch(
+    /MTU.*; Error: Tuning configured Transmit Queue/,
+  )
   removeLink(net.container.route, 'eth0')
   expect((await call(tuning, 'CHECK', request)).json.msg).toBe(
-    `there is no interface eth0 in ${net.container.path}`,
+    `failed to get "eth0": Link not found in ${net.container.path}`,
   )
 })
 
@@ -458,9 +471,9 @@ describe('refused before anything is touched', () => {
   test.each([
     {
       config: { sysctl: { 'kernel.shmmax': '1' } },
-      msg: 'sysctl.kernel.shmmax: invalid net sysctl key, because',
+      msg: 'sysctl.kernel.shmmax: invalid net sysctl key: "kernel.shmmax", because',
     },
-    { config: { sysctl: { net: '1' } }, msg: 'sysctl.net: invalid net sysctl key, because' },
+    { config: { sysctl: { net: '1' } }, msg: 'sysctl.net: invalid net sysctl key: "net", because' },
     {
       config: { sysctl: { 'net/../kernel/shmmax': '1' } },
       msg: 'sysctl.net/../kernel/shmmax: invalid net sysctl key',

@@ -171,7 +171,7 @@ testOn(['vrf'], 'ADD refuses an interface that has a master, and a name that is 
   })
   expect((await call(vrf, 'ADD', callFor(container, { vrfname: 'lo' }))).json).toMatchObject({
     code: 999,
-    msg: 'lo exists already and is a device, not a VRF',
+    msg: 'Netlink lo is not a VRF: it is a device',
   })
   expect(difference(before, snapshot(container))).toEqual({ added: [], gone: [] })
 })
@@ -223,10 +223,10 @@ testOn(['vrf'], 'CHECK notices what has changed', async () => {
   setLink(container.route, 'blue', { up: false })
   expect(await check()).toBe('VRF blue is down')
   setLink(container.route, 'eth0', { master: 0 })
-  expect(await check()).toBe('interface eth0 is not in VRF blue')
-  expect(await check({ vrfname: 'lo' })).toBe('lo exists already and is a device, not a VRF')
+  expect(await check()).toBe('failed to find eth0 associated to vrf blue')
+  expect(await check({ vrfname: 'lo' })).toBe('Netlink lo is not a VRF: it is a device')
   removeLink(container.route, 'blue')
-  expect(await check()).toBe('VRF blue is gone: Link not found')
+  expect(await check()).toBe('Link not found: VRF blue is gone')
 })
 
 testOn(['vrf'], 'DEL finds half of it gone', async () => {

@@ -11,7 +11,7 @@ import { difference, snapshot } from '../fixtures/snapshot.ts'
 /** A kind of link that no kernel has. */
 const unknown = 'warp' as 'vlan'
 
-const unavailable = 'the kernel has no warp links'
+const unavailable = 'failed to create warp: operation not supported: the kernel has no warp links'
 
 test('the kernel is asked for a kind of link without one being made', () => {
   using host = freshNamespace()

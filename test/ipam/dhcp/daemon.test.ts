@@ -129,7 +129,7 @@ test.concurrent('STATUS says 50 without a daemon, and nothing with one', async (
   const config = configFor('/run/cni/nobody.sock')
   expect((await call(dhcp, 'STATUS', { config })).json).toMatchObject({
     code: 50,
-    msg: 'error dialing DHCP daemon: /run/cni/nobody.sock: there is no socket (ENOENT)',
+    msg: 'error dialing DHCP daemon: dial unix /run/cni/nobody.sock: connect: no such file or directory',
   })
   await using keeper = await daemon()
   await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
@@ -154,7 +154,7 @@ test.concurrent('ADD without a daemon says what to start', async () => {
   expect(json).toEqual({
     cniVersion: '1.1.0',
     code: 11,
-    msg: 'error dialing DHCP daemon: /run/cni/nobody.sock: there is no socket (ENOENT)',
+    msg: 'error dialing DHCP daemon: dial unix /run/cni/nobody.sock: connect: no such file or directory',
     details: expect.stringContaining('dhcp daemon'),
   })
 })

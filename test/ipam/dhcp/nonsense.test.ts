@@ -128,6 +128,8 @@ test.concurrent('a server that gives no subnet mask is of no use', async () => {
   const container = network.attach('container')
   const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
   const { json } = await call(dhcp, 'ADD', { config, netns: container })
-  expect(json.msg).toContain('the DHCP server 10.9.0.1 gave no subnet mask with 10.9.0.77')
+  expect(json.msg).toContain(
+    'DHCP option Subnet Mask not found in DHCPACK: the server 10.9.0.1 gave none with 10.9.0.77',
+  )
   await server.next(messageType.release)
 })

@@ -25,7 +25,7 @@ test.each<{ what: string; breakIt: (scene: Scene) => unknown; says: string | Reg
         address: '10.1.0.2',
         prefixLength: 16,
       }),
-    says: 'address 10.1.0.2/16 is not on eth0',
+    says: 'Failed to match addr 10.1.0.2/16 on interface eth0',
   },
   {
     what: 'an IPv6 address',
@@ -35,27 +35,27 @@ test.each<{ what: string; breakIt: (scene: Scene) => unknown; says: string | Reg
         address: 'fd00:1::2',
         prefixLength: 64,
       }),
-    says: 'address fd00:1::2/64 is not on eth0',
+    says: 'Failed to match addr fd00:1::2/64 on interface eth0',
   },
   {
     what: 'a route',
     breakIt: ({ container }) => container.run('ip', 'route', 'del', 'default'),
-    says: 'route 0.0.0.0/0 via 10.1.0.1 is missing',
+    says: 'Expected Route 0.0.0.0/0 via 10.1.0.1 not found in routing table',
   },
   {
     what: 'the container end, taken down and its routes put back,',
     breakIt: ({ container }) => setLink(container.route, 'eth0', { up: false }),
-    says: 'interface eth0 is down',
+    says: 'Interface eth0 is down',
   },
   {
     what: "the container end's hardware address",
     breakIt: ({ container }) => setLink(container.route, 'eth0', { address: '02:00:00:00:00:99' }),
-    says: /^interface eth0 has hardware address 02:00:00:00:00:99, not /,
+    says: /^Interface eth0 Mac \S+ doesn't match container Mac: 02:00:00:00:00:99$/,
   },
   {
     what: 'the container end',
     breakIt: ({ container }) => removeLink(container.route, 'eth0'),
-    says: /^interface eth0 is not in /,
+    says: /^Container Interface name in prevResult: eth0 not found: interface eth0 is not in /,
   },
   {
     what: 'the container end, replaced by another kind of link,',
@@ -63,12 +63,12 @@ test.each<{ what: string; breakIt: (scene: Scene) => unknown; says: string | Reg
       removeLink(container.route, 'eth0')
       container.createLink({ name: 'eth0', kind: { type: 'bridge' } })
     },
-    says: 'interface eth0 is a bridge, not a veth',
+    says: 'Error: Container interface eth0 not of type veth: it is a bridge',
   },
   {
     what: 'the host end, taken off the bridge,',
     breakIt: ({ host, hostEnd }) => setLink(host.route, hostEnd, { master: 0 }),
-    says: /^eth0 has no host end on bridge /,
+    says: /^CNI veth created for bridge br\w+ was not found: eth0 has no host end on it$/,
   },
   {
     what: 'the host end, taken down,',
@@ -78,7 +78,7 @@ test.each<{ what: string; breakIt: (scene: Scene) => unknown; says: string | Reg
   {
     what: "the host end's hardware address",
     breakIt: ({ host, hostEnd }) => setLink(host.route, hostEnd, { address: '02:00:00:00:00:99' }),
-    says: /^veth\w+ has hardware address 02:00:00:00:00:99, not /,
+    says: /^Interface veth\w+ Mac doesn't match: \S+ not found: it has 02:00:00:00:00:99$/,
   },
   {
     what: 'hairpin mode',
@@ -104,12 +104,12 @@ test.each<{ what: string; breakIt: (scene: Scene) => unknown; says: string | Reg
   {
     what: "the bridge's hardware address",
     breakIt: ({ host, bridge }) => setLink(host.route, bridge, { address: '02:00:00:00:00:99' }),
-    says: /^bridge br\w+ has hardware address 02:00:00:00:00:99, not /,
+    says: /^Bridge interface br\w+ Mac doesn't match: \S+: it has 02:00:00:00:00:99$/,
   },
   {
     what: 'the bridge',
     breakIt: ({ host, bridge }) => removeLink(host.route, bridge),
-    says: /^bridge br\w+ is gone$/,
+    says: /^Interface name br\w+ not found: the bridge is gone$/,
   },
   {
     what: 'the ruleset',
@@ -151,7 +151,9 @@ test('CHECK notices that the bridge is no longer promiscuous', async () => {
   await chain.add()
   expect(await chain.check()).toMatchObject({ status: 0 })
   setLink(host.route, network.bridge, { promiscuous: false })
-  expect((await chain.check()).json.msg).toBe(`bridge ${network.bridge} is not promiscuous`)
+  expect((await chain.check()).json.msg).toBe(
+    `Bridge interface ${network.bridge} configured Promisc Mode true doesn't match current state: it is not promiscuous`,
+  )
 })
 
 test('CHECK notices that the IPAM plugin no longer knows the address', async () => {

@@ -225,7 +225,7 @@ test('STATUS tells that another kind of link has the name of the bridge', async 
   expect({ status, code: json.code, msg: json.msg }).toEqual({
     status: 1,
     code: 50,
-    msg: `${network.bridge} already exists but is not a bridge`,
+    msg: `failed to create bridge "${network.bridge}": "${network.bridge}" already exists but is not a bridge`,
   })
 })
 
