@@ -69,7 +69,13 @@ interface Share {
 
 /** Of each chain: the interfaces that share it, by name. */
 const shares = recordsIn<Record<string, Share>>('iptables', found =>
-  Object.values(found).every(share => isObject(share) && isObject(share.attachment) && isObject(share.parts)),
+  Object.values(found).every(
+    share =>
+      isObject(share) &&
+      isObject(share.attachment) &&
+      isObject(share.parts) &&
+      [undefined, 'nf_tables', 'legacy'].includes(share.variant),
+  ),
 )
 const readShares = (chain: string) => shares.recall(chain) ?? {}
 
@@ -78,7 +84,8 @@ export function partOf(
   prefix: string,
   attachment: Attachment,
 ): { variant?: Variant | undefined } | undefined {
-  return readShares(chainName(prefix, attachment))[attachment.interface]
+  const all = readShares(chainName(prefix, attachment))
+  return Object.hasOwn(all, attachment.interface) ? all[attachment.interface] : undefined
 }
 
 function plansOf(

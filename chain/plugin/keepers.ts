@@ -1,13 +1,13 @@
 /** What keeps an attachment's rules, for who wants to see it: the kernel is asked, and the records of what it cannot say. */
 import { errno, isErrno } from '../linux/libc.ts'
-import { openNetfilterIfPresent } from '../linux/netlink/nftables.ts'
+import { filledSets, listElements, openNetfilterIfPresent } from '../linux/netlink/nftables.ts'
 import { isRefusal } from '../linux/netlink/socket.ts'
 import type { Attachment } from './define.ts'
-import { MASQUERADE_PREFIX, PORTS_PREFIX, partOf } from './iptables.ts'
-import { roleOf } from './layout.ts'
-import { listOwned } from './owned.ts'
-import { ownerOf } from './owner.ts'
-import { recordsIn } from './state.ts'
+import { ownerIn, ownerOf } from './owner.ts'
+import { isObject, recordsIn } from './state.ts'
+
+/** As in layout.ts, which plugins alone load: what two loads share is a piece of its own, which costs either. */
+const TABLE = 'catena'
 
 /** By what the rules are for: "nftables", "iptables" or "firewalld"; without what an attachment has no rules for. */
 export interface Keepers {
@@ -19,8 +19,8 @@ export interface Keepers {
 /** Tells of any attachment what keeps its rules; of none where the user may not ask. */
 export function readKeepers(): (attachment: Attachment) => Keepers {
   try {
-    const inNftables = rolesInNftables()
-    return attachment => orNothing(() => keepersOf(attachment, inNftables))
+    const [inNftables, inIptables] = [rolesInNftables(), rolesInIptables()]
+    return attachment => orNothing(() => keepersOf(attachment, inNftables, inIptables))
   } catch (thrown) {
     if (mayNot(thrown)) return () => ({})
     throw thrown
@@ -39,28 +39,67 @@ function orNothing(read: () => Keepers): Keepers {
 const mayNot = (thrown: unknown) =>
   isErrno(thrown, errno.EPERM, errno.EACCES) || isRefusal(thrown, errno.EPERM, errno.EACCES)
 
+/** Sets and maps of our tables (layout.ts) that tell by an element of an attachment's what it has rules for. */
+const telling: Readonly<Record<string, keyof Keepers>> = {
+  masquerade_source: 'masquerade',
+  port_address: 'ports',
+  hostip_address: 'ports',
+  forwarded: 'firewall',
+  policy_member: 'firewall',
+}
+
+const families = ['ip', 'ip6'] as const
+
 /** Of each owner, what it has elements for. */
 function rolesInNftables(): Map<string, Set<string>> {
   using netfilter = openNetfilterIfPresent()
   const roles = new Map<string, Set<string>>()
-  for (const { owner, family, collection } of netfilter ? listOwned(netfilter) : []) {
-    const role = roleOf(family, collection)
-    if (owner === undefined || role === undefined) continue
-    roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
+  if (!netfilter) return roles
+  for (const family of families) {
+    const filled = filledSets(netfilter, family, TABLE)
+    for (const [name, role] of Object.entries(telling)) {
+      if (!filled.includes(name)) continue
+      for (const { comment } of listElements(netfilter, family, TABLE, name)) {
+        const owner = ownerIn(comment) ?? ''
+        roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
+      }
+    }
   }
   return roles
 }
 
-const firewalls = recordsIn<{ backend?: string }>('firewall', () => true)
+const firewalls = recordsIn<{ backend?: string }>(
+  'firewall',
+  ({ backend = '' }) => typeof backend === 'string',
+)
+/** Of each chain of iptables, the interfaces that have a part in it: see iptables.ts. */
+const shares = recordsIn<Record<string, { attachment: Attachment }>>('iptables', found =>
+  Object.values(found).every(share => isObject(share) && isObject(share.attachment)),
+)
 
-function keepersOf(attachment: Attachment, inNftables: ReadonlyMap<string, ReadonlySet<string>>): Keepers {
+/** Of each owner, what it has chains for. */
+function rolesInIptables(): Map<string, Set<string>> {
+  const roles = new Map<string, Set<string>>()
+  for (const chain of shares.recorded()) {
+    for (const { attachment } of Object.values(shares.recall(chain) ?? {})) {
+      const owner = ownerOf(attachment).id
+      const role = chain.startsWith('CNI-DN-') ? 'ports' : 'masquerade'
+      roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
+    }
+  }
+  return roles
+}
+
+type Roles = ReadonlyMap<string, ReadonlySet<string>>
+
+function keepersOf(attachment: Attachment, inNftables: Roles, inIptables: Roles): Keepers {
   const { id } = ownerOf(attachment)
-  const byNftables = (role: string) => (inNftables.get(id)?.has(role) ? 'nftables' : undefined)
-  const byIptables = (prefix: string) => (partOf(prefix, attachment) ? 'iptables' : undefined)
+  const keeperOf = (role: string) =>
+    inIptables.get(id)?.has(role) ? 'iptables' : inNftables.get(id)?.has(role) ? 'nftables' : undefined
   const found = {
-    masquerade: byIptables(MASQUERADE_PREFIX) ?? byNftables('masquerade'),
-    ports: byIptables(PORTS_PREFIX) ?? byNftables('ports'),
-    firewall: firewalls.recall(id)?.backend ?? byNftables('firewall'),
+    masquerade: keeperOf('masquerade'),
+    ports: keeperOf('ports'),
+    firewall: firewalls.recall(id)?.backend ?? keeperOf('firewall'),
   }
   return Object.fromEntries(Object.entries(found).filter(([, keeper]) => keeper !== undefined))
 }

@@ -22,9 +22,17 @@ export interface FirewallRecord {
   ingress?: Ingress
 }
 
+const isFilter = (found: Partial<Filter>) =>
+  isObject(found) &&
+  (found.family === 'ip' || found.family === 'ip6') &&
+  (found.variant === 'nf_tables' || found.variant === 'legacy')
+
+const isBackend = (found: string) => ['iptables', 'nftables', 'firewalld'].includes(found)
+
 const records = recordsIn<FirewallRecord>(
   'firewall',
-  ({ addresses, filters = [] }) => isTexts(addresses) && Array.isArray(filters) && filters.every(isObject),
+  ({ addresses, filters = [], backend = 'iptables' }) =>
+    isTexts(addresses) && Array.isArray(filters) && filters.every(isFilter) && isBackend(backend),
 )
 
 export const { recall, forget, recorded } = records

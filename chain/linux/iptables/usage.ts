@@ -2,6 +2,7 @@
 import { listAllTables, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Place, Sought } from './brief.ts'
 import { legacyTables } from './removal.ts'
+import { signOfUse } from './sign.ts'
 
 /** The first sign of use, and what it is in words: "a rule in chain FORWARD". */
 export interface Use extends Place {
@@ -28,11 +29,8 @@ function placesOf(): Place[] {
 }
 
 /** The first sign that somebody uses iptables here; undefined where nobody does. */
-export async function findUse(sought: Sought): Promise<Use | undefined> {
-  const places = placesOf()
-  if (places.length === 0) return undefined
-  const { signOfUse } = await import('./sign.ts')
-  for (const place of places) {
+export function findUse(sought: Sought): Use | undefined {
+  for (const place of placesOf()) {
     const sign = signOfUse(place, sought)
     if (sign !== undefined) return { ...place, sign }
   }
