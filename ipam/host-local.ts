@@ -64,11 +64,13 @@ export const hostLocal = definePlugin({
   },
 
   del(request) {
-    const { attachment, world } = request
+    const { attachment, previous, world } = request
+    const told = (previous?.ips ?? []).flatMap(({ address }) => parseCidr(address)?.address ?? [])
     inFolder(request, folder => {
       using store = openStoreIfPresent(folder, world.stderr)
-      if (store)
-        release(store, attachment, [...damagedOf(store, attachment), ...addressesOf(store, attachment)])
+      if (!store) return
+      const damaged = damagedOf(store, attachment, told.map(formatAddress))
+      release(store, attachment, [...damaged, ...addressesOf(store, attachment)])
     })
   },
 

@@ -173,13 +173,14 @@ export function addressesOf(store: Store, owner: Owner): string[] {
 }
 
 /**
- * The addresses that were given to an owner and whose files somebody has damaged since: nobody's, or of a container without an
- * interface, as we never write them, and as a torn one may look.
+ * The addresses that were given to an owner, as the lists or the runtime (`told`) have it, and whose files somebody has damaged
+ * since: nobody's, or of a container without an interface, as we never write them, and as a torn one may look.
  */
-export function damagedOf(store: Store, owner: Owner): string[] {
-  return entriesFor(store.directory, owner.containerId)
-    .filter(entry => sameOwner(entry.owner, owner) && isDamaged(ownerOf(store, entry.address)))
+export function damagedOf(store: Store, owner: Owner, told: readonly string[]): string[] {
+  const hinted = entriesFor(store.directory, owner.containerId)
+    .filter(entry => sameOwner(entry.owner, owner))
     .map(({ address }) => address)
+  return [...new Set([...hinted, ...told])].filter(address => isDamaged(ownerOf(store, address)))
 }
 
 function isDamaged(found: Owner | 'nobody' | undefined): boolean {

@@ -124,9 +124,13 @@ function passOn(owner: string, holder: Holder): void {
   }
 }
 
-/** Where an owner's record is torn or gone, its claims alone say what they are. */
+/** Where an owner's record is torn or gone, its claims alone say what they are. Those that are torn as well are nobody's. */
 function removeClaims(owner: string): void {
+  if (listFolder(FOLDER, 1) === undefined) return
+  using _held = takeLock(`${FOLDER}/${LOCK}`) // nobody is about to write one
   for (const name of listFolder(FOLDER) ?? []) {
-    if (name !== LOCK && readState(`${FOLDER}/${name}`) === owner) removeFile(`${FOLDER}/${name}`)
+    const claimant = name === LOCK ? undefined : readState(`${FOLDER}/${name}`)
+    if (claimant === owner || (claimant !== undefined && ownerIn(claimant) !== claimant))
+      removeFile(`${FOLDER}/${name}`)
   }
 }
