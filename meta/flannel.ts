@@ -35,20 +35,16 @@ export const flannel = definePlugin({
   },
 
   async del(request) {
-    const { attachment, delegate, world } = request
+    const { attachment, delegate } = request
     const saved = inFolder(request, folder => {
       removeTemporary(folder, attachment)
       return recall(folder, attachment)
     })
-    if (!saved) return
-    if (saved.config) {
+    if (saved?.config) {
       const config = withPrevious(request, saved.config)
       await asDelegate(config.type, () => delegate.del(config.type, config))
-    } else {
-      // The configuration is written before it is used: one that was cut short never was, unless the Go plugin cut it.
-      world.stderr(`flannel: ${saved.path} is not a configuration: nothing to hand to the delegate's DEL\n`)
-    }
-    inFolder(request, () => removeFile(saved.path))
+    } else await delAsConfigured(request, saved)
+    if (saved) inFolder(request, () => removeFile(saved.path))
   },
 
   async status(request) {
@@ -103,6 +99,25 @@ function keepConfiguration(
 function hasInterface(netns: string, name: string): boolean {
   using container = openContainerIfPresent(netns)
   return container !== undefined && findLink(container, name) !== undefined
+}
+
+/**
+ * Where what ADD used is gone or cannot be read, what it would use now finds what it left. There may be nothing to find, and then it
+ * does not matter that the delegate cannot be asked.
+ */
+async function delAsConfigured(
+  request: Given & AttachmentRequest<unknown>,
+  saved: Saved | undefined,
+): Promise<void> {
+  const { delegate, world } = request
+  if (saved) world.stderr(`flannel: ${saved.path} is not a configuration: DEL goes by the network's\n`)
+  try {
+    const config = withPrevious(request, delegateConfiguration(request, subnetsIfReadable(request)))
+    await asDelegate(config.type, () => delegate.del(config.type, config))
+  } catch (thrown) {
+    const { message, details } = toCniError(thrown)
+    world.stderr(`flannel: ${[message, details].filter(Boolean).join(': ')}\n`)
+  }
 }
 
 function delegateConfiguration(request: Given, subnets: Subnets | undefined): DelegateConfiguration {

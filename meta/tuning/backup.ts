@@ -34,7 +34,7 @@ function pathOf(folder: string, attachment: ValidAttachment): string {
 /** Where an attachment's backup is; where it may be the Go plugin's, which says nothing of whose it is, that one. */
 function findPath(folder: string, attachment: ValidAttachment): string {
   const own = pathOf(folder, attachment)
-  return status(own) === undefined ? usualPath(folder, attachment) : own
+  return status(own, { follow: false }) === undefined ? usualPath(folder, attachment) : own
 }
 
 /** Whether the backup is of an interface that another network's attachment has tuned. The Go plugin's name no network. */
