@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from 'bun:test'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { encodeText } from '../../chain/linux/bytes.ts'
-import { close, errno, link, O_RDONLY, open, rename, symbolicLink, unlink } from '../../chain/linux/libc.ts'
+import { close, errno, link, O_RDONLY, open, rename, symbolicLink } from '../../chain/linux/libc.ts'
 
 const ROUNDS = process.env.CATENA_LONG ? 500 : 20
 const folder = mkdtempSync('/run/collected-')
@@ -52,7 +52,7 @@ test('an error has the number of the call that failed, whatever is called while 
   for (const act of [
     () => open(disturbing, O_RDONLY),
     () => rename(disturbing, disturbing),
-    () => unlink(disturbing),
+    () => link(disturbing, disturbing),
   ]) {
     let thrown: unknown
     try {

@@ -2,7 +2,7 @@
  * Transactions of nf_tables over netlink: whatever our own tables are made of, and what comes and goes with each container.
  * Running nft costs ten times more than the whole of it. What this cannot encode is left to nft, the whole transaction.
  */
-import { enlargeBuffer, errno, isErrno, limitReceiving } from '../libc.ts'
+import { enlargeBuffer, errno, isErrno, limitReceiving, unguessable } from '../libc.ts'
 import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from '../nft.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from './codec.ts'
 import { describeSets, openNetfilter, type SetDescription } from './nftables.ts'
@@ -204,7 +204,7 @@ function bigEndian64(type: number, value: number): Uint8Array {
   return attribute(type, new Uint8Array(bytes.buffer))
 }
 
-let lastSequence = Math.floor(Math.random() * 2 ** 31) // a number that nobody else can know
+let lastSequence: number | undefined
 
 /** Sends a batch and reads each command's acknowledgement. */
 function transact(
@@ -212,15 +212,17 @@ function transact(
   commands: readonly Encoded[],
   generation: number | undefined,
 ): void {
-  const first = ++lastSequence
+  let sequence = lastSequence ?? unguessable() >>> 1
+  const first = ++sequence
   const unchanged = generation === undefined ? [] : [uint32Big(BATCH_GENERATION, generation)]
   const edge = (type: number, sequence: number, ...parts: Uint8Array[]) =>
     // res_id: the subsystem
     encodeMessage({ type, flags: REQUEST, sequence, payload: join(new Uint8Array([0, 0, 0, 10]), ...parts) })
   const body = commands.map(({ type, flags, payload }) =>
-    encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++lastSequence, payload }),
+    encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: ++sequence, payload }),
   )
-  const batch = join(edge(BATCH_BEGIN, first, ...unchanged), ...body, edge(BATCH_END, ++lastSequence))
+  const batch = join(edge(BATCH_BEGIN, first, ...unchanged), ...body, edge(BATCH_END, ++sequence))
+  lastSequence = sequence
   limitReceiving(netfilter.descriptor, PATIENCE)
   if (batch.length > USUAL_BYTES) enlargeBuffer(netfilter.descriptor, 'sending', batch.length)
   if (body.length > USUAL_COMMANDS)

@@ -16,6 +16,7 @@ import {
   send,
   setSocketOption,
   socket,
+  unguessable,
   waitReadable,
 } from '../libc.ts'
 import {
@@ -107,9 +108,7 @@ export function openTransport(protocol: number): Transport & { descriptor: numbe
   const descriptor = socket(AF_NETLINK, SOCK_RAW, protocol)
   try {
     connect(descriptor, KERNEL, 'a netlink socket')
-    ask(descriptor, NETLINK_EXT_ACK)
-    ask(descriptor, NETLINK_CAP_ACK)
-    if (protocol === NETLINK_ROUTE) ask(descriptor, NETLINK_GET_STRICT_CHK)
+    for (const option of protocol === NETLINK_ROUTE ? routeOptions : anyOptions) ask(descriptor, option)
   } catch (thrown) {
     close(descriptor)
     throw thrown
@@ -118,8 +117,11 @@ export function openTransport(protocol: number): Transport & { descriptor: numbe
 }
 
 const ON = new Uint8Array([1, 0, 0, 0])
+/** What makes answers better: sentences since Linux 4.12, short refusals 4.3, filtered dumps 4.20. */
+const anyOptions = [NETLINK_EXT_ACK, NETLINK_CAP_ACK]
+const routeOptions = [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]
 
-/** Asks for what makes answers better, of kernels that know it: sentences since 4.12, short refusals 4.3, filtered dumps 4.20. */
+/** Asks for what not all kernels know. */
 function ask(descriptor: number, option: number): void {
   try {
     setSocketOption(descriptor, SOL_NETLINK, option, ON)
@@ -137,7 +139,6 @@ export function transportOver(descriptor: number): Transport & { descriptor: num
   }
   let buffer = new Uint8Array(32768)
   const sender = new Uint8Array(KERNEL.length)
-  const isKernels = () => (sender[PORT] || sender[PORT + 1] || sender[PORT + 2] || sender[PORT + 3]) === 0
   return {
     descriptor,
     send: datagram => void send(descriptor, datagram),
@@ -146,7 +147,8 @@ export function transportOver(descriptor: number): Transport & { descriptor: num
         const length = receive(descriptor, buffer, MSG_PEEK | MSG_TRUNC)
         if (length > buffer.length) buffer = new Uint8Array(length)
         const received = receive(descriptor, buffer, 0, sender)
-        if (isKernels()) return buffer.slice(0, received)
+        const isKernels = (sender[PORT] || sender[PORT + 1] || sender[PORT + 2] || sender[PORT + 3]) === 0
+        if (isKernels) return buffer.slice(0, received)
       }
     },
     close: shut,
@@ -159,10 +161,10 @@ export function openRoute(): Transport {
   return openTransport(NETLINK_ROUTE)
 }
 
-let lastSequence = Math.floor(Math.random() * 2 ** 32) // a number that nobody else can know
+let lastSequence: number | undefined
 
 function nextSequence(): number {
-  lastSequence = (lastSequence + 1) >>> 0 || 1
+  lastSequence = ((lastSequence ?? unguessable()) + 1) >>> 0 || 1
   return lastSequence
 }
 
@@ -186,15 +188,11 @@ const REQUESTS_AT_ONCE = 64
 
 /** As `batch`, with refusals as values beside the replies of the others. */
 export function attempt(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
-  const answers: (Message[] | KernelError)[] = []
-  for (let at = 0; at < asked.length; at += REQUESTS_AT_ONCE) {
-    const some = asked.length > REQUESTS_AT_ONCE ? asked.slice(at, at + REQUESTS_AT_ONCE) : asked
-    answers.push(...attemptAtOnce(transport, some))
+  if (asked.length === 0) return []
+  if (asked.length > REQUESTS_AT_ONCE) {
+    const some = attempt(transport, asked.slice(0, REQUESTS_AT_ONCE))
+    return some.concat(attempt(transport, asked.slice(REQUESTS_AT_ONCE)))
   }
-  return answers
-}
-
-function attemptAtOnce(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
   const sequences = asked.map(nextSequence)
   transport.send(
     join(
