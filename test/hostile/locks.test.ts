@@ -1,6 +1,6 @@
 /** Who holds a lock may be slow, hang, or be killed: others wait, say who it is, or take over; and where nothing can be written, DEL works. */
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { patience, takeLock } from '../../chain/linux/lock.ts'
 import type { Plugin } from '../../chain/plugin/define.ts'
@@ -21,6 +21,7 @@ import {
   start,
   type Verb,
 } from '../fixtures/plugin.ts'
+import { slowIpam } from '../fixtures/slow-ipam.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
 afterAll(removeBridges)
@@ -29,30 +30,6 @@ const usual = patience.milliseconds
 afterEach(() => {
   patience.milliseconds = usual
 })
-
-/** An IPAM plugin, a process, whose ADD answers an address when it is told to. It notes its calls. */
-function slowIpam() {
-  const path = mkdtempSync('/run/slow-ipam-')
-  const answer = '{"cniVersion":"1.1.0","ips":[{"address":"10.61.0.2/24"}]}'
-  const script = `#!/bin/bash
-cat >/dev/null
-echo "$CNI_COMMAND" >>${path}/calls
-[ "$CNI_COMMAND" = ADD ] || exit 0
-echo >${path}/begun
-until read <${path}/answer; do :; done
-echo '${answer}'
-`
-  writeFileSync(`${path}/slow`, script)
-  chmodSync(`${path}/slow`, 0o755)
-  Bun.spawnSync(['mkfifo', `${path}/begun`, `${path}/answer`])
-  return {
-    path,
-    begun: () => Bun.file(`${path}/begun`).text(),
-    answer: () => Bun.spawnSync(['bash', '-c', `echo >${path}/answer`]),
-    calls: async () => (await Bun.file(`${path}/calls`).text()).trim().split('\n'),
-    [Symbol.dispose]: () => rmSync(path, { recursive: true }),
-  }
-}
 
 const config = { type: 'bridge', bridge: 'locks0', ipam: { type: 'slow' } }
 
@@ -90,7 +67,7 @@ describe('a second ADD', () => {
     })
     expect(container.addresses('eth0')).toEqual(['10.61.0.2/24'])
     mustExecute(ourExecutable('bridge'), 'DEL', options)
-    expect(await ipam.calls()).toEqual(['ADD', 'DEL'])
+    expect(ipam.calls()).toEqual(['ADD', 'DEL'])
   })
 
   test('takes over when the first one is killed, whose addresses are given back', async () => {
@@ -108,7 +85,7 @@ describe('a second ADD', () => {
     ipam.answer()
     expect(await second.ended).toMatchObject({ status: 0 })
     mustExecute(ourExecutable('bridge'), 'DEL', options)
-    expect(await ipam.calls()).toEqual(['ADD', 'DEL', 'ADD', 'DEL'])
+    expect(ipam.calls()).toEqual(['ADD', 'DEL', 'ADD', 'DEL'])
   })
 
   test('and DEL and CHECK, say in the end who is at work, with code 11', async () => {

@@ -1,10 +1,19 @@
 /** Two operations on one container at once, as runtimes call them after a time-out: they come one after the other, in whichever order. */
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { removeBridges } from '../fixtures/bridge.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { type Call, execute, type Outcome, ourExecutable, start, type Verb } from '../fixtures/plugin.ts'
+import {
+  type Call,
+  execute,
+  mustExecute,
+  type Outcome,
+  ourExecutable,
+  ours,
+  start,
+  type Verb,
+} from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 
 const ROUNDS = process.env.CATENA_LONG === '1' ? 60 : 2
@@ -162,4 +171,31 @@ describe.each(kinds)('$name', kind => {
         expect(reservedFor(network, containerId)).toEqual(check.status === 0 ? addressesIn(again[0]) : [])
       }
     }))
+})
+
+test('an ADD that made a bridge and fails does not take it away from one that joins it', async () => {
+  const path = mkdtempSync('/run/failing-ipam-')
+  writeFileSync(`${path}/failing`, '#!/bin/bash\nexit 1\n', { mode: 0o755 })
+  using failing = freshNamespace('race')
+  using joining = freshNamespace('race')
+  using host = hostNamespace()
+  const config = (type: string) => ({ type: 'bridge', bridge: 'race1', ipam: { ...ipam, type } })
+  for (let number = 1; number <= 4 * ROUNDS; number++) {
+    const options = (container: Namespace, type: string): Call => ({
+      netns: container,
+      containerId: container.name,
+      config: config(type),
+      path: `${ours}:${path}`,
+    })
+    const [failed, joined] = await Promise.all([
+      start(ourExecutable('bridge'), 'ADD', options(failing, 'failing')).ended,
+      start(ourExecutable('bridge'), 'ADD', options(joining, 'host-local')).ended,
+    ])
+    expect([failed, joined]).toMatchObject([{ status: 1 }, { status: 0 }])
+    const [, port] = joined.json.interfaces
+    expect(host.link(port.name).master).toBe(host.link('race1').index)
+    mustExecute(ourExecutable('bridge'), 'DEL', options(joining, 'host-local'))
+    removeLink(host.route, 'race1')
+  }
+  rmSync(path, { recursive: true })
 })
