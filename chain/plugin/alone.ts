@@ -12,29 +12,42 @@ import type { Attachment, Plugin } from './define.ts'
  * Waits for its turn; undefined where there is nobody to wait for. The type is part of the names: a plugin runs others on its own
  * attachment's behalf. The network is no part of an attachment's, for it is the same interface whichever network wants it.
  */
-export async function waitForTurn(
-  plugin: Pick<Plugin, 'name' | 'stateless'>,
+export function waitForTurn(
+  { name: type, stateless }: Pick<Plugin, 'name' | 'stateless'>,
   verb: Verb,
   { network, containerId, interface: name }: Attachment,
-): Promise<HeldNames | undefined> {
-  if (plugin.stateless || verb === 'STATUS') return undefined
-  const names = verb === 'ADD' ? openForAdd(plugin) : unlessUnwritable(openNames)
-  if (!names) return undefined
-  await holdName(`network ${network} for ${plugin.name}`, { shared: verb !== 'GC' }, names)
-  if (verb === 'GC') return names
-  const own = `${name} of container ${containerId} for ${plugin.name}`
-  return await holdName(own, { shared: verb === 'CHECK' }, names)
+): HeldNames | undefined | Promise<HeldNames> {
+  if (stateless || verb === 'STATUS') return undefined
+  let names: HeldNames
+  try {
+    names = openNames()
+  } catch (thrown) {
+    return withoutTurn(type, verb, thrown)
+  }
+  const ofNetwork = { name: `network ${network} for ${type}`, shared: verb !== 'GC' }
+  const own = { name: `${name} of container ${containerId} for ${type}`, shared: verb === 'CHECK' }
+  const isAlone =
+    names.tryHold(ofNetwork.name, ofNetwork.shared) && (verb === 'GC' || names.tryHold(own.name, own.shared))
+  return isAlone ? names : waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own])
 }
 
-/** What adds without keeping others off could do harm. */
-function openForAdd({ name }: Pick<Plugin, 'name'>): HeldNames {
-  try {
-    return openNames()
-  } catch (thrown) {
-    if (!(thrown instanceof SystemError)) throw thrown
-    throw new CniError(code.io, `${name}: cannot keep other operations off the container`, {
-      details: `${thrown.message}: is /run full, or mounted read-only?`,
-      cause: thrown,
-    })
+async function waitInLine(
+  names: HeldNames,
+  wanted: readonly { name: string; shared: boolean }[],
+): Promise<HeldNames> {
+  for (const { name, shared } of wanted) await holdName(name, { shared }, names)
+  return names
+}
+
+/** Who adds without keeping others off could do harm; who takes away goes on where nobody can have made the file. */
+function withoutTurn(type: string, verb: Verb, thrown: unknown): undefined {
+  const rethrow = () => {
+    throw thrown
   }
+  if (verb !== 'ADD') return unlessUnwritable(rethrow)
+  if (!(thrown instanceof SystemError)) throw thrown
+  throw new CniError(code.io, `${type}: cannot keep other operations off the container`, {
+    details: `${thrown.message}: is /run full, or mounted read-only?`,
+    cause: thrown,
+  })
 }

@@ -39,7 +39,7 @@ export interface AttachmentRequest<Configuration> extends BaseRequest<Configurat
   /** prevResult, if there was one. Looking at one that cannot be read throws, but in DEL. */
   previous: Result | undefined
   /** Waits until nobody else has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
-  alone(name: string): Promise<void>
+  alone(name: string): Promise<void> | undefined
 }
 
 /** prevResult, for who can do without: undefined too where it is of another version or cannot be read. */

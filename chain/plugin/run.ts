@@ -75,7 +75,8 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   refuseOwnNamespace(environment)
   const config = plugin.config && (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json)
   const attachment = attachmentOf(environment, base)
-  using turn = await waitForTurn(plugin, verb, attachment)
+  const waiting = waitForTurn(plugin, verb, attachment)
+  using turn = waiting instanceof Promise ? await waiting : waiting
   const request = requestFor({ environment, base, world, stdin, config, attachment, turn })
   const netns = environment.netns ?? ''
   const attached = <More extends object>(more: More) => withPrevious({ ...request, ...more }, verb, base)
@@ -161,7 +162,7 @@ function requestFor(given: {
     engine: world.engine ?? applyRuleset,
     delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
     attachment,
-    alone: async name => turn?.hold(name),
+    alone: name => (turn && !turn.tryHold(name, false) ? turn.hold(name) : undefined),
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { readFile } from '../../chain/linux/files.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
-import { type HeldNames, holdName } from '../../chain/linux/lock.ts'
+import { type HeldNames, holdName, openNames } from '../../chain/linux/lock.ts'
 import {
   changeBridgePort,
   createLink,
@@ -247,8 +247,10 @@ export function isUnused(host: Transport, bridge: Link, except?: number): boolea
 }
 
 /** Keeps a bridge from being taken away by the ADD that made it: from before it is looked for until something is on it. */
-export function keepBridge(name: string): Promise<HeldNames> {
-  return holdName(`bridge ${name}`, { shared: true })
+export function keepBridge(bridge: string): HeldNames | Promise<HeldNames> {
+  const names = openNames()
+  const name = `bridge ${bridge}`
+  return names.tryHold(name, true) ? names : holdName(name, { shared: true }, names)
 }
 
 /** Deletes a bridge that nothing is on, and that nobody is about to join. */
