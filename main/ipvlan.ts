@@ -33,9 +33,10 @@ export const ipvlan = definePlugin({
     const kind = { type: 'ipvlan', mode: modeOf(config) } as const
     requireAddresses(request)
     const master = findMaster({ ...config, master: config.master || chainedMaster(previous) }, netns)
-    checkMtu(config.mtu, master)
+    const mtu = Math.max(config.mtu, 0) // below 0 the kernel chooses, as in the Go plugin
+    checkMtu(mtu, master)
     await createOnce(request, {
-      create: container => createChild(container, { attachment, master, kind, mtu: config.mtu }),
+      create: container => createChild(container, { attachment, master, kind, mtu }),
       clear: container => clearChild(container, attachment),
     })
     const type = config.ipam?.type

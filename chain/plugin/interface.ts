@@ -41,14 +41,13 @@ export interface InterfaceSetup {
 export function openContainer(netns: string): Transport {
   const state = namespaceState(netns)
   if (state !== 'present') {
-    const found = state === 'absent' ? 'no such file or directory' : 'unknown FS magic: it is no namespace'
-    throw new CniError(
-      code.invalidNamespace,
-      `failed to open netns "${netns}": failed to Statfs "${netns}": ${found}`,
-      {
-        details: 'the runtime makes the namespace before it runs plugins; `ls -l` shows what the path is',
-      },
-    )
+    const found =
+      state === 'absent'
+        ? `failed to Statfs "${netns}": no such file or directory`
+        : `unknown FS magic on "${netns}": it is no namespace`
+    throw new CniError(code.invalidNamespace, `failed to open netns "${netns}": ${found}`, {
+      details: 'the runtime makes the namespace before it runs plugins; `ls -l` shows what the path is',
+    })
   }
   return inNamespace(netns, openRoute)
 }

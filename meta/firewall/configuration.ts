@@ -17,12 +17,20 @@ const chainName = z.string().check(
   z.refine(name => !taken.test(name), 'must not be a chain that has another meaning'),
 )
 
+const policies = ['', 'open', 'same-bridge', 'isolated'] as const
+
 export const configuration = z.object({
   /** One that is not known is none, as for the Go plugin: see `namedBackend`. */
   backend: z._default(z.string(), ''),
   iptablesAdminChainName: z._default(chainName, ADMIN_CHAIN),
   firewalldZone: z._default(z.string(), ZONE),
-  ingressPolicy: z._default(z.enum(['', 'open', 'same-bridge', 'isolated']), ''),
+  ingressPolicy: z._default(
+    z.custom<(typeof policies)[number]>(name => (policies as readonly unknown[]).includes(name), {
+      error: ({ input }) =>
+        `unknown ingress policy: ${JSON.stringify(input)}, must be open, same-bridge or isolated`,
+    }),
+    '',
+  ),
 })
 
 export type FirewallConfiguration = z.infer<typeof configuration>

@@ -4,11 +4,16 @@ import type { Backend } from '../../chain/plugin/backend.ts'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
 
 const flag = z._default(z.boolean(), false)
-const portNumber = z.int().check(z.minimum(1), z.maximum(65535))
+const portNumber = (of: string) =>
+  z.int().check(
+    z.refine(number => number >= 1 && number <= 65535, {
+      error: ({ input }) => `Invalid ${of} port number: ${input}, must be between 1 and 65535`,
+    }),
+  )
 
 const mapping = z.object({
-  hostPort: portNumber,
-  containerPort: portNumber,
+  hostPort: portNumber('host'),
+  containerPort: portNumber('container'),
   protocol: z._default(
     z.string().check(z.refine(name => /^(tcp|udp|sctp)?$/i.test(name), 'must be tcp, udp or sctp')),
     'tcp',
@@ -33,10 +38,16 @@ const chainName = z
   )
 
 const keys = z.object({
-  backend: z.optional(z.enum(['', 'iptables', 'nftables'])),
+  backend: z.optional(
+    z.custom<'' | Backend>(name => ['', 'iptables', 'nftables'].includes(name as string), {
+      error: ({ input }) => `unrecognized backend ${JSON.stringify(input)}, must be iptables or nftables`,
+    }),
+  ),
   snat: z._default(z.boolean(), true),
   masqAll: flag,
-  markMasqBit: z.optional(z.int().check(z.minimum(0), z.maximum(31))),
+  markMasqBit: z.optional(
+    z.int().check(z.refine(bit => bit >= 0 && bit <= 31, 'MasqMarkBit must be between 0 and 31')),
+  ),
   externalSetMarkChain: z.optional(chainName),
   conditionsV4: conditions,
   conditionsV6: conditions,
@@ -74,25 +85,37 @@ const examples = {
   },
 }
 
+/** The Go plugin's words for options that are the other backend's: it names all of them. */
+function requestedBut(config: Keys, backend: Backend): string {
+  const other = backend === 'iptables' ? 'nftables' : 'iptables'
+  const options = [
+    ...(other === 'iptables' && config.externalSetMarkChain ? ['externalSetMarkChain'] : []),
+    ...(['conditionsV4', 'conditionsV6'] as const).filter(key => languageOf(config[key]) === other),
+  ]
+  return `${backend} backend was requested but configuration contains ${other}-specific options [${options.join(' ')}]`
+}
+
 const inLanguage = (key: keyof typeof examples, { nftables, iptables } = examples[key]) => [
   z.refine<Keys>(config => !(namedBackend(config) === 'nftables' && isForOther(config, config[key])), {
     path: [key],
-    message: `must be ${nftables}, not iptables options, for backend nftables`,
+    error: ({ input }) =>
+      `${requestedBut(input as Keys, 'nftables')}: must be ${nftables}, not iptables options, for backend nftables`,
   }),
   z.refine<Keys>(config => !(namedBackend(config) === 'iptables' && isForOther(config, config[key])), {
     path: [key],
-    message: `must be ${iptables}, not nftables expressions, for backend iptables`,
+    error: ({ input }) =>
+      `${requestedBut(input as Keys, 'iptables')}: must be ${iptables}, not nftables expressions, for backend iptables`,
   }),
 ]
 
 export const configuration = keys.check(
   z.refine(({ markMasqBit, externalSetMarkChain }) => markMasqBit === undefined || !externalSetMarkChain, {
     path: ['markMasqBit'],
-    message: 'cannot be set together with externalSetMarkChain',
+    message: 'Cannot specify externalSetMarkChain and markMasqBit',
   }),
   z.refine(({ backend, externalSetMarkChain }) => !(backend === 'nftables' && externalSetMarkChain), {
     path: ['externalSetMarkChain'],
-    message: 'is a chain of iptables, but backend is nftables',
+    error: ({ input }) => `${requestedBut(input as Keys, 'nftables')}: it is a chain of iptables`,
   }),
   ...inLanguage('conditionsV4'),
   ...inLanguage('conditionsV6'),

@@ -450,24 +450,30 @@ test('an ADD after a killed one leaves nothing of what that published: by the ot
 test.each([
   [
     { backend: 'nftables', externalSetMarkChain: 'X' },
-    'externalSetMarkChain: is a chain of iptables, but backend is nftables',
+    'externalSetMarkChain: nftables backend was requested but configuration contains iptables-specific options [externalSetMarkChain]: it is a chain of iptables',
   ],
-  [{ backend: 'nftables', conditionsV4: ['-s', '10.0.0.0/8'] }, 'conditionsV4: must be nftables expressions'],
-  [{ backend: 'iptables', conditionsV6: ['ip6', 'saddr', '::1'] }, 'conditionsV6: must be iptables options'],
+  [
+    { backend: 'nftables', conditionsV4: ['-s', '10.0.0.0/8'] },
+    'conditionsV4: nftables backend was requested but configuration contains iptables-specific options [conditionsV4]: must be nftables expressions',
+  ],
+  [
+    { backend: 'iptables', conditionsV6: ['ip6', 'saddr', '::1'] },
+    'conditionsV6: iptables backend was requested but configuration contains nftables-specific options [conditionsV6]: must be iptables options',
+  ],
   [
     { conditionsV4: ['-s', '10.0.0.0/8'], conditionsV6: ['ip6', 'saddr', '::1'] },
-    'conditionsV6: must be iptables options',
+    'conditionsV6: iptables backend was requested but configuration contains nftables-specific options [conditionsV6]: must be iptables options',
   ],
   [
     { externalSetMarkChain: 'X', conditionsV4: ['ip', 'saddr', '::1'] },
-    'conditionsV4: must be iptables options',
+    'conditionsV4: iptables backend was requested but configuration contains nftables-specific options [conditionsV4]: must be iptables options',
   ],
   [{ conditionsV4: ['-s', '10.0.0.0/8\n-F'] }, 'conditionsV4[1]: must be words, without line ends'],
-  [{ backend: 'iptables', markMasqBit: 32 }, 'markMasqBit: must be at most 31'],
-  [{ backend: 'iptables', markMasqBit: -1 }, 'markMasqBit: must be at least 0'],
+  [{ backend: 'iptables', markMasqBit: 32 }, 'markMasqBit: MasqMarkBit must be between 0 and 31'],
+  [{ backend: 'iptables', markMasqBit: -1 }, 'markMasqBit: MasqMarkBit must be between 0 and 31'],
   [
     { markMasqBit: 3, externalSetMarkChain: 'X' },
-    'markMasqBit: cannot be set together with externalSetMarkChain',
+    'markMasqBit: Cannot specify externalSetMarkChain and markMasqBit',
   ],
   [
     { externalSetMarkChain: 'a name too long for a chain of iptables' },
@@ -477,7 +483,7 @@ test.each([
     externalSetMarkChain =>
       [{ externalSetMarkChain }, 'externalSetMarkChain: must be the name of a chain'] as const,
   ),
-  [{ backend: 'ipfw' }, 'backend: must be'],
+  [{ backend: 'ipfw' }, 'backend: unrecognized backend "ipfw"'],
 ])('%j is refused with the path of its key', async (config, says) => {
   const { status, json } = await call(portmap, 'ADD', {
     netns: '/run/netns/none',

@@ -358,12 +358,12 @@ test.each([
   {
     name: 'a port above 65535',
     mapping: http(70000),
-    says: 'runtimeConfig.portMappings[0].hostPort: must be at most 65535: got 70000',
+    says: 'runtimeConfig.portMappings[0].hostPort: Invalid host port number: 70000, must be between 1 and 65535: got 70000',
   },
   {
     name: 'a port of 0',
     mapping: http(0),
-    says: 'runtimeConfig.portMappings[0].hostPort: must be at least 1: got 0',
+    says: 'runtimeConfig.portMappings[0].hostPort: Invalid host port number: 0, must be between 1 and 65535: got 0',
   },
   {
     name: 'an unknown protocol',
