@@ -3,11 +3,12 @@
  * stand before it is set.
  */
 import { ensureFolder, readState, removeFile, writeInPlace } from '../linux/files.ts'
-import type { Transport } from '../linux/netlink/socket.ts'
+import { findLink } from '../linux/netlink/link.ts'
+import { openRoute, type Transport } from '../linux/netlink/socket.ts'
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts'
 import type { OwnedElement } from './elements.ts'
 import { listOwned } from './owned.ts'
-import { hostEndOf } from './owner.ts'
+import { hostEndOf, ownerIn } from './owner.ts'
 import { RUN_FOLDER } from './state.ts'
 
 const keyOf = (link: string) => `net/ipv4/conf/${link}/route_localnet`
@@ -57,7 +58,14 @@ function close(link: string): void {
  */
 export function closeOwnLocalnet(owner: string): void {
   const link = hostEndOf(owner)
-  if (noteOf(link) !== undefined) close(link)
+  if (noteOf(link) !== undefined && !isOthers(link, owner)) close(link)
+}
+
+/** The name says nothing of the network: another one's attachment of the same interface has its pair under it, too. */
+function isOthers(name: string, owner: string): boolean {
+  using host = openRoute()
+  const other = ownerIn(findLink(host, name)?.alias ?? '')
+  return other !== undefined && other !== owner
 }
 
 /** Before the guard of 127.0.0.0/8 goes with its table, the doors that it guards are closed again. */

@@ -58,14 +58,19 @@ function parse(text: string): JsonObject | undefined {
   }
 }
 
-/** What an attachment's ADD used. A file of the Go plugin does not say whose it is: it is whoever's of this network asks first. */
+/**
+ * What an attachment's ADD used. A file of the Go plugin does not say whose it is: it is whoever's of this network asks first.
+ * Another network's is not this one's, whatever the interface.
+ */
 export function recall(folder: string, attachment: Attachment): Saved | undefined {
   const { own, shared } = pathsOf(folder, attachment)
+  const isOfNetwork = ({ config }: Saved) => config === undefined || config.name === attachment.network
   const found = read(own)
-  if (found) return found
+  if (found && isOfNetwork(found)) return found
   const first = read(shared)
-  if (!first?.config || first.interface === attachment.interface) return first
-  return first.interface === undefined && first.config.name === attachment.network ? first : undefined
+  if (!first || !isOfNetwork(first)) return undefined
+  const isFound = !first.config || first.interface === undefined || first.interface === attachment.interface
+  return isFound ? first : undefined
 }
 
 /** A file about to be written. */
@@ -105,7 +110,8 @@ export function remember(
 
 /** True for a file that this attachment may overwrite: its own, or one that nobody can read. */
 function isOwn(saved: Saved | undefined, attachment: Attachment): boolean {
-  return saved?.config === undefined || saved.interface === attachment.interface
+  if (saved?.config === undefined) return true
+  return saved.interface === attachment.interface && saved.config.name === attachment.network
 }
 
 /** Removes what a kill left of an attachment's writing. */
