@@ -18,6 +18,8 @@ import { difference, snapshot } from '../fixtures/snapshot.ts'
 
 const ROUNDS = process.env.CATENA_LONG === '1' ? 60 : 2
 
+const LIMIT = 20_000 + 5_000 * ROUNDS // milliseconds
+
 const MASTER = 'race-master'
 
 const ipam = { type: 'host-local', ranges: [[{ subnet: '10.60.0.0/24' }], [{ subnet: 'fd00:60::/64' }]] }
@@ -134,68 +136,84 @@ describe.each(kinds)('$name', kind => {
   const { refuses, reserves } = kind
   const resultOf = ({ json }: Outcome) => ({ prevResult: json })
 
-  test('of two ADDs one succeeds, with what it answers', () =>
-    race(kind, async ({ containerId, network, call }) => {
-      const both = await Promise.all([call('ADD'), call('ADD')])
-      const [winner, ...others] = both.filter(({ status }) => status === 0)
-      const loser = both.find(({ status }) => status !== 0)
-      if (!winner) throw new Error(`both failed: ${JSON.stringify(both)}`)
-      expect(others).toHaveLength(refuses ? 0 : 1)
-      if (refuses)
-        expect(loser?.json).toMatchObject({ code: 999, msg: expect.stringMatching(/already|duplicate/) })
-      if (reserves) expect(reservedFor(network, containerId)).toEqual(addressesIn(winner))
-      expect(await call('CHECK', resultOf(winner))).toMatchObject({ status: 0 })
-    }))
+  test(
+    'of two ADDs one succeeds, with what it answers',
+    () =>
+      race(kind, async ({ containerId, network, call }) => {
+        const both = await Promise.all([call('ADD'), call('ADD')])
+        const [winner, ...others] = both.filter(({ status }) => status === 0)
+        const loser = both.find(({ status }) => status !== 0)
+        if (!winner) throw new Error(`both failed: ${JSON.stringify(both)}`)
+        expect(others).toHaveLength(refuses ? 0 : 1)
+        if (refuses)
+          expect(loser?.json).toMatchObject({ code: 999, msg: expect.stringMatching(/already|duplicate/) })
+        if (reserves) expect(reservedFor(network, containerId)).toEqual(addressesIn(winner))
+        expect(await call('CHECK', resultOf(winner))).toMatchObject({ status: 0 })
+      }),
+    LIMIT,
+  )
 
-  test('DEL beside ADD comes before it or after it', () =>
-    race(kind, async ({ containerId, network, call }) => {
-      const [add, del] = await Promise.all([call('ADD'), call('DEL')])
-      expect([add, del]).toMatchObject([{ status: 0 }, { status: 0 }])
-      const check = await call('CHECK', resultOf(add))
-      if (reserves) {
-        expect(reservedFor(network, containerId)).toEqual(check.status === 0 ? addressesIn(add) : [])
-      }
-    }))
+  test(
+    'DEL beside ADD comes before it or after it',
+    () =>
+      race(kind, async ({ containerId, network, call }) => {
+        const [add, del] = await Promise.all([call('ADD'), call('DEL')])
+        expect([add, del]).toMatchObject([{ status: 0 }, { status: 0 }])
+        const check = await call('CHECK', resultOf(add))
+        if (reserves) {
+          expect(reservedFor(network, containerId)).toEqual(check.status === 0 ? addressesIn(add) : [])
+        }
+      }),
+    LIMIT,
+  )
 
-  test('GC beside ADD leaves what is valid, and takes what is not as a whole', () =>
-    race(kind, async ({ containerId, network, call }) => {
-      const valid = [{ containerID: containerId, ifname: 'eth0' }]
-      const [add, gc] = await Promise.all([call('ADD'), call('GC', { 'cni.dev/valid-attachments': valid })])
-      expect([add, gc]).toMatchObject([{ status: 0 }, { status: 0 }])
-      expect(await call('CHECK', resultOf(add))).toMatchObject({ status: 0 })
-      await call('DEL')
-      const again = await Promise.all([call('ADD'), call('GC', { 'cni.dev/valid-attachments': [] })])
-      expect(again).toMatchObject([{ status: 0 }, { status: 0 }])
-      const check = await call('CHECK', resultOf(again[0]))
-      if (reserves) {
-        expect(reservedFor(network, containerId)).toEqual(check.status === 0 ? addressesIn(again[0]) : [])
-      }
-    }))
+  test(
+    'GC beside ADD leaves what is valid, and takes what is not as a whole',
+    () =>
+      race(kind, async ({ containerId, network, call }) => {
+        const valid = [{ containerID: containerId, ifname: 'eth0' }]
+        const [add, gc] = await Promise.all([call('ADD'), call('GC', { 'cni.dev/valid-attachments': valid })])
+        expect([add, gc]).toMatchObject([{ status: 0 }, { status: 0 }])
+        expect(await call('CHECK', resultOf(add))).toMatchObject({ status: 0 })
+        await call('DEL')
+        const again = await Promise.all([call('ADD'), call('GC', { 'cni.dev/valid-attachments': [] })])
+        expect(again).toMatchObject([{ status: 0 }, { status: 0 }])
+        const check = await call('CHECK', resultOf(again[0]))
+        if (reserves) {
+          expect(reservedFor(network, containerId)).toEqual(check.status === 0 ? addressesIn(again[0]) : [])
+        }
+      }),
+    LIMIT,
+  )
 })
 
-test('an ADD that made a bridge and fails does not take it away from one that joins it', async () => {
-  const path = mkdtempSync('/run/failing-ipam-')
-  writeFileSync(`${path}/failing`, '#!/bin/bash\nexit 1\n', { mode: 0o755 })
-  using failing = freshNamespace('race')
-  using joining = freshNamespace('race')
-  using host = hostNamespace()
-  const config = (type: string) => ({ type: 'bridge', bridge: 'race1', ipam: { ...ipam, type } })
-  for (let number = 1; number <= 4 * ROUNDS; number++) {
-    const options = (container: Namespace, type: string): Call => ({
-      netns: container,
-      containerId: container.name,
-      config: config(type),
-      path: `${ours}:${path}`,
-    })
-    const [failed, joined] = await Promise.all([
-      start(ourExecutable('bridge'), 'ADD', options(failing, 'failing')).ended,
-      start(ourExecutable('bridge'), 'ADD', options(joining, 'host-local')).ended,
-    ])
-    expect([failed, joined]).toMatchObject([{ status: 1 }, { status: 0 }])
-    const [, port] = joined.json.interfaces
-    expect(host.link(port.name).master).toBe(host.link('race1').index)
-    mustExecute(ourExecutable('bridge'), 'DEL', options(joining, 'host-local'))
-    removeLink(host.route, 'race1')
-  }
-  rmSync(path, { recursive: true })
-})
+test(
+  'an ADD that made a bridge and fails does not take it away from one that joins it',
+  async () => {
+    const path = mkdtempSync('/run/failing-ipam-')
+    writeFileSync(`${path}/failing`, '#!/bin/bash\nexit 1\n', { mode: 0o755 })
+    using failing = freshNamespace('race')
+    using joining = freshNamespace('race')
+    using host = hostNamespace()
+    const config = (type: string) => ({ type: 'bridge', bridge: 'race1', ipam: { ...ipam, type } })
+    for (let number = 1; number <= 4 * ROUNDS; number++) {
+      const options = (container: Namespace, type: string): Call => ({
+        netns: container,
+        containerId: container.name,
+        config: config(type),
+        path: `${ours}:${path}`,
+      })
+      const [failed, joined] = await Promise.all([
+        start(ourExecutable('bridge'), 'ADD', options(failing, 'failing')).ended,
+        start(ourExecutable('bridge'), 'ADD', options(joining, 'host-local')).ended,
+      ])
+      expect([failed, joined]).toMatchObject([{ status: 1 }, { status: 0 }])
+      const [, port] = joined.json.interfaces
+      expect(host.link(port.name).master).toBe(host.link('race1').index)
+      mustExecute(ourExecutable('bridge'), 'DEL', options(joining, 'host-local'))
+      removeLink(host.route, 'race1')
+    }
+    rmSync(path, { recursive: true })
+  },
+  LIMIT,
+)
