@@ -17,6 +17,7 @@ import {
 } from '../chain/plugin/interface.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
+import { stateFolder } from '../chain/plugin/state.ts'
 import { reversible } from '../chain/plugin/undo.ts'
 import { parseHardwareAddress } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -53,7 +54,7 @@ const wishes = {
 const config = z.object({
   ...wishes,
   /** Where backups are kept. */
-  dataDir: z._default(text, ''),
+  dataDir: z._default(z.string().check(z.refine(...stateFolder)), ''),
   runtimeConfig: z.optional(z.object({ mac })),
   args: z.optional(z.object({ cni: z.optional(z.object(wishes)) })),
 })

@@ -4,6 +4,14 @@ import { status } from '../linux/libc.ts'
 
 export const RUN_FOLDER = '/run/catena'
 
+/** Whether a configuration may name such a folder for state: a relative one would be another for each place that a runtime works in. */
+export function isStateFolder(path: string): boolean {
+  return path === '' || path.startsWith('/')
+}
+
+/** For the schema of a folder: the test, and its words. */
+export const stateFolder = [isStateFolder, 'must be an absolute path'] as const
+
 /**
  * Records in a folder of this name: a JSON file for each owner, or each chain of an owner's. What is in a file is a record when
  * `isWhole` says so of the object there: anybody may have meddled with it.

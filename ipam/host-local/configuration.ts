@@ -3,6 +3,7 @@ import * as z from 'zod/mini'
 import { fileNameFor, readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/routes.ts'
+import { isStateFolder, stateFolder } from '../../chain/plugin/state.ts'
 import { parseAddress, parseCidr } from '../../chain/protocol/address.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import { parseArguments } from '../../chain/protocol/environment.ts'
@@ -30,7 +31,7 @@ export const configuration = z.object({
     ...rangeKeys,
     ranges: rangeSets,
     routes,
-    dataDir: text,
+    dataDir: z.optional(z.string().check(z.refine(...stateFolder))),
     resolvConf: text,
   }),
   args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
@@ -52,7 +53,7 @@ const DATA_DIR = '/var/lib/cni/networks' // the reference's
 export function folderOf({ config, network }: Given): string {
   const { ipam } = config
   const given = typeof ipam === 'object' && ipam !== null ? lookup(ipam as JsonObject, 'dataDir') : undefined
-  return `${typeof given === 'string' && given !== '' ? given : DATA_DIR}/${fileNameFor(network)}`
+  return `${(typeof given === 'string' && isStateFolder(given) && given) || DATA_DIR}/${fileNameFor(network)}`
 }
 
 /** All range sets in the order of the result: the runtime's, the single range of old configurations, `ranges`. */

@@ -2,6 +2,7 @@
 import * as z from 'zod/mini'
 import type { BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/routes.ts'
+import { isStateFolder, stateFolder } from '../../chain/plugin/state.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 
 /** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from deleting. */
@@ -34,7 +35,7 @@ function isType(type: unknown): boolean {
 
 export const strict = z.object({
   subnetFile: z.optional(z.string()),
-  dataDir: z.optional(z.string()),
+  dataDir: z.optional(z.string().check(z.refine(...stateFolder))),
   delegate,
   ipam: z.optional(z.object({ type: z.optional(z.string()), routes })),
   runtimeConfig: z.optional(anyObject),
@@ -67,5 +68,5 @@ export function configurationOf({ config }: Given): FlannelConfiguration {
 
 /** Where delegates' configurations are kept, whatever the rest of the configuration is. */
 export function folderOf({ config: { dataDir } }: Given): string {
-  return typeof dataDir === 'string' && dataDir !== '' ? dataDir : DATA_DIR
+  return (typeof dataDir === 'string' && isStateFolder(dataDir) && dataDir) || DATA_DIR
 }
