@@ -77,6 +77,7 @@ describe('under another name', () => {
   afterAll(() => rmSync(folder, { recursive: true }))
   const versionsOf = (file: string) => execute(file, 'VERSION').json.supportedVersions
 
+  // kubevirt installs copies as cnv-bridge and cnv-tuning, Rancher as rancher-bridge
   test.each([
     { name: 'cnv-bridge', plugin: 'bridge' },
     { name: 'cnv-tuning', plugin: 'tuning' },

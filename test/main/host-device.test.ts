@@ -3,6 +3,7 @@ import { mkdirSync, symlinkSync } from 'node:fs'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { listRoutes, removeRoute } from '../../chain/linux/netlink/route.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
+import { isSelectedElsewhere, selectionOf } from '../../main/host-device/device.ts'
 import { hostDevice } from '../../main/host-device.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
@@ -14,6 +15,8 @@ const ipam = {
   ranges: [[{ subnet: '10.1.0.0/24', rangeStart: '10.1.0.5' }], [{ subnet: 'fd00:1::/64' }]],
   routes: [{ dst: '0.0.0.0/0' }],
 }
+
+const nothingSelected = { device: '', hwaddr: '', kernelpath: '', pciBusID: '', DPDKMode: false }
 
 let devices = 0
 
@@ -135,6 +138,21 @@ test('a device is selected by its hardware address, in any spelling', async () =
   expect(net.container.link('eth0').alias).toBe(net.device)
   await net.del({ device: undefined, hwaddr })
   expect(net.host.link(net.device).name).toBe(net.device)
+})
+
+/** No kernel makes such a link without the hardware: Infiniband has addresses of 20 bytes, IEEE 802.15.4 and Firewire of 8. */
+test.each([
+  { hwaddr: '80-00-02-08-FE-80-00-00-00-00-00-00-00-02-C9-03-00-1A-2B-3C', bytes: 20 },
+  { hwaddr: '8000.0208.fe80.0000.0000.0000.0002.c903.001a.2b3c', bytes: 20 },
+  { hwaddr: '02:00:5E:10:00:00:00:01', bytes: 8 },
+])('a device with an address of $bytes bytes is selected by it: $hwaddr', ({ hwaddr }) => {
+  const selection = selectionOf({ ...nothingSelected, hwaddr })
+  const canonical = hwaddr.toLowerCase().replaceAll(/[-.:]/g, '').match(/../g)?.join(':') ?? ''
+  using host = hostNamespace()
+  const { permanentAddress: _, ...lo } = host.link('lo')
+  const link = { ...lo, name: 'ib0', address: canonical }
+  expect(isSelectedElsewhere(selection, link)).toBe(true)
+  expect(isSelectedElsewhere(selection, { ...link, address: canonical.replace(/..$/, 'ff') })).toBe(false)
 })
 
 test('a device is selected by its path in the kernel’s tree', async () => {

@@ -270,7 +270,11 @@ testOn(['vlan'], 'CHECK notices another master, and one in another place', async
 })
 
 test.each([
-  { name: 'no master', config: { master: undefined }, msg: 'master: "master" field is required' },
+  {
+    name: 'no master',
+    config: { master: undefined },
+    msg: 'master: "master" field is required. It specifies the host interface name to create the VLAN for',
+  },
   {
     name: 'a master that is not there',
     config: { master: 'none0' },
