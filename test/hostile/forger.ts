@@ -1,7 +1,8 @@
 /**
  * A process of a container that answers in the kernel's stead: it sends to every netlink socket of its namespace that is not
  * its own. usage: forger.ts poll          until it is killed, to every port as it comes
- *                 forger.ts to PORT       once, to one port; prints what the kernel says to that
+ *                 forger.ts to PORT PROTOCOL   once, to one port; prints what the kernel says to that
+ *                 forger.ts group GROUP   until it is killed, to all who hear of a group's events
  */
 import { readFileSync } from 'node:fs'
 import { encodeText } from '../../chain/linux/bytes.ts'
@@ -15,14 +16,16 @@ const [IFF_UP, IFF_LOOPBACK, IFF_RUNNING] = [1, 8, 0x40]
 /** Numbers of requests that a process may have come to. */
 const SEQUENCES = 64
 
-const descriptor = socket(AF_NETLINK, SOCK_RAW, 0)
+const [mode, where = '0', protocol = '0'] = process.argv.slice(2)
+const descriptor = socket(AF_NETLINK, SOCK_RAW, Number(protocol))
 bind(descriptor, portAddress(0))
 const own = Number(portsOf().find(({ pid }) => pid === process.pid)?.port ?? process.pid)
 
-function portAddress(port: number): Uint8Array {
+function portAddress(port: number, groups = 0): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(12)) // struct sockaddr_nl
   bytes.setUint16(0, AF_NETLINK, true)
   bytes.setUint32(4, port, true)
+  bytes.setUint32(8, groups, true)
   return new Uint8Array(bytes.buffer)
 }
 
@@ -50,17 +53,20 @@ function forged(): Uint8Array {
   return join(...messages)
 }
 
-function send(port: number): string {
+function send(port: number, groups = 0): string {
   try {
-    sendTo(descriptor, forged(), portAddress(port))
+    sendTo(descriptor, forged(), portAddress(port, groups))
     return 'delivered'
   } catch (thrown) {
     return isErrno(thrown, ECONNREFUSED) ? 'refused' : String(thrown)
   }
 }
 
-if (process.argv[2] === 'to') console.log(send(Number(process.argv[3])))
-else {
+if (mode === 'to') console.log(send(Number(where)))
+else if (mode === 'group') {
+  process.stdout.write(encodeText(`${send(0, 1 << (Number(where) - 1))}\n`))
+  for (;;) send(0, 1 << (Number(where) - 1))
+} else {
   process.stdout.write(encodeText('forging\n'))
   for (;;) for (const { port } of portsOf()) if (port !== own) send(port)
 }

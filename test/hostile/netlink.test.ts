@@ -1,10 +1,15 @@
 import { describe, expect, test } from 'bun:test'
 import { readFileSync } from 'node:fs'
-import { setLink } from '../../chain/linux/netlink/link.ts'
+import { openConntrack } from '../../chain/linux/netlink/conntrack.ts'
+import { findLink, setLink } from '../../chain/linux/netlink/link.ts'
+import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
+import { awaitEvent, openEvents, openRoute } from '../../chain/linux/netlink/socket.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { execute, ours } from '../fixtures/plugin.ts'
 
 const ROUNDS = process.env.CATENA_LONG ? 300 : 30
+
+const LINKS = 1 // RTNLGRP_LINK
 
 /** A container whose loopback is down, whatever a process in it says. */
 function containerWithoutLoopback(): Namespace {
@@ -20,12 +25,12 @@ const program = (name: string, ...words: string[]) => [
   ...words,
 ]
 
-function portsIn(container: Namespace): number[] {
+function portsIn(container: Namespace, of = 0): number[] {
   const table = container.inside(() => readFileSync('/proc/thread-self/net/netlink', 'utf8'))
   return table
     .split('\n')
     .map(line => line.trim().split(/\s+/))
-    .filter(([, protocol, port]) => protocol === '0' && port !== '0')
+    .filter(([, protocol, port]) => protocol === String(of) && port !== undefined && port !== '0')
     .map(([, , port]) => Number(port))
 }
 
@@ -61,6 +66,39 @@ describe('a process of the container that sends answers to a socket of ours', ()
       await forger.exited
     }
   })
+})
+
+test.each<{ kind: string; protocol: number; open: () => Disposable }>([
+  { kind: 'routes', protocol: 0, open: openRoute },
+  { kind: 'rulesets', protocol: 12, open: openNetfilter },
+  { kind: 'connection tracking', protocol: 12, open: openConntrack },
+  { kind: 'events', protocol: 0, open: () => openEvents(LINKS) },
+])('a socket for $kind takes nothing from a process of the container', ({ open, protocol }) => {
+  using container = containerWithoutLoopback()
+  using _socket = container.inside(open)
+  const ports = portsIn(container, protocol)
+  expect(ports).toHaveLength(1)
+  const words = ['to', String(ports[0]), String(protocol)]
+  const forger = container.inside(() => Bun.spawnSync(program('forger.ts', ...words)))
+  expect(forger.stdout.toString()).toBe('refused\n')
+})
+
+test('what a process of the container tells all who hear of events is not believed, and keeps nobody longer', async () => {
+  using container = containerWithoutLoopback()
+  using events = container.inside(() => openEvents(LINKS))
+  using route = container.inside(openRoute)
+  const words = ['group', String(LINKS)]
+  const forger = container.inside(() => Bun.spawn(program('forger.ts', ...words), { stdout: 'pipe' }))
+  try {
+    const { value } = await forger.stdout.getReader().read()
+    expect(new TextDecoder().decode(value)).toBe('delivered\n')
+    const started = performance.now()
+    expect(awaitEvent(events, () => findLink(route, 'lo')?.up === true, 400)).toBe(false)
+    expect(performance.now() - started).toBeLessThan(2000)
+  } finally {
+    forger.kill()
+    await forger.exited
+  }
 })
 
 const prevResult = {

@@ -184,7 +184,7 @@ export function batch(transport: Transport, asked: readonly Request[]): Message[
 }
 
 /** What the answers to so many requests take fits every socket's buffer, where one that does not is lost (ENOBUFS). */
-const REQUESTS_AT_ONCE = 64
+const REQUESTS_AT_ONCE = 32
 
 /** As `batch`, with refusals as values beside the replies of the others. */
 export function attempt(transport: Transport, asked: readonly Request[]): (Message[] | KernelError)[] {
