@@ -18,6 +18,9 @@ export interface LentDevice {
   kind?: string
   permanentAddress?: string
   parentDevice?: string
+  /** Its hardware address, and more names, as they are to be again. */
+  address?: string
+  alternativeNames?: readonly string[]
 }
 
 /** Which interface a record is about: one that came later under the same name is another. */

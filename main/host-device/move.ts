@@ -3,10 +3,16 @@
  * people, and the Go plugin. Knows nothing of how the device was selected.
  */
 import { close } from '../../chain/linux/libc.ts'
-import { findLink, type Link, listLinks, setLink } from '../../chain/linux/netlink/link.ts'
+import {
+  findLink,
+  type Link,
+  listLinks,
+  removeAlternativeNames,
+  setLink,
+} from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
-import { onHost, openContainer, openContainerIfPresent } from '../../chain/plugin/interface.ts'
+import { bestEffort, onHost, openContainer, openContainerIfPresent } from '../../chain/plugin/interface.ts'
 import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
@@ -28,10 +34,13 @@ export function requireFreeName({ netns, name }: Place & { netns: string }): voi
 }
 
 /** What the host remembers of a device before a container has it. */
-export function identityOf({ name, index, kind, permanentAddress, parentDevice }: Link): LentDevice {
+export function identityOf(link: Link): LentDevice {
+  const { name, index, kind, permanentAddress, parentDevice, address, alternativeNames } = link
   return {
     name,
     index,
+    address,
+    ...(alternativeNames === undefined ? {} : { alternativeNames }),
     ...(kind === undefined ? {} : { kind }),
     ...(permanentAddress === undefined ? {} : { permanentAddress }),
     ...(parentDevice === undefined ? {} : { parentDevice }),
@@ -74,13 +83,27 @@ export function moveBack(netns: string | undefined, device: LentDevice): 'remove
   const link = container && listLinks(container).find(one => isLent(one, device))
   if (!container || !link) return 'absent'
   onHost(host => requireFree(host, device.name, `${link.name} of ${netns}`))
+  dropNames(container, link, device)
   const home = openNamespace('/proc/thread-self/ns/net')
   try {
     setLink(container, link.index, { namespace: home, name: device.name, alias: '' })
   } finally {
     close(home)
   }
+  onHost(host => restoreAddress(host, { link, device }))
   return 'removed'
+}
+
+/** A name that the container has given it would stand for it on the host, or keep it from coming home to one that has it. */
+function dropNames(route: Transport, { alternativeNames = [], index }: Link, device: LentDevice): void {
+  const given = alternativeNames.filter(name => !device.alternativeNames?.includes(name))
+  if (given.length > 0) removeAlternativeNames(route, index, given)
+}
+
+/** The neighbours of the host know the address that the device had there. */
+function restoreAddress(host: Transport, { link, device }: { link: Link; device: LentDevice }): void {
+  const { address, name } = device
+  if (address && address !== link.address) bestEffort(() => setLink(host, name, { address }))
 }
 
 /**
@@ -98,12 +121,14 @@ export function renameReturned(
       : one.kind === device.kind && one.alias === device.name && isNamed(one),
   )
   if (!link) return 'absent'
+  dropNames(host, link, device)
   if (link.name !== device.name) {
     requireFree(host, device.name, link.name)
     setLink(host, link.index, { up: false })
     setLink(host, link.index, { name: device.name })
   }
   if (link.alias) setLink(host, link.index, { alias: '' })
+  restoreAddress(host, { link, device })
   return 'removed'
 }
 

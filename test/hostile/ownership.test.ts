@@ -209,6 +209,22 @@ testOn(
   },
 )
 
+test('a device comes home without the names and the address that the container has given it', async () => {
+  using net = lending()
+  const { container, device, host, request } = net
+  const { address, index } = host.link(device)
+  host.run('ip', 'link', 'property', 'add', 'dev', device, 'altname', `${device}-known`)
+  host.createLink({ name: 'taken2', kind: { type: 'bridge' } })
+  await mustCall(hostDevice, 'ADD', request())
+  for (const name of ['taken2', 'taken3'])
+    container.run('ip', 'link', 'property', 'add', 'dev', 'eth0', 'altname', name)
+  container.run('ip', 'link', 'set', 'eth0', 'address', '02:00:00:00:00:99')
+  await mustCall(hostDevice, 'DEL', request())
+  expect(host.link(device)).toMatchObject({ address, index, alternativeNames: [`${device}-known`] })
+  expect(host.link('taken2').kind).toBe('bridge')
+  expect(() => host.link('taken3')).toThrow()
+})
+
 test('CHECK of host-device notices another device under the interface’s name and alias', async () => {
   using net = lending()
   const { container, device, request } = net

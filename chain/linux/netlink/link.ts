@@ -25,6 +25,7 @@ export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
 const RTM_GETLINK = 18
 const RTM_SETLINK = 19
+const RTM_DELLINKPROP = 109
 
 // IFLA_*
 const ADDRESS = 1
@@ -41,6 +42,8 @@ const NET_NS_FD = 28
 const PROMISCUITY = 30
 const EXT_MASK = 29
 const LINK_NETNSID = 37
+const PROP_LIST = 52
+const ALT_IFNAME = 53
 const PERM_ADDRESS = 54
 const PARENT_DEV_NAME = 56
 // IFLA_INFO_*
@@ -80,6 +83,8 @@ export interface Link {
   parentNamespace?: number
   master?: number
   alias?: string
+  /** More names that the link is found by. */
+  alternativeNames?: string[]
   /** Number of the group, 0 when nobody set one. */
   group: number
   transmitQueueLength: number
@@ -298,6 +303,15 @@ export function removeLink(route: Transport, selector: LinkSelector): 'removed' 
   }
 }
 
+/** Takes alternative names from a link. */
+export function removeAlternativeNames(route: Transport, index: number, names: readonly string[]): void {
+  request(route, {
+    operation: `take alternative names from link ${index}`,
+    type: RTM_DELLINKPROP,
+    payload: join(header(index), nested(PROP_LIST, ...names.map(name => text(ALT_IFNAME, name)))),
+  })
+}
+
 /** Reads an RTM_NEWLINK (or RTM_DELLINK) message. */
 export function readLinkMessage({ payload }: Message): Link {
   const [head, rest] = split(payload, 16)
@@ -313,6 +327,7 @@ export function readLinkMessage({ payload }: Message): Link {
   const parentNamespace = get(LINK_NETNSID, readInt32)
   const master = get(MASTER, readUint32)
   const alias = get(IFALIAS, readText)
+  const properties = found.get(PROP_LIST)
   return {
     index: head.getInt32(4, true),
     name: get(IFNAME, readText) ?? '',
@@ -332,8 +347,13 @@ export function readLinkMessage({ payload }: Message): Link {
     ...(parentNamespace === undefined ? {} : { parentNamespace }),
     ...(master === undefined ? {} : { master }),
     ...(alias === undefined ? {} : { alias }),
+    ...(properties === undefined ? {} : { alternativeNames: readNames(properties) }),
     ...readLinkInfo(found.get(LINKINFO)),
   }
+}
+
+function readNames(properties: Uint8Array): string[] {
+  return attributes(properties).flatMap(({ type, value }) => (type === ALT_IFNAME ? [readText(value)] : []))
 }
 
 function readLinkInfo(info: Uint8Array | undefined): Pick<Link, 'data' | 'kind' | 'port'> {
