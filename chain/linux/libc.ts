@@ -63,6 +63,7 @@ const occasional = {
   umask: { args: ['u32'], returns: 'u32' },
   strerror: { args: ['i32'], returns: 'ptr' },
   getauxval: { args: ['u64'], returns: 'ptr' },
+  posix_fadvise: { args: ['i32', 'i64', 'i64', 'i32'], returns: 'i32' },
 } as const
 
 function openLibrary<const T extends Parameters<typeof dlopen>[1]>(symbols: T) {
@@ -134,6 +135,7 @@ export const errno = {
   EINVAL: 22,
   ENOSPC: 28,
   EROFS: 30,
+  EMLINK: 31,
   ERANGE: 34,
   ENOTEMPTY: 39,
   ELOOP: 40,
@@ -724,4 +726,12 @@ const AT_EXECFN = 31 // include/uapi/linux/auxvec.h
 export function startedPath(): string {
   const path = rarely('getauxval')(AT_EXECFN)
   return path === null ? '' : new CString(path).toString()
+}
+
+const POSIX_FADV_DONTNEED = 4
+
+/** Lets the page cache forget a file: the next who reads it reads it anew. Answers an error number instead of setting errno. */
+export function forgetPages(descriptor: number, what: string): void {
+  const number = rarely('posix_fadvise')(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+  if (number !== 0) throw new SystemError(`forget the pages of ${what}`, number)
 }

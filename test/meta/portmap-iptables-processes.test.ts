@@ -167,7 +167,7 @@ test('of 8 live containers that want one port of a dead one at once, one gets it
   expect(entries('nf_tables', 'ip')).toEqual([8001, 8001])
 })
 
-const CALLS = 'openat,flock,wait4,waitid,vfork,pidfd_open,memfd_create,sendto,write,mkdir,link,close'
+const CALLS = 'open,openat,flock,wait4,waitid,vfork,pidfd_open,memfd_create,sendto,write,mkdir,link,close'
 
 /** Runs an ADD that gets SIGKILL at its nth call; answers whether it got that far. Its tools live on. */
 function killedAt(point: number): boolean {

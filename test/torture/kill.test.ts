@@ -24,7 +24,7 @@ const portmap = {
 }
 
 /** Every call that changes something, or that stands between two that do. */
-const CALLS = 'sendto,openat,link,rename,unlink,write,setns,fsync,mkdir,flock,fcntl,close'
+const CALLS = 'sendto,open,openat,link,rename,unlink,write,setns,fsync,mkdir,flock,fcntl,close'
 
 afterAll(removeBridges)
 

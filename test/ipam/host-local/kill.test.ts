@@ -7,7 +7,7 @@ import { dataFolder, reboot } from './fixture.ts'
 
 /** Calls that change files, and those between them. A kill elsewhere is one before or after these. */
 const CALLS =
-  'openat,flock,statx,mkdir,mkdirat,readlink,readlinkat,getdents64,write,fsetxattr,link,linkat,rename,renameat,renameat2,unlink,unlinkat,symlink,symlinkat,utimensat,fsync,close'
+  'open,openat,flock,statx,mkdir,mkdirat,readlink,readlinkat,getdents64,write,fsetxattr,link,linkat,rename,renameat,renameat2,unlink,unlinkat,symlink,symlinkat,utimensat,fsync,close'
 
 const environment = {
   CNI_CONTAINERID: 'victim',
