@@ -23,6 +23,7 @@ import {
   run,
   type Tools,
   type Variant,
+  waitOption,
 } from './iptables/tools.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from './lock.ts'
 import { helperPath } from './surroundings.ts'
@@ -111,7 +112,10 @@ function restore(
   lock: HeldLock | undefined,
 ): Refusal | undefined {
   const input = `${lines.map(({ text }) => text).join('\n')}\n`
-  const outcome = run([path, '--noflush', '--wait'], { input, ...(lock ? { lock: lock.descriptor } : {}) })
+  const outcome = run([path, '--noflush', waitOption()], {
+    input,
+    ...(lock ? { lock: lock.descriptor } : {}),
+  })
   if (outcome.status === 0) return undefined
   const number = lineIn(outcome.words)
   return { ...outcome, line: number === undefined ? undefined : lines[number - 1] }
@@ -155,7 +159,7 @@ async function makeGood(
  */
 function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: HeldLock): string[] {
   const make = (chain: string) =>
-    run([command, '--wait', '-t', table, '-N', chain], { lock: lock.descriptor }).status === 0
+    run([command, waitOption(), '-t', table, '-N', chain], { lock: lock.descriptor }).status === 0
   return chains.filter(make)
 }
 
@@ -168,7 +172,7 @@ export function hasChain(wanted: {
 }): boolean {
   const { family, variant, table, chain } = wanted
   const { command } = requireTools(family, variant)
-  return run([command, '--wait', '-t', table, '-S', chain, '1']).status === 0
+  return run([command, waitOption(), '-t', table, '-S', chain, '1']).status === 0
 }
 
 export interface MissingRule extends Rule {

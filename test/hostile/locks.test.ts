@@ -11,6 +11,7 @@ import { portmap } from '../../meta/portmap.ts'
 import { sbr } from '../../meta/sbr.ts'
 import { tuning } from '../../meta/tuning.ts'
 import { removeBridges } from '../fixtures/bridge.ts'
+import { choose } from '../fixtures/iptables.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import {
   type Call,
@@ -180,6 +181,27 @@ describe('a lock that hangs', () => {
       await mustCall(plugin, 'DEL', { ...options, containerId: 'before' })
     },
   )
+
+  test('of the older iptables stops portmap for a while, and is named then with code 11', async () => {
+    using _tools = choose('legacy')
+    const options = { netns: '/run/netns/none', config: { backend: 'iptables', ...ports, prevResult } }
+    await mustCall(portmap, 'ADD', options)
+    {
+      using _held = takeLock('/run/xtables.lock')
+      patience.milliseconds = 60 // the tools count in seconds
+      for (const verb of ['ADD', 'DEL'] as const) {
+        expect(await call(portmap, verb, options)).toMatchObject({
+          status: 1,
+          json: {
+            code: 11,
+            msg: expect.stringContaining(`/run/xtables.lock is locked by process ${process.pid} (`),
+          },
+        })
+      }
+    }
+    patience.milliseconds = usual
+    await mustCall(portmap, 'DEL', options)
+  })
 
   test('on its own namespace, by a process of the container, stops nobody', async () => {
     using container = freshNamespace('locks')

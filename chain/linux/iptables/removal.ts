@@ -8,7 +8,7 @@ import type { HeldLock } from '../lock.ts'
 import { type Chain, listChains, listRules, openNetfilterIfPresent, pickRules } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import type { Command } from '../nft.ts'
-import { type Family, findTools, findVariant, run, type Tools } from './tools.ts'
+import { type Family, findTools, findVariant, run, type Tools, waitOption } from './tools.ts'
 
 /** A rule as either variant can tell it. */
 export interface FoundRule {
@@ -113,7 +113,7 @@ export function removeFromLegacy(
     const saved = run([tools.save, '-t', table], lock)
     const input = removalInput(saved.stdout, table, doomed)
     if (input === undefined) return 'absent'
-    const { status, words } = run([tools.restore, '--noflush', '--wait'], { input, ...lock })
+    const { status, words } = run([tools.restore, '--noflush', waitOption()], { input, ...lock })
     if (status === 0) return 'removed'
     // Another process deleted one of the rules meanwhile.
     if (attempt === ATTEMPTS)

@@ -1,5 +1,7 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
 import { close, errno, isErrno, O_CLOEXEC, O_RDONLY, open, readLink } from '../libc.ts'
+import { BusyError, patience } from '../lock.ts'
+import { describeHolders } from '../lock-holder.ts'
 import { helperPath } from '../surroundings.ts'
 
 export type Family = 'ip' | 'ip6'
@@ -64,8 +66,13 @@ export interface Outcome {
   words: string
 }
 
+const HELD = 'Another app is currently holding the xtables lock'
+
+/** Has a tool wait for the lock that the older variant takes, as long as anybody waits for a lock. */
+export const waitOption = () => `--wait=${Math.ceil(Math.max(patience.milliseconds, 1) / 1000)}`
+
 /**
- * Runs one of the tools to its end. It inherits the descriptor of a lock: should this process be killed, the lock is held
+ * Runs one of the tools to its end; throws BusyError where another process did not let go of the tools' own lock. It inherits the descriptor of a lock: should this process be killed, the lock is held
  * until the tool has ended.
  */
 export function run(words: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
@@ -74,6 +81,10 @@ export function run(words: readonly string[], options: { input?: string; lock?: 
     env: { ...Bun.env, PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
     stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
   })
+  if (exitCode !== 0 && stderr.includes(HELD)) {
+    const path = Bun.env.XTABLES_LOCKFILE ?? '/run/xtables.lock'
+    throw new BusyError(path, describeHolders(path), patience.milliseconds)
+  }
   const ended = signalCode ? `${words[0]} was ended by ${signalCode}\n` : ''
   return { status: exitCode ?? 128, stdout: stdout.toString(), words: `${ended}${stderr}` }
 }
