@@ -1,6 +1,6 @@
 /** Network configurations from disk, found and read as libcni finds and reads them. Knows files and JSON; runs nothing. */
 import { listFolder, readFile } from '../linux/files.ts'
-import { status } from '../linux/libc.ts'
+import { SystemError, status } from '../linux/libc.ts'
 import { type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions, newestVersion } from '../protocol/version.ts'
@@ -59,7 +59,7 @@ export function loadNetworkList(folder: string, name: string): NetworkList {
   )
 }
 
-/** Paths of regular files in a folder with one of these endings, sorted; none when there is no folder. */
+/** Paths of files in a folder with one of these endings, sorted; none when there is no folder. */
 export function listNetworkFiles(
   folder: string,
   endings: readonly string[] = ['.conflist', '.conf', '.json'],
@@ -67,7 +67,7 @@ export function listNetworkFiles(
   return (listFolder(folder) ?? [])
     .filter(name => endings.includes(endingOf(name)))
     .map(name => `${folder.replace(/\/+$/, '')}/${name}`)
-    .filter(isFile)
+    .filter(path => !isFolder(path))
     .sort()
 }
 
@@ -76,8 +76,14 @@ function endingOf(name: string): string {
   return dot < 0 ? '' : name.slice(dot)
 }
 
-function isFile(path: string): boolean {
-  return ((status(path)?.mode ?? 0) & 0o170000) !== 0o040000 // S_IFMT, S_IFDIR
+/** What cannot be looked at, such as a link to itself, is a file that cannot be read: whoever needs it is told so. */
+function isFolder(path: string): boolean {
+  try {
+    return status(path)?.kind === 'folder'
+  } catch (thrown) {
+    if (thrown instanceof SystemError) return false
+    throw thrown
+  }
 }
 
 /** A network from a file: a list with the plugins of the folder beside it, or a single plugin made a list. Errors name the file. */
