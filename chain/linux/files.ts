@@ -19,6 +19,7 @@ import {
   O_TRUNC,
   O_WRONLY,
   open,
+  openIfPresent,
   readAll,
   readFolderEntries,
   removeFolder,
@@ -36,13 +37,8 @@ import {
  * file is refused at once: a pipe would keep us waiting, for ever.
  */
 export function readFile(path: string): string | undefined {
-  let descriptor: number
-  try {
-    descriptor = open(path, O_RDONLY | O_NONBLOCK)
-  } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
-    throw thrown
-  }
+  const descriptor = openIfPresent(path, O_RDONLY | O_NONBLOCK)
+  if (descriptor === undefined) return undefined
   try {
     if (statusOf(descriptor, path).kind === 'other' && path !== NOTHING)
       throw new SystemError(`read ${path}, which is not a file`, errno.EINVAL)
@@ -60,14 +56,14 @@ const NOTHING = '/dev/null'
  * never followed) the text is empty, as of a file that a kill has torn.
  */
 export function readState(path: string): string | undefined {
-  let descriptor: number
+  let descriptor: number | undefined
   try {
-    descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+    descriptor = openIfPresent(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
     if (isErrno(thrown, ...noFile)) return ''
     throw thrown
   }
+  if (descriptor === undefined) return undefined
   try {
     return statusOf(descriptor, path).kind === 'file' ? decodeText(readAll(descriptor, path)) : ''
   } finally {

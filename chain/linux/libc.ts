@@ -261,6 +261,17 @@ export function open(path: string, flags: number, mode = 0): number {
   )
 }
 
+/** As `open`, for what most often is not there: said without an exception, which would cost more than the call. */
+export function openIfPresent(path: string, flags: number): number | undefined {
+  const descriptor = libc().open(textPointer(path), flags | O_CLOEXEC, 0)
+  const number = descriptor >= 0 ? 0 : lastErrno()
+  held.length = 0
+  if (number === 0) return descriptor
+  if (number === errno.ENOENT || number === errno.ENOTDIR) return undefined
+  if (number === errno.EINTR) return open(path, flags)
+  throw new SystemError(`open ${path}`, number)
+}
+
 export function close(descriptor: number): void {
   checked(libc().close(descriptor), () => `close descriptor ${descriptor}`)
 }
