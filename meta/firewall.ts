@@ -1,7 +1,8 @@
 /** firewall: lets a container's packets through the host, and keeps other bridges and neighbours away where a policy says so. */
 import { hasNftables } from '../chain/linux/netlink/nftables.ts'
 import type { Engine } from '../chain/linux/nft.ts'
-import { describeDecision, instead, withBackend } from '../chain/plugin/backend.ts'
+import { withBackend } from '../chain/plugin/backend.ts'
+import { describeDecision } from '../chain/plugin/decision.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
@@ -10,7 +11,7 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import { type Choice, choiceAtAdd, chooseBackend, decide, obstacles } from './firewall/backends.ts'
+import { type Choice, choiceAtAdd, chooseBackend, decide, insteadOf, obstacles } from './firewall/backends.ts'
 import { configuration, type FirewallConfiguration, zoneOf } from './firewall/configuration.ts'
 import * as firewalld from './firewall/firewalld.ts'
 import * as iptables from './firewall/iptables.ts'
@@ -35,7 +36,7 @@ export const firewall = definePlugin({
     const decision = await chooseBackend(request, familiesOf(addresses))
     await withBackend<Choice>(request, {
       decision,
-      instead: { ...decision, ...instead, accepting: [], prepared: [] },
+      instead: other => insteadOf(decision, other, familiesOf(addresses)),
       apply: choice => apply(request, { previous, choice }),
       sweep: async () => void (await sweep(engine, id)),
     })

@@ -1,12 +1,6 @@
 /** portmap: publishes a container's ports on the host's addresses. */
-import {
-  type Backend,
-  type Decision,
-  decideBackend,
-  describeDecision,
-  instead,
-  withBackend,
-} from '../chain/plugin/backend.ts'
+import { decideBackend, withBackend } from '../chain/plugin/backend.ts'
+import { type Backend, type Decision, describeDecision } from '../chain/plugin/decision.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
 import { closeOwnLocalnet, openLocalnet } from '../chain/plugin/localnet.ts'
@@ -44,7 +38,7 @@ export const portmap = definePlugin({
     if (decision.dropsForwarded) world.stderr(`portmap: ${unreachable(targets)}\n`)
     await withBackend<Decision>(call, {
       decision,
-      instead,
+      instead: other => other,
       apply: decision => publish(call, targets, decision),
       sweep: () => sweepPorts(engine, attachment),
     })
@@ -74,8 +68,9 @@ export const portmap = definePlugin({
     })
   },
 
-  async status({ config, world }) {
-    const decision = await decideBackend(namedBackend(config))
+  async status({ config, engine, world }) {
+    const { proven } = await import('../chain/plugin/stand-in.ts')
+    const decision = await proven(await decideBackend(namedBackend(config)), engine)
     const { requireReady } = await loadPublisher(decision.backend)
     requireReady()
     if (decision.by !== 'configuration')

@@ -4,24 +4,10 @@
  */
 import { readFile } from '../linux/files.ts'
 import { policySign, type Sought } from '../linux/iptables/brief.ts'
-import { findTools, findVariant, type Variant } from '../linux/iptables/tools.ts'
 import { findUse } from '../linux/iptables/usage.ts'
 import { CniError, code } from '../protocol/error.ts'
+import { type Backend, type Decision, iptablesBecause } from './decision.ts'
 import type { World } from './world.ts'
-
-export type Backend = 'nftables' | 'iptables'
-
-export interface Decision {
-  backend: Backend
-  /** Where iptables is to keep the rules. */
-  variant?: Variant
-  /** The reason, as the end of a sentence: "because …". */
-  why: string
-  /** Who has decided it: the configuration, whose word is final, an administrator for the node, or what is found there. */
-  by: 'configuration' | 'node' | 'use'
-  /** Known on the way: iptables drops what is forwarded and not accepted. */
-  dropsForwarded?: boolean
-}
 
 /** What is known of a call when it is decided. */
 export interface Circumstances {
@@ -42,25 +28,18 @@ export async function decideBackend(
   if (named) return { backend: named, why: 'the configuration says so', by: 'configuration' }
   const wanted = nodeWideBackend()
   if (wanted === 'nftables') return { backend: 'nftables', why: `${NODE_WIDE} says so`, by: 'node' }
-  if (wanted === 'iptables') return byIptables({ why: `${NODE_WIDE} says so`, by: 'node' })
+  if (wanted === 'iptables') return iptablesBecause({ why: `${NODE_WIDE} says so`, by: 'node' })
   // nerdctl hands this over with every container, and reads iptables to know which ports are free
   if (/(^|;)NERDCTL_/.test(circumstances.args ?? ''))
-    return byIptables({ why: 'nerdctl reads it', by: 'use' })
+    return iptablesBecause({ why: 'nerdctl reads it', by: 'use' })
   const use = await findUse(soughtFor(circumstances))
   if (!use) return { backend: 'nftables', why: 'nothing on this node uses iptables', by: 'use' }
   const tool = use.family === 'ip' ? 'iptables' : 'ip6tables'
   const why = `this node uses it: ${use.sign} of table ${use.table} of ${tool} (${use.variant})`
   return {
-    ...byIptables({ why, by: 'use' }, use.variant),
+    ...iptablesBecause({ why, by: 'use' }, use.variant),
     dropsForwarded: use.sign === policySign('FORWARD'),
   }
-}
-
-/** iptables where its tools are, of the variant that is in use if there are some, else of the machine's choice. */
-function byIptables(reason: Pick<Decision, 'why' | 'by'>, used?: Variant): Decision {
-  const tools = (used && findVariant('ip', used)) ?? findTools('ip')
-  if (tools) return { backend: 'iptables', variant: tools.variant, ...reason }
-  return { backend: 'nftables', why: `iptables is not installed, though ${reason.why}`, by: 'use' }
 }
 
 function nodeWideBackend(): Backend | undefined {
@@ -112,45 +91,29 @@ function soughtFor({ chain }: Circumstances): Sought {
   }
 }
 
-/** What stands in for iptables. */
-export const instead = {
-  backend: 'nftables',
-  why: 'iptables does not work on this node',
-  by: 'use',
-} as const satisfies Decision
-
 /**
- * Applies what was decided. Where iptables turns out not to work on this node, and no configuration insists on it, nftables
- * does it, once what came of the attempt is swept.
+ * Applies what was decided. Where that turns out not to work on this node, and no configuration insists on it, the other
+ * backend stands in, once what came of the attempt is swept.
  */
 export async function withBackend<T extends Pick<Decision, 'by'>>(
   { world }: { world: World },
-  way: { decision: T; instead: T; apply(decision: T): Promise<void>; sweep(): Promise<void> },
+  way: {
+    decision: T
+    /** The decision that is taken instead. */
+    instead(other: Decision): T
+    apply(decision: T): Promise<void>
+    sweep(): Promise<void>
+  },
 ): Promise<void> {
-  const { decision, apply, sweep } = way
+  const { decision, instead, apply, sweep } = way
   try {
     await apply(decision)
   } catch (thrown) {
-    if (decision.by === 'configuration' || !isOfIptables(thrown)) throw thrown
-    world.stderr(`iptables does not work on this node, so nftables stands in: ${thrown.message}\n`)
+    const { explainLack, standInFor } = await import('./stand-in.ts')
+    const other = decision.by === 'configuration' ? undefined : standInFor(thrown)
+    if (!other || !(thrown instanceof Error)) throw explainLack(thrown)
+    world.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
     await sweep()
-    await apply(way.instead)
+    await apply(instead(other))
   }
-}
-
-/** What the tools say, as it is or behind a CNI error. */
-function isOfIptables(thrown: unknown): thrown is Error {
-  const names = [thrown, thrown instanceof Error ? thrown.cause : undefined].map(
-    each => each instanceof Error && each.name,
-  )
-  return names.includes('IptablesError')
-}
-
-/** The sentence about a decision that STATUS writes to standard error. */
-export function describeDecision(
-  what: string,
-  { backend, why, variant }: { backend: string; why: string; variant?: Variant },
-): string {
-  const kind = variant === undefined ? backend : `${backend} (${variant})`
-  return `${what} by ${kind}, because ${why}`
 }

@@ -4,14 +4,8 @@
  */
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nft.ts'
-import {
-  type Backend,
-  type Decision,
-  decideBackend,
-  describeDecision,
-  instead,
-  withBackend,
-} from './backend.ts'
+import { decideBackend, withBackend } from './backend.ts'
+import { type Backend, type Decision, describeDecision } from './decision.ts'
 import type { AddRequest, Attachment, BaseRequest, GcRequest } from './define.ts'
 import { masquerade, type Owned, type OwnedElement, type Source } from './elements.ts'
 import { MASQUERADE_PREFIX, partOf, requireIptables } from './iptables.ts'
@@ -62,7 +56,7 @@ export async function addRules(
     await sweepRules(request.engine, attachment, sweep)
   await withBackend<Decision>(request, {
     decision,
-    instead,
+    instead: other => other,
     apply: decision => addBy(decision, request.engine, wish),
     sweep: () => sweepRules(request.engine, attachment, sweep),
   })
@@ -90,13 +84,15 @@ export async function missingRules(wish: Wish): Promise<string | undefined> {
 /** STATUS: throws where the backend that is asked for is not there; says which one it is where none is named. */
 export async function requireBackend({
   config,
+  engine,
   world,
 }: Pick<
   BaseRequest<{ ipMasq: boolean; ipMasqBackend?: MasqueradeBackend }>,
-  'config' | 'world'
+  'config' | 'engine' | 'world'
 >): Promise<void> {
   if (!config.ipMasq) return
-  const decision = await decideBackend(config.ipMasqBackend)
+  const { proven } = await import('./stand-in.ts')
+  const decision = await proven(await decideBackend(config.ipMasqBackend), engine)
   if (decision.backend === 'iptables') requireIptables()
   if (decision.by !== 'configuration')
     world.stderr(`${describeDecision('addresses are masqueraded', decision)}\n`)

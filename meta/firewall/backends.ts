@@ -7,7 +7,8 @@ import {
   listTables,
   openNetfilterIfPresent,
 } from '../../chain/linux/netlink/nftables.ts'
-import { type Backend, type Decision, decideBackend } from '../../chain/plugin/backend.ts'
+import { decideBackend } from '../../chain/plugin/backend.ts'
+import type { Backend, Decision } from '../../chain/plugin/decision.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { TABLE } from '../../chain/plugin/layout.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
@@ -67,6 +68,17 @@ export async function choiceAtAdd(
     obeyed: without(filtersWith(used, adminChain(asked.config)), accepting),
     prepared: [],
   }
+}
+
+/** Another choice, where the first one turns out not to work on this node. */
+export function insteadOf(
+  choice: Choice,
+  { backend, why, by, variant }: Decision,
+  used: readonly Family[],
+): Choice {
+  const accepting = backend === 'iptables' ? usualFilters(used, variant) : []
+  const obeyed = without(choice.obeyed, accepting)
+  return { backend, why, by, accepting, obeyed, prepared: [] }
 }
 
 type Decided = Pick<Choice, 'backend' | 'why' | 'by'> & { variant?: Variant }

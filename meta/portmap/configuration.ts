@@ -1,6 +1,6 @@
 /** portmap's configuration, and the mappings that follow from it. */
 import * as z from 'zod/mini'
-import type { Backend } from '../../chain/plugin/backend.ts'
+import type { Backend } from '../../chain/plugin/decision.ts'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
 
 const flag = z._default(z.boolean(), false)

@@ -1,12 +1,12 @@
 /** Where a configuration names no backend: what of a node counts as a use of iptables, and what does not. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { decideBackend } from '../../chain/plugin/backend.ts'
 import { choose, variants } from '../fixtures/iptables.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
 import { mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { bridgeConfig, http, published } from '../meta/portmap/place.ts'
-import { clearHost, families, keepersOf, nodeWide, run, useIptables } from './place.ts'
+import { clearHost, families, hideTools, keepersOf, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)
@@ -217,31 +217,6 @@ describe('/etc/cni/catena.json', () => {
 })
 
 describe('where iptables is used', () => {
-  /** A PATH of its own; the tools' usual folders are looked into all the same, so they are hidden. */
-  function hideTools(): Disposable {
-    const folder = mkdtempSync('/run/hidden-')
-    for (const name of ['usr/sbin', 'sbin', 'usr/bin', 'bin']) {
-      for (const tool of ['iptables', 'ip6tables']) {
-        for (const suffix of ['', '-nft', '-legacy']) {
-          const path = `/${name}/${tool}${suffix}`
-          if (Bun.spawnSync(['test', '-e', path]).success)
-            Bun.spawnSync(['mount', '--bind', '/dev/null', path], { stderr: 'inherit' })
-        }
-      }
-    }
-    return {
-      [Symbol.dispose]() {
-        for (const line of [
-          ...Bun.spawnSync(['mount'])
-            .stdout.toString()
-            .matchAll(/ on (\S*tables\S*) /g),
-        ].reverse())
-          Bun.spawnSync(['umount', line[1] ?? ''])
-        rmSync(folder, { recursive: true })
-      },
-    }
-  }
-
   test('and its tools are not installed, it is nftables', async () => {
     useIptables('nf_tables')
     using _tools = hideTools()

@@ -1,5 +1,5 @@
 /** What the tests of backends share: a host whose iptables somebody uses, or nobody, and what of a container is where. */
-import { rmSync, writeFileSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import { NODE_WIDE } from '../../chain/plugin/backend.ts'
 import { elements, removeBridges } from '../fixtures/bridge.ts'
@@ -49,4 +49,17 @@ export function keepersOf(): Where[] {
     families.some(family => [...saved(variant, family), ...saved(variant, family, 'filter')].some(isOwn)),
   )
   return [...(elements().length > 0 ? (['nftables'] as const) : []), ...ofIptables]
+}
+
+/** A host without iptables' tools, which are looked for in the usual folders too: what is there cannot be run. */
+export function hideTools(): Disposable {
+  const hidden = ['usr/sbin', 'sbin', 'usr/bin', 'bin']
+    .flatMap(folder => ['iptables', 'ip6tables'].map(tool => `/${folder}/${tool}`))
+    .flatMap(path => ['', '-nft', '-legacy'].map(suffix => `${path}${suffix}`))
+    .filter(path => existsSync(path) && Bun.spawnSync(['mount', '--bind', '/dev/null', path]).success)
+  return {
+    [Symbol.dispose]() {
+      for (const path of hidden.reverse()) Bun.spawnSync(['umount', path])
+    },
+  }
 }
