@@ -60,6 +60,12 @@ async function end(scene: Scene): Promise<void> {
   judged.tidy?.()
 }
 
+/** Takes all of it away. */
+export async function leave(scene: Scene): Promise<void> {
+  await end(scene)
+  scene.container[Symbol.dispose]()
+}
+
 function pluginOf({ type }: Step) {
   const plugin = every[type]
   if (!plugin) throw new Error(`there is no plugin ${type}`)
@@ -88,16 +94,21 @@ function cleanly(scene: Scene, verb: 'ADD' | 'CHECK' | 'DEL', result?: unknown):
 }
 
 /**
- * Where host-local looks first, which it then holds against the reservations; and a bridge that is open to 127.0.0.1, with its
- * guard, which is everybody's.
+ * Where host-local looks first, which it then holds against the reservations; a bridge that is open to 127.0.0.1, with its
+ * guard, which is everybody's; and what of our tables is no member's, while somebody still needs them.
  */
-const isNobodys = (line: string) =>
-  /^file \/run\/catena\/(host-local|localnet)\/|"name":"route_localnet"/.test(line)
+function isNobodys({ judged }: Scene, line: string): boolean {
+  if (/^file \/run\/catena\/(host-local|localnet)\/|"name":"route_localnet"/.test(line)) return true
+  return (
+    judged.before !== undefined && /^nft .*"table":"catena"/.test(line) && !/"elem"|conditions-/.test(line)
+  )
+}
 
-function stateOf({ judged, container }: Scene): Snapshot {
+function stateOf(scene: Scene): Snapshot {
+  const { judged, container } = scene
   return [
     ...withoutMemory(snapshot())
-      .filter(line => !isNobodys(line))
+      .filter(line => !isNobodys(scene, line))
       .map(line => `host: ${line}`),
     ...snapshot(container).map(line => `container: ${line}`),
     ...(judged.sysctls ?? []).map(key => `container: ${key} = ${container.sysctl(key)}`),
