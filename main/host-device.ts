@@ -18,6 +18,7 @@ import {
   otherOwner,
   releaseInterface,
   sayLeft,
+  staleLoans,
 } from '../chain/plugin/interface-owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns } from '../chain/plugin/schema.ts'
@@ -90,8 +91,17 @@ export const hostDevice = definePlugin({
     if (config.ipam?.type) await delegate.status(config.ipam.type)
   },
 
-  async gc({ config, delegate }) {
-    if (config.ipam?.type) await delegate.gc(config.ipam.type)
+  async gc({ config, network, valid, delegate }) {
+    const loans = staleLoans(network, valid)
+    await everyStep({
+      ...Object.fromEntries(
+        loans.map((loan, index) => [
+          `bring ${loan.device.name} back to the host (${index + 1} of ${loans.length})`,
+          () => endLoan(loan),
+        ]),
+      ),
+      'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+    })
   },
 })
 
@@ -114,6 +124,13 @@ function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configu
 
 function withDns(result: Result, config: Configuration): Result {
   return config.ipam?.type ? { ...result, dns: configuredDns(config.dns) ?? {} } : result
+}
+
+/** The same for who is dead, but whose namespace may be another's by now. */
+function endLoan({ netns, device, forget }: ReturnType<typeof staleLoans>[number]): void {
+  if (moveBack(netns, device, 'by its alias too') === 'absent')
+    onHost(host => renameReturned(host, { name: device.name, device }))
+  forget()
 }
 
 /** Brings home what ADD lent; where the kernel has sent it home already it gets its name back. */

@@ -60,14 +60,26 @@ export function releaseInterface(attachment: Attachment): void {
   if (found === undefined || ownerIn(found.owner) === ownerOf(attachment).id) records.forget(key)
 }
 
-/** GC. */
+/** A network's records that no valid attachment has, with what forgets each. */
+function stale(network: string, valid: readonly ValidAttachment[]) {
+  const isOwner = isStale(network, valid)
+  return records.recorded().flatMap(key => {
+    const record = records.recall(key)
+    const owner = record && ownerIn(record.owner)
+    return owner !== undefined && isOwner(owner) ? [{ ...record, forget: () => records.forget(key) }] : []
+  })
+}
+
+/** GC, but for devices of the host, which have to come home. */
 export function releaseStaleInterfaces(network: string, valid: readonly ValidAttachment[]): void {
-  const stale = isStale(network, valid)
-  for (const key of records.recorded()) {
-    const { owner = '', device } = records.recall(key) ?? {}
-    const id = ownerIn(owner)
-    if (id !== undefined && stale(id) && !device) records.forget(key) // a device still has to come home, by DEL
-  }
+  for (const { device, forget } of stale(network, valid)) if (!device) forget()
+}
+
+/** The devices that a network's dead attachments were lent. */
+export function staleLoans(network: string, valid: readonly ValidAttachment[]) {
+  return stale(network, valid).flatMap(({ netns, device, forget }) =>
+    netns && device ? [{ netns, device, forget }] : [],
+  )
 }
 
 /**

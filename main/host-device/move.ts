@@ -77,10 +77,21 @@ export function moveIn(host: Transport, device: Link, { netns, name }: Place & {
   throw new CniError(code.internal, `${device.name} vanished from ${netns} after it was moved there`)
 }
 
-/** Moves a device home from a container, whatever it is called there. It arrives down and without alias. */
-export function moveBack(netns: string | undefined, device: LentDevice): 'removed' | 'absent' {
+/**
+ * Moves a device home from a container, whatever it is called there; but where it must be known by its alias too, since the
+ * namespace may have another owner by now. It arrives down and without alias.
+ */
+export function moveBack(
+  netns: string | undefined,
+  device: LentDevice,
+  known: 'by itself' | 'by its alias too' = 'by itself',
+): 'removed' | 'absent' {
   using container = openContainerIfPresent(netns)
-  const link = container && listLinks(container).find(one => isLent(one, device))
+  const link =
+    container &&
+    listLinks(container).find(
+      one => isLent(one, device) && (known === 'by itself' || one.alias === device.name),
+    )
   if (!container || !link) return 'absent'
   onHost(host => requireFree(host, device.name, `${link.name} of ${netns}`))
   dropNames(container, link, device)
