@@ -3,6 +3,7 @@ import { afterAll, afterEach, describe, expect, test } from 'bun:test'
 import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { patience, takeLock } from '../../chain/linux/lock.ts'
+import { removeLink } from '../../chain/linux/netlink/link.ts'
 import type { Plugin } from '../../chain/plugin/define.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { bridge } from '../../main/bridge.ts'
@@ -12,7 +13,7 @@ import { sbr } from '../../meta/sbr.ts'
 import { tuning } from '../../meta/tuning.ts'
 import { removeBridges } from '../fixtures/bridge.ts'
 import { choose } from '../fixtures/iptables.ts'
-import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import {
   type Call,
   call,
@@ -120,6 +121,40 @@ describe('a second ADD', () => {
     expect(await first.ended).toMatchObject({ status: 0 })
     mustExecute(ourExecutable('bridge'), 'DEL', options)
   })
+
+  test.each([
+    { what: 'another network', type: 'macvlan', more: { name: 'other-net' }, containerId: 'one' },
+    { what: 'another plugin', type: 'ptp', more: {}, containerId: 'one' },
+    { what: 'another container ID', type: 'macvlan', more: {}, containerId: 'two' },
+  ])(
+    'of $what for the same interface takes nothing from the first one',
+    async ({ type, more, containerId }) => {
+      using host = hostNamespace()
+      using container = freshNamespace('locks')
+      using ipam = slowIpam()
+      host.createLink({ name: 'locks-master', kind: { type: 'bridge' } })
+      const given = { type: 'macvlan', master: 'locks-master', ipam: { type: 'slow' } }
+      const options = { netns: container, containerId: 'one', config: given, path: ipam.path }
+      const first = start(ourExecutable('macvlan'), 'ADD', options)
+      await ipam.begun()
+      const second = start(ourExecutable(type), 'ADD', {
+        ...options,
+        containerId,
+        config: { ...given, type, ...more },
+      })
+      await waiting(second.pid)
+      ipam.answer()
+      expect(await first.ended).toMatchObject({ status: 0 })
+      expect(await second.ended).toMatchObject({
+        status: 1,
+        json: { msg: expect.stringContaining('eth0 already exists') },
+      })
+      expect(container.addresses('eth0')).toEqual(['10.61.0.2/24'])
+      mustExecute(ourExecutable('macvlan'), 'DEL', options)
+      expect(ipam.calls()).toEqual(['ADD', 'DEL'])
+      removeLink(host.route, 'locks-master')
+    },
+  )
 
   test('of another container does not wait', async () => {
     using container = freshNamespace('locks')

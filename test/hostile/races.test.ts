@@ -1,6 +1,7 @@
 /** Two operations on one container at once, as runtimes call them after a time-out: they come one after the other, in whichever order. */
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { removeBridges } from '../fixtures/bridge.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
@@ -187,33 +188,39 @@ describe.each(kinds)('$name', kind => {
   )
 })
 
-test(
-  'an ADD that made a bridge and fails does not take it away from one that joins it',
-  async () => {
+/** Requests by which a plugin that joins a bridge finds it, and goes on it: late with each of them in turn. */
+const LATE_REQUESTS = 5
+
+test.each(Array.from({ length: LATE_REQUESTS }, (_, number) => number + 1))(
+  'an ADD that made a bridge and fails does not take it away from one that joins it, late with request %d',
+  async late => {
     const path = mkdtempSync('/run/failing-ipam-')
-    writeFileSync(`${path}/failing`, '#!/bin/bash\nexit 1\n', { mode: 0o755 })
+    const script = `#!/bin/bash\n[ $CNI_COMMAND = ADD ] || exit 0\necho >${path}/begun\nread <${path}/end\nexit 1\n`
+    writeFileSync(`${path}/failing`, script, { mode: 0o755 })
+    Bun.spawnSync(['mkfifo', `${path}/begun`, `${path}/end`])
     using failing = freshNamespace('race')
     using joining = freshNamespace('race')
     using host = hostNamespace()
-    const config = (type: string) => ({ type: 'bridge', bridge: 'race1', ipam: { ...ipam, type } })
-    for (let number = 1; number <= 4 * ROUNDS; number++) {
-      const options = (container: Namespace, type: string): Call => ({
-        netns: container,
-        containerId: container.name,
-        config: config(type),
-        path: `${ours}:${path}`,
-      })
-      const [failed, joined] = await Promise.all([
-        start(ourExecutable('bridge'), 'ADD', options(failing, 'failing')).ended,
-        start(ourExecutable('bridge'), 'ADD', options(joining, 'host-local')).ended,
-      ])
-      expect([failed, joined]).toMatchObject([{ status: 1 }, { status: 0 }])
-      const [, port] = joined.json.interfaces
-      expect(host.link(port.name).master).toBe(host.link('race1').index)
-      mustExecute(ourExecutable('bridge'), 'DEL', options(joining, 'host-local'))
-      removeLink(host.route, 'race1')
-    }
+    const options = (container: Namespace, type: string): Call => ({
+      netns: container,
+      containerId: container.name,
+      config: { type: 'bridge', bridge: 'race1', ipam: { ...ipam, type } },
+      path: `${ours}:${path}`,
+    })
+    const maker = start(ourExecutable('bridge'), 'ADD', options(failing, 'failing'))
+    await Bun.file(`${path}/begun`).text()
+    const delay = `sendto:delay_enter=200000:when=${late}` // microseconds
+    const slow = ['strace', '-f', '-o', '/dev/null', '-e', 'trace=sendto', '-e', `inject=${delay}`]
+    const joiner = start([...slow, ourExecutable('bridge')], 'ADD', options(joining, 'host-local'))
+    await pause(150)
+    Bun.spawnSync(['bash', '-c', `echo >${path}/end`])
+    expect(await maker.ended).toMatchObject({ status: 1 })
+    const joined = await joiner.ended
+    expect(joined).toMatchObject({ status: 0 })
+    const [, port] = joined.json.interfaces
+    expect(host.link(port.name).master).toBe(host.link('race1').index)
+    mustExecute(ourExecutable('bridge'), 'DEL', options(joining, 'host-local'))
+    removeLink(host.route, 'race1')
     rmSync(path, { recursive: true })
   },
-  LIMIT,
 )
