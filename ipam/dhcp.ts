@@ -3,6 +3,7 @@ import type * as z from 'zod/mini'
 import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../chain/linux/files.ts'
 import { readLink } from '../chain/linux/libc.ts'
 import {
+  type AddRequest,
   type AttachmentRequest,
   type BaseRequest,
   definePlugin,
@@ -12,7 +13,15 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import { asCniError, callDaemon, greetDaemon, type Method, NoDaemonError, RefusedError } from './dhcp/dial.ts'
+import {
+  asCniError,
+  callDaemon,
+  greetDaemon,
+  type Method,
+  NoDaemonError,
+  RefusedError,
+  UnansweredError,
+} from './dhcp/dial.ts'
 import {
   clientIdentifier,
   clientOptions,
@@ -41,10 +50,9 @@ export const dhcp = definePlugin({
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
     const wanted = wantedFamilies(request.config)
-    const result = await ask(request, 'DHCP.Allocate')
+    const result = await allocate(request)
     const complaint = complaintAbout(result, wanted)
     if (complaint === undefined) return result
-    await releaseOrNote(request, { ...request.attachment, ifname: request.attachment.interface })
     throw complaint
   },
 
@@ -113,6 +121,21 @@ function complaintAbout({ ips }: Result, { ipv4, ipv6 }: Wanted): CniError | und
 
 function socketOf({ ipam }: Configuration): string {
   return ipam.daemonSocketPath || DEFAULT_SOCKET
+}
+
+/** Takes a lease. Without an answer nobody knows whether there is one: it is given back as well. */
+async function allocate(request: AddRequest<Configuration>): Promise<Result> {
+  const { attachment, undo } = request
+  const willGiveBack = () =>
+    undo('give the lease back', () => releaseOrNote(request, { ...attachment, ifname: attachment.interface }))
+  try {
+    const result = await ask(request, 'DHCP.Allocate')
+    willGiveBack()
+    return result
+  } catch (thrown) {
+    if ((thrown as CniError).cause instanceof UnansweredError) willGiveBack()
+    throw thrown
+  }
 }
 
 async function ask(

@@ -25,12 +25,15 @@ export class RefusedError extends Error {
   }
 }
 
+/** The daemon was asked, and what came of it is not known. */
+export class UnansweredError extends RefusedError {}
+
 /** A daemon greets at once, but systemd may have to start it first. */
 const GREETING_MILLISECONDS = 5000
 /** The daemon's own limit for an acquisition is 208 s unless its flags say otherwise. */
 const ANSWER_MILLISECONDS = 240_000
 
-/** Makes a call. Throws NoDaemonError and RefusedError. */
+/** Makes a call. Throws NoDaemonError, RefusedError and UnansweredError. */
 export function callDaemon(path: string, method: Method, call: Call): Promise<Result> {
   return converse(path, encodeCall(method, call)) as Promise<Result>
 }
@@ -51,7 +54,7 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
   const late = () =>
     reject(
       greeted
-        ? new RefusedError(`the DHCP daemon at ${path} gave no answer in ${ANSWER_MILLISECONDS / 1000} s`)
+        ? new UnansweredError(`the DHCP daemon at ${path} gave no answer in ${ANSWER_MILLISECONDS / 1000} s`)
         : new NoDaemonError(
             `${path}: it accepts connections, but has not greeted in ${GREETING_MILLISECONDS / 1000} s`,
             { isThere: true },
@@ -79,13 +82,15 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
           try {
             hear(opened, bytes)
           } catch (thrown) {
-            reject(new RefusedError(`what the DHCP daemon at ${path} says cannot be understood: ${thrown}`))
+            reject(
+              new UnansweredError(`what the DHCP daemon at ${path} says cannot be understood: ${thrown}`),
+            )
           }
         },
         close: () =>
           reject(
             greeted
-              ? new RefusedError('the DHCP daemon hung up')
+              ? new UnansweredError('the DHCP daemon hung up')
               : new NoDaemonError(`${path}: it hung up`, { isThere: true }),
           ),
         error: (_socket, error) => reject(error),

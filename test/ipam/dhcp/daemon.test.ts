@@ -17,6 +17,7 @@ import { messageType } from '../../../ipam/dhcp/packet.ts'
 import type { Registry } from '../../../ipam/dhcp/registry.ts'
 import { serve } from '../../../ipam/dhcp/server.ts'
 import { stateFolder } from '../../../ipam/dhcp/state.ts'
+import { createServerSide } from '../../../ipam/dhcp/wire.ts'
 import { dhcp } from '../../../ipam/dhcp.ts'
 import { connect, hostNamespace } from '../../fixtures/namespace.ts'
 import { call, mustCall } from '../../fixtures/plugin.ts'
@@ -359,6 +360,44 @@ test.concurrent('what cannot be said to a plugin is given back, and others are a
   expect(await callDaemon('/run/cni-unsayable.sock', 'DHCP.Check', call)).toEqual(emptyResult())
   expect(events).toEqual(['error', 'hung up'])
   server.stop()
+})
+
+/** A daemon that hangs up on who asks for a lease, or gives one without addresses; answers whose leases it was given back. */
+function carelessDaemon(unix: string, { hangsUp }: { hangsUp: boolean }) {
+  const released: string[] = []
+  const listener = Bun.listen<ReturnType<typeof createServerSide>>({
+    unix,
+    socket: {
+      open(socket) {
+        socket.data = createServerSide()
+      },
+      data(socket, bytes) {
+        const { reply, asked } = socket.data.receive(bytes)
+        socket.write(reply)
+        for (const each of asked) {
+          if (each.method === 'DHCP.Release') released.push(each.call.containerId)
+          if (each.method === 'DHCP.Allocate' && hangsUp) socket.end()
+          else socket.write(socket.data.answer(each, emptyResult()))
+        }
+      },
+    },
+  })
+  return { released, [Symbol.dispose]: () => listener.stop(true) }
+}
+
+test.concurrent.each([
+  { name: 'whose answer is lost', hangsUp: true, says: 'hung up' },
+  { name: 'that the runtime cannot be told of', hangsUp: false, says: '0.2.0' },
+])('a lease $name is given back', async ({ name, hangsUp, says }) => {
+  const socket = `/run/cni-${name.replaceAll(' ', '-')}.sock`
+  using careless = carelessDaemon(socket, { hangsUp })
+  const config = { ...configFor(socket), cniVersion: '0.2.0' }
+  const failed = await call(dhcp, 'ADD', { config, netns: '/run/netns/any', containerId: 'given-back' })
+  expect({ status: failed.status, released: careless.released }).toEqual({
+    status: 1,
+    released: ['given-back'],
+  })
+  expect(failed.json.msg).toContain(says)
 })
 
 test.concurrent('a torn lease file is told and removed', async () => {
