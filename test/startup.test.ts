@@ -37,7 +37,7 @@ test.each([
     name: 'tuning',
     config: { sysctl: { 'net.core.somaxconn': '512' }, prevResult },
     schemas: 30,
-    functions: 15,
+    functions: 14,
   },
   {
     name: 'static',

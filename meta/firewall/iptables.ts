@@ -54,13 +54,13 @@ export function filtersWith(used: readonly Family[], chain: string): Filter[] {
   )
 }
 
-/** Filters of the machine's choice that do not lead to an administrator's chain yet; none where the tools are missing. */
+/** Filters of the machine's choice, where none leads to an administrator's chain yet; none where the tools are missing. */
 export function unledFilters(used: readonly Family[], admin: string): Filter[] {
   return used.flatMap(family => {
+    // the kernel is asked first: looking for programs takes longer
+    if (variants.some(variant => isLed({ family, variant }, admin))) return []
     const tools = findTools(family)
-    if (!tools) return []
-    const { variant } = tools
-    return isLed({ family, variant }, admin) ? [] : [{ family, variant }]
+    return tools ? [{ family, variant: tools.variant }] : []
   })
 }
 

@@ -24,8 +24,10 @@ const prefixes = { ip: 'iptables', ip6: 'ip6tables' } as const
 export function findTools(family: Family, wanted?: Variant): Tools | undefined {
   const suffix = wanted === undefined ? '' : wanted === 'legacy' ? '-legacy' : '-nft'
   const prefix = `${prefixes[family]}${suffix}`
-  const [command, restore, save] = [prefix, `${prefix}-restore`, `${prefix}-save`].map(find)
-  if (!command || !restore || !save) return undefined
+  const command = find(prefix)
+  const restore = command && find(`${prefix}-restore`)
+  const save = restore && find(`${prefix}-save`)
+  if (!save) return undefined
   return { family, variant: wanted ?? variantOf(restore), command, restore, save }
 }
 
