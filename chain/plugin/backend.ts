@@ -78,15 +78,18 @@ export const FORWARD_CHAIN = 'CNI-FORWARD'
 
 /** Rules into chains of CNI plugins, ours or the Go ones, are what these have left: they do not count as the node's use. */
 function soughtFor({ chain }: Circumstances): Sought {
+  const named = chain ? [chain] : []
   return {
     isOwn: ({ targets, comment }) =>
       targets.some(target => target.startsWith('CNI-')) || comment === LOOPBACK_GUARD,
+    chains: [...ADMIN_CHAINS, FORWARD_CHAIN, ...named],
     signIn: table => {
-      const full = [...ADMIN_CHAINS, chain ?? ''].find(name => table.rulesIn(name).length > 0)
+      const full = [...ADMIN_CHAINS, ...named].find(name => table.rulesIn(name).length > 0)
       if (full) return `a rule in chain ${full}`
+      if (!chain || !table.hasChain(chain)) return undefined
       // an empty chain that CNI-FORWARD leads to may be one that an earlier firewall has made
-      const isOurs = table.rulesIn(FORWARD_CHAIN).some(({ targets }) => targets.includes(chain ?? ''))
-      return chain && !isOurs && table.hasChain(chain) ? `chain ${chain}` : undefined
+      const isOurs = table.rulesIn(FORWARD_CHAIN).some(({ targets }) => targets.includes(chain))
+      return isOurs ? undefined : `chain ${chain}`
     },
   }
 }

@@ -14,7 +14,7 @@ import { TABLE } from '../../chain/plugin/layout.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { adminChain, type FirewallConfiguration, namedBackend } from './configuration.ts'
 import { isRunning } from './firewalld.ts'
-import { filtersWith, obstructingFilters, unledFilters, usualFilters } from './iptables.ts'
+import { adminFilters, obstructingFilters, usualFilters } from './iptables.ts'
 import { type Filter, recall } from './records.ts'
 import { familyOf } from './subject.ts'
 
@@ -25,7 +25,7 @@ export interface Choice {
   by: Decision['by']
   /** Filters of iptables that accept its packets: where that is the backend, and where they would drop them. */
   accepting: Filter[]
-  /** Those that hold an administrator's chain, to which they are to lead whatever the backend is. */
+  /** Those that hold an administrator's chain, and do not lead there yet: they are to, whatever the backend is. */
   obeyed: Filter[]
   /** Those in which that chain is made for who may want to fill it. */
   prepared: Filter[]
@@ -39,16 +39,15 @@ type Asked = Pick<AttachmentRequest<FirewallConfiguration>, 'config' | 'world'> 
  */
 export async function chooseBackend(asked: Asked, used: readonly Family[]): Promise<Choice> {
   const decision = await decide(asked)
-  const chain = adminChain(asked.config)
+  const admin = adminChain(asked.config)
   const isSilent = decision.by !== 'configuration'
   const accepting = unique([
     ...(decision.backend === 'iptables' ? usualFilters(used, decision.variant) : []),
     ...(isSilent ? obstructingFilters(used) : []),
   ])
-  const obeyed = without(filtersWith(used, chain), accepting)
+  const { unled, without } = adminFilters(used, { admin, but: accepting })
   const isToPrepare = isSilent && decision.backend === 'nftables' && decision.by !== 'node'
-  const prepared = isToPrepare ? without(unledFilters(used, chain), [...accepting, ...obeyed]) : []
-  return { ...decision, accepting, obeyed, prepared }
+  return { ...decision, accepting, obeyed: unled, prepared: isToPrepare ? without : [] }
 }
 
 /** What an earlier ADD has chosen, whatever the node has become since; what it has left no record of is nftables' alone. */
@@ -65,7 +64,7 @@ export async function choiceAtAdd(
     why: 'ADD has chosen it',
     by: named ? 'configuration' : 'use',
     accepting,
-    obeyed: without(filtersWith(used, adminChain(asked.config)), accepting),
+    obeyed: adminFilters(used, { admin: adminChain(asked.config), but: accepting }).unled,
     prepared: [],
   }
 }
@@ -77,7 +76,7 @@ export function insteadOf(
   used: readonly Family[],
 ): Choice {
   const accepting = backend === 'iptables' ? usualFilters(used, variant) : []
-  const obeyed = without(choice.obeyed, accepting)
+  const obeyed = choice.obeyed.filter(one => !accepting.some(other => isSame(one, other)))
   return { backend, why, by, accepting, obeyed, prepared: [] }
 }
 
@@ -91,10 +90,6 @@ export async function decide({ config, args, world }: Asked): Promise<Decided> {
 }
 
 const isSame = (one: Filter, other: Filter) => one.family === other.family && one.variant === other.variant
-
-function without(filters: readonly Filter[], others: readonly Filter[]): Filter[] {
-  return filters.filter(one => !others.some(other => isSame(one, other)))
-}
 
 function unique(filters: readonly Filter[]): Filter[] {
   return filters.filter((one, at) => filters.findIndex(other => isSame(one, other)) === at)

@@ -44,41 +44,47 @@ export function usualFilters(used: readonly Family[], variant?: Variant): Filter
   })
 }
 
-/** Filters that hold a chain of this name, of either variant. */
-export function filtersWith(used: readonly Family[], chain: string): Filter[] {
-  return used.flatMap(family =>
-    variants.flatMap(variant => {
-      const place = { family, variant, table: TABLE }
-      return withBriefTable(place, table => table.hasChain(chain)) ? [{ family, variant }] : []
-    }),
-  )
+/** What becomes of an administrator's chain in filters that have no other rules of ours. */
+export interface AdminFilters {
+  /** They hold it, and nothing leads there yet. */
+  unled: Filter[]
+  /** Those of the machine's choice, of families in which it is nowhere. None where the tools are missing. */
+  without: Filter[]
 }
 
-/** Filters of the machine's choice, where none leads to an administrator's chain yet; none where the tools are missing. */
-export function unledFilters(used: readonly Family[], admin: string): Filter[] {
-  return used.flatMap(family => {
-    // the kernel is asked first: looking for programs takes longer
-    if (variants.some(variant => isLed({ family, variant }, admin))) return []
-    const tools = findTools(family)
-    return tools ? [{ family, variant: tools.variant }] : []
-  })
+export function adminFilters(
+  used: readonly Family[],
+  { admin, but }: { admin: string; but: readonly Filter[] },
+): AdminFilters {
+  const found: AdminFilters = { unled: [], without: [] }
+  for (const family of used) {
+    const states = variants.map(variant => {
+      const isOther = but.some(one => one.family === family && one.variant === variant)
+      return isOther ? 'led' : stateOf({ family, variant }, admin)
+    })
+    for (const [at, variant] of variants.entries())
+      if (states[at] === 'unled') found.unled.push({ family, variant })
+    const tools = states.every(state => state === 'absent') ? findTools(family) : undefined
+    if (tools) found.without.push({ family, variant: tools.variant })
+  }
+  return found
 }
 
 /** Whether what is forwarded comes by an administrator's chain: over ours, or straight. */
-export function isLed(filter: Filter, admin: string): boolean {
+function stateOf(filter: Filter, admin: string): 'absent' | 'led' | 'unled' {
   const leads = (table: BriefTable, from: string, to: string) =>
     table.rulesIn(from).some(({ targets }) => targets.includes(to))
-  const found = withBriefTable(
-    { ...filter, table: TABLE },
-    table =>
-      leads(table, 'FORWARD', admin) || (leads(table, 'FORWARD', FORWARD) && leads(table, FORWARD, admin)),
-  )
-  return found ?? false
+  const look = (table: BriefTable) => {
+    if (!table.hasChain(admin)) return 'absent'
+    const isLed =
+      leads(table, 'FORWARD', admin) || (leads(table, 'FORWARD', FORWARD) && leads(table, FORWARD, admin))
+    return isLed ? 'led' : 'unled'
+  }
+  return withBriefTable({ ...filter, table: TABLE }, look, [admin, FORWARD]) ?? 'absent'
 }
 
 /** Has what is forwarded come by an administrator's chain that is there, even where the tools are not. */
 export async function leadTo(filter: Filter, admin: string, engine: Engine): Promise<void> {
-  if (isLed(filter, admin)) return
   try {
     await makeWay(filter, admin)
   } catch (thrown) {
@@ -101,9 +107,8 @@ export async function prepare(filter: Filter, admin: string): Promise<void> {
   }
 }
 
-/** A sentence where what is forwarded does not come by an administrator's chain. */
-export function missingWay(filter: Filter, admin: string): string | undefined {
-  if (isLed(filter, admin)) return undefined
+/** The sentence about a filter in which what is forwarded does not come by an administrator's chain. */
+export function missingWay(filter: Filter, admin: string): string {
   const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
   return `${tool} (${filter.variant}) no longer leads from FORWARD over ${FORWARD} to ${admin}`
 }

@@ -26,6 +26,8 @@ export interface Place {
 export interface Sought {
   /** Rules of built-in chains that do not count. */
   isOwn(rule: BriefRule): boolean
+  /** Chains of table filter that `signIn` looks at. */
+  chains: readonly string[]
   /** What else counts in table filter, in words. */
   signIn(filter: BriefTable): string | undefined
 }

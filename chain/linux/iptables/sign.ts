@@ -1,5 +1,5 @@
 /** Looks into a table of iptables for signs of somebody's use. Loaded where there is one. */
-import { findChain, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
+import { findChain, findChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
 import { type BriefTable, type Place, policySign, type Sought } from './brief.ts'
 import { readLegacyTable } from './legacy.ts'
@@ -12,18 +12,23 @@ const builtins: Readonly<Record<string, readonly string[]>> = {
 
 /** What shows that a table is used, in words; undefined when nothing does. */
 export function signOfUse(place: Place, sought: Sought): string | undefined {
-  return withBriefTable(place, table => signIn(table, place, sought))
+  const look = (table: BriefTable) => signIn(table, place, sought)
+  return withBriefTable(place, look, place.table === 'filter' ? sought.chains : [])
 }
 
-/** Looks into a table of either variant, without running a program; undefined where there is none. */
-export function withBriefTable<T>(place: Place, look: (table: BriefTable) => T): T | undefined {
+/** Looks into a table of either variant, at some chains first of all, without running a program; undefined where there is none. */
+export function withBriefTable<T>(
+  place: Place,
+  look: (table: BriefTable) => T,
+  chains: readonly string[] = [],
+): T | undefined {
   if (place.variant === 'legacy') {
     if (!hasLegacyTable(place.family, place.table)) return undefined
     const table = readLegacyTable(place.family, place.table)
     return table && look(table)
   }
   using netfilter = openNetfilterIfPresent()
-  return netfilter && look(inNetfilter(netfilter, place))
+  return netfilter && look(inNetfilter(netfilter, place, chains))
 }
 
 function signIn(table: BriefTable, { table: name }: Place, sought: Sought): string | undefined {
@@ -37,11 +42,16 @@ function signIn(table: BriefTable, { table: name }: Place, sought: Sought): stri
 const NF_DROP = 0
 
 /** Only the chains that are asked for are looked at: kube-proxy has thousands of others. */
-function inNetfilter(netfilter: Transport, { family, table }: Place): BriefTable {
-  const find = (name: string) => findChain(netfilter, family, table, name)
+function inNetfilter(netfilter: Transport, place: Place, more: readonly string[]): BriefTable {
+  const { family, table } = place
+  const usual = builtins[table] ?? []
+  const asked = [...usual, ...more]
+  const chains = findChains(netfilter, place, asked)
   return {
-    dropping: (builtins[table] ?? []).filter(name => find(name)?.policy === NF_DROP),
-    hasChain: name => find(name) !== undefined,
-    rulesIn: name => listRules(netfilter, family, table, name),
+    dropping: usual.filter(name => chains.get(name)?.policy === NF_DROP),
+    hasChain: name =>
+      asked.includes(name) ? chains.has(name) : findChain(netfilter, family, table, name) !== undefined,
+    rulesIn: name =>
+      asked.includes(name) && !chains.get(name)?.uses ? [] : listRules(netfilter, family, table, name),
   }
 }

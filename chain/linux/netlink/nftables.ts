@@ -17,7 +17,15 @@ import {
   text,
 } from './codec.ts'
 import { type RuleContent, readExpressions } from './nftables-expression.ts'
-import { dump, isRefusal, NETLINK_NETFILTER, openTransport, request, type Transport } from './socket.ts'
+import {
+  attempt,
+  dump,
+  isRefusal,
+  NETLINK_NETFILTER,
+  openTransport,
+  request,
+  type Transport,
+} from './socket.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
 const GET_TABLE = SUBSYSTEM | 1
@@ -127,6 +135,31 @@ export function findChain(
     }),
   )
   return found && readChain(found)
+}
+
+/** Some chains by their names, asked for at once: those that are there, with how many rules they have and lead to them. */
+export function findChains(
+  netfilter: Transport,
+  { family, table }: { family: Family; table: string },
+  names: readonly string[],
+): Map<string, Chain & { uses: number }> {
+  const answers = attempt(
+    netfilter,
+    names.map(name => ({
+      operation: `look up chain ${family} ${table} ${name}`,
+      type: GET_CHAIN,
+      payload: join(header(family), text(1, table), text(3, name)),
+    })),
+  )
+  const found = new Map<string, Chain & { uses: number }>()
+  for (const answer of answers) {
+    const [message] = Array.isArray(answer) ? answer : []
+    if (!message) continue
+    const uses = attributeMap(split(message.payload, 4)[1]).get(6) // NFTA_CHAIN_USE
+    const chain = readChain(message)
+    found.set(chain.name, { ...chain, uses: uses ? readUint32Big(uses) : 1 })
+  }
+  return found
 }
 
 /** The chains of a family that are wanted. */
