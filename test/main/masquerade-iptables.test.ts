@@ -178,6 +178,9 @@ test.each([bridge, ptp])('$name refuses an unknown backend before anything is to
     config: { ...configs.bridge, type: plugin.name, bridge: 'masq9', ipMasqBackend: 'ipfw' },
     path: peers,
   })
-  expect(json).toMatchObject({ code: 7, msg: expect.stringMatching(/^ipMasqBackend: unknown ipmasq backend "ipfw", must be /) })
+  expect(json).toMatchObject({
+    code: 7,
+    msg: expect.stringMatching(/^ipMasqBackend: unknown ipmasq backend "ipfw", must be /),
+  })
   expect(hostNamespace().links()).toHaveLength(before)
 })
