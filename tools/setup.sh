@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian machine that has node and npm ready to run Catena's sources; --for-build adds what a static executable is made
-# with, --for-arm64 the same for one of another machine, --for-tests all that tests need.
+# with, --for-arm64 and --for-x64 the same for one of another machine, --for-tests all that tests need.
 # Says in one line what it installs, and takes a few milliseconds when there is nothing to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed=(nftables:nft)
 needed_for_build=(gcc:gcc g++:g++ make:make dpkg-dev:dpkg-source xz-utils:xz) # musl and what Bun asks of libstdc++
 needed_for_arm64=(gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc g++-aarch64-linux-gnu:aarch64-linux-gnu-g++)
+needed_for_x64=(gcc-x86-64-linux-gnu:x86_64-linux-gnu-gcc g++-x86-64-linux-gnu:x86_64-linux-gnu-g++)
 needed_for_tests=(
   "${needed_for_build[@]}" file:file
   user-mode-linux:linux.uml kmod:depmod         # the second kernel
@@ -26,8 +27,9 @@ for word in "$@"; do
   case $word in
     --for-build) needed+=("${needed_for_build[@]}") ;;
     --for-arm64) needed+=("${needed_for_arm64[@]}") ;;
+    --for-x64) needed+=("${needed_for_x64[@]}") ;;
     --for-tests) needed+=("${needed_for_tests[@]}") ;;
-    *) echo "usage: tools/setup.sh [--for-build] [--for-arm64] [--for-tests]" >&2 && exit 2 ;;
+    *) echo "usage: tools/setup.sh [--for-build] [--for-arm64] [--for-x64] [--for-tests]" >&2 && exit 2 ;;
   esac
 done
 

@@ -65,8 +65,9 @@ export function loaderFor(target: Target, bun: string): string {
   return file
 }
 
-function setUp({ prefix }: Target): void {
-  const words = ['bash', `${ROOT}/tools/setup.sh`, '--for-build', ...(prefix ? ['--for-arm64'] : [])]
+function setUp({ prefix, machine }: Target): void {
+  const other = machine === 'aarch64' ? '--for-arm64' : '--for-x64'
+  const words = ['bash', `${ROOT}/tools/setup.sh`, '--for-build', ...(prefix ? [other] : [])]
   const { exitCode } = Bun.spawnSync(words, { stdio: ['ignore', 'inherit', 'inherit'] })
   if (exitCode !== 0) throw new Error('there is no compiler')
 }
