@@ -465,16 +465,19 @@ export const LOCK_NB = 4
 
 /** Locks an open file; false when LOCK_NB was asked for and another holds it. */
 export function lock(descriptor: number, mode: number, what: string): boolean {
-  try {
-    uninterrupted(
-      () => filesLibc().flock(descriptor, mode),
-      () => `lock ${what}`,
-    )
-    return true
-  } catch (thrown) {
-    if (mode & LOCK_NB && isErrno(thrown, errno.EAGAIN)) return false
-    throw thrown
-  }
+  return unlessTaken(
+    () => filesLibc().flock(descriptor, mode),
+    () => `lock ${what}`,
+  )
+}
+
+/** False for a lock that another holds: without an exception, since one asks again and again. */
+function unlessTaken(call: () => number, operation: () => string): boolean {
+  const refusal = call() >= 0 ? 0 : lastErrno()
+  if (refusal === errno.EAGAIN || refusal === errno.EACCES) return false
+  if (refusal === errno.EINTR) return unlessTaken(call, operation)
+  if (refusal !== 0) throw new SystemError(operation(), refusal)
+  return true
 }
 
 /** The byte of a file that stands for something: a place far beyond its end, in two halves of 32 bits, the upper one below 2^31. */
@@ -501,16 +504,10 @@ export function lockPlace(
   request.setUint32(8, low, true)
   request.setUint32(12, high, true)
   request.setUint32(16, 1, true)
-  try {
-    uninterrupted(
-      () => libc().fcntl(descriptor, F_OFD_SETLK, ptr(request)),
-      () => `lock ${what}`,
-    )
-    return true
-  } catch (thrown) {
-    if (isErrno(thrown, errno.EAGAIN, errno.EACCES)) return false
-    throw thrown
-  }
+  return unlessTaken(
+    () => libc().fcntl(descriptor, F_OFD_SETLK, ptr(request)),
+    () => `lock ${what}`,
+  )
 }
 
 /** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
