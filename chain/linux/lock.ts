@@ -128,12 +128,6 @@ function openRepaired(path: string, create: () => number): number {
   }
 }
 
-/** Runs a body while a lock is held. */
-export function withLock<T>(path: string, body: () => T, options?: LockOptions): T {
-  using _held = takeLock(path, options)
-  return body()
-}
-
 /** For who takes away: where the lock's file is not there and cannot be made, nobody holds it, and there is nobody to wait for. */
 export function unlessUnwritable<T>(take: () => T): T | undefined {
   try {

@@ -9,7 +9,6 @@ import {
   patience,
   takeLock,
   unlessUnwritable,
-  withLock,
 } from '../../chain/linux/lock.ts'
 
 const root = mkdtempSync(`${tmpdir()}/catena-lock-`)
@@ -78,11 +77,13 @@ describe('a lock', () => {
 
   test('is waited for: what is counted under it is counted once', async () => {
     const here = folder()
-    const script = `import { withLock } from '${import.meta.dir}/../../chain/linux/lock.ts'
+    const script = `import { takeLock } from '${import.meta.dir}/../../chain/linux/lock.ts'
       import { readFile } from '${import.meta.dir}/../../chain/linux/files.ts'
       import { writeFileSync } from 'node:fs'
-      for (let round = 0; round < 200; round++) withLock('${here}/lock', () =>
-        writeFileSync('${here}/count', String(Number(readFile('${here}/count') ?? 0) + 1)))`
+      for (let round = 0; round < 200; round++) {
+        using _held = takeLock('${here}/lock')
+        writeFileSync('${here}/count', String(Number(readFile('${here}/count') ?? 0) + 1))
+      }`
     writeFileSync(`${here}/script.ts`, script)
     const children = Array.from({ length: 3 }, () => Bun.spawn([process.execPath, `${here}/script.ts`]))
     expect(await Promise.all(children.map(child => child.exited))).toEqual([0, 0, 0])
@@ -91,11 +92,11 @@ describe('a lock', () => {
 
   test('is let go when the body under it throws, and its file stays', () => {
     const path = `${folder()}/lock`
-    expect(() =>
-      withLock(path, () => {
-        throw new Error('mine')
-      }),
-    ).toThrow('mine')
+    const failing = () => {
+      using _held = takeLock(path)
+      throw new Error('mine')
+    }
+    expect(failing).toThrow('mine')
     expect([isFree(path), readFile(path), modeOf(path)]).toEqual([true, '', '600'])
   })
 
