@@ -219,7 +219,8 @@ describe('a name', () => {
   test('is no affair of children', async () => {
     const file = `${folder()}/names`
     using _names = await holdName('one', {}, openNames(file))
-    const child = Bun.spawn(['cat'], { stdin: 'pipe' })
+    const child = Bun.spawn(['bash', '-c', 'echo; read'], { stdin: 'pipe', stdout: 'pipe' })
+    await child.stdout.getReader().read()
     const opened = readdirSync(`/proc/${child.pid}/fd`).map(name =>
       readlinkSync(`/proc/${child.pid}/fd/${name}`),
     )
