@@ -3,6 +3,7 @@ import { decideBackend, withBackend } from '../chain/plugin/backend.ts'
 import { type Backend, type Decision, describeDecision } from '../chain/plugin/decision.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requirePrevious } from '../chain/plugin/interface.ts'
+import { hasOwnChain, PORTS_PREFIX } from '../chain/plugin/iptables.ts'
 import { closeOwnLocalnet, openLocalnet } from '../chain/plugin/localnet.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -121,7 +122,7 @@ const isByIptables = ({ published }: Pick<Publication, 'published'>) => Boolean(
 function backendAtAdd({ config, attachment }: Pick<Call, 'config' | 'attachment'>): Backend {
   const holder = recall(ownerOf(attachment).id)
   if (holder) return isByIptables(holder) ? 'iptables' : 'nftables'
-  return namedBackend(config) ?? 'nftables'
+  return namedBackend(config) ?? (hasOwnChain(PORTS_PREFIX, attachment) ? 'iptables' : 'nftables')
 }
 
 /** Most nodes use one of them: the other is not even loaded. */

@@ -6,6 +6,7 @@
 
 import type { EnsuredRule, Plan, Rule, Words } from '../linux/iptables/plan.ts'
 import { readRules } from '../linux/iptables/removal.ts'
+import { withBriefTable } from '../linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../linux/iptables/tools.ts'
 import {
   applyPlan,
@@ -86,6 +87,16 @@ export function partOf(
 ): { variant?: Variant | undefined } | undefined {
   const all = readShares(chainName(prefix, attachment))
   return Object.hasOwn(all, attachment.interface) ? all[attachment.interface] : undefined
+}
+
+/** Whether a container has its chain, whoever has made it: the Go plugins leave no record. */
+export function hasOwnChain(prefix: string, attachment: Attachment): boolean {
+  const name = chainName(prefix, attachment)
+  return families.some(family =>
+    (['nf_tables', 'legacy'] as const).some(variant =>
+      withBriefTable({ family, variant, table: TABLE }, table => table.hasChain(name), [name]),
+    ),
+  )
 }
 
 function plansOf(

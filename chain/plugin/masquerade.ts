@@ -8,7 +8,7 @@ import { decideBackend, withBackend } from './backend.ts'
 import { type Backend, type Decision, describeDecision } from './decision.ts'
 import type { AddRequest, Attachment, BaseRequest, GcRequest } from './define.ts'
 import { masquerade, type Owned, type OwnedElement, type Source } from './elements.ts'
-import { MASQUERADE_PREFIX, partOf, requireIptables } from './iptables.ts'
+import { hasOwnChain, MASQUERADE_PREFIX, partOf, requireIptables } from './iptables.ts'
 import type { Role } from './layout.ts'
 import { legacyMasquerade } from './legacy.ts'
 import { isStale, ownerOf } from './owner.ts'
@@ -73,12 +73,16 @@ async function addBy({ backend, variant }: Decision, engine: Engine, wish: Wish)
 /** A sentence for CHECK about something that is missing. What ADD chose is what is looked at. */
 export async function missingRules(wish: Wish): Promise<string | undefined> {
   const { attachment, sources } = wish
-  const isByIptables =
-    sources.length > 0 && (wish.backend === 'iptables' || partOf(MASQUERADE_PREFIX, attachment) !== undefined)
+  const isByIptables = sources.length > 0 && isKeptByIptables(wish)
   const [missing] = missingOwned(ownedBy(wish, isByIptables ? 'iptables' : 'nftables'))
   if (missing || !isByIptables) return missing
   const { missingMasquerade } = await import('./iptables-masquerade.ts')
   return missingMasquerade(attachment, sources)
+}
+
+function isKeptByIptables({ attachment, backend }: Wish): boolean {
+  if (backend === 'iptables' || partOf(MASQUERADE_PREFIX, attachment)) return true
+  return !backend && hasOwnChain(MASQUERADE_PREFIX, attachment)
 }
 
 /** STATUS: throws where the backend that is asked for is not there; says which one it is where none is named. */

@@ -9,9 +9,17 @@ import { outsideHost } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { choose, variants } from '../fixtures/iptables.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
-import { call, mustCall, ourExecutable, ours, peers } from '../fixtures/plugin.ts'
+import {
+  call,
+  mustCall,
+  mustExecute,
+  ourExecutable,
+  ours,
+  peerExecutable,
+  peers,
+} from '../fixtures/plugin.ts'
 import { firewalled } from '../meta/firewall/place.ts'
-import { http, published } from '../meta/portmap/place.ts'
+import { bridgeConfig, http, published } from '../meta/portmap/place.ts'
 import { clearHost, keepersOf, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
@@ -107,6 +115,32 @@ describe.each(changes)('when $name', ({ variant, keeper, before, after }) => {
     await first.del()
     expect(keepersOf()).toEqual([])
   })
+})
+
+test.each(variants)('what the Go plugins have made (%s), CHECK looks at in iptables', async variant => {
+  using _choice = choose(variant)
+  using container = freshNamespace()
+  const chain = published(container, { mappings: [http(8080)] })
+  const options = { netns: container, path: peers, environment: { PATH: process.env.PATH } }
+  const prevResult = mustExecute(peerExecutable('bridge'), 'ADD', {
+    ...options,
+    config: { ...bridgeConfig, ipMasqBackend: 'iptables' },
+  })
+  mustExecute(peerExecutable('portmap'), 'ADD', {
+    ...options,
+    config: {
+      type: 'portmap',
+      backend: 'iptables',
+      runtimeConfig: { portMappings: [http(8080)] },
+      prevResult,
+    },
+  })
+  const silently = (config: object) => ({ ...options, config: { ...config, prevResult } })
+  const ports = { type: 'portmap', runtimeConfig: { portMappings: [http(8080)] } }
+  expect(await call(bridge, 'CHECK', silently(bridgeConfig))).toMatchObject({ status: 0 })
+  expect(await call(portmap, 'CHECK', silently(ports))).toMatchObject({ status: 0 })
+  await chain.del()
+  expect(keepersOf()).toEqual([])
 })
 
 const ipam = { type: 'host-local', subnet: '10.1.0.0/16' }
