@@ -34,8 +34,17 @@ interface Info {
 
 const ATTEMPTS = 8
 
-/** Reads a table that is there; undefined where it has no entries at all. */
+/** Reads a table; undefined where there is none, or one may not ask, as in a user namespace that owns no network. */
 export function readLegacyTable(family: Family, table: string): BriefTable | undefined {
+  try {
+    return readTable(family, table)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.ENOPROTOOPT, errno.EPERM, errno.EACCES)) return undefined
+    throw thrown
+  }
+}
+
+function readTable(family: Family, table: string): BriefTable {
   const { domain, level } = layouts[family]
   const descriptor = socket(domain, SOCK_RAW, RAW)
   try {
@@ -51,9 +60,6 @@ export function readLegacyTable(family: Family, table: string): BriefTable | und
         if (!isErrno(thrown, errno.EAGAIN) || attempt === ATTEMPTS) throw thrown
       }
     }
-  } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT)) return undefined
-    throw thrown
   } finally {
     close(descriptor)
   }
