@@ -183,6 +183,7 @@ async function faultsOf(
   ended: Ended,
   { verb, error }: Point & { verb: DisturbedVerb },
 ): Promise<string[]> {
+  if (error === 'killed') return [] // what it had begun is the DEL's that follows
   if (ended.status !== 0) {
     // Undoing may need descriptors as well: then DEL has to do it.
     const left = verb === 'DEL' || error === 'EMFILE for good' ? [] : leftSince(scene, 'state')

@@ -7,7 +7,7 @@ import { ourExecutable } from '../../fixtures/plugin.ts'
 
 /** What a machine that has run out of something answers, or one that is interrupted. */
 export const errors = ['ENFILE', 'EMFILE', 'ENOMEM', 'ENOSPC', 'EIO', 'EINTR'] as const
-export type ErrorName = (typeof errors)[number] | 'EMFILE for good'
+export type ErrorName = (typeof errors)[number] | 'EMFILE for good' | 'killed'
 
 /** The nth call of a name. `descriptors` tells how many calls there were before it that open something, by name. */
 export interface Place {
@@ -94,10 +94,10 @@ export function placesOf(run: Run): Place[] {
   })
 }
 
-/** Each call with each error; and with no descriptor to be had from that call on. */
+/** Each call with each error, and with a kill in its place; and with no descriptor to be had from that call on. */
 export function pointsAt(places: readonly Place[]): Point[] {
   return places.flatMap(place => [
-    ...errors.map(error => ({ ...place, error })),
+    ...([...errors, 'killed'] as const).map(error => ({ ...place, error })),
     ...(opening.includes(place.call) ? [{ ...place, error: 'EMFILE for good' as const }] : []),
   ])
 }
@@ -116,11 +116,18 @@ export function runWith(run: Run, { call, nth, opened, error }: Point): Ended | 
   const injections =
     error === 'EMFILE for good'
       ? opening.map(name => `${name}:error=EMFILE:when=${(opened[name] ?? 0) + 1}+`)
-      : [`${call}:error=${error}:when=${nth}`]
+      : [`${call}:${error === 'killed' ? 'signal=SIGKILL' : `error=${error}`}:when=${nth}`]
   const traced = error === 'EMFILE for good' ? opening.join() : call
   return withTrace(path => {
     const options = ['-e', `trace=${traced}`, ...injections.flatMap(each => ['-e', `inject=${each}`])]
-    const ended = underStrace(run, path, options)
-    return readFileSync(path, 'latin1').includes('(INJECTED)') ? ended : undefined
+    // no signal is injected where the kernel filters what is traced
+    const ended = underStrace(
+      { ...run, startsPrograms: run.startsPrograms || error === 'killed' },
+      path,
+      options,
+    )
+    const reached =
+      error === 'killed' ? ended.signal === 'SIGKILL' : readFileSync(path, 'latin1').includes('(INJECTED)')
+    return reached ? ended : undefined
   })
 }
