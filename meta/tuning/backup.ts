@@ -5,6 +5,7 @@ import {
   listFolder,
   readState,
   removeFile,
+  TEMPORARY_PREFIX,
   writeAtomically,
 } from '../../chain/linux/files.ts'
 import { status } from '../../chain/linux/libc.ts'
@@ -29,6 +30,11 @@ function pathOf(folder: string, attachment: ValidAttachment): string {
   const { containerId, interface: name } = attachment
   if (!containerId.includes('_') && !name.includes('_')) return usualPath(folder, attachment)
   return `${folder}/${fileNameFor(`${containerId}@${name}`, '.json')}`
+}
+
+/** No random name: what a kill left of the writing has to be found by DEL. */
+function temporaryPath(folder: string, { containerId, interface: name }: ValidAttachment): string {
+  return `${folder}/${fileNameFor(`${TEMPORARY_PREFIX}${containerId}@${name}`, '')}`
 }
 
 /** Where an attachment's backup is; where it may be the Go plugin's, which says nothing of whose it is, that one. */
@@ -83,8 +89,14 @@ export function saveBackup(
   const text = readState(path)
   const saved = parse(text)
   ensureFolder(folder, 0o700)
-  undo('restore the backup', () => (saved && text !== undefined ? write(path, text) : removeFile(path)))
-  write(path, inOrder({ ...original, ...saved }, attachment.network))
+  const temporary = temporaryPath(folder, attachment)
+  const write = (content: string) => {
+    removeFile(temporary)
+    // /run: interfaces do not outlive the machine either
+    writeAtomically(path, content, { mode: 0o600, durable: false, temporary })
+  }
+  undo('restore the backup', () => (saved && text !== undefined ? write(text) : removeFile(path)))
+  write(inOrder({ ...original, ...saved }, attachment.network))
 }
 
 function inOrder(attributes: Attributes, network: string): string {
@@ -92,11 +104,8 @@ function inOrder(attributes: Attributes, network: string): string {
   return JSON.stringify({ ...Object.fromEntries(entries), network }, null, 1) // one blank: as the reference
 }
 
-function write(path: string, text: string): void {
-  writeAtomically(path, text, { mode: 0o600, durable: false }) // /run: interfaces do not outlive the machine either
-}
-
 export function removeBackup(folder: string, attachment: ValidAttachment): 'removed' | 'absent' {
+  removeFile(temporaryPath(folder, attachment))
   return removeFile(findPath(folder, attachment))
 }
 
