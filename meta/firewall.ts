@@ -46,7 +46,7 @@ export const firewall = definePlugin({
 
   async check(request) {
     const previous = requirePrevious(request.previous, NO_RESULT)
-    const choice = await choiceAtAdd(request, familiesOf(addressesOf(previous)))
+    const choice = await choiceAtAdd(request, addressesOf(previous))
     const { owned, filters, wanted, sources } = planFirewall(request, { previous, choice })
     const missing = [
       ...missingOwned(owned),

@@ -12,11 +12,11 @@ import type { Backend, Decision } from '../../chain/plugin/decision.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { TABLE } from '../../chain/plugin/layout.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { adminChain, type FirewallConfiguration, namedBackend } from './configuration.ts'
-import { isRunning } from './firewalld.ts'
-import { adminFilters, obstructingFilters, usualFilters } from './iptables.ts'
-import { type Filter, recall } from './records.ts'
-import { familyOf } from './subject.ts'
+import { adminChain, type FirewallConfiguration, namedBackend, zoneOf } from './configuration.ts'
+import { isRunning, missingSource } from './firewalld.ts'
+import { adminFilters, filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
+import { type Filter, type FirewallRecord, recall } from './records.ts'
+import { familiesOf, familyOf } from './subject.ts'
 
 /** What accepts a container's packets, and what else is done in iptables. */
 export interface Choice {
@@ -50,23 +50,37 @@ export async function chooseBackend(asked: Asked, used: readonly Family[]): Prom
   return { ...decision, accepting, obeyed: unled, prepared: isToPrepare ? without : [] }
 }
 
-/** What an earlier ADD has chosen, whatever the node has become since; what it has left no record of is nftables' alone. */
+/** What an earlier ADD has chosen, whatever the node has become since. */
 export async function choiceAtAdd(
   asked: Asked & Pick<AttachmentRequest<unknown>, 'attachment'>,
-  used: readonly Family[],
+  addresses: readonly string[],
 ): Promise<Choice> {
-  const record = recall(ownerOf(asked.attachment).id)
+  const used = familiesOf(addresses)
   const named = namedBackend(asked.config)
-  if (!record && named) return chooseBackend(asked, used)
-  const accepting = unique([...(record?.filters ?? []), ...(named ? [] : obstructingFilters(used))])
+  const recorded = recall(ownerOf(asked.attachment).id)
+  if (!recorded && named) return chooseBackend(asked, used)
+  const record = recorded ?? (await foundRecord(asked, addresses))
+  const accepting = unique([...(record.filters ?? []), ...(named ? [] : obstructingFilters(used))])
   return {
-    backend: record?.backend ?? 'nftables',
+    backend: record.backend ?? 'nftables',
     why: 'ADD has chosen it',
     by: named ? 'configuration' : 'use',
     accepting,
     obeyed: adminFilters(used, { admin: adminChain(asked.config), but: accepting }).unled,
     prepared: [],
   }
+}
+
+/** What has left no record is nftables' alone, or the Go plugin's: then firewalld or iptables has the addresses. */
+async function foundRecord(
+  { config, world }: Asked,
+  addresses: readonly string[],
+): Promise<Pick<FirewallRecord, 'backend' | 'filters'>> {
+  const sources = { zone: zoneOf(config), addresses }
+  if ((await isRunning(world.env)) && !(await missingSource(world.env, sources)))
+    return { backend: 'firewalld' }
+  const filters = filtersThatAccept(addresses)
+  return filters.length > 0 ? { backend: 'iptables', filters } : { backend: 'nftables' }
 }
 
 /** Another choice, where the first one turns out not to work on this node. */

@@ -127,6 +127,18 @@ export function obstructingFilters(used: readonly Family[]): Filter[] {
   )
 }
 
+/** Filters in which one of the addresses is accepted, whoever has seen to it. */
+export function filtersThatAccept(addresses: readonly string[]): Filter[] {
+  const used = families.filter(family => addresses.some(address => familyOf(address) === family))
+  return used.flatMap(family =>
+    variants.flatMap(variant => {
+      const filter = { family, variant }
+      const accepted = read(filter, table => table.rulesIn(FORWARD).map(({ source }) => source)) ?? []
+      return accepted.some(source => source !== undefined && addresses.includes(source)) ? [filter] : []
+    }),
+  )
+}
+
 /** What of a family's table a container needs. */
 function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Wanted): Plan {
   const own = addresses.filter(address => familyOf(address) === family)

@@ -135,10 +135,17 @@ test.each(variants)('what the Go plugins have made (%s), CHECK looks at in iptab
       prevResult,
     },
   })
+  mustExecute(peerExecutable('firewall'), 'ADD', { ...options, config: { type: 'firewall', prevResult } })
   const silently = (config: object) => ({ ...options, config: { ...config, prevResult } })
   const ports = { type: 'portmap', runtimeConfig: { portMappings: [http(8080)] } }
   expect(await call(bridge, 'CHECK', silently(bridgeConfig))).toMatchObject({ status: 0 })
   expect(await call(portmap, 'CHECK', silently(ports))).toMatchObject({ status: 0 })
+  expect(await call(firewall, 'CHECK', silently({ type: 'firewall' }))).toMatchObject({ status: 0 })
+  run(variant, 'ip', '-D', 'CNI-FORWARD', '2')
+  expect((await call(firewall, 'CHECK', silently({ type: 'firewall' }))).json).toMatchObject({
+    msg: expect.stringContaining('iptables rule CNI-FORWARD'),
+  })
+  await mustCall(firewall, 'DEL', silently({ type: 'firewall' }))
   await chain.del()
   expect(keepersOf()).toEqual([])
 })
