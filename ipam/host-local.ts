@@ -1,10 +1,11 @@
 /** host-local: hands out addresses of ranges, kept on this host's disk. */
+
+import { formatAddress, parseCidr } from '../chain/ip/address.ts'
 import { close, SystemError } from '../chain/linux/libc.ts'
 import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/plugin/define.ts'
 import { definePlugin, readablePrevious } from '../chain/plugin/define.ts'
 import { configuredRoutes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
-import { formatAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
 import { type Allocation, allocate, type Wish } from './host-local/allocate.ts'

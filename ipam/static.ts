@@ -1,9 +1,5 @@
 /** static: hands out the addresses that its configuration, or whoever adds the container, names. Keeps nothing. */
 import * as z from 'zod/mini'
-import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
-import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
-import { main } from '../chain/plugin/run.ts'
-import { configuredDns, dns } from '../chain/plugin/schema.ts'
 import {
   type Address,
   type Cidr,
@@ -14,7 +10,11 @@ import {
   parseAddress,
   parseCidr,
   sameAddress,
-} from '../chain/protocol/address.ts'
+} from '../chain/ip/address.ts'
+import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
+import { main } from '../chain/plugin/run.ts'
+import { configuredDns, dns } from '../chain/plugin/schema.ts'
 import { decode } from '../chain/protocol/configuration.ts'
 import { parseArguments } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'

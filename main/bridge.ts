@@ -1,10 +1,6 @@
 /** bridge: joins containers of a network on a bridge of the host, which may be their gateway. */
 
-import { findLink, type Link } from '../chain/linux/netlink/link.ts'
-import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { interfaceIn } from '../chain/plugin/creation.ts'
-import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
-import { allocate } from '../chain/plugin/delegate.ts'
+import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/filter/masquerade.ts'
 import {
   announceInterface,
   checkInterface,
@@ -12,11 +8,15 @@ import {
   onHost,
   openContainer,
   requirePrevious,
-} from '../chain/plugin/interface.ts'
+} from '../chain/interface/configure.ts'
+import { interfaceIn } from '../chain/interface/create.ts'
+import { removeHostEnds, removePair } from '../chain/interface/pair.ts'
+import { findLink, type Link } from '../chain/linux/netlink/link.ts'
+import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
+import { allocate } from '../chain/plugin/delegate.ts'
 import { randomMac } from '../chain/plugin/mac.ts'
-import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/plugin/masquerade.ts'
 import { isStale } from '../chain/plugin/owner.ts'
-import { removeHostEnds, removePair } from '../chain/plugin/pair.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'

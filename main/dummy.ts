@@ -1,14 +1,14 @@
 /** dummy: an interface that leads nowhere, for addresses that belong to the container itself. */
 import * as z from 'zod/mini'
+import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
+import { finishInterface, removeSingle, sweepSingle, takeAddresses } from '../chain/interface/finish.ts'
+import { requireReady } from '../chain/interface/master.ts'
 import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
-import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
-import { requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
-import { finishInterface, removeSingle, sweepSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({ ipam })

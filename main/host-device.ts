@@ -1,7 +1,5 @@
 /** host-device: gives a container a network device of the host, and takes it back. */
-import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
-import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, type DelRequest, definePlugin } from '../chain/plugin/define.ts'
+
 import {
   checkInterface,
   configureInterface,
@@ -10,7 +8,8 @@ import {
   openContainer,
   openContainerIfPresent,
   requirePrevious,
-} from '../chain/plugin/interface.ts'
+} from '../chain/interface/configure.ts'
+import { placeOn, takeAddresses } from '../chain/interface/finish.ts'
 import {
   claimInterface,
   type LentDevice,
@@ -19,10 +18,12 @@ import {
   releaseInterface,
   sayLeft,
   staleLoans,
-} from '../chain/plugin/interface-owner.ts'
+} from '../chain/interface/owner.ts'
+import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
+import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, type DelRequest, definePlugin } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns } from '../chain/plugin/schema.ts'
-import { placeOn, takeAddresses } from '../chain/plugin/single.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'

@@ -1,12 +1,13 @@
 /** loopback: brings a container's `lo` up. */
+
+import { openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
+import { isLoopback } from '../chain/ip/address.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { changeLink, findLink } from '../chain/linux/netlink/link.ts'
 import { batch } from '../chain/linux/netlink/socket.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { openContainer, openContainerIfPresent } from '../chain/plugin/interface.ts'
 import { main } from '../chain/plugin/run.ts'
 import { reversible } from '../chain/plugin/undo.ts'
-import { isLoopback } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { emptyResult, type Result } from '../chain/protocol/result.ts'
 

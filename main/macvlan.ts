@@ -1,11 +1,18 @@
 /** macvlan: an interface with a hardware address of its own on a link of the host. */
 import * as z from 'zod/mini'
+import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { createOnce } from '../chain/interface/create.ts'
+import {
+  expectedMtu,
+  finishInterface,
+  removeSingle,
+  sweepSingle,
+  takeAddresses,
+} from '../chain/interface/finish.ts'
+import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
+import { clearChild, createChild } from '../chain/interface/sub-interface.ts'
 import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
-import { clearChild, createChild } from '../chain/plugin/child.ts'
-import { createOnce } from '../chain/plugin/creation.ts'
 import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
-import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/plugin/master.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
   chooseMac,
@@ -17,13 +24,6 @@ import {
   modeNumber,
   mtu,
 } from '../chain/plugin/schema.ts'
-import {
-  expectedMtu,
-  finishInterface,
-  removeSingle,
-  sweepSingle,
-  takeAddresses,
-} from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({

@@ -1,19 +1,5 @@
 /** ptp: a veth pair between container and host; the host's end is the container's gateway. */
 import * as z from 'zod/mini'
-import type { Link } from '../chain/linux/netlink/link.ts'
-import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { createOnce, markFinished } from '../chain/plugin/creation.ts'
-import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
-import { allocate } from '../chain/plugin/delegate.ts'
-import { enableForwarding } from '../chain/plugin/forwarding.ts'
-import {
-  checkInterface,
-  configureInterface,
-  onHost,
-  openContainer,
-  requirePrevious,
-} from '../chain/plugin/interface.ts'
-import { findPeer } from '../chain/plugin/interface-owner.ts'
 import {
   addRules,
   missingRules,
@@ -21,10 +7,25 @@ import {
   sweepRules,
   sweepStaleRules,
   type Wish,
-} from '../chain/plugin/masquerade.ts'
-import { checkLinkMtu, requireReady } from '../chain/plugin/master.ts'
+} from '../chain/filter/masquerade.ts'
+import {
+  checkInterface,
+  configureInterface,
+  onHost,
+  openContainer,
+  requirePrevious,
+} from '../chain/interface/configure.ts'
+import { createOnce, markFinished } from '../chain/interface/create.ts'
+import { expectedMtu } from '../chain/interface/finish.ts'
+import { enableForwarding } from '../chain/interface/forwarding.ts'
+import { checkLinkMtu, requireReady } from '../chain/interface/master.ts'
+import { findPeer } from '../chain/interface/owner.ts'
+import { removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
+import type { Link } from '../chain/linux/netlink/link.ts'
+import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
+import { allocate } from '../chain/plugin/delegate.ts'
 import { hostEndName, isStale, ownerOf } from '../chain/plugin/owner.ts'
-import { removeHostEnds, removePair, removePendingPair } from '../chain/plugin/pair.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
   configuredDns,
@@ -35,7 +36,6 @@ import {
   masqueradeBackend,
   mtu,
 } from '../chain/plugin/schema.ts'
-import { expectedMtu } from '../chain/plugin/single.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'

@@ -1,24 +1,24 @@
 /** tap: a device whose frames go to and from a program, such as a virtual machine. */
 import * as z from 'zod/mini'
-import { errno, isErrno, SystemError, status } from '../chain/linux/libc.ts'
-import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
-import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
-import { inNamespace } from '../chain/linux/netns.ts'
-import { inContext } from '../chain/linux/selinux.ts'
-import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
-import { createOnce, PENDING, removePending } from '../chain/plugin/creation.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, openContainer, requirePrevious } from '../chain/plugin/interface.ts'
-import { checkLinkMtu } from '../chain/plugin/master.ts'
-import { main } from '../chain/plugin/run.ts'
-import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
+import { checkInterface, openContainer, requirePrevious } from '../chain/interface/configure.ts'
+import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
 import {
   expectedMtu,
   finishInterface,
   removeSingle,
   sweepSingle,
   takeAddresses,
-} from '../chain/plugin/single.ts'
+} from '../chain/interface/finish.ts'
+import { checkLinkMtu } from '../chain/interface/master.ts'
+import { errno, isErrno, SystemError, status } from '../chain/linux/libc.ts'
+import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
+import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
+import { inNamespace } from '../chain/linux/netns.ts'
+import { inContext } from '../chain/linux/selinux.ts'
+import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
+import { main } from '../chain/plugin/run.ts'
+import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 /** (uid_t)-1: no user and no group, so that none is set. */

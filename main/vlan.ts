@@ -1,11 +1,8 @@
 /** vlan: an interface for one VLAN (802.1Q) of a link of the host. */
 import * as z from 'zod/mini'
-import { errno } from '../chain/linux/libc.ts'
-import { isRefusal } from '../chain/linux/netlink/socket.ts'
-import { clearChild, createChild, finishChild } from '../chain/plugin/child.ts'
-import { createOnce } from '../chain/plugin/creation.ts'
-import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { checkInterface, requirePrevious } from '../chain/plugin/interface.ts'
+import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { createOnce } from '../chain/interface/create.ts'
+import { expectedMtu, removeSingle, sweepSingle, takeAddresses } from '../chain/interface/finish.ts'
 import {
   checkLinkMtu,
   checkMaster,
@@ -13,10 +10,13 @@ import {
   findMaster,
   type Master,
   requireReady,
-} from '../chain/plugin/master.ts'
+} from '../chain/interface/master.ts'
+import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
+import { errno } from '../chain/linux/libc.ts'
+import { isRefusal } from '../chain/linux/netlink/socket.ts'
+import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
-import { expectedMtu, removeSingle, sweepSingle, takeAddresses } from '../chain/plugin/single.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({

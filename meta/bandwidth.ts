@@ -1,10 +1,10 @@
 /** bandwidth: limits what goes to a container and what comes from it, with bursts, by token buckets on the host. */
 import * as z from 'zod/mini'
+import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/interface/configure.ts'
+import { otherThan, sayLeft } from '../chain/interface/owner.ts'
 import { createLink, findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
-import { otherThan, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'

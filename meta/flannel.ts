@@ -1,10 +1,11 @@
 /** flannel: turns what flanneld says of the node's subnets into the configuration of another plugin, and runs that. */
+
+import { openContainerIfPresent } from '../chain/interface/configure.ts'
 import { readFile, removeFile } from '../chain/linux/files.ts'
 import { SystemError } from '../chain/linux/libc.ts'
 import { findLink } from '../chain/linux/netlink/link.ts'
 import { type AddRequest, type AttachmentRequest, definePlugin } from '../chain/plugin/define.ts'
 import type { Added } from '../chain/plugin/delegate.ts'
-import { openContainerIfPresent } from '../chain/plugin/interface.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { lookup, parseConfiguration } from '../chain/protocol/configuration.ts'

@@ -1,13 +1,13 @@
 /** portmap: publishes a container's ports on the host's addresses. */
-import { decideBackend, withBackend } from '../chain/plugin/backend.ts'
-import { type Backend, type Decision, describeDecision } from '../chain/plugin/decision.ts'
+import { decideBackend, withBackend } from '../chain/filter/backend.ts'
+import { type Backend, type Decision, describeDecision } from '../chain/filter/decision.ts'
+import { hasOwnChain, PORTS_PREFIX } from '../chain/filter/iptables/chains.ts'
+import { closeOwnLocalnet, openLocalnet } from '../chain/filter/localnet.ts'
+import { sweepStale } from '../chain/filter/sweep.ts'
+import { requirePrevious } from '../chain/interface/configure.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { requirePrevious } from '../chain/plugin/interface.ts'
-import { hasOwnChain, PORTS_PREFIX } from '../chain/plugin/iptables.ts'
-import { closeOwnLocalnet, openLocalnet } from '../chain/plugin/localnet.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
-import { sweepStale } from '../chain/plugin/sweep.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { forgetHolder } from './portmap/claims.ts'
@@ -70,7 +70,7 @@ export const portmap = definePlugin({
   },
 
   async status({ config, engine, world }) {
-    const { proven } = await import('../chain/plugin/stand-in.ts')
+    const { proven } = await import('../chain/filter/stand-in.ts')
     const decision = await proven(await decideBackend(namedBackend(config)), engine)
     const { requireReady } = await loadPublisher(decision.backend)
     requireReady()

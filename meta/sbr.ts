@@ -1,5 +1,14 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
 import * as z from 'zod/mini'
+import {
+  onHost,
+  openContainer,
+  openContainerIfPresent,
+  requirePrevious,
+} from '../chain/interface/configure.ts'
+import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
+import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
+import { formatAddress, parseAddress, parseCidr } from '../chain/ip/address.ts'
 import { errno } from '../chain/linux/libc.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
@@ -21,14 +30,10 @@ import {
 } from '../chain/linux/netlink/rule.ts'
 import { isRefusal, request, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
-import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
 import { flag, texts } from '../chain/plugin/schema.ts'
-import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
 import { everyStep, reversible, type Undo } from '../chain/plugin/undo.ts'
-import { formatAddress, parseAddress, parseCidr } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'
 import { gatewaysFirst, isFilled, isMovable, routesFor, withSourceHint } from './sbr/routes.ts'

@@ -1,5 +1,12 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
 import * as z from 'zod/mini'
+import {
+  announceInterface,
+  openContainer,
+  openContainerIfPresent,
+  requirePrevious,
+} from '../chain/interface/configure.ts'
+import { parseHardwareAddress } from '../chain/ip/address.ts'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'
@@ -9,17 +16,10 @@ import {
   type AttachmentRequest,
   definePlugin,
 } from '../chain/plugin/define.ts'
-import {
-  announceInterface,
-  openContainer,
-  openContainerIfPresent,
-  requirePrevious,
-} from '../chain/plugin/interface.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
 import { stateFolder } from '../chain/plugin/state.ts'
 import { reversible } from '../chain/plugin/undo.ts'
-import { parseHardwareAddress } from '../chain/protocol/address.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'

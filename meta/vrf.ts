@@ -1,6 +1,14 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
 import * as z from 'zod/mini'
 import {
+  onHost,
+  openContainer,
+  openContainerIfPresent,
+  requirePrevious,
+} from '../chain/interface/configure.ts'
+import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
+import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
+import {
   createLink,
   findLink,
   type Link,
@@ -11,11 +19,8 @@ import {
 import { MAIN_TABLE } from '../chain/linux/netlink/route.ts'
 import type { Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
-import { onHost, openContainer, openContainerIfPresent, requirePrevious } from '../chain/plugin/interface.ts'
-import { otherOwner, sayLeft } from '../chain/plugin/interface-owner.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
-import { freeTables, tableNumber, tablesOf } from '../chain/plugin/table.ts'
 import { everyStep, reversible } from '../chain/plugin/undo.ts'
 import { checkInterfaceName } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'

@@ -33,6 +33,12 @@ test.each([
   ['main/bridge.ts', 'chain/invoke/invoke.ts', false],
   ['main/bridge.ts', 'chain/runtime/load.ts', false],
   ['chain/linux/files.ts', 'chain/protocol/error.ts', false],
+  ['chain/linux/netns.ts', 'chain/ip/address.ts', true],
+  ['chain/ip/address.ts', 'chain/linux/bytes.ts', false],
+  ['chain/interface/configure.ts', 'chain/filter/sweep.ts', false],
+  ['chain/filter/sweep.ts', 'chain/interface/configure.ts', false],
+  ['main/bridge.ts', 'chain/filter/masquerade.ts', true],
+  ['ipam/static.ts', 'chain/filter/sweep.ts', false],
   ['chain/protocol/error.ts', 'chain/linux/libc.ts', false],
   ['chain/invoke/invoke.ts', 'chain/plugin/run.ts', false],
   ['chain/plugin/run.ts', 'chain/invoke/invoke.ts', true],
@@ -83,9 +89,14 @@ test.each([
   ['the C library', 'chain/linux/netns.ts', `import { dlopen } from 'bun:ffi'`, 'imports bun:ffi'],
   ['node:fs in a plugin', 'ipam/static.ts', `import { readFileSync } from 'node:fs'`, 'imports node:fs'],
   ['full zod', 'main/bridge.ts', `import { z } from 'zod'`, 'imports zod'],
-  ['zod beside the kernel', 'chain/linux/nft.ts', `import { z } from 'zod/mini'`, 'imports zod/mini'],
+  [
+    'zod beside the kernel',
+    'chain/linux/nftables/nft.ts',
+    `import { z } from 'zod/mini'`,
+    'imports zod/mini',
+  ],
   ['all of ip-address', 'ipam/static.ts', `import { Address4 } from 'ip-address'`, 'imports ip-address'],
-  ['execa at start-up', 'chain/linux/nft.ts', `import { execaSync } from 'execa'`, 'imports execa'],
+  ['execa at start-up', 'chain/linux/nftables/nft.ts', `import { execaSync } from 'execa'`, 'imports execa'],
   ['setns', 'main/bridge.ts', 'libc.setns(1, 2)', 'calls setns'],
   ['the environment', 'main/bridge.ts', 'const path = process.env.CNI_PATH', 'touches the process'],
   ['the console', 'chain/runtime/load.ts', `console.log('here')`, 'touches the process'],
@@ -127,7 +138,7 @@ test('what a comment says is no import and no call', () => {
 test('execa may be loaded when it is needed, zod/mini and a part of ip-address at once', () => {
   const lazy = `${said}const run = async () => (await import('execa')).execaSync('nft')\n`
   const parts = `${said}import { z } from 'zod/mini'\nimport { Address4 } from 'ip-address/dist/ipv4.js'\n`
-  expect(problemsOf({ path: 'chain/linux/nft.ts', text: lazy })).toEqual([])
+  expect(problemsOf({ path: 'chain/linux/nftables/nft.ts', text: lazy })).toEqual([])
   expect(problemsOf({ path: 'ipam/static.ts', text: parts })).toEqual([])
 })
 

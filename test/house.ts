@@ -47,15 +47,26 @@ export function roomOf(path: string): string {
   return `${top}/${top === 'chain' ? next : next.replace(/\.ts$/, '')}`
 }
 
-const pluginMay = ['chain/plugin', 'chain/protocol', 'chain/linux']
+const kernel = ['chain/linux', 'chain/ip']
+const contract = ['chain/plugin', 'chain/protocol', ...kernel]
 
 const may: Record<string, readonly string[]> = {
-  'chain/protocol': [],
-  'chain/linux': [],
-  'chain/invoke': ['chain/protocol', 'chain/linux'],
-  'chain/plugin': ['chain/invoke', 'chain/protocol', 'chain/linux'],
-  'chain/runtime': ['chain/invoke', 'chain/protocol', 'chain/linux'],
-  'chain/cli': ['chain/runtime', 'chain/plugin', 'chain/protocol', 'chain/linux'],
+  'chain/ip': [],
+  'chain/protocol': ['chain/ip'],
+  'chain/linux': ['chain/ip'],
+  'chain/invoke': ['chain/protocol', ...kernel],
+  'chain/plugin': ['chain/invoke', 'chain/protocol', ...kernel],
+  'chain/interface': contract,
+  'chain/filter': contract,
+  'chain/runtime': ['chain/invoke', 'chain/protocol', ...kernel],
+  'chain/cli': ['chain/runtime', 'chain/filter', ...contract],
+}
+
+/** What plugins may import beside the folder of their own name; an IPAM plugin has no business with packet filters. */
+const plugins: Record<string, readonly string[]> = {
+  main: ['chain/interface', 'chain/filter', ...contract],
+  meta: ['chain/interface', 'chain/filter', ...contract],
+  ipam: ['chain/interface', ...contract],
 }
 
 const entries = ['chain/catena.ts', 'tools/build.ts']
@@ -66,7 +77,7 @@ export function mayImport(from: string, to: string): boolean {
   if (here === 'test' || to === 'package.json') return true // the version of all of it
   if (there === 'test' || to.startsWith('dist/')) return false
   if (entries.includes(from) || here === there) return true
-  const allowed = /^(main|ipam|meta)\//.test(here) ? pluginMay : (may[here] ?? [])
+  const allowed = plugins[here.split('/')[0] ?? ''] ?? may[here] ?? []
   return allowed.includes(there)
 }
 
@@ -97,7 +108,7 @@ export function circlesIn(sources: readonly Source[]): string[][] {
 }
 
 /** What a plugin loads when it starts, where each module costs every call. */
-const loadedByPlugins = /^(chain\/(protocol|linux|invoke|plugin)|main|ipam|meta)\//
+const loadedByPlugins = /^(chain\/(ip|protocol|linux|invoke|plugin|interface|filter)|main|ipam|meta)\//
 
 const costly = /^(node:|fs$|child_process$|execa(\/|$)|zod$|zod\/v4|ip-address$)/
 

@@ -1,8 +1,8 @@
 /** The command `catena`: thin subcommands over the runtime, taking what cnitool takes. */
 import { Command, InvalidArgumentError } from 'commander'
+import { describeKeepers, readKeepers } from '../filter/keepers.ts'
 import { ensureFolder, folderOf } from '../linux/files.ts'
 import { createNamespace, namespaceState, removeNamespace } from '../linux/netns.ts'
-import { describeKeepers, readKeepers } from '../plugin/keepers.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { supportedVersions } from '../protocol/version.ts'
 import {

@@ -1,5 +1,5 @@
 /** What is to be drawn of a network, from the results of its attachments. Knows no terminal and asks no kernel. */
-import { describeKeepers, type Keepers } from '../plugin/keepers.ts'
+import { describeKeepers, type Keepers } from '../filter/keepers.ts'
 import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { containerIdFor } from './environment.ts'

@@ -1,11 +1,11 @@
 /** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
 import type { z } from 'zod/mini'
-import type { Engine } from '../linux/nft.ts'
+import type { Engine } from '../linux/nftables/nft.ts'
 import { CniError } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
+import type { World } from './io.ts'
 import type { Keep, Undo } from './undo.ts'
-import type { World } from './world.ts'
 
 /** Which interface of which container on which network: the key of everything a plugin keeps. */
 export interface Attachment {

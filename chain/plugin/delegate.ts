@@ -2,8 +2,8 @@
 import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
+import type { World } from './io.ts'
 import type { Undo } from './undo.ts'
-import type { World } from './world.ts'
 
 export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
 

@@ -1,6 +1,6 @@
 /** `routes` of the IPAM plugins: its schema, and what becomes of it in a result. */
 import * as z from 'zod/mini'
-import { formatCidr, parseAddress, parseCidr } from '../protocol/address.ts'
+import { formatCidr, parseAddress, parseCidr } from '../ip/address.ts'
 import type { Route } from '../protocol/result.ts'
 
 const number = z.optional(z.int())

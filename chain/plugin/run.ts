@@ -4,10 +4,10 @@
  */
 
 import { decodeText, encodeText } from '../linux/bytes.ts'
-import { applyRuleset } from '../linux/engine.ts'
 import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
 import type { HeldNames } from '../linux/lock.ts'
 import { namespaceIdentity, namespaceState, onStranded, ownNamespaceIdentity } from '../linux/netns.ts'
+import { applyRuleset } from '../linux/nftables/engine.ts'
 import {
   type BaseConfiguration,
   decode,
@@ -22,8 +22,8 @@ import { checkVersion, supportedVersions, versionReply } from '../protocol/versi
 import { waitForTurn } from './alone.ts'
 import type { Attachment, AttachmentRequest, Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
+import type { World } from './io.ts'
 import { allOrNothing } from './undo.ts'
-import type { World } from './world.ts'
 
 /** Runs a plugin once in a world; prints what it has to and answers the exit status. Never throws. */
 export async function run(plugin: Plugin, world: World): Promise<0 | 1> {

@@ -1,6 +1,6 @@
 /** Results of an ADD: the newest version's shape is what plugins see; older ones are conversions. Pure. */
 
-import { formatAddress, formatCidr, parseAddress, parseCidr } from './address.ts'
+import { formatAddress, formatCidr, parseAddress, parseCidr } from '../ip/address.ts'
 import { lookup } from './configuration.ts'
 import { CniError, code, type ErrorDocument } from './error.ts'
 

@@ -1,5 +1,5 @@
 /** What a server granted: an acknowledgement's options as addresses, routes and times. Pure. */
-import { addressText } from '../../chain/linux/inet.ts'
+import { addressText } from '../../chain/ip/bytes.ts'
 import type { Result, Route } from '../../chain/protocol/result.ts'
 import { type Message, option } from './packet.ts'
 

@@ -1,5 +1,5 @@
 /** The messages that a client sends (RFC 2131, table 5), from its state. Pure. */
-import { addressBytes } from '../../chain/linux/inet.ts'
+import { addressBytes } from '../../chain/ip/bytes.ts'
 import type { Client, Kind, State } from './client.ts'
 import { ANY_ADDRESS } from './frame.ts'
 import { type Message, messageType, option } from './packet.ts'

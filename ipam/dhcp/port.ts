@@ -1,6 +1,7 @@
 /** A client's interface in its namespace: frames out and in, its link, the wait for its carrier. Knows frames, not leases. */
-import { closeElsewhere, type Hearing, hear } from '../../chain/linux/hear.ts'
-import { addressBytes } from '../../chain/linux/inet.ts'
+
+import { addressBytes } from '../../chain/ip/bytes.ts'
+import { closeElsewhere, type Hearing, hear } from '../../chain/linux/event-socket.ts'
 import { close, receive, SOCK_DGRAM, SystemError, send, sendTo, socket } from '../../chain/linux/libc.ts'
 import { findLink, type Link, setLink } from '../../chain/linux/netlink/link.ts'
 import { openEvents, openRoute } from '../../chain/linux/netlink/socket.ts'

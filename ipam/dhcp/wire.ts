@@ -2,8 +2,9 @@
  * The calls between plugin and daemon, as the Go plugin and daemon make them: net/rpc over HTTP's CONNECT, with types of
  * CNI's Go library. Bytes in, bytes out; knows no socket.
  */
-import { addressBytes, addressText } from '../../chain/linux/inet.ts'
-import { parseCidr } from '../../chain/protocol/address.ts'
+
+import { parseCidr } from '../../chain/ip/address.ts'
+import { addressBytes, addressText } from '../../chain/ip/bytes.ts'
 import { emptyResult, type Result, type Route } from '../../chain/protocol/result.ts'
 import {
   createDecoder,

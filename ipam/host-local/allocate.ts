@@ -1,16 +1,10 @@
 /** Chooses one address of a range set, under the network's lock: the one asked for, the one had before a reboot, or the next. */
 
-import { liveAddresses } from '../../chain/linux/live-addresses.ts'
-import {
-  type Address,
-  formatAddress,
-  formatCidr,
-  parseAddress,
-  sameAddress,
-} from '../../chain/protocol/address.ts'
+import { type Address, formatAddress, formatCidr, parseAddress, sameAddress } from '../../chain/ip/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { agesOfFiles } from './boot.ts'
 import { isKnownFull, noteFull, type Owner } from './directory.ts'
+import { liveAddresses } from './live-addresses.ts'
 import {
   anyAddress,
   type Candidate,

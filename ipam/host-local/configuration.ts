@@ -1,10 +1,10 @@
 /** host-local's configuration: its schema, and what follows from it. DEL and GC need the folder alone, and take any other nonsense. */
 import * as z from 'zod/mini'
+import { parseAddress, parseCidr } from '../../chain/ip/address.ts'
 import { fileNameFor, readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
 import { routes } from '../../chain/plugin/routes.ts'
 import { isStateFolder, stateFolder } from '../../chain/plugin/state.ts'
-import { parseAddress, parseCidr } from '../../chain/protocol/address.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import { parseArguments } from '../../chain/protocol/environment.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'

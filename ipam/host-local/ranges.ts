@@ -13,7 +13,7 @@ import {
   parseCidr,
   sameAddress,
   widthOf,
-} from '../../chain/protocol/address.ts'
+} from '../../chain/ip/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export interface RangeConfiguration {

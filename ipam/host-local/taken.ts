@@ -1,6 +1,7 @@
 /** Which addresses of a range set have a file, from the folder's names alone, for folders that are nearly full. */
+
+import { parseAddress } from '../../chain/ip/address.ts'
 import { listFolder, scanFolder } from '../../chain/linux/files.ts'
-import { parseAddress } from '../../chain/protocol/address.ts'
 import {
   type Candidate,
   holdsGateway,

@@ -1,7 +1,8 @@
 /** What CHECK looks at on the host: the bridge, its gateway, and the container's port. */
+
+import { findPeer } from '../../chain/interface/owner.ts'
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
-import { findPeer } from '../../chain/plugin/interface-owner.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'

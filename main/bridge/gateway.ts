@@ -1,14 +1,5 @@
 /** The bridge as its containers' gateway: addresses, forwarding, default routes. */
-import { errno } from '../../chain/linux/libc.ts'
-import {
-  addAddress,
-  type InterfaceAddress,
-  listAddresses,
-  removeAddress,
-} from '../../chain/linux/netlink/address.ts'
-import type { Link } from '../../chain/linux/netlink/link.ts'
-import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
-import { reversible, type Undo } from '../../chain/plugin/undo.ts'
+
 import {
   addressAfter,
   type Cidr,
@@ -20,7 +11,17 @@ import {
   parseAddress,
   parseCidr,
   realGateway,
-} from '../../chain/protocol/address.ts'
+} from '../../chain/ip/address.ts'
+import { errno } from '../../chain/linux/libc.ts'
+import {
+  addAddress,
+  type InterfaceAddress,
+  listAddresses,
+  removeAddress,
+} from '../../chain/linux/netlink/address.ts'
+import type { Link } from '../../chain/linux/netlink/link.ts'
+import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
+import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../../chain/protocol/result.ts'
 

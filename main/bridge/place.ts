@@ -1,9 +1,9 @@
 /** Where the gateway of a container's network is: on the bridge itself, or on the host's interface in its VLAN. */
 
+import { enableForwarding } from '../../chain/interface/forwarding.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { AddRequest } from '../../chain/plugin/define.ts'
-import { enableForwarding } from '../../chain/plugin/forwarding.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
 import * as gateway from './gateway.ts'

@@ -1,5 +1,8 @@
 /** A container's port on the bridge: the bridge itself, and the veth pair whose host end is the port. */
 
+import { bestEffort } from '../../chain/interface/configure.ts'
+import { prepareHostLink } from '../../chain/interface/forwarding.ts'
+import { otherThan } from '../../chain/interface/owner.ts'
 import { readFile } from '../../chain/linux/files.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
 import { type HeldNames, holdName, openNames } from '../../chain/linux/lock.ts'
@@ -27,9 +30,6 @@ import {
 import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
-import { bestEffort } from '../../chain/plugin/interface.ts'
-import { otherThan } from '../../chain/plugin/interface-owner.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'

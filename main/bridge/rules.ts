@@ -1,14 +1,15 @@
 /** What a container on the bridge has in packet filters: masquerade, and the guard of its port. */
-import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
-import type { Engine } from '../../chain/linux/nft.ts'
+
+import * as masquerade from '../../chain/filter/masquerade.ts'
+import { guardPort } from '../../chain/filter/nftables/elements.ts'
+import { legacySpoofCheck } from '../../chain/filter/nftables/go-plugins.ts'
+import { collectionNamed } from '../../chain/filter/nftables/layout.ts'
+import { listIn } from '../../chain/filter/nftables/read.ts'
+import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
+import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { guardPort } from '../../chain/plugin/elements.ts'
-import { collectionNamed } from '../../chain/plugin/layout.ts'
-import { legacySpoofCheck } from '../../chain/plugin/legacy.ts'
-import * as masquerade from '../../chain/plugin/masquerade.ts'
-import { listIn } from '../../chain/plugin/owned.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
 

@@ -1,13 +1,13 @@
 /** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
 import * as z from 'zod/mini'
+import type { LentDevice } from '../../chain/interface/owner.ts'
+import { parseHardwareAddress } from '../../chain/ip/address.ts'
 import { listFolder } from '../../chain/linux/files.ts'
 import { errno, isErrno, readLink, status } from '../../chain/linux/libc.ts'
 import { findLink, type Link, listLinks } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
-import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { identityOf } from './move.ts'
 

@@ -2,6 +2,9 @@
  * Takes a device into a container and back. What it is and how it is called on the host is remembered there; its alias tells
  * people, and the Go plugin. Knows nothing of how the device was selected.
  */
+
+import { bestEffort, onHost, openContainer, openContainerIfPresent } from '../../chain/interface/configure.ts'
+import type { LentDevice } from '../../chain/interface/owner.ts'
 import { close } from '../../chain/linux/libc.ts'
 import {
   findLink,
@@ -12,8 +15,6 @@ import {
 } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
-import { bestEffort, onHost, openContainer, openContainerIfPresent } from '../../chain/plugin/interface.ts'
-import type { LentDevice } from '../../chain/plugin/interface-owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export interface Place {

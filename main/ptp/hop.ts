@@ -1,4 +1,14 @@
 /** An address of a container with the gateway by which it leaves: what ptp turns into routes on both ends. */
+
+import {
+  formatAddress,
+  networkOf,
+  parseAddress,
+  parseCidr,
+  realGateway,
+  sameAddress,
+  widthOf,
+} from '../../chain/ip/address.ts'
 import { errno } from '../../chain/linux/libc.ts'
 import {
   describeRoute,
@@ -10,15 +20,6 @@ import {
   scopes,
 } from '../../chain/linux/netlink/route.ts'
 import { attempt, isRefusal, KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
-import {
-  formatAddress,
-  networkOf,
-  parseAddress,
-  parseCidr,
-  realGateway,
-  sameAddress,
-  widthOf,
-} from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 

@@ -1,14 +1,14 @@
 /** The veth pair of ptp: one end in the container under its final name, the other one on the host. */
 
+import { PENDING } from '../../chain/interface/create.ts'
+import { prepareHostLink } from '../../chain/interface/forwarding.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
 import { addAddress, listAddresses, type NewAddress } from '../../chain/linux/netlink/address.ts'
 import { findLink, getLink, type Link, newLink, readLinkMessage } from '../../chain/linux/netlink/link.ts'
 import { addRoute, listRoutes, MAIN_TABLE, scopes } from '../../chain/linux/netlink/route.ts'
 import { batch, isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
-import { PENDING } from '../../chain/plugin/creation.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { prepareHostLink } from '../../chain/plugin/forwarding.ts'
 import { hostEndName } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Hop } from './hop.ts'

@@ -1,4 +1,6 @@
 /** The links that limits are put on: the host end of the container's pair, and the ifb that traffic from the container goes through. */
+
+import { findPeer } from '../../chain/interface/owner.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import {
   changeLink,
@@ -11,7 +13,6 @@ import {
 } from '../../chain/linux/netlink/link.ts'
 import { batch, type Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
-import { findPeer } from '../../chain/plugin/interface-owner.ts'
 import { isStale, ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import type { Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'

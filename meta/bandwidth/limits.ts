@@ -1,7 +1,7 @@
 /** Rates and bursts of a configuration as token buckets, with the reference's arithmetic, so that its CHECK agrees with ours. Pure. */
 import * as z from 'zod/mini'
+import { formatAddress, networkOf, parseCidr } from '../../chain/ip/address.ts'
 import type { Bucket } from '../../chain/linux/netlink/qdisc.ts'
-import { formatAddress, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 const MAXIMUM = 0xffffffff

@@ -1,16 +1,16 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
+import { decideBackend } from '../../chain/filter/backend.ts'
+import type { Backend, Decision } from '../../chain/filter/decision.ts'
+import { TABLE } from '../../chain/filter/nftables/layout.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import {
   findChain,
   listBaseChains,
   listTables,
   openNetfilterIfPresent,
-} from '../../chain/linux/netlink/nftables.ts'
-import { decideBackend } from '../../chain/plugin/backend.ts'
-import type { Backend, Decision } from '../../chain/plugin/decision.ts'
+} from '../../chain/linux/nftables/list.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
-import { TABLE } from '../../chain/plugin/layout.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { adminChain, type FirewallConfiguration, namedBackend, zoneOf } from './configuration.ts'
 import { isRunning, missingSource } from './firewalld.ts'

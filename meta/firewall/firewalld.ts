@@ -1,5 +1,5 @@
 /** firewalld: a container's addresses as sources of one of its zones, over D-Bus. */
-import type { Bus } from '../../chain/linux/dbus.ts'
+import type { Bus } from '../../chain/linux/dbus/connection.ts'
 import { status } from '../../chain/linux/libc.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { hostCidr } from './subject.ts'
@@ -23,7 +23,7 @@ async function withFirewalld<T>(
 ): Promise<T | undefined> {
   const address = env.DBUS_SYSTEM_BUS_ADDRESS
   if (!address && !status(USUAL_SOCKET)) return undefined
-  const { connectSystemBus, NoBusError, ownerOfName } = await import('../../chain/linux/dbus.ts')
+  const { connectSystemBus, NoBusError, ownerOfName } = await import('../../chain/linux/dbus/connection.ts')
   try {
     using bus = await connectSystemBus(address || undefined)
     const owner = await ownerOfName(bus, NAME)

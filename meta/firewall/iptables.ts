@@ -3,17 +3,23 @@
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
+import { FORWARD_CHAIN } from '../../chain/filter/backend.ts'
+import {
+  applyPlan,
+  IptablesError,
+  lockRules,
+  missingRule,
+  requireTools,
+} from '../../chain/linux/iptables/apply.ts'
 import type { BriefTable } from '../../chain/linux/iptables/brief.ts'
 import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
 import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
 import { withBriefTable } from '../../chain/linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
-import { applyPlan, IptablesError, lockRules, missingRule, requireTools } from '../../chain/linux/iptables.ts'
 import { unlessUnwritable } from '../../chain/linux/lock.ts'
-import { findChain, openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
-import type { Engine } from '../../chain/linux/nft.ts'
-import { FORWARD_CHAIN } from '../../chain/plugin/backend.ts'
+import { findChain, openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
+import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Filter, FirewallRecord } from './records.ts'
 import { familyOf, hostCidr, type Ingress } from './subject.ts'

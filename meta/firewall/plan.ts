@@ -1,7 +1,8 @@
 /** What the firewall of one container comes to: which backends have what of it. ADD brings it about, CHECK looks for it. */
-import { hasNftables } from '../../chain/linux/netlink/nftables.ts'
+
+import type { Owned } from '../../chain/filter/nftables/elements.ts'
+import { hasNftables } from '../../chain/linux/nftables/list.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
-import type { Owned } from '../../chain/plugin/elements.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { Choice } from './backends.ts'
 import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'

@@ -1,6 +1,7 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
+
+import type { Backend } from '../../chain/filter/decision.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
-import type { Backend } from '../../chain/plugin/decision.ts'
 import { isSameNetwork } from '../../chain/plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
 import type { Ingress } from './subject.ts'

@@ -1,6 +1,7 @@
 /** What a container has in our nftables tables: what ADD puts there and CHECK looks for. */
+
+import { fence, forwarded, isolatePort, type Owned } from '../../chain/filter/nftables/elements.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { fence, forwarded, isolatePort, type Owned } from '../../chain/plugin/elements.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { familyOf, type Ingress } from './subject.ts'
 

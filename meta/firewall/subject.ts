@@ -1,8 +1,9 @@
 /** Whom the firewall is for: the addresses of prevResult, and the bridge that an ingress policy is about. */
+
+import { onHost } from '../../chain/interface/configure.ts'
+import { formatAddress, parseCidr } from '../../chain/ip/address.ts'
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
-import { onHost } from '../../chain/plugin/interface.ts'
-import { formatAddress, parseCidr } from '../../chain/protocol/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import { type FirewallConfiguration, type Policy, policyOf } from './configuration.ts'

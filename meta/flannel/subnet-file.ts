@@ -1,5 +1,5 @@
 /** subnet.env: what flanneld says of the node's share of the network. Knows the file's lines, not who needs them. */
-import { formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
+import { formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
 
 export interface Subnets {
   /** The whole networks of both families, IPv4 first: what is reached through flannel. */

@@ -2,11 +2,12 @@
  * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
  * A claim counts as long as its owner's container is alive.
  */
+
+import { listOwned } from '../../chain/filter/nftables/read.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
-import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { listOwned } from '../../chain/plugin/owned.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { portMappings } from './configuration.ts'

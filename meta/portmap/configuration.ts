@@ -1,7 +1,7 @@
 /** portmap's configuration, and the mappings that follow from it. */
 import * as z from 'zod/mini'
-import type { Backend } from '../../chain/plugin/decision.ts'
-import { formatAddress, isUnspecified, parseAddress } from '../../chain/protocol/address.ts'
+import type { Backend } from '../../chain/filter/decision.ts'
+import { formatAddress, isUnspecified, parseAddress } from '../../chain/ip/address.ts'
 
 const flag = z._default(z.boolean(), false)
 const portNumber = (of: string) =>

@@ -1,10 +1,11 @@
 /** What connection tracking remembers of published UDP ports, and has to forget: UDP has no connections of its own. */
+
+import { collectionsOf } from '../../chain/filter/nftables/layout.ts'
+import { listIn } from '../../chain/filter/nftables/read.ts'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { flushConnections } from '../../chain/linux/netlink/conntrack.ts'
-import { openNetfilterIfPresent } from '../../chain/linux/netlink/nftables.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
-import { collectionsOf } from '../../chain/plugin/layout.ts'
-import { listIn } from '../../chain/plugin/owned.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { PortMapping } from './configuration.ts'
 import { type Published, recall } from './holders.ts'
 

@@ -2,11 +2,12 @@
  * Interfaces of a container that publish ports which another interface of it holds: runtimes hand one list of ports to each
  * of a container's networks, and the first one has them. When that goes the next one takes them over.
  */
-import type { Engine } from '../../chain/linux/nft.ts'
+
+import { addOwned } from '../../chain/filter/nftables/apply.ts'
+import type { Owned } from '../../chain/filter/nftables/elements.ts'
+import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import type { Owned } from '../../chain/plugin/elements.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { addOwned } from '../../chain/plugin/ruleset.ts'
 import { isObject, recordsIn } from '../../chain/plugin/state.ts'
 import { CniError } from '../../chain/protocol/error.ts'
 import { isAlive, type Published, recall } from './holders.ts'

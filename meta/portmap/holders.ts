@@ -2,10 +2,11 @@
  * Who holds a host port, and whether that container is still alive. A record under /run says where an owner's container is;
  * the kernel says whether it still has the address.
  */
+
+import { openContainerIfPresent } from '../../chain/interface/configure.ts'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { findLink } from '../../chain/linux/netlink/link.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { openContainerIfPresent } from '../../chain/plugin/interface.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'

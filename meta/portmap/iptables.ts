@@ -1,9 +1,6 @@
 /** Published ports as chains of iptables: names, comments and order are those of the Go plugin. */
 
-import type { Words } from '../../chain/linux/iptables/plan.ts'
-import type { Family } from '../../chain/linux/iptables/tools.ts'
-import { IptablesError } from '../../chain/linux/iptables.ts'
-import { LOOPBACK_GUARD } from '../../chain/plugin/backend.ts'
+import { LOOPBACK_GUARD } from '../../chain/filter/backend.ts'
 import {
   addChain,
   type ChainWish,
@@ -14,8 +11,11 @@ import {
   PORTS_PREFIX,
   requireIptables,
   type SharedRules,
-} from '../../chain/plugin/iptables.ts'
-import { keepLocalnetOpen } from '../../chain/plugin/localnet.ts'
+} from '../../chain/filter/iptables/chains.ts'
+import { keepLocalnetOpen } from '../../chain/filter/localnet.ts'
+import { IptablesError } from '../../chain/linux/iptables/apply.ts'
+import type { Words } from '../../chain/linux/iptables/plan.ts'
+import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { claim, publicationOf } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'

@@ -1,18 +1,19 @@
 /** Published ports as elements of our nftables tables. */
-import { openNetfilter, rulesetGeneration } from '../../chain/linux/netlink/nftables.ts'
-import { NftError, translateMatches } from '../../chain/linux/nft.ts'
-import type { Attachment } from '../../chain/plugin/define.ts'
+
+import { localnetGuard } from '../../chain/filter/localnet.ts'
+import { addOwned, missingOwned } from '../../chain/filter/nftables/apply.ts'
 import {
   hairpinSources,
   type Owned,
   type OwnedChain,
   type OwnedElement,
   publish,
-} from '../../chain/plugin/elements.ts'
-import { localnetGuard } from '../../chain/plugin/localnet.ts'
-import type { FoundElement } from '../../chain/plugin/owned.ts'
+} from '../../chain/filter/nftables/elements.ts'
+import type { FoundElement } from '../../chain/filter/nftables/read.ts'
+import { openNetfilter, rulesetGeneration } from '../../chain/linux/nftables/list.ts'
+import { NftError, translateMatches } from '../../chain/linux/nftables/nft.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
-import { addOwned, missingOwned } from '../../chain/plugin/ruleset.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { publicationOf, settleClaims } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'

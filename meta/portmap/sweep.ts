@@ -1,10 +1,10 @@
 /** Everything that portmap has for an attachment, of any backend, and what the Go plugin left. */
 
-import type { Engine } from '../../chain/linux/nft.ts'
+import { PORTS_PREFIX } from '../../chain/filter/iptables/chains.ts'
+import { legacyPorts } from '../../chain/filter/nftables/go-plugins.ts'
+import { sweepAttachment } from '../../chain/filter/sweep.ts'
+import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { PORTS_PREFIX } from '../../chain/plugin/iptables.ts'
-import { legacyPorts } from '../../chain/plugin/legacy.ts'
-import { sweepAttachment } from '../../chain/plugin/sweep.ts'
 
 export const roles = ['ports'] as const
 

@@ -1,7 +1,8 @@
 /** Where connections to published ports are sent, and how a backend is asked to send them there. */
+
+import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/protocol/address.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { PortmapConfiguration } from './configuration.ts'
 import type { Published } from './holders.ts'

@@ -1,5 +1,5 @@
 /** Which routes of an interface an address's own table gets, and which the main table keeps. Pure. */
-import type { Route } from '../../chain/linux/netlink/route.ts'
+
 import {
   type Cidr,
   contains,
@@ -9,7 +9,8 @@ import {
   parseCidr,
   realGateway,
   widthOf,
-} from '../../chain/protocol/address.ts'
+} from '../../chain/ip/address.ts'
+import type { Route } from '../../chain/linux/netlink/route.ts'
 import type { IpConfig } from '../../chain/protocol/result.ts'
 
 function isSix({ destination }: Route): boolean {

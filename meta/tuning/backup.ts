@@ -1,4 +1,6 @@
 /** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
+
+import { parseHardwareAddress } from '../../chain/ip/address.ts'
 import {
   ensureFolder,
   fileNameFor,
@@ -11,7 +13,6 @@ import {
 import { status } from '../../chain/linux/libc.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import type { Undo } from '../../chain/plugin/undo.ts'
-import { parseHardwareAddress } from '../../chain/protocol/address.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
 
 /** The reference passes over keys that it does not know: `network` says whose GC may remove the file. */

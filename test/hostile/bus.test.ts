@@ -1,7 +1,7 @@
 /** Whoever is at the system bus's socket, and what he may say: the firewall plugin waits for a while, keeps little, and knows what it does not know. */
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connectSystemBus, ownerOfName, socketsIn } from '../../chain/linux/dbus.ts'
+import { connectSystemBus, ownerOfName, socketsIn } from '../../chain/linux/dbus/connection.ts'
 import { startFirewalld } from '../fixtures/dbus.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { mustExecute, ours } from '../fixtures/plugin.ts'

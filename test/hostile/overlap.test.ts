@@ -1,9 +1,7 @@
 /** One address on two networks, which is legal: both have what they asked for, and each DEL leaves the other's. */
 import { afterAll, afterEach, beforeEach, expect, test } from 'bun:test'
-import { applyRuleset } from '../../chain/linux/engine.ts'
-import { openNetfilter } from '../../chain/linux/netlink/nftables.ts'
-import { applyWithNft } from '../../chain/linux/nft.ts'
-import type { Plugin } from '../../chain/plugin/define.ts'
+import { addOwned, missingOwned, removeOwned } from '../../chain/filter/nftables/apply.ts'
+import { skeleton } from '../../chain/filter/nftables/chains.ts'
 import {
   additions,
   fence,
@@ -12,11 +10,13 @@ import {
   masquerade,
   type Owned,
   publish,
-} from '../../chain/plugin/elements.ts'
-import { listOwned } from '../../chain/plugin/owned.ts'
+} from '../../chain/filter/nftables/elements.ts'
+import { listOwned } from '../../chain/filter/nftables/read.ts'
+import { applyRuleset } from '../../chain/linux/nftables/engine.ts'
+import { openNetfilter } from '../../chain/linux/nftables/list.ts'
+import { applyWithNft } from '../../chain/linux/nftables/nft.ts'
+import type { Plugin } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { addOwned, missingOwned, removeOwned } from '../../chain/plugin/ruleset.ts'
-import { skeleton } from '../../chain/plugin/skeleton.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { bridge } from '../../main/bridge.ts'
 import { firewall } from '../../meta/firewall.ts'

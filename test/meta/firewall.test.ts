@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
-import { applyRuleset } from '../../chain/linux/engine.ts'
-import { type Engine, NftError } from '../../chain/linux/nft.ts'
+import { applyRuleset } from '../../chain/linux/nftables/engine.ts'
+import { type Engine, NftError } from '../../chain/linux/nftables/nft.ts'
 import { firewall } from '../../meta/firewall.ts'
 import { askUdp, serveUdp } from '../fixtures/http.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'

@@ -1,6 +1,7 @@
 /** What a table of iptables holds, of either variant: read over netlink where it is in nf_tables, else from its own tool. */
-import { findChain, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
-import { goesOn } from '../netlink/nftables-expression.ts'
+
+import { goesOn } from '../nftables/expression.ts'
+import { findChain, listRules, openNetfilterIfPresent } from '../nftables/list.ts'
 import { type FoundRule, hasLegacyTable, readSavedRule } from './removal.ts'
 import { type Family, findVariant, run, type Variant } from './tools.ts'
 

@@ -5,9 +5,9 @@
 import { readFile } from '../files.ts'
 import { errno, isErrno } from '../libc.ts'
 import type { HeldLock } from '../lock.ts'
-import { type Chain, listChains, listRules, openNetfilterIfPresent, pickRules } from '../netlink/nftables.ts'
 import type { Transport } from '../netlink/socket.ts'
-import type { Command } from '../nft.ts'
+import { type Chain, listChains, listRules, openNetfilterIfPresent, pickRules } from '../nftables/list.ts'
+import type { Command } from '../nftables/nft.ts'
 import { type Family, findTools, findVariant, run, type Tools, waitOption } from './tools.ts'
 
 /** A rule as either variant can tell it. */
@@ -44,7 +44,7 @@ export async function removeRules(
   for (let attempt = 1; ; attempt++) {
     const commands = removalCommands(netfilter, { family: tools.family, table }, doomed)
     if (commands.length === 0) return 'absent'
-    const { applyRuleset } = await import('../engine.ts')
+    const { applyRuleset } = await import('../nftables/engine.ts')
     try {
       await applyRuleset(commands)
       return 'removed'

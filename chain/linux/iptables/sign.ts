@@ -1,6 +1,7 @@
 /** Looks into a table of iptables for signs of somebody's use. Loaded where there is one. */
-import { findChain, findChains, listRules, openNetfilterIfPresent } from '../netlink/nftables.ts'
+
 import type { Transport } from '../netlink/socket.ts'
+import { findChain, findChains, listRules, openNetfilterIfPresent } from '../nftables/list.ts'
 import { type BriefTable, type Place, policySign, type Sought } from './brief.ts'
 import { readLegacyTable } from './legacy.ts'
 import { hasLegacyTable } from './removal.ts'

@@ -1,5 +1,5 @@
 /** Whether somebody uses iptables on this machine, of either variant: asked of the kernel, without running a program. */
-import { listAllTables, openNetfilterIfPresent } from '../netlink/nftables.ts'
+import { listAllTables, openNetfilterIfPresent } from '../nftables/list.ts'
 import type { Place, Sought } from './brief.ts'
 import { legacyTables } from './removal.ts'
 import { signOfUse } from './sign.ts'

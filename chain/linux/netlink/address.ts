@@ -1,5 +1,5 @@
 /** Internet addresses on links over rtnetlink (linux/if_addr.h). */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
+import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
 import { errno } from '../libc.ts'
 import { attribute, attributeMap, join, type Message, readUint32, split, uint32 } from './codec.ts'
 import {

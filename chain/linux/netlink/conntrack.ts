@@ -1,6 +1,7 @@
 /** Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): deletes those that old rules translated. */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
+import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
 import { errno } from '../libc.ts'
+import { openNetfilter } from '../nftables/list.ts'
 import {
   attribute,
   attributeMap,
@@ -15,7 +16,6 @@ import {
   uint16Big,
   uint32,
 } from './codec.ts'
-import { openNetfilter } from './nftables.ts'
 import { dump, isRefusal, request, type Transport } from './socket.ts'
 
 const SUBSYSTEM = 1 << 8 // NFNL_SUBSYS_CTNETLINK

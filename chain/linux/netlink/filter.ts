@@ -1,5 +1,5 @@
 /** Filters of queueing disciplines over rtnetlink (linux/pkt_cls.h): u32 matches on addresses, and redirection to another link. */
-import { addressBytes } from '../inet.ts'
+import { addressBytes } from '../../ip/bytes.ts'
 import { errno } from '../libc.ts'
 import {
   attribute,

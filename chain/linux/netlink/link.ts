@@ -1,6 +1,7 @@
 /** Links of every kind over rtnetlink (linux/if_link.h): list, find, create, change, remove. Knows nothing of CNI. */
+
+import { hardwareAddressBytes, hardwareAddressText } from '../../ip/bytes.ts'
 import { encodeText } from '../bytes.ts'
-import { hardwareAddressBytes, hardwareAddressText } from '../inet.ts'
 import { errno } from '../libc.ts'
 import {
   attribute,

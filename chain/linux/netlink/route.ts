@@ -1,5 +1,5 @@
 /** Routes over rtnetlink (linux/rtnetlink.h). */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../inet.ts'
+import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
 import { errno } from '../libc.ts'
 import {
   align,

@@ -1,5 +1,5 @@
 /** Router solicitations and advertisements as bytes (RFC 4861, 4191, 8106). Pure: knows no clock and no sockets. */
-import { addressText, hardwareAddressBytes } from '../../../chain/linux/inet.ts'
+import { addressText, hardwareAddressBytes } from '../../../chain/ip/bytes.ts'
 import { namesIn } from '../granted.ts'
 import { PacketError } from '../packet.ts'
 import {

@@ -4,7 +4,7 @@ import {
   addressText,
   hardwareAddressBytes,
   hardwareAddressText,
-} from '../../../chain/linux/inet.ts'
+} from '../../../chain/ip/bytes.ts'
 import { checksum } from '../frame.ts'
 
 export const ANY_ADDRESS = '::'

@@ -1,5 +1,5 @@
 /** What a DHCPv6 server says: an ADVERTISE or REPLY as an address, times, name servers, or why there is none. Pure. */
-import { addressText } from '../../../chain/linux/inet.ts'
+import { addressText } from '../../../chain/ip/bytes.ts'
 import { namesIn } from '../granted.ts'
 import { PacketError } from '../packet.ts'
 import { isLinkLocal } from './advertisement.ts'

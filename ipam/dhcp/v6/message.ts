@@ -1,5 +1,5 @@
 /** The messages that a DHCPv6 client sends (RFC 8415, 18.2), from its state; and who it says it is. Pure. */
-import { addressBytes } from '../../../chain/linux/inet.ts'
+import { addressBytes } from '../../../chain/ip/bytes.ts'
 import type { Client, Kind, State } from './client.ts'
 import type { Identity } from './granted.ts'
 import { encodeOptions, type Message, messageType, type Option, option } from './packet.ts'

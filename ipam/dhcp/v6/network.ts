@@ -1,5 +1,5 @@
 /** What a link's routers have said, and until when it holds (RFC 4861, 6.3.4; RFC 4862, 5.5.3). Pure; times are milliseconds since the epoch. */
-import { addressBytes, addressText } from '../../../chain/linux/inet.ts'
+import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
 import { type AdvertisedPrefix, type Advertisement, type Preference, prefixText } from './advertisement.ts'
 
 export interface Network {

@@ -1,6 +1,7 @@
 /** A client's interface in its namespace, for IPv6: its settings, its link-local address, lines, addresses and routes. Knows no leases. */
-import { hear } from '../../../chain/linux/hear.ts'
-import { AF_INET6, addressBytes } from '../../../chain/linux/inet.ts'
+
+import { AF_INET6, addressBytes } from '../../../chain/ip/bytes.ts'
+import { hear } from '../../../chain/linux/event-socket.ts'
 import {
   attachFilter,
   bind,

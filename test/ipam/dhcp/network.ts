@@ -1,7 +1,7 @@
 /** A network with DHCP servers and containers in namespaces, and a daemon in this process, each as a `using` value. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { hear } from '../../../chain/linux/hear.ts'
+import { hear } from '../../../chain/linux/event-socket.ts'
 import { send } from '../../../chain/linux/libc.ts'
 import { ETH_P_IP, openLinkSocket, udpPortFilter } from '../../../chain/linux/packet-socket.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon.ts'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { type Address, formatAddress, parseAddress } from '../../../chain/protocol/address.ts'
+import { type Address, formatAddress, parseAddress } from '../../../chain/ip/address.ts'
 import {
   assign,
   candidates,

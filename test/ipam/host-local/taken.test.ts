@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import fc from 'fast-check'
-import { formatAddress, parseAddress } from '../../../chain/protocol/address.ts'
+import { formatAddress, parseAddress } from '../../../chain/ip/address.ts'
 import { candidates, parseRangeSets, segments, sourcesAt } from '../../../ipam/host-local/ranges.ts'
 import { ipv4At, ipv6At, takenIn } from '../../../ipam/host-local/taken.ts'
 import { dataFolder } from './fixture.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { addressBytes } from '../../../../chain/linux/inet.ts'
+import { addressBytes } from '../../../../chain/ip/bytes.ts'
 import { defaultTiming } from '../../../../ipam/dhcp/timing.ts'
 import {
   type Action,

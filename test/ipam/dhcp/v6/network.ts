@@ -1,8 +1,8 @@
 /** A LAN with IPv6, its routers and DHCPv6 servers, real and played, each as a `using` value. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { hear } from '../../../../chain/linux/hear.ts'
-import { addressBytes, addressText, hardwareAddressText } from '../../../../chain/linux/inet.ts'
+import { addressBytes, addressText, hardwareAddressText } from '../../../../chain/ip/bytes.ts'
+import { hear } from '../../../../chain/linux/event-socket.ts'
 import { close, SOCK_DGRAM, send, sendTo, socket } from '../../../../chain/linux/libc.ts'
 import { ETH_P_IPV6, openLinkSocket } from '../../../../chain/linux/packet-socket.ts'
 import { encodeFrame, multicastHardware } from '../../../../ipam/dhcp/v6/frame.ts'

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { readdirSync } from 'node:fs'
-import { addressBytes } from '../../../../chain/linux/inet.ts'
+import { addressBytes } from '../../../../chain/ip/bytes.ts'
 import { stateFolder } from '../../../../ipam/dhcp/state.ts'
 import {
   encodeMessage,

@@ -1,0 +1,122 @@
+/**
+ * What keeps a container's rules where its configuration names no backend: iptables on a node that uses it, nftables on all
+ * others. docs/backends.md has the table.
+ */
+import { readFile } from '../linux/files.ts'
+import { policySign, type Sought } from '../linux/iptables/brief.ts'
+import { findUse } from '../linux/iptables/usage.ts'
+import type { World } from '../plugin/io.ts'
+import { CniError, code } from '../protocol/error.ts'
+import { type Backend, type Decision, iptablesBecause } from './decision.ts'
+
+/** What is known of a call when it is decided. */
+export interface Circumstances {
+  /** CNI_ARGS. */
+  args?: string
+  /** A chain of table filter that the configuration names. */
+  chain?: string
+}
+
+/** An administrator's answer for all silent configurations of the node. */
+export const NODE_WIDE = '/etc/cni/catena.json'
+
+/** The backend for a configuration, which may name one. */
+export async function decideBackend(
+  named: Backend | '' | undefined,
+  circumstances: Circumstances = {},
+): Promise<Decision> {
+  if (named) return { backend: named, why: 'the configuration says so', by: 'configuration' }
+  const wanted = nodeWideBackend()
+  if (wanted === 'nftables') return { backend: 'nftables', why: `${NODE_WIDE} says so`, by: 'node' }
+  if (wanted === 'iptables') return iptablesBecause({ why: `${NODE_WIDE} says so`, by: 'node' })
+  // nerdctl hands this over with every container, and reads iptables to know which ports are free
+  if (/(^|;)NERDCTL_/.test(circumstances.args ?? ''))
+    return iptablesBecause({ why: 'nerdctl reads it', by: 'use' })
+  const use = await findUse(soughtFor(circumstances))
+  if (!use) return { backend: 'nftables', why: 'nothing on this node uses iptables', by: 'use' }
+  const tool = use.family === 'ip' ? 'iptables' : 'ip6tables'
+  const why = `this node uses it: ${use.sign} of table ${use.table} of ${tool} (${use.variant})`
+  return {
+    ...iptablesBecause({ why, by: 'use' }, use.variant),
+    dropsForwarded: use.sign === policySign('FORWARD'),
+  }
+}
+
+function nodeWideBackend(): Backend | undefined {
+  const text = readFile(NODE_WIDE)
+  if (text === undefined) return undefined
+  const { backend } = parse(text)
+  if (backend === undefined || backend === '') return undefined
+  if (backend === 'nftables' || backend === 'iptables') return backend
+  throw new CniError(
+    code.invalidConfiguration,
+    `${NODE_WIDE}: backend: must be "nftables" or "iptables": got ${JSON.stringify(backend)}`,
+  )
+}
+
+function parse(text: string): { backend?: unknown } {
+  try {
+    const json: unknown = JSON.parse(text)
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json
+  } catch (thrown) {
+    throw new CniError(code.invalidConfiguration, `${NODE_WIDE}: must be JSON`, {
+      details: String(thrown).replace(/^SyntaxError: /, ''),
+      cause: thrown,
+    })
+  }
+  throw new CniError(code.invalidConfiguration, `${NODE_WIDE}: must be a JSON object`)
+}
+
+/** The comment of what stands in INPUT for published ports: no chain's name tells whose it is. */
+export const LOOPBACK_GUARD = 'published ports reach 127.0.0.0/8 from this host alone'
+
+/** Chains that administrators fill; what leads there is often of others, but need not be. */
+const ADMIN_CHAINS = ['CNI-ADMIN', 'DOCKER-USER']
+
+/** Of table filter: leads to the chain that an administrator fills, and is made by the first firewall. */
+export const FORWARD_CHAIN = 'CNI-FORWARD'
+
+/** Rules into chains of CNI plugins, ours or the Go ones, are what these have left: they do not count as the node's use. */
+function soughtFor({ chain }: Circumstances): Sought {
+  const named = chain ? [chain] : []
+  return {
+    isOwn: ({ targets, comment }) =>
+      targets.some(target => target.startsWith('CNI-')) || comment === LOOPBACK_GUARD,
+    chains: [...ADMIN_CHAINS, FORWARD_CHAIN, ...named],
+    signIn: table => {
+      const full = [...ADMIN_CHAINS, ...named].find(name => table.rulesIn(name).length > 0)
+      if (full) return `a rule in chain ${full}`
+      if (!chain || !table.hasChain(chain)) return undefined
+      // an empty chain that CNI-FORWARD leads to may be one that an earlier firewall has made
+      const isOurs = table.rulesIn(FORWARD_CHAIN).some(({ targets }) => targets.includes(chain))
+      return isOurs ? undefined : `chain ${chain}`
+    },
+  }
+}
+
+/**
+ * Applies what was decided. Where that turns out not to work on this node, and no configuration insists on it, the other
+ * backend stands in, once what came of the attempt is swept.
+ */
+export async function withBackend<T extends Pick<Decision, 'by'>>(
+  { world }: { world: World },
+  way: {
+    decision: T
+    /** The decision that is taken instead. */
+    instead(other: Decision): T
+    apply(decision: T): Promise<void>
+    sweep(): Promise<void>
+  },
+): Promise<void> {
+  const { decision, instead, apply, sweep } = way
+  try {
+    await apply(decision)
+  } catch (thrown) {
+    const { explainLack, standInFor } = await import('./stand-in.ts')
+    const other = decision.by === 'configuration' ? undefined : standInFor(thrown)
+    if (!other || !(thrown instanceof Error)) throw explainLack(thrown)
+    world.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
+    await sweep()
+    await apply(instead(other))
+  }
+}

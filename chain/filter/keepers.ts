@@ -1,0 +1,114 @@
+/** What keeps an attachment's rules, for who wants to see it: the kernel is asked, and the records of what it cannot say. */
+import { errno, isErrno } from '../linux/libc.ts'
+import { isRefusal } from '../linux/netlink/socket.ts'
+import { filledSets, listElements, openNetfilterIfPresent } from '../linux/nftables/list.ts'
+import type { Attachment } from '../plugin/define.ts'
+import { ownerIn, ownerOf } from '../plugin/owner.ts'
+import { isObject, recordsIn } from '../plugin/state.ts'
+
+/** As in layout.ts, which plugins alone load: what two loads share is a piece of its own, which costs either. */
+const TABLE = 'catena'
+
+/** By what the rules are for: "nftables", "iptables" or "firewalld"; without what an attachment has no rules for. */
+export interface Keepers {
+  masquerade?: string
+  ports?: string
+  firewall?: string
+}
+
+/** Tells of any attachment what keeps its rules; of none where the user may not ask. */
+export function readKeepers(): (attachment: Attachment) => Keepers {
+  try {
+    const [inNftables, inIptables] = [rolesInNftables(), rolesInIptables()]
+    return attachment => orNothing(() => keepersOf(attachment, inNftables, inIptables))
+  } catch (thrown) {
+    if (mayNot(thrown)) return () => ({})
+    throw thrown
+  }
+}
+
+function orNothing(read: () => Keepers): Keepers {
+  try {
+    return read()
+  } catch (thrown) {
+    if (mayNot(thrown)) return {}
+    throw thrown
+  }
+}
+
+const mayNot = (thrown: unknown) =>
+  isErrno(thrown, errno.EPERM, errno.EACCES) || isRefusal(thrown, errno.EPERM, errno.EACCES)
+
+/** Sets and maps of our tables (layout.ts) that tell by an element of an attachment's what it has rules for. */
+const telling: Readonly<Record<string, keyof Keepers>> = {
+  masquerade_source: 'masquerade',
+  port_address: 'ports',
+  hostip_address: 'ports',
+  forwarded: 'firewall',
+  policy_member: 'firewall',
+}
+
+const families = ['ip', 'ip6'] as const
+
+/** Of each owner, what it has elements for. */
+function rolesInNftables(): Map<string, Set<string>> {
+  using netfilter = openNetfilterIfPresent()
+  const roles = new Map<string, Set<string>>()
+  if (!netfilter) return roles
+  for (const family of families) {
+    const filled = filledSets(netfilter, family, TABLE)
+    for (const [name, role] of Object.entries(telling)) {
+      if (!filled.includes(name)) continue
+      for (const { comment } of listElements(netfilter, family, TABLE, name)) {
+        const owner = ownerIn(comment) ?? ''
+        roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
+      }
+    }
+  }
+  return roles
+}
+
+const firewalls = recordsIn<{ backend?: string }>(
+  'firewall',
+  ({ backend = '' }) => typeof backend === 'string',
+)
+/** Of each chain of iptables, the interfaces that have a part in it: see iptables.ts. */
+const shares = recordsIn<Record<string, { attachment: Attachment }>>('iptables', found =>
+  Object.values(found).every(share => isObject(share) && isObject(share.attachment)),
+)
+
+/** Of each owner, what it has chains for. */
+function rolesInIptables(): Map<string, Set<string>> {
+  const roles = new Map<string, Set<string>>()
+  for (const chain of shares.recorded()) {
+    for (const { attachment } of Object.values(shares.recall(chain) ?? {})) {
+      const owner = ownerOf(attachment).id
+      const role = chain.startsWith('CNI-DN-') ? 'ports' : 'masquerade'
+      roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
+    }
+  }
+  return roles
+}
+
+type Roles = ReadonlyMap<string, ReadonlySet<string>>
+
+function keepersOf(attachment: Attachment, inNftables: Roles, inIptables: Roles): Keepers {
+  const { id } = ownerOf(attachment)
+  const keeperOf = (role: string) =>
+    inIptables.get(id)?.has(role) ? 'iptables' : inNftables.get(id)?.has(role) ? 'nftables' : undefined
+  const found = {
+    masquerade: keeperOf('masquerade'),
+    ports: keeperOf('ports'),
+    firewall: firewalls.recall(id)?.backend ?? keeperOf('firewall'),
+  }
+  return Object.fromEntries(Object.entries(found).filter(([, keeper]) => keeper !== undefined))
+}
+
+/** In words: "nftables", or "masquerade nftables, ports iptables" where they differ; undefined where there are no rules. */
+export function describeKeepers(keepers: Keepers): string | undefined {
+  const entries = Object.entries(keepers) as [string, string][]
+  const [first] = entries
+  if (!first) return undefined
+  if (entries.every(([, keeper]) => keeper === first[1])) return first[1]
+  return entries.map(([what, keeper]) => `${what} ${keeper}`).join(', ')
+}

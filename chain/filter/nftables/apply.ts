@@ -1,0 +1,318 @@
+/**
+ * An owner's share in our nftables tables: put there as one transaction, found again and swept by owner alone, compared for
+ * CHECK. Knows no plugin.
+ */
+import { errno } from '../../linux/libc.ts'
+import { takeLock, unlessUnwritable } from '../../linux/lock.ts'
+import type { Transport } from '../../linux/netlink/socket.ts'
+import {
+  findChain,
+  listRules,
+  openNetfilter,
+  openNetfilterIfPresent,
+  rulesetGeneration,
+  tableExists,
+} from '../../linux/nftables/list.ts'
+import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
+import { CniError, code } from '../../protocol/error.ts'
+import { closeLocalnet } from '../localnet.ts'
+import { isOurChain, landmarkOf, OVERRIDES, overrideCommands, skeleton, skeletonRules } from './chains.ts'
+import { clearTheWay, type OnConflict } from './conflict.ts'
+import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
+import {
+  collectionNamed,
+  collectionsOf,
+  families,
+  type OurFamily,
+  type Part,
+  partOf,
+  type Role,
+  roleOf,
+  TABLE,
+} from './layout.ts'
+import { type FoundElement, listIn, listOwned, ownedChains } from './read.ts'
+import { type Picked, removals } from './remove.ts'
+import { areRivals, foundElement, isShareable, promotions, waitingElement } from './sharing.ts'
+
+const LOCK = '/run/catena/nftables/lock'
+
+/** Adding shares the lock; only who deletes a whole table excludes the others. */
+function lockTables(shared: boolean): Disposable {
+  return takeLock(LOCK, { shared })
+}
+
+/** For who deletes: where nothing can be written nobody has added anything, and there is nobody to exclude. */
+function lockTablesIfPossible(shared: boolean): Disposable | undefined {
+  return unlessUnwritable(() => lockTables(shared))
+}
+
+/** Each one that fails is another's that succeeded. */
+const ATTEMPTS = 50
+
+/** The parts of our tables that an owner's elements are in. */
+function partsOf({ elements }: Owned): { family: OurFamily; part: Part }[] {
+  const parts = elements.map(({ family, collection }) => ({
+    family,
+    part: partOf(roleOf(family, collection)),
+  }))
+  return [...new Map(parts.map(each => [`${each.family} ${each.part}`, each])).values()]
+}
+
+/** Commands for what of the tables themselves is missing. */
+function foundations(netfilter: Transport, owned: Owned): Command[] {
+  const isMissing = (family: OurFamily, chain: string) => !findChain(netfilter, family, TABLE, chain)
+  const parts = partsOf(owned).filter(({ family, part }) => isMissing(family, landmarkOf(family, part)))
+  const unused = missingOverrides(netfilter, owned)
+  return [
+    ...parts.flatMap(({ family, part }) => skeleton(family, part)),
+    ...unused.flatMap(one => overrideCommands(one, !isMissing(one.family, one.name))),
+  ]
+}
+
+function missingOverrides(netfilter: Transport, { overrides = [] }: Owned) {
+  return overrides.filter(
+    ({ family, name }) =>
+      !listRules(netfilter, family, TABLE, OVERRIDES).some(({ targets }) => targets.includes(name)),
+  )
+}
+
+/**
+ * Adds what an owner needs as one transaction, with the tables if they are not there. What the owner has already is replaced.
+ * Keys that another owner of the same network has are taken over with all that he has in the same role, unless `onConflict`
+ * says otherwise; an owner of another network keeps his, and shares the key where it can be shared.
+ */
+export async function addOwned(
+  engine: Engine,
+  owned: Owned,
+  onConflict: OnConflict = () => 'take',
+): Promise<void> {
+  using _shared = lockTables(true)
+  using netfilter = openNetfilter()
+  try {
+    return await engine([...foundations(netfilter, owned), ...additions(owned)])
+  } catch (thrown) {
+    if (!isInTheWay(thrown)) throw explain(thrown)
+  }
+  for (let attempt = 1; ; attempt++) {
+    // what is decided from a list must still be true when it is done
+    const generation = rulesetGeneration(netfilter)
+    const way = clearTheWay(netfilter, owned, onConflict)
+    try {
+      const commands = [...foundations(netfilter, owned), ...way.commands, ...additions(way.wanted)]
+      return await engine(commands, generation)
+    } catch (thrown) {
+      if (!isInTheWay(thrown) || attempt === ATTEMPTS) throw explain(thrown)
+    }
+  }
+}
+
+/** A key that is taken, by itself or by a prefix that overlaps; something that has gone meanwhile, or was changed. */
+function isInTheWay(thrown: unknown): boolean {
+  return (
+    thrown instanceof NftError &&
+    [errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ERESTART].some(number => number === thrown.errno)
+  )
+}
+
+/** An nft failure as a CNI error with a hint. */
+function explain(thrown: unknown): unknown {
+  if (!(thrown instanceof NftError)) return thrown
+  const missing = thrown.errno === errno.ENOENT && thrown.command === undefined
+  const hint = missing ? '; install the package nftables' : ''
+  return new CniError(code.internal, thrown.message, {
+    details: `${thrown.words.trim()}${hint}`,
+    cause: thrown,
+  })
+}
+
+export interface Removal {
+  roles: readonly Role[]
+  isOwner(owner: string): boolean
+  /** More to delete in the same transaction, such as what the Go plugins left. */
+  extra?(netfilter: Transport): Command[]
+}
+
+/**
+ * Removes everything that the picked owners have in these roles. Tables in which nobody owns anything afterwards go as a
+ * whole, and what members keep goes with the last of them. Needs no namespace, no address, no configuration.
+ */
+export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
+  const { extra = () => [] } = removal
+  using netfilter = openNetfilterIfPresent()
+  if (!netfilter) return 'absent'
+  let shared: Applied = 'absent'
+  {
+    using _shared = lockTablesIfPossible(true)
+    const generation = rulesetGeneration(netfilter)
+    const { commands, emptied, kept } = planRemoval(netfilter, removal)
+    if (emptied.length === 0 && kept.length === 0) {
+      shared = await applyRemoval(engine, [...commands, ...extra(netfilter)], { generation })
+      // with others' removals in between, this one may have been the last without knowing it
+      if (shared !== 'overtaken' && rulesetGeneration(netfilter) - generation <= 1) return shared
+    }
+  }
+  using _exclusive = lockTablesIfPossible(false)
+  for (let attempt = 1; ; attempt++) {
+    const { commands, emptied, kept } = planRemoval(netfilter, removal)
+    if (emptied.includes('ip')) closeLocalnet(netfilter)
+    const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
+    const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
+    const left = await applyRemoval(engine, all, { isLast: attempt === ATTEMPTS })
+    if (left !== 'overtaken') return shared === 'removed' ? shared : left
+  }
+}
+
+/** Overtaken: another has changed something since it was listed, and nothing is done. */
+type Applied = 'removed' | 'absent' | 'overtaken'
+
+async function applyRemoval(
+  engine: Engine,
+  commands: readonly Command[],
+  { generation, isLast = false }: { generation?: number; isLast?: boolean },
+): Promise<Applied> {
+  if (commands.length === 0) return 'absent'
+  try {
+    await engine(commands, generation)
+  } catch (thrown) {
+    const isOvertaken =
+      thrown instanceof NftError && [errno.ENOENT, errno.ERESTART].some(number => number === thrown.errno)
+    if (!isLast && isOvertaken) return 'overtaken'
+    throw explain(thrown)
+  }
+  return 'removed'
+}
+
+interface RemovalPlan {
+  /** Deletes the owners' elements and chains from tables that others still need. */
+  commands: Command[]
+  /** Tables that nobody will need. */
+  emptied: OurFamily[]
+  /** Deletes what the last member of its kind leaves. Only for who excludes others: a new member adds it again. */
+  kept: Command[]
+}
+
+function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): RemovalPlan {
+  const present = families.filter(family => tableExists(netfilter, family, TABLE))
+  const picked: Picked = {
+    isOwner: owner => owner !== undefined && isOwner(owner),
+    hasRole: role => role !== undefined && roles.includes(role),
+  }
+  const listed = (family: OurFamily, ofThese: boolean) =>
+    listIn(
+      netfilter,
+      family,
+      collectionsOf(family).filter(({ role }) => picked.hasRole(role) === ofThese),
+    )
+  const found = present.flatMap(family => listed(family, true))
+  const staying = found.filter(({ owner }) => owner !== undefined && !picked.isOwner(owner))
+  const emptied = present.filter(
+    family =>
+      !staying.some(element => element.family === family) &&
+      !listed(family, false).some(({ owner }) => owner !== undefined) &&
+      !holdsRulesOfOthers(netfilter, family),
+  )
+  const needed = found.filter(({ family }) => !emptied.includes(family))
+  const { deleted, created } = promotions(staying)
+  const lookedUp = created.map(({ element, comment }) => foundElement(element, comment))
+  const orphans = needed.filter(element => isOrphan(element, [...staying, ...lookedUp]))
+  return {
+    commands: [
+      ...removals(netfilter, needed, picked).filter(command => !emptied.includes(familyOfCommand(command))),
+      ...elementCommands(
+        'delete',
+        deleted.map(element => ({ element })),
+      ),
+      ...elementCommands('create', created),
+    ],
+    emptied,
+    kept: elementCommands(
+      'delete',
+      orphans.map(element => ({ element })),
+    ),
+  }
+}
+
+/** Rules in a table of ours that are not ours: an administrator's, in a chain for overrides. */
+function holdsRulesOfOthers(netfilter: Transport, family: OurFamily): boolean {
+  const owned = family === 'bridge' ? [] : ownedChains(netfilter, family).map(({ name }) => name)
+  return listRules(netfilter, family, TABLE).some(
+    ({ chain }) => !isOurChain(family, chain) && !owned.includes(chain),
+  )
+}
+
+/** An element of a collection that another one keeps, in which nothing stays that begins as it does. */
+function isOrphan({ family, collection, key }: FoundElement, staying: readonly FoundElement[]): boolean {
+  const keeper = collectionNamed(family, collection)?.keptBy
+  if (keeper === undefined) return false
+  return !staying.some(
+    other => other.family === family && other.collection === keeper && other.key[0] === key[0],
+  )
+}
+
+function familyOfCommand(command: Command): OurFamily {
+  const [object] = Object.values(command) as Record<string, { family: OurFamily }>[]
+  const [spec] = Object.values(object ?? {})
+  return spec?.family ?? 'ip'
+}
+
+/**
+ * What is missing of an owner's elements, and of the tables' own rules: sentences for CHECK; none when all is there. An
+ * element may belong to another owner of whom `alsoFine` says so.
+ */
+export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean = () => false): string[] {
+  const { owner, elements, chains = [], shared = [] } = owned
+  if (elements.length === 0 && chains.length === 0) return []
+  using netfilter = openNetfilter()
+  const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
+  const isWaiting = (element: OwnedElement) =>
+    isShareable(element) &&
+    found.has(keyText(waitingElement(element, owner.id))) &&
+    [...found.values()].some(held => areRivals(held, element))
+  const used = [...new Set(elements.map(({ family }) => family))]
+  const present = used
+    .flatMap(family => ownedChains(netfilter, family === 'ip6' ? 'ip6' : 'ip'))
+    .map(({ name }) => name)
+  return [
+    ...missingFoundations(netfilter, owned),
+    ...chains.filter(({ name }) => !present.includes(name)).map(({ name }) => `chain ${name} is missing`),
+    ...shared
+      .filter(element => !found.has(keyText(element)))
+      .map(element => `element ${describeElement(element)} is missing`),
+    ...elements.flatMap(element => {
+      const held = found.get(keyText(element))
+      const what = describeElement(element)
+      if (held?.owner !== owner.id && isWaiting(element)) return []
+      if (!held) return [`element ${what} is missing`]
+      if (held.owner !== owner.id && held.owner !== undefined && alsoFine(held.owner)) return []
+      if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]
+      const same = JSON.stringify(held.value) === JSON.stringify(element.value)
+      return same
+        ? []
+        : [`element ${what} is ${JSON.stringify(held.value)}, not ${JSON.stringify(element.value)}`]
+    }),
+  ]
+}
+
+function describeElement({ family, collection, key }: OwnedElement): string {
+  return `${family} ${TABLE} ${collection} ${JSON.stringify(key)}`
+}
+
+function missingFoundations(netfilter: Transport, owned: Owned): string[] {
+  const used = [...new Set(owned.elements.map(({ family }) => family))]
+  const absent = used.filter(family => !tableExists(netfilter, family, TABLE))
+  if (absent.length > 0) return absent.map(family => `table ${family} ${TABLE} is missing`)
+  return [
+    ...partsOf(owned).flatMap(({ family, part }) => missingRules(netfilter, family, part)),
+    ...missingOverrides(netfilter, owned).map(
+      ({ family, name }) => `chain ${family} ${TABLE} ${OVERRIDES} no longer jumps to ${name}`,
+    ),
+  ]
+}
+
+function missingRules(netfilter: Transport, family: OurFamily, part: Part): string[] {
+  const rules = listRules(netfilter, family, TABLE)
+  return [...skeletonRules(family, part)].flatMap(([chain, count]) => {
+    const there = rules.filter(rule => rule.chain === chain).length
+    return there === count ? [] : [`chain ${family} ${TABLE} ${chain} has ${there} rules instead of ${count}`]
+  })
+}

@@ -1,0 +1,97 @@
+/** Where the elements that an owner needs are taken: who gives way, who shares, and who waits. */
+import type { Transport } from '../../linux/netlink/socket.ts'
+import type { Command } from '../../linux/nftables/nft.ts'
+import { isSameNetwork } from '../../plugin/owner.ts'
+import { collectionCommand } from './chains.ts'
+import { elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
+import { collectionNamed, roleOf } from './layout.ts'
+import { type FoundElement, listOwned } from './read.ts'
+import { type Picked, removals } from './remove.ts'
+import { areRivals, type Exchange, foundElement, isShareable, promotions, settle } from './sharing.ts'
+
+/** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
+export type OnConflict = (held: FoundElement, wanted: OwnedElement) => 'take' | 'leave'
+
+/** Owners that stand in the way give up what they have in these roles; the same owner's leftovers go as well. */
+export function clearTheWay(
+  netfilter: Transport,
+  owned: Owned,
+  onConflict: OnConflict,
+): { commands: Command[]; wanted: Owned } {
+  const found = listOwned(netfilter)
+  const roles = new Set(owned.elements.map(({ family, collection }) => roleOf(family, collection)))
+  const { owners, elements } = takenOver(found, owned, onConflict)
+  const picked: Picked = {
+    isOwner: owner => owner !== undefined && owners.has(owner),
+    hasRole: role => roles.has(role),
+  }
+  const others = found.filter(({ family, collection, owner }) => {
+    return !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection)))
+  })
+  const { deleted, created, free } = share(others, { ...owned, elements })
+  return {
+    commands: [
+      ...waitingCollections(created),
+      ...removals(netfilter, found, picked),
+      ...elementCommands(
+        'delete',
+        deleted.map(element => ({ element })),
+      ),
+      ...elementCommands('create', created),
+    ],
+    wanted: { ...owned, elements: free },
+  }
+}
+
+/** The owners whose elements go, and what is still to be added once they are gone. */
+function takenOver(
+  found: readonly FoundElement[],
+  { owner, elements }: Owned,
+  onConflict: OnConflict,
+): { owners: Set<string>; elements: OwnedElement[] } {
+  const held = new Map(found.map(element => [keyText(element), element]))
+  const owners = new Set([owner.id])
+  const wanted = elements.filter(element => {
+    const holder = held.get(keyText(element))
+    if (!holder || holder.owner === owner.id) return true
+    if (isShareable(element) && !(holder.owner && isSameNetwork(holder.owner, owner.id))) return true
+    if (onConflict(holder, element) === 'leave') return false
+    if (holder.owner !== undefined) owners.add(holder.owner)
+    return true
+  })
+  return { owners, elements: wanted }
+}
+
+/** What others have stays: their own elements that waited for those that go, and the new owner's beside them. */
+function share(
+  others: readonly FoundElement[],
+  { owner, elements }: Owned,
+): Exchange & { free: OwnedElement[] } {
+  const { deleted, created } = promotions(others)
+  const free: OwnedElement[] = []
+  const active = [...others, ...created.map(({ element, comment }) => foundElement(element, comment))]
+  for (const element of elements) {
+    const rivals = isShareable(element) ? active.filter(one => areRivals(one, element)) : []
+    if (rivals.length === 0) {
+      free.push(element)
+      continue
+    }
+    const exchange = settle(element, { rivals, owner })
+    deleted.push(...exchange.deleted)
+    created.push(...exchange.created)
+  }
+  return { deleted, created, free }
+}
+
+/** The sets that elements are to wait in, if they are not there yet. */
+function waitingCollections(created: Exchange['created']): Command[] {
+  const names = new Map(
+    created.map(({ element: { family, collection } }) => [
+      `${family} ${collection}`,
+      { family, collection: collectionNamed(family, collection) },
+    ]),
+  )
+  return [...names.values()].flatMap(({ family, collection }) =>
+    collection?.waitsFor === undefined ? [] : [collectionCommand(family, collection)],
+  )
+}

@@ -1,0 +1,102 @@
+/** What our nftables tables hold, read from the kernel: every element with its owner, and owners' chains. Changes nothing. */
+import { addressText, hardwareAddressText } from '../../ip/bytes.ts'
+import { readText } from '../../linux/netlink/codec.ts'
+import type { Transport } from '../../linux/netlink/socket.ts'
+import { type Element, filledSets, listChains, listElements } from '../../linux/nftables/list.ts'
+import type { Json } from '../../linux/nftables/nft.ts'
+import { ownerIn } from '../../plugin/owner.ts'
+import type { OwnedElement } from './elements.ts'
+import {
+  type Collection,
+  collectionsOf,
+  type Field,
+  families,
+  fieldLength,
+  type OurFamily,
+  TABLE,
+} from './layout.ts'
+
+/** An element found in the kernel. */
+export interface FoundElement extends OwnedElement {
+  owner: string | undefined
+  comment: string
+}
+
+/** All elements in our tables, of all owners. */
+export function listOwned(netfilter: Transport, only: readonly OurFamily[] = families): FoundElement[] {
+  return only.flatMap(family => listIn(netfilter, family, collectionsOf(family)))
+}
+
+/** The elements of some collections of a table; none when there is no such table. */
+export function listIn(
+  netfilter: Transport,
+  family: OurFamily,
+  collections: readonly Collection[],
+): FoundElement[] {
+  const filled = filledSets(netfilter, family, TABLE)
+  return collections
+    .filter(({ name }) => filled.includes(name))
+    .flatMap(({ name, key, value }) =>
+      listElements(netfilter, family, TABLE, name).map(element => ({
+        family,
+        collection: name,
+        key: readKey(element, key, family),
+        ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+        comment: element.comment,
+        owner: ownerIn(element.comment),
+      })),
+    )
+}
+
+function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
+  let at = 0
+  return fields.map(field => {
+    const length = fieldLength(field, family)
+    const start = key.subarray(at, at + length)
+    const end = keyEnd?.subarray(at, at + length)
+    at += (length + 3) & ~3
+    return readField(field, start, end)
+  })
+}
+
+const protocols: Record<number, string> = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
+
+function readField(field: Field, start: Uint8Array, end: Uint8Array | undefined): Json {
+  switch (field) {
+    case 'address':
+      return readInterval(start, end ?? start)
+    case 'protocol':
+      return protocols[start[0] ?? 0] ?? start[0] ?? 0
+    case 'owner':
+      return addressText(start)
+    case 'port':
+    case 'length':
+      return ((start[0] ?? 0) << 8) | (start[1] ?? 0)
+    case 'interface':
+      return readText(start)
+    case 'hardware':
+      return hardwareAddressText(start)
+  }
+}
+
+function readInterval(start: Uint8Array, end: Uint8Array): Json {
+  let same = 0
+  for (let index = 0; index < start.length; index++) {
+    const difference = (start[index] ?? 0) ^ (end[index] ?? 0)
+    same += Math.clz32(difference) - 24
+    if (difference !== 0) break
+  }
+  return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }
+}
+
+function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdict', family: OurFamily): Json {
+  if (kind === 'verdict') return { goto: { target: target ?? '' } }
+  return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
+}
+
+/** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
+export function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
+  return listChains(netfilter, family, ({ table }) => table === TABLE)
+    .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
+    .filter(({ owner }) => owner !== undefined)
+}

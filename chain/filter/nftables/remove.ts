@@ -1,0 +1,39 @@
+/** Commands that take an owner's elements and chains out of our nftables tables. Reads, and changes nothing itself. */
+import type { Transport } from '../../linux/netlink/socket.ts'
+import type { Command } from '../../linux/nftables/nft.ts'
+import { elementCommands } from './elements.ts'
+import { type Role, roleOf, TABLE } from './layout.ts'
+import { type FoundElement, ownedChains } from './read.ts'
+
+/** Whose elements go, and of which roles. */
+export interface Picked {
+  isOwner(owner: string | undefined): boolean
+  hasRole(role: Role | undefined): boolean
+}
+
+/** Commands that delete the elements and chains of owners in some roles. */
+export function removals(
+  netfilter: Transport,
+  found: readonly FoundElement[],
+  { isOwner, hasRole }: Picked,
+): Command[] {
+  const elements = found.filter(
+    ({ owner, family, collection }) =>
+      owner !== undefined && isOwner(owner) && hasRole(roleOf(family, collection)),
+  )
+  const chains = hasRole('ports')
+    ? (['ip', 'ip6'] as const).flatMap(family =>
+        ownedChains(netfilter, family).filter(({ owner }) => isOwner(owner)),
+      )
+    : []
+  return [
+    ...elementCommands(
+      'delete',
+      elements.map(element => ({ element: { ...element } })),
+    ),
+    ...chains.flatMap<Command>(({ family, name }) => [
+      { flush: { chain: { family, table: TABLE, name } } },
+      { delete: { chain: { family, table: TABLE, name } } },
+    ]),
+  ]
+}

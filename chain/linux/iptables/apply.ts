@@ -1,0 +1,204 @@
+/**
+ * Rules of iptables, put there a whole table at once: one iptables-restore where everything shared is there already.
+ *
+ * Nothing is read beforehand. The transaction itself has the tool check that shared rules are there (`-C`) and that an
+ * owner's chains are not (`-N`): it compares as it does for everybody, and what others do meanwhile cannot come between.
+ * What it refuses for such a reason is made good under a lock, and the transaction tried again.
+ */
+
+import { type HeldLock, takeLock, unlessUnwritable } from '../lock.ts'
+import { helperPath } from '../surroundings.ts'
+import { checksOf, type EnsuredRule, type Line, lineIn, linesOf, type Plan, type Rule } from './plan.ts'
+import { removeRules } from './removal.ts'
+import {
+  type Family,
+  findTools,
+  findVariant,
+  type Outcome,
+  run,
+  type Tools,
+  type Variant,
+  waitOption,
+} from './tools.ts'
+
+const LOCK = '/run/catena/iptables/lock'
+
+/** Adding shares the lock; who mends what is shared, or takes away, excludes the others. */
+export function lockRules(options: { shared: boolean }): HeldLock {
+  return takeLock(LOCK, options)
+}
+
+/** A refused plan: what failed, in which table, and the tool's own words. */
+export class IptablesError extends Error {
+  readonly words: string
+  /** The line that the tool names, if it names one. */
+  readonly line: Line | undefined
+  readonly family: Family
+  /** The tools are not installed. */
+  readonly isMissing: boolean
+
+  constructor(
+    message: string,
+    options: { family: Family; words: string; line?: Line | undefined; isMissing?: boolean },
+  ) {
+    super(message)
+    this.name = 'IptablesError'
+    this.family = options.family
+    this.words = options.words
+    this.line = options.line
+    this.isMissing = options.isMissing ?? false
+  }
+}
+
+/** The tools of a family, of one variant if need be. Throws IptablesError with `isMissing` where they are not installed. */
+export function requireTools(family: Family, variant?: Variant): Tools {
+  const tools = variant === undefined ? findTools(family) : findVariant(family, variant)
+  if (tools) return tools
+  const suffix = variant === 'legacy' ? '-legacy' : ''
+  const name = `${family === 'ip' ? 'iptables' : 'ip6tables'}${suffix}`
+  throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
+    family,
+    words: `no ${name}, ${name}-restore and ${name}-save in ${helperPath()}`,
+    isMissing: true,
+  })
+}
+
+const ATTEMPTS = 16
+
+/**
+ * Brings a plan about, whole or not at all; what is shared and was missing stays. Rules that the caller knows to be absent
+ * save the processes that find that out. Throws IptablesError.
+ */
+export async function applyPlan(plan: Plan, known: readonly EnsuredRule[] = []): Promise<void> {
+  const tools = requireTools(plan.family, plan.variant)
+  const absent = new Set(known)
+  {
+    using lock = lockRules({ shared: true })
+    if (!attempt(tools, { plan, absent, lock })) return
+  }
+  using lock = lockRules({ shared: false })
+  for (let tries = 1; ; tries++) {
+    const refused = attempt(tools, { plan, absent, lock })
+    if (!refused) return
+    if (tries === ATTEMPTS || !(await makeGood(tools, { plan, absent, refused, lock })))
+      throw explain(plan, refused)
+  }
+}
+
+interface Refusal extends Outcome {
+  line: Line | undefined
+}
+
+interface Attempt {
+  plan: Plan
+  absent: Set<EnsuredRule>
+  lock: HeldLock
+}
+
+function attempt(tools: Tools, { plan, absent, lock }: Attempt): Refusal | undefined {
+  return restore(tools, linesOf(plan, absent), lock)
+}
+
+function restore(
+  { restore: path }: Tools,
+  lines: readonly Line[],
+  lock: HeldLock | undefined,
+): Refusal | undefined {
+  const input = `${lines.map(({ text }) => text).join('\n')}\n`
+  const outcome = run([path, '--noflush', waitOption()], {
+    input,
+    ...(lock ? { lock: lock.descriptor } : {}),
+  })
+  if (outcome.status === 0) return undefined
+  const number = lineIn(outcome.words)
+  return { ...outcome, line: number === undefined ? undefined : lines[number - 1] }
+}
+
+/** The chain that the nf_tables variant says is not there; it names COMMIT as the line. */
+function absentChain({ words }: Refusal): string | undefined {
+  return /Chain '([^']+)' does not exist/.exec(words)?.[1]
+}
+
+const leadsTo = ({ chain, words }: Rule, name: string) => chain === name || words.includes(name)
+
+/** The kernel's or another process's fault, and not the input's (xshared.h, RESOURCE_PROBLEM). */
+const RESOURCE_PROBLEM = 4
+
+/** Removes the reason for a refusal; false when it is not one that could be removed. */
+async function makeGood(
+  tools: Tools,
+  { plan, absent, refused, lock }: Attempt & { refused: Refusal },
+): Promise<boolean> {
+  const { line, status } = refused
+  if (line?.creates !== undefined) {
+    const own = new Set(plan.own?.map(({ name }) => name))
+    await removeRules(tools, plan.table, { lock, isDoomedChain: name => own.has(name) })
+    return true
+  }
+  const tables = [...(plan.first ?? []), plan]
+  const chain = absentChain(refused) ?? ''
+  if (line?.checks || tables.some(({ chains }) => chains?.includes(chain))) {
+    const made = tables.flatMap(each => makeChains(tools, each, lock))
+    for (const rule of tables.flatMap(({ ensure = [] }) => ensure))
+      if (rule === line?.checks || made.some(name => leadsTo(rule, name))) absent.add(rule)
+    return line?.checks !== undefined || made.length > 0
+  }
+  return status === RESOURCE_PROBLEM
+}
+
+/**
+ * Makes the shared chains that are not there, one by one: not every version of iptables-restore leaves alone a chain that
+ * another process makes at the same moment. Answers those that were made.
+ */
+function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: HeldLock): string[] {
+  const make = (chain: string) =>
+    run([command, waitOption(), '-t', table, '-N', chain], { lock: lock.descriptor }).status === 0
+  return chains.filter(make)
+}
+
+/** Whether a chain is there. Throws IptablesError where the tools are not installed. */
+export function hasChain(wanted: {
+  family: Family
+  variant: Variant | undefined
+  table: string
+  chain: string
+}): boolean {
+  const { family, variant, table, chain } = wanted
+  const { command } = requireTools(family, variant)
+  return run([command, waitOption(), '-t', table, '-S', chain, '1']).status === 0
+}
+
+export interface MissingRule extends Rule {
+  table: string
+}
+
+/** The first rule of a plan that is not there; undefined when all are. Throws IptablesError for what iptables does not take. */
+export function missingRule(plan: Plan): MissingRule | undefined {
+  const tools = requireTools(plan.family, plan.variant)
+  using lock = unlessUnwritable(() => lockRules({ shared: true }))
+  const lines = checksOf(plan) // without --test, with which the nf_tables variant does not look
+  const refused = restore(tools, lines, lock)
+  if (!refused) return undefined
+  const chain = absentChain(refused)
+  const missing =
+    chain === undefined ? refused.line : lines.find(({ checks }) => checks && leadsTo(checks, chain))
+  const rule = missing?.checks
+  if (!rule) throw explain(plan, refused)
+  const { table } = plan.first?.find(({ ensure }) => ensure?.includes(rule)) ?? plan
+  return { table, chain: rule.chain, words: rule.words }
+}
+
+function explain({ family, table }: Plan, { line, words, status }: Refusal): IptablesError {
+  const tool = family === 'ip' ? 'iptables' : 'ip6tables'
+  const subject = line ? `: ${line.text}` : ''
+  const said = firstLine(words) || `exit status ${status}`
+  return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, {
+    family,
+    words,
+    line,
+  })
+}
+
+function firstLine(words: string): string {
+  return words.split('\n').find(line => line.trim() !== '') ?? ''
+}

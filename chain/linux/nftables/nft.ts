@@ -1,0 +1,202 @@
+/**
+ * Rulesets of nf_tables as data (libnftables-json(5)), and the engine that applies one as a single transaction by
+ * running nft. Knows no table of ours.
+ */
+import { close, errno } from '../libc.ts'
+import { inNamespace, openNewNamespace } from '../netns.ts'
+import { helperPath } from '../surroundings.ts'
+
+export type Family = 'ip' | 'ip6' | 'inet' | 'bridge'
+
+/** An expression or a statement; what they may be is nft's grammar, and `nft -c -j` judges it in the tests. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
+
+export interface TableSpec {
+  family: Family
+  name: string
+}
+
+export interface ChainSpec {
+  family: Family
+  table: string
+  name: string
+  type?: 'nat' | 'filter'
+  hook?: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
+  prio?: number
+  policy?: 'accept' | 'drop'
+}
+
+export interface RuleSpec {
+  family: Family
+  table: string
+  chain: string
+  expr?: Json[]
+  comment?: string
+  handle?: number
+}
+
+export interface SetSpec {
+  family: Family
+  table: string
+  name: string
+  type: string | string[]
+  flags?: ('interval' | 'constant')[]
+}
+
+export interface MapSpec extends SetSpec {
+  map: string
+}
+
+export interface ElementSpec {
+  family: Family
+  table: string
+  /** Name of the set or map. */
+  name: string
+  elem: Json[]
+}
+
+export type Object =
+  | { table: TableSpec }
+  | { chain: ChainSpec }
+  | { rule: RuleSpec }
+  | { set: SetSpec }
+  | { map: MapSpec }
+  | { element: ElementSpec }
+
+/** add: created if absent; create: must not exist; insert: a rule at the chain's start. The words are nft's own. */
+export type Command =
+  | { add: Object }
+  | { create: Object }
+  | { insert: Object }
+  | { delete: Object }
+  | { flush: { table: TableSpec } | { chain: Pick<ChainSpec, 'family' | 'table' | 'name'> } }
+
+/**
+ * Applies commands whole or not at all. Throws NftError: with ERESTART, and nothing done, where the ruleset has changed since a
+ * generation that the commands were decided from. (The program nft cannot tell.)
+ */
+export type Engine = (commands: readonly Command[], generation?: number) => Promise<void>
+
+/** A refused ruleset: errno if nft named one, the command that failed, and nft's own words. */
+export class NftError extends Error {
+  readonly errno: number | undefined
+  readonly command: Command | undefined
+  readonly words: string
+
+  constructor(
+    message: string,
+    words: string,
+    options: { errno?: number | undefined; command?: Command | undefined },
+  ) {
+    super(message)
+    this.name = 'NftError'
+    this.words = words
+    this.errno = options.errno
+    this.command = options.command
+  }
+}
+
+interface Outcome {
+  failed: boolean
+  words: string
+  stdout: string
+}
+
+type RunNft = (options: readonly string[], input?: string) => Outcome
+
+/** Loads what runs nft; here only, since execa costs more than the rest of a plugin. */
+async function loadNft(): Promise<RunNft> {
+  const { execaSync } = await import('execa')
+  // The synchronous form: the asynchronous one gives the child a socket as stdin, which `nft -f -` cannot open.
+  return (options, input = '') => {
+    const result = execaSync('nft', options, {
+      input,
+      reject: false,
+      env: { PATH: helperPath(), LC_ALL: 'C' },
+    })
+    if (result.code === 'ENOENT') {
+      throw new NftError('apply nftables rules: nft is not installed', `no nft in ${helperPath()}`, {
+        errno: errno.ENOENT,
+      })
+    }
+    const words = String(result.stderr || result.shortMessage || '')
+    return { failed: result.failed, words, stdout: String(result.stdout) }
+  }
+}
+
+const document = (commands: readonly Command[]) => JSON.stringify({ nftables: commands })
+
+/** The engine that runs `nft -j -f -` once: it can apply everything. */
+export const applyWithNft: Engine = async commands => {
+  if (commands.length === 0) return
+  const runNft = await loadNft()
+  const { failed, words } = runNft(['-j', '-f', '-'], document(commands))
+  if (!failed) return
+  const command = firstRefused(runNft, commands)
+  const number = errnoOf(words)
+  const subject = command ? `: ${describeCommand(command)}` : ''
+  throw new NftError(`apply nftables rules${subject}: ${firstLine(words)}`, words, { errno: number, command })
+}
+
+/** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
+function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | undefined {
+  const isRefused = (count: number) =>
+    runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, count))).failed
+  let accepted = 0
+  let refused = commands.length
+  if (!isRefused(refused)) return undefined // what was refused a moment ago would be taken now: none is to blame
+  while (refused - accepted > 1) {
+    const middle = (accepted + refused) >> 1
+    if (isRefused(middle)) refused = middle
+    else accepted = middle
+  }
+  return commands[refused - 1]
+}
+
+function firstLine(words: string): string {
+  return words.split('\n', 1)[0] ?? ''
+}
+
+/** The only place that reads nft's words, and only their first line: it prints strerror() of what the kernel said. */
+function errnoOf(words: string): number | undefined {
+  const line = firstLine(words).replace(/; did you mean .*$/, '')
+  if (line.endsWith('No such file or directory')) return errno.ENOENT
+  if (line.endsWith('File exists')) return errno.EEXIST
+  if (line.endsWith('Directory not empty') || line.includes('interval overlaps')) return errno.ENOTEMPTY
+  if (line.endsWith('Device or resource busy')) return errno.EBUSY
+  if (line.endsWith('Operation not supported')) return errno.EOPNOTSUPP
+  if (line.endsWith('Operation not permitted')) return errno.EPERM
+  return undefined
+}
+
+/** A command for a person: "create element ip catena port_address { … }". */
+export function describeCommand(command: Command): string {
+  const [verb, object] = Object.entries(command)[0] ?? ['', {}]
+  const [kind, spec] = Object.entries(object as Record<string, Record<string, Json>>)[0] ?? ['', {}]
+  const where = [spec.family, spec.table, spec.chain, spec.name].filter(Boolean).join(' ')
+  const body = spec.elem ?? spec.expr
+  return `${verb} ${kind} ${where}${body === undefined ? '' : ` ${JSON.stringify(body)}`}`
+}
+
+/**
+ * Translates match expressions from nft's language into data, by letting nft load them into an empty namespace and list
+ * them again. Throws NftError for what nft does not take.
+ */
+export async function translateMatches(family: Family, matches: string): Promise<Json[]> {
+  const runNft = await loadNft()
+  const namespace = openNewNamespace()
+  try {
+    return inNamespace(namespace, () => {
+      const scratch = `table ${family} scratch { chain scratch { ${matches} counter; }; }`
+      const loaded = runNft(['-f', '-'], `${scratch}\n`)
+      if (loaded.failed) throw new NftError(`read the nftables expression "${matches}"`, loaded.words, {})
+      const { nftables } = JSON.parse(runNft(['-j', 'list', 'ruleset']).stdout) as {
+        nftables: { rule?: RuleSpec }[]
+      }
+      const expressions = nftables.find(({ rule }) => rule)?.rule?.expr ?? []
+      return expressions.slice(0, -1) // the counter only made the rule complete
+    })
+  } finally {
+    close(namespace)
+  }
+}

@@ -1,0 +1,15 @@
+/** The world of one plugin call: its environment, its input and output. Tests hand in another one. */
+
+import type { Builtins } from '../invoke/invoke.ts'
+import type { Engine } from '../linux/nftables/nft.ts'
+
+export interface World {
+  env: Readonly<Record<string, string | undefined>>
+  stdin(): string
+  stdout(text: string): void
+  stderr(text: string): void
+  /** Plugins that this executable holds, for delegation without a process. */
+  builtins?: Builtins | undefined
+  /** Applies rulesets; the engine of linux/engine.ts when absent. */
+  engine?: Engine | undefined
+}

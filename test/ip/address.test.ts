@@ -1,0 +1,255 @@
+/** Addresses in text and as numbers, held against a library and against what Go takes. */
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { Address4, Address6 } from 'ip-address'
+import {
+  type Address,
+  addressAfter,
+  compareAddresses,
+  contains,
+  formatAddress,
+  formatCidr,
+  isGlobalUnicast,
+  isLoopback,
+  isNetwork,
+  lastOf,
+  networkOf,
+  overlaps,
+  parseAddress,
+  parseCidr,
+  parseHardwareAddress,
+  parseMac,
+  widthOf,
+} from '../../chain/ip/address.ts'
+
+const four = fc.bigInt({ min: 0n, max: 2n ** 32n - 1n }).map((value): Address => ({ family: 4, value }))
+
+/** Groups that are often zero, since that is what the short form is about. */
+const group = fc.oneof(fc.constant(0n), fc.bigInt({ min: 0n, max: 0xffffn }))
+const six = fc
+  .array(group, { minLength: 8, maxLength: 8 })
+  .map((groups): Address => ({ family: 6, value: groups.reduce((sum, each) => (sum << 16n) | each, 0n) }))
+  .filter(({ value }) => value >> 32n !== 0xffffn)
+const any = fc.oneof(four, six)
+const network = any.chain(address =>
+  fc.nat({ max: widthOf(address.family) }).map(prefixLength => ({ address, prefixLength })),
+)
+
+/** The library's short form keeps a single group of zeros as "0" and takes the first of the longest runs, as RFC 5952 wants. */
+const canonical = ({ family, value }: Address) =>
+  family === 4 ? Address4.fromBigInt(value).correctForm() : Address6.fromBigInt(value).correctForm()
+
+describe('against the library', () => {
+  test('every address has the same text', () => {
+    fc.assert(fc.property(any, address => expect(formatAddress(address)).toBe(canonical(address))))
+  })
+
+  test('every text leads back to its address, the long and the upper-case form too', () => {
+    fc.assert(
+      fc.property(any, address => {
+        expect(parseAddress(formatAddress(address))).toEqual(address)
+        if (address.family === 4) return
+        const long = Address6.fromBigInt(address.value).canonicalForm()
+        expect(parseAddress(long.toUpperCase())).toEqual(address)
+      }),
+    )
+  })
+
+  test('networks have the same first and last address', () => {
+    fc.assert(
+      fc.property(network, cidr => {
+        const text = formatCidr(cidr)
+        const theirs = cidr.address.family === 4 ? new Address4(text) : new Address6(text)
+        expect(networkOf(cidr).address.value).toBe(theirs.startAddress().bigInt())
+        expect(lastOf(cidr).value).toBe(theirs.endAddress().bigInt())
+      }),
+    )
+  })
+
+  test('what ours takes for IPv6, the library takes as well', () => {
+    const noise = fc.string({ unit: fc.constantFrom(...'0123456789abcdefF:.%/'), maxLength: 24 })
+    fc.assert(
+      fc.property(noise, text => {
+        const parsed = parseAddress(text)
+        if (!parsed) return
+        expect(text.includes(':') ? Address6.isValid(text) : Address4.isValid(text)).toBe(true)
+      }),
+      { numRuns: 5000 },
+    )
+  })
+})
+
+test('a network contains its first and last address and not their neighbours', () => {
+  fc.assert(
+    fc.property(network, cidr => {
+      const first = networkOf(cidr).address
+      const last = lastOf(cidr)
+      expect([first, last].map(address => contains(cidr, address))).toEqual([true, true])
+      if (cidr.prefixLength === 0) return
+      expect(contains(cidr, addressAfter(last))).toBe(false)
+      expect(contains(cidr, addressAfter(first, -1n))).toBe(false)
+    }),
+  )
+})
+
+test('networks overlap exactly when one contains the first address of the other', () => {
+  fc.assert(
+    fc.property(network, network, (one, other) => {
+      const expected = contains(one, networkOf(other).address) || contains(other, networkOf(one).address)
+      expect(overlaps(one, other)).toBe(expected)
+      expect(overlaps(one, networkOf(one))).toBe(true)
+    }),
+  )
+})
+
+test.each([
+  ['10.1.0.5', '10.1.0.5'],
+  ['::ffff:10.1.0.5', '10.1.0.5'],
+  ['::FFFF:0a01:0005', '10.1.0.5'],
+  ['::', '::'],
+  ['2001:DB8::0:1', '2001:db8::1'],
+  ['1:2:3:4:5:6:7.8.9.10', '1:2:3:4:5:6:708:90a'],
+  ['1:0:0:2:0:0:0:3', '1:0:0:2::3'],
+  ['1:0:0:2:3:0:0:4', '1::2:3:0:0:4'],
+  ['1:0:2:3:4:5:6:7', '1:0:2:3:4:5:6:7'],
+])('%s is %s', (text, expected) => {
+  const parsed = parseAddress(text)
+  expect(parsed && formatAddress(parsed)).toBe(expected)
+})
+
+test.each([
+  '',
+  '10.1.0',
+  '10.1.0.256',
+  '10.1.0.05',
+  '10.1.0.5 ',
+  '10.1.0.-5',
+  '0x0a.1.0.5',
+  '1:2:3:4:5:6:7',
+  '1:2:3:4:5:6:7:8:9',
+  '1::2::3',
+  '1::2:3:4:5:6:7:8',
+  ':1:2:3:4:5:6:7',
+  ':::',
+  '12345::',
+  'fe80::1%eth0',
+  '1.2.3.4::',
+  '::1.2.3.4:5',
+])('%p is no address', text => {
+  expect(parseAddress(text)).toBeUndefined()
+})
+
+test.each([
+  '10.1.0.5',
+  '10.1.0.5/',
+  '10.1.0.5/33',
+  '10.1.0.5/033',
+  '10.1.0.5/-1',
+  '10.1.0.5/0x8',
+  '10.1.0.5/ 8',
+  '::1/129',
+  '::ffff:10.1.0.5/95',
+  '::ffff:10.1.0.5/129',
+  '/24',
+  'x/8',
+])('%p is no address with prefix', text => {
+  expect(parseCidr(text)).toBeUndefined()
+})
+
+test.each([
+  ['10.1.0.5/024', '10.1.0.5/24'],
+  ['10.1.0.5/0000000', '10.1.0.5/0'],
+  ['fd00::5/0064', 'fd00::5/64'],
+  ['::ffff:10.1.0.5/120', '10.1.0.5/24'],
+  ['::ffff:10.1.0.5/16', '10.1.0.5/16'],
+])('%p is read as Go reads it: %p', (text, canonical) => {
+  const cidr = parseCidr(text)
+  expect(cidr && formatCidr(cidr)).toBe(canonical)
+})
+
+test.each([
+  ['02:00:5E:10:00:00', '02:00:5e:10:00:00'],
+  ['02-00-5e-10-00-00-00-01', '02:00:5e:10:00:00:00:01'],
+  ['0200.5e10.0000.0001', '02:00:5e:10:00:00:00:01'],
+  [
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:C9:03:00:1A:2B:3C',
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b:3c',
+  ],
+  [
+    '8000.0208.fe80.0000.0000.0000.0002.c903.001a.2b3c',
+    '80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b:3c',
+  ],
+  ['02:00:5e:10:00', undefined],
+  ['02:00:5e:10:00:00:00', undefined],
+  ['02:00-5e:10:00:00', undefined],
+  ['0200.5e10.0000.00', undefined],
+  ['80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:2b', undefined],
+])('a hardware address of Ethernet, EUI-64 or Infiniband: %p', (text, canonical) => {
+  expect(parseHardwareAddress(text)).toBe(canonical as string)
+  expect(parseMac(text)).toBe((canonical?.length === 17 ? canonical : undefined) as string)
+})
+
+test.each([
+  ['10.1.0.5/16', '10.1.0.5/16', false],
+  ['10.1.0.0/16', '10.1.0.0/16', true],
+  ['FD00:0::/64', 'fd00::/64', true],
+  ['0.0.0.0/0', '0.0.0.0/0', true],
+])('%s keeps its host bits: %s, a network: %p', (text, expected, whole) => {
+  const parsed = parseCidr(text)
+  expect(parsed && [formatCidr(parsed), isNetwork(parsed)]).toEqual([expected, whole])
+})
+
+test.each([
+  ['10.0.0.1', true],
+  ['192.168.0.1', true],
+  ['8.8.8.8', true],
+  ['fd00::1', true],
+  ['2001:db8::1', true],
+  ['0.0.0.0', false],
+  ['127.0.0.1', false],
+  ['169.254.1.1', false],
+  ['224.0.0.1', false],
+  ['239.255.255.255', false],
+  ['255.255.255.255', false],
+  ['240.0.0.1', true],
+  ['::', false],
+  ['::1', false],
+  ['fe80::1', false],
+  ['febf::1', false],
+  ['fec0::1', true],
+  ['ff02::1', false],
+])('%s is global unicast as Go sees it: %p', (text, expected) => {
+  const parsed = parseAddress(text)
+  expect(parsed && isGlobalUnicast(parsed)).toBe(expected)
+})
+
+test.each([
+  ['127.0.0.1', true],
+  ['127.255.0.1', true],
+  ['::1', true],
+  ['128.0.0.1', false],
+  ['::2', false],
+  ['localhost', false],
+])('%s is loopback: %p', (text, expected) => {
+  expect(isLoopback(text)).toBe(expected)
+})
+
+test('IPv4 comes before IPv6, then the smaller number', () => {
+  const sorted = ['::1', '10.0.0.2', '10.0.0.1', '::'].map(text => parseAddress(text)).filter(each => !!each)
+  expect(sorted.sort(compareAddresses).map(formatAddress)).toEqual(['10.0.0.1', '10.0.0.2', '::', '::1'])
+})
+
+test.each([
+  ['02:00:5E:10:00:01', '02:00:5e:10:00:01'],
+  ['02-00-5e-10-00-01', '02:00:5e:10:00:01'],
+  ['0200.5e10.0001', '02:00:5e:10:00:01'],
+  ['02:00-5e:10:00:01', undefined],
+  ['02:00:5e:10:00', undefined],
+  ['02:00:5e:10:00:01:02', undefined],
+  ['2:0:5e:10:0:1', undefined],
+  ['02005e100001', undefined],
+  ['02:00:5e:10:00:0g', undefined],
+  ['', undefined],
+])('the hardware address %p is %p', (text, expected) => {
+  expect(parseMac(text)).toBe(expected)
+})
