@@ -1,7 +1,7 @@
 /**
  * Builds dist/ (or the folder --into): one program under every plugin's name and as `catena` (hard links), or with --separate
  * an executable for each plugin file, or for those that are named; and systemd's units for the daemon of dhcp, which say where
- * plugins are going to be (--installed-in). The executables need nothing of the machine that they run on: no C library, no
+ * plugins are going to be (--installed-in); and schemas/ for editors. The executables need nothing of the machine that they run on: no C library, no
  * folder. With --plain they are what Bun makes by itself, for this machine's glibc; with --target for another machine, into dist-TARGET.
  */
 import {
@@ -17,7 +17,9 @@ import {
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { plugins } from '../chain/catena.ts'
+import { schemaFiles } from './docs/schemas.ts'
 import { bunOf } from './static/bun.ts'
+import { commitOf } from './static/commit.ts'
 import { embed } from './static/embed.ts'
 import { loaderFor } from './static/loader.ts'
 import { type Target, targets, thisMachine } from './static/targets.ts'
@@ -42,7 +44,8 @@ const OPTIONS = [
 
 /** Compiles one entry file to an executable; without a target to Bun's own. */
 function compile(entry: string, outfile: string, target: Target | undefined): void {
-  const words = [process.execPath, 'build', ...OPTIONS, entry, '--outfile', outfile]
+  const define = `CATENA_COMMIT=${JSON.stringify(commitOf())}`
+  const words = [process.execPath, 'build', ...OPTIONS, '--define', define, entry, '--outfile', outfile]
   if (!target) {
     run(words)
     return
@@ -90,13 +93,22 @@ function writeUnits(folder: string, installedIn: string): void {
   }
 }
 
+/** JSON Schemas of configurations, for editors. */
+async function writeSchemas(folder: string): Promise<void> {
+  mkdirSync(`${folder}/schemas`, { recursive: true })
+  for (const [name, schema] of Object.entries(await schemaFiles())) {
+    writeFileSync(`${folder}/schemas/${name}.new`, `${JSON.stringify(schema, null, 2)}\n`)
+    renameSync(`${folder}/schemas/${name}.new`, `${folder}/schemas/${name}`)
+  }
+}
+
 function targetOf(name: string): Target {
   const target = targets[name]
   if (target) return target
   throw new Error(`no target ${name}: there are ${Object.keys(targets).join(', ')}`)
 }
 
-function build(words: readonly string[]): string {
+async function build(words: readonly string[]): Promise<string> {
   const { values, positionals } = parseArgs({
     args: [...words],
     allowPositionals: true,
@@ -115,6 +127,7 @@ function build(words: readonly string[]): string {
   mkdirSync(folder, { recursive: true })
   const built = values.separate ? buildSeparate(folder, positionals, target) : buildOne(folder, target)
   writeUnits(folder, resolve(values['installed-in']))
+  await writeSchemas(folder)
   if (values.quiet) return ''
   const size = (statSync(`${folder}/${built[0]}`).size / 1e6).toFixed(0)
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
@@ -124,9 +137,9 @@ function build(words: readonly string[]): string {
   return `${folder}: ${files} ${size} MB, built in ${seconds} s\n`
 }
 
-try {
-  process.stdout.write(build(process.argv.slice(2)))
-} catch (thrown) {
-  console.error(`build: ${thrown instanceof Error ? thrown.message : thrown}`)
-  process.exitCode = 1
-}
+build(process.argv.slice(2))
+  .then(text => process.stdout.write(text))
+  .catch(thrown => {
+    console.error(`build: ${thrown instanceof Error ? thrown.message : thrown}`)
+    process.exitCode = 1
+  })

@@ -22,6 +22,7 @@ import {
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
+import { product } from './product.ts'
 import { renderResult } from './render.ts'
 import { resultOf, type Shown, topologyOf } from './topology.ts'
 
@@ -66,7 +67,7 @@ Plugins that this executable holds: `
 function commandLine(program: Program, output: Output): Command {
   const root = new Command('catena')
     .description('Runs CNI networks: adds containers to them, checks and removes them')
-    .version(`catena, CNI ${supportedVersions.join(', ')}`, '-V, --version')
+    .version(`catena ${product()}, CNI ${supportedVersions.join(', ')}`, '-V, --version')
     .exitOverride()
     .showHelpAfterError('`catena help` tells more.')
     .addHelpText('after', `${EXAMPLES}${program.pluginNames.join(', ')}`)

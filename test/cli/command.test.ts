@@ -368,7 +368,9 @@ describe('arguments that are wrong are told with a way on, on standard error:', 
     expect(catena(['--version'])).toMatchObject({
       status: 0,
       stderr: '',
-      stdout: expect.stringMatching(/^catena, CNI 0\.1\.0.*1\.1\.0\n$/),
+      stdout: expect.stringMatching(
+        /^catena \d+\.\d+\.\d+ \(commit ([0-9a-f]{12}(\+changes)?|unknown)\), CNI 0\.1\.0.*1\.1\.0\n$/,
+      ),
     })
   })
 })

@@ -1,0 +1,28 @@
+/** Makes the pages of docs/ that follow from the code: `bun tools/docs.ts`. A test fails when the committed ones are others. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { indexPage, pageOf } from './docs/markdown.ts'
+import { types } from './docs/schemas.ts'
+
+const ROOT = `${import.meta.dir}/..`
+
+/** What is made, by its path from the root of the repository. */
+export async function generatedFiles(): Promise<Record<string, string>> {
+  const plugins = await Promise.all(
+    types.map(async type => [`docs/plugins/${type}.md`, await pageOf(type)] as const),
+  )
+  return { 'docs/plugins/README.md': indexPage(), ...Object.fromEntries(plugins) }
+}
+
+async function writeAll(): Promise<void> {
+  for (const [path, text] of Object.entries(await generatedFiles())) {
+    mkdirSync(`${ROOT}/${path.slice(0, path.lastIndexOf('/'))}`, { recursive: true })
+    writeFileSync(`${ROOT}/${path}`, text)
+  }
+}
+
+if (import.meta.main) {
+  writeAll().catch(thrown => {
+    console.error(`docs: ${thrown instanceof Error ? thrown.message : thrown}`)
+    process.exitCode = 1
+  })
+}

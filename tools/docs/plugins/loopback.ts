@@ -1,0 +1,11 @@
+/** The page on loopback. */
+import type { Page } from '../page.ts'
+
+export const page: Page = {
+  line: 'Brings a container’s `lo` up.',
+  keys: {},
+  makes: ['`lo` is up, whatever CNI_IFNAME says. DEL sets it down.'],
+  look: [{ run: 'ip -n web address show lo', shows: '127.0.0.1/8' }],
+  refusals: [],
+  example: { plugins: [{ type: 'loopback' }] },
+}
