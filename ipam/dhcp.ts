@@ -14,21 +14,12 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import {
-  asCniError,
-  callDaemon,
-  greetDaemon,
-  type Method,
-  NoDaemonError,
-  RefusedError,
-  UnansweredError,
-} from './dhcp/dial.ts'
-import {
   clientIdentifier,
   clientOptions,
   configuration,
   type Wanted,
   wantedFamilies,
-} from './dhcp/options.ts'
+} from './dhcp/configuration.ts'
 import {
   DEFAULT_SOCKET,
   decodeOwner,
@@ -37,15 +28,24 @@ import {
   isLeaseFile,
   type ReleaseNote,
   stateFolder,
-} from './dhcp/state.ts'
-import type { Call } from './dhcp/wire.ts'
+} from './dhcp/daemon/state.ts'
+import {
+  asCniError,
+  callDaemon,
+  greetDaemon,
+  type Method,
+  NoDaemonError,
+  RefusedError,
+  UnansweredError,
+} from './dhcp/rpc/dial.ts'
+import type { Call } from './dhcp/rpc/wire.ts'
 
 type Configuration = z.infer<typeof configuration>
 
 export const dhcp = definePlugin({
   name: 'dhcp',
   config: configuration,
-  commands: { daemon: async words => (await import('./dhcp/daemon.ts')).runDaemon(words) },
+  commands: { daemon: async words => (await import('./dhcp/daemon/main.ts')).runDaemon(words) },
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked

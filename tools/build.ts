@@ -87,7 +87,7 @@ const USUAL_PLACE = '/opt/cni/bin'
 /** The program of a unit is named by its whole path: systemd knows no other. */
 function writeUnits(folder: string, installedIn: string): void {
   for (const name of ['cni-dhcp.service', 'cni-dhcp.socket']) {
-    const text = readFileSync(`${ROOT}/ipam/dhcp/${name}`, 'utf8')
+    const text = readFileSync(`${ROOT}/ipam/dhcp/daemon/${name}`, 'utf8')
     writeFileSync(`${folder}/${name}.new`, text.replaceAll(`${USUAL_PLACE}/`, `${installedIn}/`))
     renameSync(`${folder}/${name}.new`, `${folder}/${name}`)
   }

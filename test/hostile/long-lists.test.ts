@@ -168,7 +168,7 @@ test('whoever decodes for itself is among them', async () => {
   const texts = await Promise.all(sources.map(file => Bun.file(`${root}/${file}`).text()))
   const decoding = sources.filter((_, at) => /\bdecode\([a-z]+, /.test(texts[at] ?? ''))
   expect(decoding.sort()).toEqual([
-    'ipam/dhcp/registry.ts', // with the plugin's schema
+    'ipam/dhcp/daemon/registry.ts', // with the plugin's schema
     'ipam/host-local/configuration.ts',
     'ipam/static.ts',
     'meta/flannel/configuration.ts',

@@ -2,11 +2,17 @@
 import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { emptyResult } from '../../chain/protocol/result.ts'
-import { callDaemon } from '../../ipam/dhcp/dial.ts'
-import { createDecoder, createEncoder, type Value } from '../../ipam/dhcp/gob.ts'
-import type { Registry } from '../../ipam/dhcp/registry.ts'
-import { serve } from '../../ipam/dhcp/server.ts'
-import { CONNECT, CONNECTED, createClientSide, createServerSide, encodeCall } from '../../ipam/dhcp/wire.ts'
+import type { Registry } from '../../ipam/dhcp/daemon/registry.ts'
+import { serve } from '../../ipam/dhcp/daemon/server.ts'
+import { callDaemon } from '../../ipam/dhcp/rpc/dial.ts'
+import { createDecoder, createEncoder, type Value } from '../../ipam/dhcp/rpc/gob.ts'
+import {
+  CONNECT,
+  CONNECTED,
+  createClientSide,
+  createServerSide,
+  encodeCall,
+} from '../../ipam/dhcp/rpc/wire.ts'
 import { dhcp } from '../../ipam/dhcp.ts'
 import { call as callPlugin, mustCall } from '../fixtures/plugin.ts'
 import { daemonAt, dnsmasq, lan } from '../ipam/dhcp/network.ts'

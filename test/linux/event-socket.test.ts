@@ -4,7 +4,7 @@ import { AF_INET6, addressBytes } from '../../chain/ip/bytes.ts'
 import { hear } from '../../chain/linux/event-socket.ts'
 import { bind, SOCK_DGRAM, SOCK_NONBLOCK, socket } from '../../chain/linux/libc.ts'
 import { ETH_P_ARP, openLinkSocket } from '../../chain/linux/packet-socket.ts'
-import { lineOf } from '../../ipam/dhcp/port.ts'
+import { lineOf } from '../../ipam/dhcp/link/client-link.ts'
 import { connect, freshNamespace } from '../fixtures/namespace.ts'
 
 const nobody = { heard: () => undefined, failed: () => undefined }

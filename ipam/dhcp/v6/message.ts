@@ -1,8 +1,8 @@
 /** The messages that a DHCPv6 client sends (RFC 8415, 18.2), from its state; and who it says it is. Pure. */
 import { addressBytes } from '../../../chain/ip/bytes.ts'
-import type { Client, Kind, State } from './client.ts'
-import type { Identity } from './granted.ts'
+import type { Identity } from './lease-offer.ts'
 import { encodeOptions, type Message, messageType, type Option, option } from './packet.ts'
+import type { Client, Kind, State } from './types.ts'
 
 const types: Readonly<Record<Kind, number>> = {
   solicit: messageType.solicit,

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { hear } from '../../../chain/linux/event-socket.ts'
 import { send } from '../../../chain/linux/libc.ts'
 import { ETH_P_IP, openLinkSocket, udpPortFilter } from '../../../chain/linux/packet-socket.ts'
-import { runDaemon } from '../../../ipam/dhcp/daemon.ts'
-import { type Datagram, decodeFrame, encodeFrame } from '../../../ipam/dhcp/frame.ts'
-import { decodeMessage, encodeMessage, type Message } from '../../../ipam/dhcp/packet.ts'
+import { runDaemon } from '../../../ipam/dhcp/daemon/main.ts'
+import { type Datagram, decodeFrame, encodeFrame } from '../../../ipam/dhcp/link/frame.ts'
+import { decodeMessage, encodeMessage, type Message } from '../../../ipam/dhcp/v4/packet.ts'
 import { connect, freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 export interface Lan {

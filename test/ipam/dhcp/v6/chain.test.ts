@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { readdirSync } from 'node:fs'
-import { stateFolder } from '../../../../ipam/dhcp/state.ts'
+import { stateFolder } from '../../../../ipam/dhcp/daemon/state.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { bridge } from '../../../../main/bridge.ts'
 import { ipvlan } from '../../../../main/ipvlan.ts'

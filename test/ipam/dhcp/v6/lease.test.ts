@@ -1,32 +1,55 @@
 import { describe, expect, test } from 'bun:test'
 import { addressBytes } from '../../../../chain/ip/bytes.ts'
-import type { Mode } from '../../../../ipam/dhcp/options.ts'
-import { decodeLease6, encodeLease } from '../../../../ipam/dhcp/state.ts'
-import { defaultTiming } from '../../../../ipam/dhcp/timing.ts'
-import type { Advertisement } from '../../../../ipam/dhcp/v6/advertisement.ts'
-import { problemOf } from '../../../../ipam/dhcp/v6/follow.ts'
+import { defaultTiming } from '../../../../ipam/dhcp/engine/timing.ts'
 import { step } from '../../../../ipam/dhcp/v6/lease.ts'
 import { identityOf } from '../../../../ipam/dhcp/v6/message.ts'
-import { encodeOptions, messageType, option } from '../../../../ipam/dhcp/v6/packet.ts'
+import {
+  encodeOptions,
+  type Message,
+  messageType,
+  type Option,
+  option,
+} from '../../../../ipam/dhcp/v6/packet.ts'
 import {
   type Action,
   type Client,
   type Event,
   initialState,
   type State,
-} from '../../../../ipam/dhcp/v6/words.ts'
-import { advertisement, MADE, OTHER, prefix, ROUTER } from './advertised.ts'
+} from '../../../../ipam/dhcp/v6/types.ts'
 
-const LINK_LOCAL = 'fe80::aa:bbff:fecc:dd'
+const client: Client = { ...identityOf('c1/net/eth0'), timing: { ...defaultTiming, probe: 200 } }
+const SECOND = 1000
 
-/** An attachment in a story: what happens to it, at which time, and what is done about it. */
-function story(mode: Mode, timing: Partial<typeof defaultTiming> = {}) {
-  const client: Client = { ...identityOf('c1/net/eth0'), mode, timing: { ...defaultTiming, ...timing } }
+const word = (value: number) => Buffer.from(value.toString(16).padStart(8, '0'), 'hex')
+const status = (code: number, words = ''): Option => ({
+  code: option.status,
+  value: Buffer.concat([Uint8Array.of(0, code), Buffer.from(words)]),
+})
+
+interface Answer {
+  server?: string
+  address?: string
+  valid?: number
+  preferred?: number
+  t1?: number
+  t2?: number
+  /** Status of the association, or of the message. */
+  refused?: number
+  failed?: number
+  preference?: number
+  transaction?: number
+  client?: Uint8Array
+  more?: Option[]
+}
+
+/** A client in a story: what happens to it, at which time, and what it did about it. */
+function story(given: Client = client, random = 0.5) {
   let state: State = initialState
   let now = 0
   let done: Action[] = []
   const happen = (event: Record<string, unknown> & { type: Event['type'] }) => {
-    const next = step(client, state, { ...event, now, random: () => 0.5 } as Event)
+    const next = step(given, state, { ...event, now, random: () => random } as Event)
     state = next.state
     done = next.actions
     return told
@@ -34,348 +57,293 @@ function story(mode: Mode, timing: Partial<typeof defaultTiming> = {}) {
   const told = {
     state: () => state,
     actions: () => done,
+    /** Names of the actions: "send solicit", "bound". */
     names: () => done.map(action => (action.type === 'send' ? `send ${action.kind}` : action.type)),
     happen,
-    now: () => now,
     at(time: number) {
       now = time
       return told
     },
-    start: () => happen({ type: 'start', linkLocal: LINK_LOCAL }),
-    hear: (more: Partial<Advertisement> = {}) =>
-      happen({ type: 'advertisement', advertisement: advertisement(more) }),
+    /** Lets the time come that the client waits for. */
     wait() {
-      expect(state.wakeAt).toBeGreaterThanOrEqual(now) // else it would never sleep
       now = state.wakeAt ?? now
-      return happen({ type: 'timer' })
+      happen({ type: 'timer' })
+      return now
     },
-    waitUntil(isThere: () => boolean) {
-      for (let turns = 0; !isThere(); turns++) {
-        if (turns > 1000 || state.wakeAt === undefined)
-          throw new Error(`it never came: ${JSON.stringify(state)}`)
-        told.wait()
+    answer(type: 'advertise' | 'reply', answer: Answer = {}) {
+      const { server = 'aaaa', address = 'fd00::5', valid = 1000, preferred = valid } = answer
+      const inside: Option[] =
+        answer.refused === undefined
+          ? [
+              {
+                code: option.address,
+                value: Buffer.concat([addressBytes(address), word(preferred), word(valid)]),
+              },
+            ]
+          : [status(answer.refused)]
+      const association = Buffer.concat([
+        word(given.iaid),
+        word(answer.t1 ?? valid / 4),
+        word(answer.t2 ?? valid / 2),
+        encodeOptions(inside),
+      ])
+      const message: Message = {
+        type: messageType[type],
+        transaction: answer.transaction ?? state.transaction,
+        options: [
+          { code: option.client, value: answer.client ?? given.duid },
+          { code: option.server, value: Buffer.from(server, 'hex') },
+          { code: option.addresses, value: association },
+          ...(answer.failed === undefined ? [] : [status(answer.failed)]),
+          ...(answer.preference === undefined
+            ? []
+            : [{ code: option.preference, value: Uint8Array.of(answer.preference) }]),
+          ...(answer.more ?? []),
+        ],
       }
+      return happen({ type: 'message', message })
+    },
+    /** Acquires fd00::5 at time 400: 200 of collecting, 200 of probing. */
+    acquired(answer: Answer = {}) {
+      happen({ type: 'start' }).answer('advertise', answer).wait()
+      told.answer('reply', answer).wait()
       return told
     },
-    /** A server's answer to what was sent last. */
-    serve(type: 'advertise' | 'reply', { valid = 1000, nameServers = [] as string[] } = {}) {
-      const seconds = (value: number) => Buffer.from(value.toString(16).padStart(8, '0'), 'hex')
-      const inside = Buffer.concat([addressBytes('fd00:9::7'), seconds(valid), seconds(valid)])
-      const association = Buffer.concat([
-        seconds(client.iaid),
-        seconds(0),
-        seconds(0),
-        encodeOptions([{ code: option.address, value: inside }]),
-      ])
-      const options = [
-        { code: option.client, value: client.duid },
-        { code: option.server, value: Uint8Array.of(0xaa, 0xaa) },
-        { code: option.preference, value: Uint8Array.of(255) },
-        { code: option.addresses, value: association },
-        { code: option.nameServers, value: Buffer.concat(nameServers.map(addressBytes)) },
-      ]
-      const { transaction = 0 } = state.dhcp ?? {}
-      return happen({ type: 'message', message: { type: messageType[type], transaction, options } })
-    },
-    leased: () =>
-      told
-        .serve('advertise')
-        .serve('reply')
-        .waitUntil(() => state.phase === 'held'),
   }
   return told
 }
 
-const held = (one: ReturnType<typeof story>) =>
-  one
-    .state()
-    .lease.held.map(({ address, prefixLength, standing }) => `${address}/${prefixLength} ${standing}`)
-
 describe('acquiring', () => {
-  test('auto: a prefix makes an address, which is probed for', () => {
-    const one = story('auto').start()
-    expect(one.names()).toEqual(['solicit'])
-    expect(one.at(10).hear().names()).toEqual(['probe'])
+  test('SOLICIT, offers collected, REQUEST and a probe, REPLY, and bound when nobody spoke up', () => {
+    const one = story().happen({ type: 'start' })
+    expect([one.names(), one.state().phase]).toEqual([['send solicit'], 'soliciting'])
+    one.answer('advertise')
+    expect(one.names()).toEqual([])
+    expect(one.wait()).toBe(200)
+    expect([one.names(), one.state().phase]).toEqual([['send request', 'probe'], 'requesting'])
+    one.answer('reply')
+    expect([one.names(), one.state().phase]).toEqual([[], 'verifying'])
+    expect(one.wait()).toBe(400)
+    expect([one.names(), one.state().phase]).toEqual([['bound'], 'bound'])
+    expect(one.state().lease).toMatchObject({ address: 'fd00::5', server: 'aaaa', obtainedAt: 200 })
+    expect(one.state().wakeAt).toBe(200 + 250 * SECOND)
+  })
+
+  test('the highest preference wins, the first of equal ones, and 255 at once', () => {
+    const one = story().happen({ type: 'start' })
+    one.answer('advertise', { server: 'aaaa' })
+    one.answer('advertise', { server: 'bbbb', preference: 7 })
+    one.answer('advertise', { server: 'cccc', preference: 7 })
     one.wait()
-    expect([one.now(), one.names(), held(one)]).toEqual([210, ['bound'], [`${MADE}/64 preferred`]])
-    expect(one.state().lease.routes).toEqual([{ destination: '::/0', router: ROUTER }])
+    expect(one.state().offer?.server).toBe('bbbb')
+    const two = story().happen({ type: 'start' }).answer('advertise', { server: 'dddd', preference: 255 })
+    expect(two.names()).toEqual(['send request', 'probe'])
   })
 
-  test('auto: M asks a server, and A makes an address beside it', () => {
-    const one = story('auto').start().hear({ managed: true })
-    expect(one.names()).toEqual(['probe', 'send solicit'])
-    one.leased()
-    expect(held(one)).toEqual(['fd00:9::7/64 preferred', `${MADE}/64 preferred`])
+  test.each([
+    [0, [0, 1.1, 3.19]],
+    [0.5, [0, 1, 3]],
+    [1, [0, 1.1, 3.41]],
+  ])('the waits for a SOLICIT are about doubled; with %d for chance', (random, expected) => {
+    const one = story(client, random).happen({ type: 'start' })
+    const sent = [0, one.wait(), one.wait()]
+    expect(sent.map(time => Math.round(time) / SECOND)).toEqual(expected)
   })
 
-  test('auto: M alone', () => {
-    const one = story('auto')
-      .start()
-      .hear({ managed: true, prefixes: [prefix({ autonomous: false })] })
-    expect(one.names()).toEqual(['send solicit'])
-    expect(held(one.leased())).toEqual(['fd00:9::7/64 preferred'])
-  })
-
-  test('auto: O asks a server for other things, and does without when it is silent', () => {
-    const told = story('auto').start().hear({ other: true })
-    expect(told.names()).toEqual(['probe', 'send inform'])
-    told.wait().serve('reply', { nameServers: ['fd00:9::53'] })
-    told.waitUntil(() => told.state().phase === 'held')
-    expect(told.state().lease.told).toEqual({ nameServers: ['fd00:9::53'], search: [] })
-    const silent = story('auto').start().hear({ other: true })
-    silent.waitUntil(() => silent.state().phase === 'held')
-    expect(silent.now()).toBe(defaultTiming.timeout)
-    expect(silent.names()).toEqual(['note', 'bound'])
-  })
-
-  test('slaac: no server is asked, whatever a router says', () => {
-    const one = story('slaac').start().hear({ managed: true, other: true })
-    expect(one.names()).toEqual(['probe'])
-  })
-
-  test('dhcp: a server is asked at once; the router may come before or after, or not at all', () => {
-    const before = story('dhcp').start()
-    expect(before.names()).toEqual(['solicit', 'send solicit'])
-    expect(held(before.hear().leased())).toEqual(['fd00:9::7/64 preferred'])
-    const after = story('dhcp').start().serve('advertise').serve('reply').wait()
-    expect(after.state().phase).toBe('acquiring')
-    expect(after.hear().names()).toEqual(['bound'])
-    const never = story('dhcp').start().leased()
-    expect([never.now(), held(never), never.state().lease.routes]).toEqual([
-      12_000,
-      ['fd00:9::7/128 preferred'],
-      [],
-    ])
-  })
-
-  test.each(['auto', 'slaac'] as const)('%s: three solicitations, four seconds apart, and no more', mode => {
-    const one = story(mode).start()
+  test('waits grow until the longest that the daemon allows, and end with its last try', () => {
+    const one = story().happen({ type: 'start' })
     const sent = [0]
-    while (one.state().phase !== 'stopped') if (one.wait().names().includes('solicit')) sent.push(one.now())
-    expect([sent, one.now()]).toEqual([[0, 4000, 8000], 12_000])
+    while (one.state().phase !== 'stopped') {
+      const now = one.wait()
+      if (one.names().includes('send solicit')) sent.push(now / SECOND)
+    }
+    expect(sent).toEqual([0, 1, 3, 7, 15, 31, 63, 125, 187])
     expect(one.actions()).toEqual([
-      { type: 'failed', why: 'no IPv6 address: no router has answered a solicitation' },
+      { type: 'failed', why: 'no more tries: no DHCPv6 server offered an address' },
     ])
   })
 
-  test.each<[string, Mode, Partial<Advertisement>]>([
-    ['no prefix', 'auto', { prefixes: [] }],
-    [
-      'a prefix that is not autonomous',
-      'slaac',
-      { prefixes: [prefix({ autonomous: false })], managed: true },
-    ],
-    ['a prefix of 56 bits', 'auto', { prefixes: [prefix({ length: 56 })] }],
-    ['a prefix of no time', 'auto', { prefixes: [prefix({ validSeconds: 0, preferredSeconds: 0 })] }],
-  ])('a router that advertises %s is told, and another one waited for', (_, mode, heard) => {
-    const one = story(mode).start().hear(heard)
-    expect(one.names()).toEqual(['note'])
-    one.hear({ router: OTHER, prefixes: [prefix({ prefix: 'fd00:8::' })] })
-    one.waitUntil(() => one.state().phase === 'held')
-    expect(held(one)).toEqual(['fd00:8::aa:bbff:fecc:dd/64 preferred'])
-    const alone = story(mode).start().hear(heard)
-    alone.waitUntil(() => alone.state().phase === 'stopped')
-    expect(alone.state().reason).toStartWith(`no IPv6 address: router ${ROUTER} advertises n`)
+  test('a server’s longest wait for a SOLICIT counts', () => {
+    const one = story().happen({ type: 'start' })
+    const more = [{ code: option.longestSolicit, value: word(60) }]
+    one.answer('advertise', { refused: 2, more })
+    expect(one.state().longestSolicit).toBe(60 * SECOND)
   })
 
-  test('somebody has the address: an error that names both, and what a server gave is given back', () => {
-    const one = story('auto').start().hear({ managed: true }).serve('advertise').serve('reply')
-    one.happen({ type: 'conflict', address: MADE, hardware: '02:00:00:00:00:09' })
-    expect(one.names()).toEqual(['send release', 'failed'])
-    expect(one.state().reason).toBe(`no IPv6 address: ${MADE} is in use by 02:00:00:00:00:09`)
+  test('no addresses: told at the end', () => {
+    const one = story().happen({ type: 'start' }).answer('advertise', { refused: 2 })
+    expect(one.actions()).toEqual([{ type: 'note', what: 'ignored', why: 'an answer: no addresses' }])
+    while (one.state().phase !== 'stopped') one.wait()
+    expect(one.state().reason).toBe(
+      'no more tries: no DHCPv6 server offered an address: the last answer was no addresses',
+    )
   })
 
-  test('a server that fails fails the whole', () => {
-    const one = story('auto', { resendTimeout: 1000 }).start().hear({ managed: true })
-    one.waitUntil(() => one.state().phase === 'stopped')
-    expect(one.actions()).toMatchObject([
-      { type: 'failed', why: expect.stringContaining('no DHCPv6 server') },
-    ])
+  test.each<[string, Answer]>([
+    ['another transaction', { transaction: 1 }],
+    ['another client', { client: Uint8Array.of(0, 1, 2) }],
+    ['lifetimes of zero', { valid: 0 }],
+    ['a preferred lifetime longer than the valid one', { preferred: 9999 }],
+    ['a link-local address', { address: 'fe80::1' }],
+    ['a multicast address', { address: 'ff02::1' }],
+    ['T1 after T2', { t1: 9, t2: 8 }],
+  ])('an answer with %s changes nothing, at no time', (_, answer) => {
+    const one = story().happen({ type: 'start' })
+    one.answer('advertise', answer)
+    expect(one.state().offer).toBeUndefined()
+    one.answer('advertise').wait()
+    one.answer('reply', answer)
+    expect(one.state().phase).toBe('requesting')
+    one.answer('reply').wait()
+    const { lease } = one.state()
+    one.at(400 + 260 * SECOND).wait()
+    one.answer('reply', answer)
+    expect([one.state().phase, one.state().lease]).toEqual(['renewing', lease])
   })
 
-  test('released in the middle', () => {
-    const one = story('auto').start().hear({ managed: true }).serve('advertise').happen({ type: 'release' })
-    expect([one.names(), one.state().phase]).toEqual([['send release', 'released'], 'stopped'])
+  test('ten REQUESTs without answer: from the start, and what was asked for is given back at the end', () => {
+    const one = story().happen({ type: 'start' }).answer('advertise')
+    one.wait()
+    let requests = 1
+    while (one.state().phase === 'requesting') {
+      one.wait()
+      if (one.names().includes('send request')) requests++
+    }
+    expect([requests, one.state().phase]).toEqual([10, 'soliciting'])
+    const two = story({ ...client, timing: { ...client.timing, resendTimeout: 500 } })
+    two.happen({ type: 'start' }).answer('advertise').wait()
+    two.wait()
+    expect(two.names()).toEqual(['send release', 'failed'])
+  })
+
+  test('a REPLY without addresses: from the start, at once the first time and then after a second', () => {
+    const one = story().happen({ type: 'start' }).answer('advertise')
+    one.wait()
+    one.answer('reply', { refused: 2 })
+    expect(one.names()).toEqual(['note', 'send solicit'])
+    one.answer('advertise').wait()
+    one.answer('reply', { refused: 4 })
+    expect([one.names(), one.state().wakeAt]).toEqual([['note'], 1400])
+  })
+
+  test('statuses that say nothing of the address are waited over', () => {
+    const one = story().happen({ type: 'start' }).answer('advertise')
+    one.wait()
+    for (const failed of [1, 5]) expect(one.answer('reply', { failed }).names()).toEqual(['note'])
+    expect(one.state().phase).toBe('requesting')
+  })
+
+  test('another host has the address: DECLINE, and another one is asked for', () => {
+    const one = story().happen({ type: 'start' }).answer('advertise')
+    one.wait()
+    one.happen({ type: 'conflict', address: 'fd00::5', hardware: '02:00:00:00:00:09' })
+    expect(one.names()).toEqual([])
+    one.answer('reply')
+    expect(one.names()).toEqual(['send decline', 'note', 'send solicit'])
+    expect(one.state()).toMatchObject({ phase: 'soliciting', declined: 1 })
+    expect(one.state().lease).toBeUndefined()
+    one.happen({ type: 'conflict', address: 'fd00::6', hardware: '02:00:00:00:00:09' })
+    expect(one.names()).toEqual([])
+  })
+
+  test('a release in the middle gives back what a server may have committed', () => {
+    expect(story().happen({ type: 'start' }).happen({ type: 'release' }).names()).toEqual(['released'])
+    const asked = story().happen({ type: 'start' }).answer('advertise', { preference: 255 })
+    expect(asked.happen({ type: 'release' }).names()).toEqual(['send release', 'released'])
   })
 })
 
 describe('holding', () => {
-  const acquired = (mode: Mode = 'slaac', more: Partial<Advertisement> = {}) => {
-    const one = story(mode).start().hear(more)
-    return one.waitUntil(() => one.state().phase === 'held')
-  }
-
-  test('without a router, what it said ends in its order; when it comes back, all does', () => {
-    const one = acquired('slaac', { lifetimeSeconds: 70 })
-    one.wait()
-    expect([one.now(), held(one), one.names()]).toEqual([
-      50_000,
-      [`${MADE}/64 deprecated`],
-      ['address', 'note', 'bound'],
-    ])
-    one.wait()
-    expect([one.now(), one.actions()[0]]).toEqual([
-      70_000,
-      { type: 'routes', added: [], removed: [{ destination: '::/0', router: ROUTER }] },
-    ])
-    one.wait()
-    expect([one.now(), held(one)]).toEqual([100_000, [`${MADE}/64 gone`]])
-    expect(problemOf(one.state())).toBe(`${MADE}: no router advertises the prefix any longer`)
-    one.at(500_000).hear()
-    expect(one.names()).toEqual(['address', 'note', 'routes', 'note', 'bound'])
-    expect([held(one), problemOf(one.state())]).toEqual([[`${MADE}/64 preferred`], undefined])
-  })
-
-  test('advertisements that come keep it all as it is, and are saved when much time has passed', () => {
-    const one = acquired()
-    expect(one.at(10_000).hear().names()).toEqual([])
-    expect(one.at(40_000).hear().actions()).toMatchObject([{ type: 'bound', how: 'refreshed' }])
-    expect(held(one.at(85_000).hear())).toEqual([`${MADE}/64 preferred`])
-  })
-
-  test('an advertisement cannot take an address away at once', () => {
-    const one = acquired('slaac', { prefixes: [prefix({ validSeconds: 100_000, preferredSeconds: 90_000 })] })
-    one.at(10_000).hear({ prefixes: [prefix({ validSeconds: 0, preferredSeconds: 0 })] })
-    expect(held(one)).toEqual([`${MADE}/64 deprecated`])
-    one.waitUntil(() => held(one)[0] === `${MADE}/64 gone`)
-    expect(one.now()).toBe(10_000 + 7_200_000)
-  })
-
-  test('the default route is that of the preferred router that is there', () => {
-    const one = acquired('slaac', { lifetimeSeconds: 30 })
-    one.hear({ router: OTHER, preference: 1 })
-    expect(one.state().lease.routes).toEqual([{ destination: '::/0', router: OTHER }])
-    one.hear({ router: OTHER, preference: -1 })
-    expect(one.state().lease.routes).toEqual([{ destination: '::/0', router: ROUTER }])
-    one.wait()
-    expect([one.now(), one.state().lease.routes]).toEqual([30_000, [{ destination: '::/0', router: OTHER }]])
-    one.hear({ router: OTHER, lifetimeSeconds: 0 })
-    expect(one.state().lease.routes).toEqual([])
-  })
-
-  test('a prefix that comes later makes no address: the result of ADD is what the container has', () => {
-    const one = acquired()
-    one.hear({ prefixes: [prefix(), prefix({ prefix: 'fd00:8::' })] })
-    expect(held(one)).toEqual([`${MADE}/64 preferred`])
-    expect(one.state().lease.routes).toContainEqual({ destination: 'fd00:8::/64' })
-  })
-
-  test('a lost lease takes its address; an address of a prefix stays, and without one it is over', () => {
-    const both = story('auto')
-      .start()
-      .hear({ managed: true, prefixes: [prefix({ validSeconds: 99_999 })] })
-      .leased()
-    both.waitUntil(() => held(both)[0] === 'fd00:9::7/64 gone')
-    expect([both.state().phase, problemOf(both.state())]).toEqual([
-      'held',
-      'fd00:9::7: the lease has expired',
-    ])
-    const alone = story('dhcp').start().hear().leased()
-    alone.waitUntil(() => alone.state().phase === 'stopped')
-    expect(alone.names()).toEqual(['address', 'lost'])
-    expect(alone.state().reason).toBe('the lease has expired')
-  })
-
-  test('a renewal is told; an address is deprecated when its server is silent for too long', () => {
-    const one = story('dhcp').start().hear({ lifetimeSeconds: 9000 }).leased()
-    one.waitUntil(() => one.names().includes('send renew'))
-    expect(one.serve('reply').names()).toEqual(['bound'])
-    expect(one.actions()).toMatchObject([{ how: 'renewed' }])
-  })
-
-  test('released: what a server gave is given back, what was made is not', () => {
-    expect(acquired().happen({ type: 'release' }).names()).toEqual(['released'])
-    expect(story('dhcp').start().hear().leased().happen({ type: 'release' }).names()).toEqual([
-      'send release',
-      'released',
-    ])
-  })
-
-  test('from disk: a router is asked what holds, the server when it would have been, and time goes on', () => {
-    const { lease } = story('auto').start().hear({ managed: true }).leased().state()
-    const own = {
-      ...{ containerId: 'c1', network: 'net', ifname: 'eth0', netns: '/n', netnsIdentity: '1/2', link: 3 },
-      ...{ hardware: '02:00:00:00:00:01', priority: 0, mode: 'auto' as const },
+  test('RENEW at T1, again after a third of what is left, REBIND at T2, and lost at the end', () => {
+    const one = story().acquired()
+    const events: [number, string][] = []
+    while (one.state().phase !== 'stopped') {
+      const now = one.wait()
+      for (const name of one.names()) events.push([Math.round((now - 200) / SECOND), name])
     }
-    const stored = decodeLease6(encodeLease({ ...own, lease }, 0))?.lease
-    expect(stored).toEqual(lease)
-    const adopt = (now: number) => story('auto').at(now).happen({ type: 'adopt', lease })
-    expect(adopt(20_000).names()).toEqual(['solicit'])
-    expect(adopt(600_000).names()).toEqual(['solicit', 'send renew', 'address', 'note', 'bound'])
-    expect(held(adopt(99_000))).toEqual(['fd00:9::7/64 preferred', `${MADE}/64 deprecated`])
+    const first = (name: string) => events.find(([, each]) => each === name)?.[0]
+    expect([first('send renew'), first('note'), first('send rebind'), first('lost')]).toEqual([
+      250, 500, 500, 1000,
+    ])
+    expect(one.state().reason).toBe('the lease has expired')
   })
 
-  test('from disk after a long silence: what the container has stays until routers had the time to say that it holds', () => {
-    const heard = { prefixes: [prefix(), prefix({ prefix: 'fd00:8::', autonomous: false })] }
-    const { lease } = acquired('slaac', { ...heard, lifetimeSeconds: 30 }).state()
-    const adopt = () => story('slaac', { timeout: 1000 }).at(600_000).happen({ type: 'adopt', lease })
-    const again = adopt()
-    expect(again.names()).toEqual(['solicit', 'address', 'note', 'bound'])
-    expect(held(again)).toEqual([`${MADE}/64 deprecated`])
-    expect(again.at(601_000).hear(heard).names()).toEqual(['address', 'note', 'bound'])
-    expect(again.state().lease.routes).toEqual(lease.routes)
-    const silent = adopt()
-    silent.waitUntil(() => silent.state().lease.routes.length === 0)
-    expect([silent.now(), held(silent)]).toEqual([603_000, [`${MADE}/64 gone`]])
+  test('a renewal counts from its REPLY; another server’s says nothing before T2', () => {
+    const one = story().acquired()
+    const now = one.wait()
+    expect(one.answer('reply', { server: 'bbbb' }).state().phase).toBe('renewing')
+    one.at(now + 100).answer('reply')
+    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'renewed', lease: { obtainedAt: now + 100 } }])
+    while (one.state().phase !== 'rebinding') one.wait()
+    one.answer('reply', { server: 'bbbb' })
+    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'renewed', lease: { server: 'bbbb' } }])
   })
 
-  test('times on disk are those of the wall’s clock, and for ever stays', () => {
-    const one = acquired('slaac', {
-      prefixes: [prefix({ validSeconds: Infinity, preferredSeconds: Infinity })],
-    })
-    const own = {
-      ...{ containerId: 'c1', network: 'net', ifname: 'eth0', netns: '/n', netnsIdentity: '1/2', link: 3 },
-      ...{ hardware: '02:00:00:00:00:01', priority: 0, mode: 'slaac' as const },
-    }
-    const text = encodeLease({ ...own, lease: one.state().lease }, 5000)
-    const { network } = decodeLease6(text)?.lease ?? one.state().lease
-    expect(network.routers[0]?.until).toBe(1_800_000 + 5000)
-    expect(network.prefixes[0]?.validUntil).toBe(Number.POSITIVE_INFINITY)
-    for (let length = 0; length < text.length - 1; length += 7)
-      expect(decodeLease6(text.slice(0, length))).toBeUndefined()
-  })
-})
-
-describe('confirming', () => {
-  const confirm = (mode: Mode, ...addresses: string[]) =>
-    story(mode).happen({ type: 'confirm', linkLocal: LINK_LOCAL, addresses })
-
-  test('an address of a prefix that is advertised', () => {
-    const one = confirm('slaac', MADE).hear({ prefixes: [prefix(), prefix({ prefix: 'fd00:8::' })] })
-    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
-    expect(held(one)).toEqual([`${MADE}/64 preferred`])
+  test('lifetimes of zero, or of another address, take nothing away before its time', () => {
+    const one = story().acquired()
+    one.wait()
+    expect(one.answer('reply', { valid: 0, t1: 0, t2: 0 }).names()).toEqual(['note'])
+    expect(one.answer('reply', { address: 'fd00::6' }).names()).toEqual(['note'])
+    expect(one.state()).toMatchObject({ phase: 'renewing', lease: { address: 'fd00::5' } })
   })
 
-  test('an address of no advertised prefix is not', () => {
-    expect(confirm('slaac', 'fd00:7::1').hear().actions()).toEqual([
-      { type: 'failed', why: 'fd00:7::1: no router advertises a prefix of it' },
+  test('no binding: the same address is requested anew, and granted, or lost', () => {
+    const one = story().acquired()
+    one.wait()
+    one.answer('reply', { refused: 3 })
+    expect([one.names(), one.state().phase]).toEqual([['note', 'send request'], 'requesting'])
+    expect(one.answer('reply').actions()).toMatchObject([{ type: 'bound', how: 'renewed' }])
+    one.wait()
+    one.answer('reply', { refused: 3 }).answer('reply', { address: 'fd00::6' })
+    expect(one.actions()).toMatchObject([
+      { type: 'lost', why: expect.stringContaining('it grants fd00::6 instead') },
     ])
   })
 
-  test('the one that is of no prefix is the server’s to confirm', () => {
-    const one = confirm('auto', MADE, 'fd00:9::7').hear({ managed: true })
+  test('no binding at another server: asked once, passed over then, and the lease lives on', () => {
+    const one = story().acquired()
+    while (one.state().phase !== 'rebinding') one.wait()
+    one.answer('reply', { server: 'bbbb', refused: 3 })
+    expect(one.names()).toEqual(['note', 'send request'])
+    one.answer('reply', { server: 'bbbb', address: 'fd00::6' })
+    expect([one.names(), one.state().phase]).toEqual([['send rebind'], 'rebinding'])
+    one.answer('reply', { server: 'bbbb', refused: 3 })
+    expect(one.names()).toEqual([])
+    expect(one.answer('reply').actions()).toMatchObject([{ type: 'bound', how: 'renewed' }])
+  })
+
+  test('a lease for ever is never renewed', () => {
+    const one = story().acquired({ valid: 0xffffffff, t1: 0xffffffff, t2: 0xffffffff })
+    expect(one.state().wakeAt).toBeUndefined()
+  })
+
+  test('from disk: asleep, renewing, or lost, as the time is', () => {
+    const { lease } = story().acquired().state()
+    const adopt = (now: number) => story().at(now).happen({ type: 'adopt', lease })
+    expect(adopt(SECOND).state().wakeAt).toBe(200 + 250 * SECOND)
+    expect(adopt(300 * SECOND).names()).toEqual(['send renew'])
+    expect(adopt(600 * SECOND).names()).toEqual(['note', 'send rebind'])
+    expect(adopt(1001 * SECOND).names()).toEqual(['lost'])
+  })
+
+  test('confirmed by any server that knows it, for that address only', () => {
+    const one = story().happen({ type: 'confirm', address: 'fd00::5' })
     expect(one.names()).toEqual(['send confirm'])
-    expect(one.serve('reply').actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
-    expect(confirm('dhcp', 'fd00:9::7').names()).toEqual(['solicit', 'send confirm'])
+    expect(one.answer('reply', { address: 'fd00::6' }).names()).toEqual(['note'])
+    expect(one.answer('reply').actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
+    const two = story().happen({ type: 'confirm', address: 'fd00::5' }).answer('reply', { refused: 3 })
+    expect(two.actions()).toContainEqual({ type: 'failed', why: 'fd00::5 was refused: no binding' })
   })
 
-  test('where there was none of a prefix, the server is asked alone', () => {
-    const one = confirm('auto', 'fd00:9::7').hear({ managed: true })
-    expect(one.names()).toEqual(['send confirm'])
-    expect(held(one.serve('reply'))).toEqual(['fd00:9::7/64 preferred'])
-  })
-
-  test('where there was none of a server, none is asked for', () => {
-    const one = confirm('auto', MADE).hear({ managed: true })
-    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
-    expect(held(one)).toEqual([`${MADE}/64 preferred`])
-  })
-
-  test('a container that came back asks for the address that it had', () => {
-    for (const mode of ['auto', 'dhcp'] as const) {
-      const one = story(mode).happen({ type: 'start', linkLocal: LINK_LOCAL, wanted: 'fd00:9::9' })
-      if (mode === 'auto') one.hear({ managed: true })
-      expect(one.state().dhcp?.wanted).toBe('fd00:9::9')
-    }
+  test('information only', () => {
+    const more = [{ code: option.nameServers, value: addressBytes('fd00::53') }]
+    const one = story().happen({ type: 'inform' })
+    expect(one.names()).toEqual(['send inform'])
+    expect(one.answer('reply', { more }).actions()).toMatchObject([
+      { type: 'informed', answer: { nameServers: ['fd00::53'] } },
+    ])
+    const two = story().happen({ type: 'inform' })
+    while (two.state().phase !== 'stopped') two.wait()
+    expect(two.actions()).toMatchObject([{ type: 'failed' }])
   })
 })

@@ -5,7 +5,7 @@ import { addressBytes, addressText, hardwareAddressText } from '../../../../chai
 import { hear } from '../../../../chain/linux/event-socket.ts'
 import { close, SOCK_DGRAM, send, sendTo, socket } from '../../../../chain/linux/libc.ts'
 import { ETH_P_IPV6, openLinkSocket } from '../../../../chain/linux/packet-socket.ts'
-import { encodeFrame, multicastHardware } from '../../../../ipam/dhcp/v6/frame.ts'
+import { encodeFrame, multicastHardware } from '../../../../ipam/dhcp/link/neighbour.ts'
 import { decodeMessage, encodeMessage, type Message } from '../../../../ipam/dhcp/v6/packet.ts'
 import type { Namespace } from '../../../fixtures/namespace.ts'
 import { type Lan, lan, type Program, start } from '../network.ts'

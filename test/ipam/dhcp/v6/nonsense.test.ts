@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { readdirSync } from 'node:fs'
 import { addressBytes } from '../../../../chain/ip/bytes.ts'
-import { stateFolder } from '../../../../ipam/dhcp/state.ts'
+import { stateFolder } from '../../../../ipam/dhcp/daemon/state.ts'
 import {
   encodeMessage,
   encodeOptions,

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'bun:test'
-import { PacketError } from '../../../../ipam/dhcp/packet.ts'
-import { defaultTiming } from '../../../../ipam/dhcp/timing.ts'
-import { decodeAdvertisement, encodeSolicitation } from '../../../../ipam/dhcp/v6/advertisement.ts'
-import { type Client, initialState } from '../../../../ipam/dhcp/v6/client.ts'
+import { defaultTiming } from '../../../../ipam/dhcp/engine/timing.ts'
 import {
   decodeFrame,
   encodeFrame,
   neighbourClaimant,
   neighbourProbe,
-} from '../../../../ipam/dhcp/v6/frame.ts'
-import { grantIn, readAnswer } from '../../../../ipam/dhcp/v6/granted.ts'
+} from '../../../../ipam/dhcp/link/neighbour.ts'
+import { decodeAdvertisement, encodeSolicitation } from '../../../../ipam/dhcp/slaac/advertisement.ts'
+import { PacketError } from '../../../../ipam/dhcp/v4/packet.ts'
+import { grantIn, readAnswer } from '../../../../ipam/dhcp/v6/lease-offer.ts'
 import { composeMessage, identityOf } from '../../../../ipam/dhcp/v6/message.ts'
 import { decodeMessage, encodeMessage } from '../../../../ipam/dhcp/v6/packet.ts'
+import { type Client, initialState } from '../../../../ipam/dhcp/v6/types.ts'
 import { bytes } from '../captured.ts'
 import * as captured from './captured.ts'
 

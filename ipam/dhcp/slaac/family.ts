@@ -1,0 +1,100 @@
+/** IPv6 for the registry: addresses by router advertisements and DHCPv6. */
+import type { Result, Route } from '../../../chain/protocol/result.ts'
+import type { Family, Holding, Setting } from '../daemon/family.ts'
+import { decodeLease6, encodeLease, LEASE6_ENDING, type StoredLease6 } from '../daemon/state.ts'
+import type { Place } from '../link/client-link.ts'
+import { identityOf } from '../v6/message.ts'
+import { createKeeper, type Keeper } from './lease-client.ts'
+import { problemOf } from './lifetimes.ts'
+import type { NetworkRoute } from './network.ts'
+import type { Lease } from './types.ts'
+
+type Own = Omit<StoredLease6, 'lease'>
+
+export const ipv6: Family<Own, Lease> = {
+  ending: LEASE6_ENDING,
+  isWanted: wish => wish.ipv6 !== undefined,
+  includes: address => address.includes(':'),
+  addressOf: ({ held }) => held.map(({ address }) => address).join(', '),
+  describe: (facts, { ipv6 }) => ({ ...facts, mode: ipv6 ?? 'auto' }),
+  encode: (own, lease, ahead) => encodeLease({ ...own, lease }, ahead),
+  decode(text) {
+    const { lease, ...own } = decodeLease6(text) ?? {}
+    return lease && { own: own as Own, lease }
+  },
+  hold: (place, own, setting) => holdingOf(keeperOf(place, own, setting), own),
+  adopt(place, { own, lease }, setting) {
+    const keeper = keeperOf(place, own, setting)
+    keeper.adopt(lease)
+    return holdingOf(keeper, own)
+  },
+  // servers are reached on the client's link only (RFC 8415, 18.2.7): the lease ends in its time
+  giveBack: ({ lease }) => ({
+    event: 'abandoned',
+    address: lease.held.map(({ address }) => address).join(', '),
+    why: 'its namespace or interface has gone',
+  }),
+}
+
+function keeperOf(place: Place, { mode, priority }: Own, setting: Setting<Lease>): Keeper {
+  const { identifier, options, surroundings } = setting
+  const client = { ...identityOf(identifier), mode, timing: options.timing }
+  return createKeeper(place, client, { surroundings, priority })
+}
+
+function holdingOf(keeper: Keeper, { priority }: Own): Holding {
+  const state = keeper.state
+  const reason = () => {
+    const { phase, reason } = state()
+    return phase === 'stopped' && reason !== 'released' ? reason : undefined
+  }
+  return {
+    place: keeper.place,
+    isOver: () => state().phase === 'stopped' || keeper.isClosed(),
+    isHeld: () => state().phase === 'held',
+    problem: () => problemOf(state()) ?? reason(),
+    // what has come since is not news to whoever asks again: the attachment is what ADD was told
+    ready: async () => resultOf(await keeper.ready(), priority),
+    acquire: async (before, about) => resultOf(await keeper.acquire(before?.address(), about), priority),
+    confirm: async addresses => resultOf(await keeper.confirm(addresses), priority),
+    address: () => state().lease.dhcp?.address,
+    release: keeper.release,
+    close: keeper.close,
+  }
+}
+
+/** A lease as a result: addresses with their router, routes with the link's MTU, name servers and domains. `priority` 0 says none. */
+export function resultOf({ held, network, routes, dhcp, told }: Lease, priority: number): Result {
+  const gateway = routes.find(({ destination }) => destination === '::/0')?.router
+  const only = (values: readonly (string | undefined)[]) => [
+    ...new Set(values.filter(value => value !== undefined)),
+  ]
+  const nameservers = only([
+    ...network.nameServers.map(({ value }) => value),
+    ...[dhcp, told].flatMap(each => each?.nameServers ?? []),
+  ])
+  const search = only([
+    ...network.search.map(({ value }) => value),
+    ...[dhcp, told].flatMap(each => each?.search ?? []),
+  ])
+  return {
+    interfaces: [],
+    ips: held.map(({ address, prefixLength }) => ({
+      address: `${address}/${prefixLength}`,
+      ...(gateway ? { gateway } : {}),
+    })),
+    routes: routes.map(route => routeOf(route, network.mtu, priority)),
+    dns: { ...(nameservers.length > 0 ? { nameservers } : {}), ...(search.length > 0 ? { search } : {}) },
+  }
+}
+
+const SCOPE_LINK = 253 // RT_SCOPE_LINK
+
+function routeOf({ destination, router }: NetworkRoute, mtu: number | undefined, priority: number): Route {
+  return {
+    dst: destination,
+    ...(router === undefined ? { scope: SCOPE_LINK } : { gw: router }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(priority === 0 ? {} : { priority }),
+  }
+}

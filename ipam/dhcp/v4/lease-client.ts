@@ -1,0 +1,213 @@
+/**
+ * Keeps one attachment's lease: feeds the state machine with frames and the time, and carries out what it says. Sockets are
+ * open only while an answer is waited for. Knows neither the other leases nor the plugins that ask.
+ */
+
+import { errno, isErrno } from '../../../chain/linux/libc.ts'
+import { CniError, code } from '../../../chain/protocol/error.ts'
+import { createRunner, type Happening, type Runner, type Surroundings } from '../engine/event-loop.ts'
+import {
+  bringUp,
+  CLIENT_PORT,
+  type Line,
+  openArpLine,
+  openDhcpLine,
+  type Place,
+  SERVER_PORT,
+  sendFromHost,
+  sendOnce,
+} from '../link/client-link.ts'
+import { arpClaimant, arpProbe, decodeFrame, encodeFrame } from '../link/frame.ts'
+import { step } from './lease.ts'
+import { decodeMessage, encodeMessage, PacketError } from './packet.ts'
+import { type Action, type Client, type Event, initialState, type Lease, type State } from './types.ts'
+
+export interface Keeper {
+  place: Place
+  state(): State
+  isClosed(): boolean
+  /** The lease, once it is there; throws why there is none. */
+  ready(): Promise<Lease>
+  acquire(wanted?: string): Promise<Lease>
+  /** Has a server confirm an address; never takes another one. */
+  confirm(address: string): Promise<Lease>
+  /** Goes on with a lease from before a restart. */
+  adopt(lease: Lease): void
+  /** Gives the address back, also in the middle of an acquisition. */
+  release(): void
+  /** Lets go without giving anything back. */
+  close(): void
+}
+
+const CARRIER_WAIT = 2000
+const PROBES = 3
+
+/** What a keeper has in hand. */
+interface Work {
+  readonly place: Place
+  readonly client: Client
+  readonly surroundings: Surroundings<Lease>
+  readonly runner: Runner<State, Event, Lease>
+  /** What is done about an address that must not be used any longer. */
+  readonly forbid: (lease: Lease) => void
+  line?: Line | undefined
+  arp?: Line | undefined
+  probing: Timer[]
+}
+
+/** Makes a keeper. `forbid` sees to it that a lost address is not used. */
+export function createKeeper(
+  place: Place,
+  client: Client,
+  { surroundings, forbid }: { surroundings: Surroundings<Lease>; forbid: (lease: Lease) => void },
+): Keeper {
+  const runner: Runner<State, Event, Lease> = createRunner<State, Event, Action, Lease>(place, {
+    initial: initialState,
+    step: (state, event) => step(client, state, event),
+    carryOut: action => carryOut(work, action),
+    settled: (state, closed) => settled(work, state, closed),
+    addressOf: ({ lease }) => lease?.address,
+    surroundings,
+    retry: client.timing.timeout,
+  })
+  const work: Work = { place, client, surroundings, runner, forbid, probing: [] }
+  const begin = (happening: Happening<Event>) =>
+    runner.begin(async () => {
+      await bringUp(place, CARRIER_WAIT)
+      return happening
+    })
+  return {
+    place,
+    state: runner.state,
+    isClosed: runner.isClosed,
+    ready: () => runner.outcome.promise,
+    acquire: wanted => begin({ type: 'start', ...(wanted === undefined ? {} : { wanted }) }),
+    confirm: address => begin({ type: 'confirm', address }),
+    adopt(lease) {
+      runner.outcome.resolve(lease)
+      runner.happen({ type: 'adopt', lease })
+    },
+    release: () => runner.happen({ type: 'release' }),
+    close: runner.close,
+  }
+}
+
+/** No sockets where no answer is waited for. */
+function settled(work: Work, { phase }: State, closed: boolean): void {
+  if (closed || (phase !== 'requesting' && phase !== 'verifying')) stopProbing(work)
+  if (closed || phase === 'bound' || phase === 'stopped') hangUp(work)
+}
+
+function hangUp(work: Work): void {
+  work.line?.close()
+  work.line = undefined
+}
+
+function stopProbing(work: Work): void {
+  work.arp?.close()
+  work.arp = undefined
+  for (const each of work.probing) clearTimeout(each)
+  work.probing = []
+}
+
+function onFrame(work: Work, frame: Uint8Array): void {
+  const datagram = decodeFrame(frame)
+  if (datagram?.destination.port !== CLIENT_PORT) return
+  try {
+    const message = decodeMessage(datagram.payload)
+    work.runner.happen({ type: 'message', message, hardware: datagram.source.hardware })
+  } catch (thrown) {
+    if (!(thrown instanceof PacketError)) throw thrown
+    const { address } = datagram.source
+    work.surroundings.log('ignored', { why: `a packet from ${address}: ${thrown.message}` })
+  }
+}
+
+function openedLine(work: Work): Line {
+  const failed = () => {
+    work.line = undefined // the next transmission opens another one
+  }
+  work.line ??= openDhcpLine(work.place, { heard: frame => onFrame(work, frame), failed })
+  return work.line
+}
+
+function send(work: Work, { kind, message, from, to }: Action & { type: 'send' }): void {
+  const payload = encodeMessage(message)
+  const frame = encodeFrame({
+    source: { hardware: work.client.hardware, address: from, port: CLIENT_PORT },
+    destination: { ...to, port: SERVER_PORT },
+    payload,
+  })
+  try {
+    if (kind === 'release') sendOnce(work.place, frame)
+    else openedLine(work).send(frame)
+  } catch (thrown) {
+    if (!isErrno(thrown, errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.ENOBUFS)) throw thrown
+    if (kind === 'release') sendFromHost(to.address, payload)
+    else work.surroundings.log('unsent', { kind, error: String(thrown) }) // sent again when its time comes
+  }
+}
+
+/** Asks three times, evenly spread, who has an address. */
+function probe(work: Work, address: string): void {
+  const { hardware, timing } = work.client
+  const heard = (frame: Uint8Array) => {
+    const claimant = arpClaimant(frame, address)
+    if (claimant !== undefined) work.runner.happen({ type: 'conflict', address, hardware: claimant })
+  }
+  stopProbing(work)
+  const opened = openArpLine(work.place, { heard, failed: () => undefined })
+  work.arp = opened
+  const ask = () => work.runner.attempt(() => opened.send(arpProbe(hardware, address)))
+  ask()
+  for (let index = 1; index < PROBES; index++) {
+    work.probing.push(setTimeout(ask, (timing.probe * index) / PROBES))
+  }
+}
+
+function carryOut(work: Work, action: Action): void {
+  const { surroundings } = work
+  const { outcome } = work.runner
+  switch (action.type) {
+    case 'send':
+      send(work, action)
+      break
+    case 'probe':
+      probe(work, action.address)
+      break
+    case 'note':
+      surroundings.log(action.what, { why: action.why })
+      break
+    case 'bound':
+      work.runner.attempt(() => surroundings.save(action.lease))
+      surroundings.log(action.how, factsOf(action.lease))
+      outcome.resolve(action.lease)
+      break
+    case 'lost':
+      lose(work, action)
+      break
+    case 'failed':
+      surroundings.log('failed', { why: action.why })
+      outcome.reject(new CniError(code.tryAgainLater, `no DHCP lease: ${action.why}`))
+      surroundings.forget()
+      break
+    case 'released':
+      surroundings.log('released', { address: action.lease?.address })
+      surroundings.forget()
+      break
+  }
+}
+
+function lose(work: Work, { lease, why }: Action & { type: 'lost' }): void {
+  work.surroundings.log('lost', { why, address: lease.address })
+  work.runner.outcome.reject(
+    new CniError(code.internal, `the DHCP lease of ${lease.address} is lost: ${why}`),
+  )
+  work.runner.attempt(() => work.forbid(lease))
+  work.surroundings.forget()
+}
+
+function factsOf({ address, prefixLength, server, leaseSeconds }: Lease): Record<string, unknown> {
+  const seconds = Number.isFinite(leaseSeconds) ? leaseSeconds : 'for ever'
+  return { address: `${address}/${prefixLength ?? '?'}`, server, seconds }
+}

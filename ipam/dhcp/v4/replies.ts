@@ -1,0 +1,139 @@
+/** What a DHCP client makes of what it hears: offers, acknowledgements, refusals, and other hosts that have its address. Pure. */
+
+import { readGrant } from './lease-offer.ts'
+import { type Message, messageType, option } from './packet.ts'
+import { discoverAgain, lose, pause, sendAction, settle, stop, transmit } from './transitions.ts'
+import type { Action, Client, Event, Lease, State, Step } from './types.ts'
+
+/** RFC 2131, 3.1.5: wait before asking again after a refusal of an address; here from the second one on. */
+const DECLINE_PAUSE = 10_000
+
+export function onMessage(client: Client, state: State, event: Event & { type: 'message' }): Step {
+  const { message } = event
+  if (message.operation !== 'reply' || message.transaction !== state.transaction)
+    return { state, actions: [] }
+  if (message.hardware !== client.hardware) return { state, actions: [] }
+  const type = message.options.get(option.messageType)?.[0]
+  if (type === messageType.offer && state.phase === 'selecting') return onOffer(client, state, event)
+  if (type === messageType.acknowledge) return onAcknowledge(client, state, event)
+  if (type === messageType.refuse) return onRefusal(client, state, event)
+  return { state, actions: [] }
+}
+
+function ignored(state: State, why: string): Step {
+  return { state, actions: [{ type: 'note', what: 'ignored', why }] }
+}
+
+/** The first usable offer is taken; after a refusal, only one of the address that is in use. */
+function onOffer(client: Client, state: State, event: Event & { type: 'message' }): Step {
+  const grant = readGrant(event.message)
+  if (typeof grant === 'string') return ignored(state, `an offer: ${grant}`)
+  if (state.lease && grant.address !== state.lease.address) {
+    return lose(state, state.lease, `the address was refused, and ${grant.address} offered instead`)
+  }
+  const offer = { ...grant, serverHardware: event.hardware }
+  const asked = transmit(client, { ...state, phase: 'requesting', offer, sends: 0 }, event)
+  if (state.lease || client.timing.probe === 0) return asked
+  return {
+    state: { ...asked.state, probeUntil: event.now + client.timing.probe },
+    actions: [...asked.actions, { type: 'probe', address: grant.address }],
+  }
+}
+
+function serverOf(message: Message): string {
+  return message.options.get(option.serverIdentifier)?.join('.') ?? ''
+}
+
+function onAcknowledge(client: Client, state: State, event: Event & { type: 'message' }): Step {
+  const { message, hardware, now } = event
+  const expected = expectedAddress(state)
+  if (expected === undefined) return { state, actions: [] }
+  const grant = readGrant(message)
+  if (typeof grant === 'string') return ignored(state, `an acknowledgement: ${grant}`)
+  if (state.phase === 'requesting' && state.offer && grant.server !== state.offer.server) {
+    return ignored(state, `an acknowledgement from ${grant.server}, which was not asked`)
+  }
+  if (grant.address !== expected)
+    return ignored(state, `an acknowledgement of ${grant.address}, asked was ${expected}`)
+  const lease: Lease = { ...grant, serverHardware: hardware, obtainedAt: now }
+  const next: State = { ...state, lease }
+  if (state.phase === 'rebooting') return settle(next, 'confirmed')
+  if (state.phase !== 'requesting' || state.lease) return settle(next, 'renewed')
+  if (state.claimant !== undefined) return decline(client, next, event)
+  if (now >= (state.probeUntil ?? 0)) return settle(next, 'acquired')
+  return { state: { ...next, phase: 'verifying', wakeAt: state.probeUntil ?? now }, actions: [] }
+}
+
+/** The address that an acknowledgement must be about; undefined where none is waited for. */
+function expectedAddress({ phase, offer, lease, wanted }: State): string | undefined {
+  if (phase === 'requesting') return offer?.address
+  if (phase === 'rebooting') return wanted
+  return phase === 'renewing' || phase === 'rebinding' ? lease?.address : undefined
+}
+
+/** While acquiring: from the start. While held: ask once for the same address, since its user cannot be given another. */
+function onRefusal(client: Client, state: State, event: Event & { type: 'message' }): Step {
+  const { phase, lease, offer } = state
+  const server = serverOf(event.message)
+  const words = event.message.options.get(option.message)
+  const why = `${server}${
+    words
+      ? `: ${Buffer.from(words)
+          .toString()
+          .replace(/[^ -~]/g, '?')}`
+      : ''
+  }`
+  if (phase === 'rebooting')
+    return stop(state, { type: 'failed', why: `${state.wanted} was refused by ${why}` })
+  if (phase === 'requesting' && server === offer?.server) return afterRefusal(client, state, { event, why })
+  if ((phase === 'renewing' && server === lease?.server) || phase === 'rebinding') {
+    const deadline = event.now + client.timing.timeout
+    return afterRefusal(client, { ...state, deadline, beganAt: event.now }, { event, why })
+  }
+  return { state, actions: [] }
+}
+
+function afterRefusal(client: Client, state: State, { event, why }: { event: Event; why: string }): Step {
+  const note: Action = { type: 'note', what: 'refused', why }
+  if (state.phase === 'requesting' && !state.lease) {
+    const { offer: _offer, ...rest } = state
+    if (state.failures === 0) {
+      // two clients were offered one address, as under load: the first refusal is no reason to wait
+      const next = discoverAgain(client, { ...rest, failures: 1 }, event)
+      return { state: next.state, actions: [note, ...next.actions] }
+    }
+    const next = pause(client, { ...rest, phase: 'selecting' }, event)
+    return { state: next.state, actions: [note] }
+  }
+  if (state.phase === 'requesting' && state.lease)
+    return lose(state, state.lease, `the address was refused by ${why}`)
+  const wanted = state.lease?.address
+  const next = discoverAgain(client, { ...state, ...(wanted ? { wanted } : {}) }, event)
+  return { state: next.state, actions: [note, ...next.actions] }
+}
+
+export function onConflict(client: Client, state: State, event: Event & { type: 'conflict' }): Step {
+  if (event.hardware === client.hardware || event.address !== state.offer?.address)
+    return { state, actions: [] }
+  const claimed: State = { ...state, claimant: event.hardware }
+  if (state.phase === 'verifying') return decline(client, claimed, event)
+  return { state: state.phase === 'requesting' ? claimed : state, actions: [] }
+}
+
+/** Tells the server that another host has the address, and asks for one anew: at once the first time. */
+function decline(client: Client, state: State, event: Event): Step {
+  const { lease, claimant, offer: _offer, probeUntil: _until, wanted: _wanted, ...rest } = state
+  if (!lease) return { state, actions: [] }
+  const { claimant: _claimant, ...clean } = { ...rest, claimant }
+  const actions: Action[] = [
+    sendAction(client, state, 'decline', event.now),
+    { type: 'note', what: 'declined', why: `${lease.address} is in use by ${claimant}` },
+  ]
+  const declined = state.declined + 1
+  if (declined > 1) {
+    const wakeAt = Math.min(event.now + DECLINE_PAUSE, state.deadline)
+    return { state: { ...clean, phase: 'selecting', sends: 0, declined, wakeAt }, actions }
+  }
+  const next = discoverAgain(client, { ...clean, declined }, event)
+  return { state: next.state, actions: [...actions, ...next.actions] }
+}

@@ -1,0 +1,108 @@
+/** The words of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
+
+import type { Timing } from '../engine/timing.ts'
+import type { Grant } from './lease-offer.ts'
+import type { Message } from './packet.ts'
+
+/** Who asks, for what, and how patiently: all that does not change while a lease lives. */
+export interface Client {
+  /** Option 61 without its leading type byte. */
+  identifier: string
+  hardware: string
+  provided: ReadonlyMap<number, Uint8Array>
+  requested: readonly number[]
+  /** Replies must be broadcast. */
+  broadcast: boolean
+  timing: Timing
+}
+
+export interface Lease extends Grant {
+  /** Hardware address from which the acknowledgement came: the server's, or its relay's. */
+  serverHardware: string
+  obtainedAt: number
+}
+
+/**
+ * init: nothing asked for. selecting, requesting: acquiring. rebooting: confirming an address it had. verifying: granted,
+ * but another may have the address. bound, renewing, rebinding: held. stopped: over; `reason` says why.
+ */
+export type Phase =
+  | 'init'
+  | 'selecting'
+  | 'requesting'
+  | 'rebooting'
+  | 'verifying'
+  | 'bound'
+  | 'renewing'
+  | 'rebinding'
+  | 'stopped'
+
+export interface State {
+  phase: Phase
+  transaction: number
+  /** When the client began to acquire. */
+  beganAt: number
+  /** When it gives up acquiring. */
+  deadline: number
+  /** Sends of the present exchange, and exchanges that came to nothing. */
+  sends: number
+  failures: number
+  wakeAt?: number
+  /** An address that it had, and would have again. */
+  wanted?: string
+  offer?: Grant & { serverHardware: string }
+  /** Until when others may say that the address is theirs; who did. */
+  probeUntil?: number
+  claimant?: string
+  declined: number
+  lease?: Lease
+  reason?: string
+}
+
+export type Event = { now: number; random: () => number } & (
+  | { type: 'start'; wanted?: string }
+  /** Confirm an address, never take another one. */
+  | { type: 'confirm'; address: string }
+  /** A lease read from disk. */
+  | { type: 'adopt'; lease: Lease }
+  | { type: 'timer' }
+  | { type: 'message'; message: Message; hardware: string }
+  /** Another host speaks for the address that is being probed. */
+  | { type: 'conflict'; address: string; hardware: string }
+  | { type: 'release' }
+)
+
+/** `confirm` is a REQUEST for an address that the client had (INIT-REBOOT). */
+export type Kind = 'discover' | 'request' | 'confirm' | 'renew' | 'rebind' | 'decline' | 'release'
+
+export interface Destination {
+  hardware: string
+  address: string
+}
+
+export type Action =
+  | { type: 'send'; kind: Kind; message: Message; from: string; to: Destination }
+  | { type: 'probe'; address: string }
+  /** Acquired, or renewed (perhaps with other times): keep it. */
+  | { type: 'bound'; lease: Lease; how: 'acquired' | 'confirmed' | 'renewed' }
+  /** Something for the log that changes nothing else. */
+  | { type: 'note'; what: 'declined' | 'ignored' | 'refused' | 'rebinding'; why: string }
+  /** The address must not be used any longer. */
+  | { type: 'lost'; lease: Lease; why: string }
+  | { type: 'failed'; why: string }
+  | { type: 'released'; lease?: Lease }
+
+export interface Step {
+  state: State
+  actions: Action[]
+}
+
+export const initialState: State = {
+  phase: 'init',
+  transaction: 0,
+  beganAt: 0,
+  deadline: 0,
+  sends: 0,
+  failures: 0,
+  declined: 0,
+}

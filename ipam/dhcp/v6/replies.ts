@@ -1,0 +1,177 @@
+/** What a DHCPv6 client makes of what it hears: offers, replies, refusals, and other hosts that have its address. Pure. */
+
+import { type Answer, describe, type Grant, grantIn, readAnswer, type Status } from './lease-offer.ts'
+import { messageType, statusCode } from './packet.ts'
+import { begin, lose, sendOnce, settle, stop } from './transitions.ts'
+import type { Action, Client, Event, Lease, State, Step } from './types.ts'
+
+/**
+ * How long offers are collected. RFC 8415 (18.2.1) says for a second, unless one has the highest preference; servers on a
+ * link answer within milliseconds, and a container would wait for that second each time.
+ */
+const COLLECT = 200
+const HIGHEST_PREFERENCE = 255
+/** Before asking again after a server has granted nothing, or what another host has: from the second time on. */
+const PAUSE = 1000
+
+type MessageEvent = Event & { type: 'message' }
+
+export function onMessage(client: Client, state: State, event: MessageEvent): Step {
+  const { message } = event
+  if (message.transaction !== state.transaction) return { state, actions: [] }
+  const expected = state.phase === 'soliciting' ? messageType.advertise : messageType.reply
+  if (message.type !== expected || !isWaiting(state)) return { state, actions: [] }
+  const answer = readAnswer(client, message)
+  if (typeof answer === 'string') return ignored(state, answer)
+  if (answer.server === state.shunned) return { state, actions: [] }
+  const next =
+    answer.longestSolicit === undefined ? state : { ...state, longestSolicit: answer.longestSolicit }
+  if (state.phase === 'soliciting') return onOffer(client, next, { answer, event })
+  if (state.phase === 'informing') return stop(next, { type: 'informed', answer })
+  return onReply(client, next, { answer, event })
+}
+
+function isWaiting({ phase, sends }: State): boolean {
+  return sends > 0 && phase !== 'bound' && phase !== 'verifying' && phase !== 'stopped'
+}
+
+function ignored(state: State, why: string): Step {
+  return { state, actions: [{ type: 'note', what: 'ignored', why: `an answer: ${why}` }] }
+}
+
+interface Said<E extends Event = Event> {
+  answer: Answer
+  event: E
+}
+
+/** The offer of the highest preference is taken, the first of equal ones. */
+function onOffer(client: Client, state: State, { answer, event }: Said): Step {
+  const grant = grantIn(answer, state.wanted)
+  if (typeof grant === 'string') return ignored({ ...state, refusal: grant }, grant)
+  const better = !state.offer || grant.preference > state.offer.preference
+  const collectUntil = state.collectUntil ?? event.now + COLLECT
+  const next: State = { ...state, ...(better ? { offer: grant } : {}), collectUntil }
+  if (grant.preference === HIGHEST_PREFERENCE) return request(client, next, event)
+  return { state: { ...next, wakeAt: Math.min(collectUntil, state.deadline) }, actions: [] }
+}
+
+/** Asks for the chosen offer, and whether somebody else has the address. */
+export function request(client: Client, state: State, event: Event): Step {
+  const { offer, collectUntil: _until, ...rest } = state
+  if (!offer) return { state, actions: [] }
+  const asked = begin(client, { ...rest, offer }, 'requesting', event)
+  if (state.lease || client.timing.probe === 0) return asked
+  return {
+    state: { ...asked.state, probeUntil: event.now + client.timing.probe },
+    actions: [...asked.actions, { type: 'probe', address: offer.address }],
+  }
+}
+
+function onReply(client: Client, state: State, said: Said): Step {
+  const { answer, event } = said
+  const { phase, offer, lease, wanted } = state
+  const asked = phase === 'requesting' ? offer?.server : phase === 'renewing' ? lease?.server : undefined
+  if (asked !== undefined && answer.server !== asked) return ignored(state, 'its server was not asked')
+  const refusal = refusalIn(answer)
+  if (refusal) return onRefusal(client, state, { ...said, refusal })
+  const expected = phase === 'requesting' ? offer?.address : phase === 'confirming' ? wanted : lease?.address
+  const grant = grantIn(answer, expected)
+  if (typeof grant === 'string') return ignored(state, grant)
+  if (grant.address !== expected) return otherAddress(client, state, { grant, expected, event })
+  const got: Lease = { ...grant, obtainedAt: event.now }
+  if (phase === 'confirming') return settle(state, got, 'confirmed')
+  if (phase !== 'requesting' || lease) return settle(state, got, 'renewed')
+  const next: State = { ...state, lease: got }
+  if (state.claimant !== undefined) return decline(client, next, event)
+  if (event.now >= (state.probeUntil ?? 0)) return settle(next, got, 'acquired')
+  return { state: { ...next, phase: 'verifying', wakeAt: state.probeUntil ?? event.now }, actions: [] }
+}
+
+/** Acquiring, a server may grant another address than it has offered; while one is held, its user cannot be given another. */
+function otherAddress(
+  client: Client,
+  state: State,
+  { grant, expected, event }: { grant: Grant; expected: string | undefined; event: Event },
+): Step {
+  if (state.phase !== 'requesting') return ignored(state, `it grants ${grant.address}, asked was ${expected}`)
+  if (state.lease)
+    return withoutThatServer(client, state, { why: `it grants ${grant.address} instead`, event })
+  const offered: State = { ...state, offer: grant }
+  return solicitAgain(client, { ...offered, wanted: grant.address }, event)
+}
+
+function refusalIn({ status, association }: Answer): Status | undefined {
+  return [status, association?.status].find(each => each !== undefined && each.code !== statusCode.success)
+}
+
+function onRefusal(client: Client, state: State, { refusal, event }: Said & { refusal: Status }): Step {
+  const why = describe(refusal)
+  const isFinal = refusal.code !== statusCode.unspecified && refusal.code !== statusCode.useMulticast
+  if (!isFinal) return ignored(state, why)
+  const note: Action = { type: 'note', what: 'refused', why }
+  if (state.phase === 'confirming')
+    return stop(state, { type: 'failed', why: `${state.wanted} was refused: ${why}` })
+  const next =
+    state.phase !== 'requesting'
+      ? askAnew(client, state, event)
+      : state.lease
+        ? withoutThatServer(client, state, { why, event })
+        : solicitAgain(client, { ...state, refusal: why }, event)
+  return { state: next.state, actions: [note, ...next.actions] }
+}
+
+/** A server that knows nothing of a lease that is held is asked to make it anew (RFC 8415, 18.2.10.1): for the same address. */
+function askAnew(client: Client, state: State, event: MessageEvent | Event): Step {
+  const { lease } = state
+  const server = event.type === 'message' ? readAnswer(client, event.message) : undefined
+  if (!lease || server === undefined || typeof server === 'string') return { state, actions: [] }
+  const offer: Grant = { ...lease, server: server.server }
+  return request(client, { ...state, offer, deadline: event.now + client.timing.timeout }, event)
+}
+
+/**
+ * Whoever gave the lease may take it; another server that will not have it is passed over, for the one that gave it may
+ * still come back.
+ */
+export function withoutThatServer(
+  client: Client,
+  state: State,
+  { why, event }: { why: string; event: Event },
+): Step {
+  const { lease, offer, ...rest } = state
+  if (!lease) return { state, actions: [] }
+  if (offer?.server === lease.server)
+    return lose(state, lease, `its server does not grant it any more: ${why}`)
+  return begin(client, { ...rest, lease, ...(offer ? { shunned: offer.server } : {}) }, 'rebinding', event)
+}
+
+/** From the start: at once the first time. */
+export function solicitAgain(client: Client, state: State, event: Event): Step {
+  const { offer: _offer, probeUntil: _until, claimant: _claimant, collectUntil: _collect, ...rest } = state
+  const declined = state.declined + 1
+  if (declined === 1) return begin(client, { ...rest, declined }, 'soliciting', event)
+  const wakeAt = Math.min(event.now + PAUSE, state.deadline)
+  return { state: { ...rest, phase: 'soliciting', sends: 0, declined, wakeAt }, actions: [] }
+}
+
+export function onConflict(client: Client, state: State, event: Event & { type: 'conflict' }): Step {
+  if (event.address !== state.offer?.address) return { state, actions: [] }
+  const claimed: State = { ...state, claimant: event.hardware }
+  if (state.phase === 'verifying') return decline(client, claimed, event)
+  return { state: state.phase === 'requesting' ? claimed : state, actions: [] }
+}
+
+/** Tells the server that another host has the address, and asks for another one. */
+function decline(client: Client, state: State, event: Event): Step {
+  const { lease, claimant, wanted: _wanted, ...rest } = state
+  if (!lease) return { state, actions: [] }
+  const next = solicitAgain(client, rest, event)
+  return {
+    state: next.state,
+    actions: [
+      sendOnce(client, state, 'decline', event),
+      { type: 'note', what: 'declined', why: `${lease.address} is in use by ${claimant}` },
+      ...next.actions,
+    ],
+  }
+}

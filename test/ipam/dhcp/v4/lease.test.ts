@@ -1,0 +1,453 @@
+import { describe, expect, test } from 'bun:test'
+import { defaultTiming, pauseAfter } from '../../../../ipam/dhcp/engine/timing.ts'
+import { step } from '../../../../ipam/dhcp/v4/lease.ts'
+import { type Message, messageType } from '../../../../ipam/dhcp/v4/packet.ts'
+import {
+  type Action,
+  type Client,
+  type Event,
+  initialState,
+  type Lease,
+  type State,
+} from '../../../../ipam/dhcp/v4/types.ts'
+
+const client: Client = {
+  identifier: 'c1/net/eth0',
+  hardware: '02:00:00:00:00:01',
+  provided: new Map(),
+  requested: [3, 1],
+  broadcast: false,
+  timing: { ...defaultTiming, probe: 200 },
+}
+const SERVER = '02:00:00:00:00:ff'
+const OTHER = '02:00:00:00:00:aa'
+const SECOND = 1000
+
+const bytes = (...values: number[]) => Uint8Array.from(values)
+const address = (text: string) => Uint8Array.from(text.split('.'), Number)
+
+type Answer = {
+  type: 'offer' | 'acknowledge' | 'refuse'
+  address?: string
+  server?: string
+  seconds?: number
+  transaction?: number
+  hardware?: string
+}
+
+/** A client in a story: what happens to it, at which time, and what it did about it. */
+function story(given: Client = client) {
+  let state: State = initialState
+  let now = 0
+  let done: Action[] = []
+  const happen = (event: Record<string, unknown> & { type: Event['type'] }) => {
+    const next = step(given, state, { ...event, now, random: () => 0.5 } as Event)
+    state = next.state
+    done = next.actions
+    return done
+  }
+  const told = {
+    state: () => state,
+    actions: () => done,
+    /** Names of the actions: "send discover", "bound". */
+    names: () => done.map(action => (action.type === 'send' ? `send ${action.kind}` : action.type)),
+    sent: () => done.find(action => action.type === 'send'),
+    happen,
+    at(time: number) {
+      now = time
+      return told
+    },
+    /** Lets the time come that the client waits for. */
+    wait() {
+      now = state.wakeAt ?? now
+      happen({ type: 'timer' })
+      return now
+    },
+    answer(answer: Answer) {
+      const { type, server = '10.0.0.1', seconds = 1000 } = answer
+      const message: Message = {
+        operation: 'reply',
+        transaction: answer.transaction ?? state.transaction,
+        seconds: 0,
+        broadcast: false,
+        clientAddress: '0.0.0.0',
+        yourAddress: answer.address ?? '10.0.0.5',
+        nextServer: '0.0.0.0',
+        relay: '0.0.0.0',
+        hardware: answer.hardware ?? given.hardware,
+        options: new Map([
+          [1, bytes(255, 255, 255, 0)],
+          [51, bytes(seconds >> 24, seconds >> 16, seconds >> 8, seconds)],
+          [53, bytes(messageType[type])],
+          [54, address(server)],
+        ]),
+      }
+      return happen({ type: 'message', message, hardware: SERVER })
+    },
+    /** Acquires 10.0.0.5 at time 0, for 1000 s unless said otherwise. */
+    acquired(seconds = 1000) {
+      happen({ type: 'start' })
+      told.answer({ type: 'offer', seconds })
+      told.answer({ type: 'acknowledge', seconds })
+      told.wait()
+      return told
+    },
+  }
+  return told
+}
+
+describe('acquiring', () => {
+  test('DISCOVER, OFFER, REQUEST and a probe, ACK, and bound when nobody spoke up', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    expect([one.names(), one.state().phase]).toEqual([['send discover'], 'selecting'])
+    one.answer({ type: 'offer' })
+    expect([one.names(), one.state().phase]).toEqual([['send request', 'probe'], 'requesting'])
+    one.answer({ type: 'acknowledge' })
+    expect([one.names(), one.state().phase]).toEqual([[], 'verifying'])
+    expect(one.wait()).toBe(200)
+    expect([one.names(), one.state().phase]).toEqual([['bound'], 'bound'])
+    expect(one.state().lease).toMatchObject({
+      address: '10.0.0.5',
+      server: '10.0.0.1',
+      serverHardware: SERVER,
+      obtainedAt: 0,
+    })
+    expect(one.state().wakeAt).toBe(500 * SECOND)
+  })
+
+  test('an ACK after the time for objections binds at once', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    one.at(300).answer({ type: 'acknowledge' })
+    expect(one.names()).toEqual(['bound'])
+  })
+
+  test('DISCOVER is sent after 0, 10 and 30 s, and after a pause from the start, until there are no more tries', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    const sent: number[] = [0]
+    let now = 0
+    while (one.state().phase !== 'stopped') {
+      now = one.wait()
+      if (one.names().includes('send discover')) sent.push(now)
+    }
+    expect(sent.map(time => time / SECOND)).toEqual([0, 10, 30, 72, 82, 102, 144, 154, 174])
+    expect(now).toBe(208 * SECOND)
+    expect(one.actions()).toEqual([{ type: 'failed', why: 'no more tries: no server offered an address' }])
+  })
+
+  test('each try is a new transaction, which says for how long it has been tried', () => {
+    let draws = 0
+    const random = () => ++draws / 10
+    const begun = step(client, initialState, { type: 'start', now: 0, random }).state
+    const again = step(client, { ...begun, sends: 0, wakeAt: 72_000 }, { type: 'timer', now: 72_000, random })
+    expect(again.state.transaction).not.toBe(begun.transaction)
+    expect(again.actions[0]).toMatchObject({ message: { seconds: 72, transaction: again.state.transaction } })
+  })
+
+  test('a request that no server acknowledges: what it may have committed is given back', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.at(207 * SECOND).answer({ type: 'offer' })
+    one.wait()
+    expect(one.names()).toEqual(['send release', 'failed'])
+    expect(one.sent()).toMatchObject({
+      to: { hardware: SERVER, address: '10.0.0.1' },
+      message: { clientAddress: '10.0.0.5' },
+    })
+  })
+
+  test.each([
+    { name: 'another transaction', answer: { type: 'offer', transaction: 7 } },
+    { name: 'another client', answer: { type: 'offer', hardware: OTHER } },
+    { name: 'an acknowledgement of nothing', answer: { type: 'acknowledge' } },
+    { name: 'a refusal of nothing', answer: { type: 'refuse' } },
+    { name: 'zero seconds', answer: { type: 'offer', seconds: 0 } },
+    { name: 'no server', answer: { type: 'offer', server: '0.0.0.0' } },
+  ] as { name: string; answer: Answer }[])('an answer of $name changes nothing', ({ answer }) => {
+    const one = story()
+    one.happen({ type: 'start' })
+    const before = one.state()
+    one.answer(answer)
+    expect(one.state()).toEqual(before)
+    expect(one.names().filter(name => name !== 'note')).toEqual([])
+  })
+
+  test.each([
+    { name: 'another server', answer: { type: 'acknowledge', server: '10.0.0.2' } },
+    { name: 'another address', answer: { type: 'acknowledge', address: '10.0.0.6' } },
+    { name: 'a late offer', answer: { type: 'offer', server: '10.0.0.2' } },
+    { name: 'a refusal of another server', answer: { type: 'refuse', server: '10.0.0.2' } },
+  ] as { name: string; answer: Answer }[])('while requesting, $name changes nothing', ({ answer }) => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    const before = one.state()
+    one.answer(answer)
+    expect(one.state()).toEqual(before)
+  })
+
+  test('a first refusal: from the start at once; a second: after a pause', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    one.answer({ type: 'refuse' })
+    expect(one.names()).toEqual(['note', 'send discover'])
+    one.answer({ type: 'offer' })
+    one.answer({ type: 'refuse' })
+    expect(one.names()).toEqual(['note'])
+    expect(one.wait()).toBe(2 * SECOND)
+    expect(one.names()).toEqual(['send discover'])
+  })
+})
+
+describe('an address that another host has', () => {
+  test('is declined when the server has granted it, and asked for anew', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    one.answer({ type: 'acknowledge' })
+    one.happen({ type: 'conflict', address: '10.0.0.5', hardware: OTHER })
+    expect(one.names()).toEqual(['send decline', 'note', 'send discover'])
+    expect(one.sent()).toMatchObject({
+      to: { address: '255.255.255.255' },
+      message: { clientAddress: '0.0.0.0' },
+    })
+    expect(one.state()).toMatchObject({ phase: 'selecting', declined: 1 })
+    expect(one.state().lease).toBeUndefined()
+  })
+
+  test('that spoke before the acknowledgement is remembered', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    one.happen({ type: 'conflict', address: '10.0.0.5', hardware: OTHER })
+    expect(one.names()).toEqual([])
+    one.answer({ type: 'acknowledge' })
+    expect(one.names()).toEqual(['send decline', 'note', 'send discover'])
+  })
+
+  test('a second time costs ten seconds (RFC 2131, 3.1.5)', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    for (let round = 0; round < 2; round++) {
+      one.answer({ type: 'offer' })
+      one.answer({ type: 'acknowledge' })
+      one.happen({ type: 'conflict', address: '10.0.0.5', hardware: OTHER })
+    }
+    expect(one.names()).toEqual(['send decline', 'note'])
+    expect(one.wait()).toBe(10 * SECOND)
+    expect(one.names()).toEqual(['send discover'])
+  })
+
+  test.each([
+    { name: 'our own voice', conflict: { address: '10.0.0.5', hardware: client.hardware } },
+    { name: 'another address', conflict: { address: '10.0.0.6', hardware: OTHER } },
+  ])('$name is no conflict', ({ conflict }) => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.answer({ type: 'offer' })
+    one.answer({ type: 'acknowledge' })
+    one.happen({ type: 'conflict', ...conflict })
+    expect(one.state().phase).toBe('verifying')
+  })
+})
+
+describe('a lease', () => {
+  test('is renewed at T1 by unicast to its server, from its address', () => {
+    const one = story().acquired()
+    expect(one.wait()).toBe(500 * SECOND)
+    expect(one.sent()).toMatchObject({
+      kind: 'renew',
+      from: '10.0.0.5',
+      to: { hardware: SERVER, address: '10.0.0.1' },
+      message: { clientAddress: '10.0.0.5' },
+    })
+    one.at(501 * SECOND).answer({ type: 'acknowledge' })
+    expect(one.names()).toEqual(['bound'])
+    expect(one.state()).toMatchObject({
+      phase: 'bound',
+      wakeAt: 1001 * SECOND,
+      lease: { obtainedAt: 501 * SECOND },
+    })
+  })
+
+  test('that its server does not renew is asked for by broadcast from T2 on, until it ends', () => {
+    const one = story().acquired()
+    const sent: string[] = []
+    let now = 0
+    while (one.state().phase !== 'stopped') {
+      now = one.wait()
+      for (const name of one.names()) if (name.startsWith('send')) sent.push(`${now / SECOND} ${name}`)
+    }
+    const seconds = (kind: string) =>
+      sent.filter(line => line.endsWith(kind)).map(line => Math.floor(Number(line.split(' ')[0])))
+    expect(seconds('renew')).toEqual([500, 510, 530, 710, 720, 740, 813, 823, 832, 844, 846, 847])
+    expect(seconds('rebind')).toEqual([850, 860, 880, 960, 970, 980, 993, 995, 997])
+    expect(now).toBe(1000 * SECOND)
+    expect(one.actions()).toMatchObject([{ type: 'lost', why: 'the lease has expired' }])
+  })
+
+  test('of seconds is asked for more than once before it ends', () => {
+    const one = story().acquired(8)
+    const kinds: string[] = []
+    while (one.state().phase !== 'stopped') {
+      one.wait()
+      kinds.push(...one.names())
+    }
+    expect(kinds.filter(kind => kind === 'send renew').length).toBeGreaterThanOrEqual(2)
+    expect(kinds.filter(kind => kind === 'send rebind').length).toBeGreaterThanOrEqual(2)
+  })
+
+  test('may be renewed by another server after T2', () => {
+    const one = story().acquired()
+    one.at(850 * SECOND).happen({ type: 'timer' })
+    one.answer({ type: 'acknowledge', server: '10.0.0.9' })
+    expect(one.names()).toEqual(['bound'])
+    expect(one.state().lease?.server).toBe('10.0.0.9')
+  })
+
+  test('for ever never wakes anybody', () => {
+    expect(story().acquired(0xffffffff).state().wakeAt).toBeUndefined()
+  })
+
+  test('that is refused is asked for once more, and goes on when the same address is granted', () => {
+    const one = story().acquired()
+    one.wait()
+    one.answer({ type: 'refuse' })
+    expect(one.names()).toEqual(['note', 'send discover'])
+    expect([...((one.actions()[1] as { message: Message }).message.options.get(50) ?? [])]).toEqual([
+      10, 0, 0, 5,
+    ])
+    one.answer({ type: 'offer' })
+    expect(one.names()).toEqual(['send request'])
+    one.answer({ type: 'acknowledge' })
+    expect(one.names()).toEqual(['bound'])
+  })
+
+  test('that is refused is lost when another address is offered, or none', () => {
+    const one = story().acquired()
+    one.wait()
+    one.answer({ type: 'refuse' })
+    const refused = one.state()
+    one.answer({ type: 'offer', address: '10.0.0.6' })
+    expect(one.actions()).toMatchObject([
+      { type: 'lost', why: 'the address was refused, and 10.0.0.6 offered instead' },
+    ])
+    const end = step(client, { ...refused, wakeAt: 0 }, { type: 'timer', now: 510 * SECOND, random: () => 0 })
+    expect(end.actions).toMatchObject([{ type: 'lost' }])
+  })
+
+  test('is refused before T2 by its own server only', () => {
+    const one = story().acquired()
+    one.wait()
+    one.answer({ type: 'refuse', server: '10.0.0.9' })
+    expect(one.state().phase).toBe('renewing')
+  })
+
+  test('is released by unicast, once', () => {
+    const one = story().acquired()
+    one.happen({ type: 'release' })
+    expect(one.names()).toEqual(['send release', 'released'])
+    expect(one.sent()).toMatchObject({ from: '10.0.0.5', to: { hardware: SERVER, address: '10.0.0.1' } })
+    one.happen({ type: 'release' })
+    expect(one.names()).toEqual(['released'])
+  })
+
+  test('that is only asked for is released as well, in case the server has committed it', () => {
+    const one = story()
+    one.happen({ type: 'start' })
+    one.happen({ type: 'release' })
+    expect(one.names()).toEqual(['released'])
+    const two = story()
+    two.happen({ type: 'start' })
+    two.answer({ type: 'offer' })
+    two.happen({ type: 'release' })
+    expect(two.names()).toEqual(['send release', 'released'])
+  })
+})
+
+describe('after a restart', () => {
+  const lease: Lease = story().acquired().state().lease as Lease
+
+  test.each([
+    { name: 'before T1', now: 100, phase: 'bound', names: [], wakeAt: 500 },
+    { name: 'after T1', now: 600, phase: 'renewing', names: ['send renew'], wakeAt: 610 },
+    { name: 'after T2', now: 900, phase: 'rebinding', names: ['note', 'send rebind'], wakeAt: 910 },
+  ] as const)('$name: $phase', ({ now, phase, names, wakeAt }) => {
+    const one = story().at(now * SECOND)
+    one.happen({ type: 'adopt', lease })
+    expect({ phase: one.state().phase, names: one.names(), wakeAt: one.state().wakeAt }).toEqual({
+      phase,
+      names: [...names],
+      wakeAt: wakeAt * SECOND,
+    })
+  })
+
+  test('after its end it is lost', () => {
+    const one = story().at(1000 * SECOND)
+    one.happen({ type: 'adopt', lease })
+    expect(one.names()).toEqual(['lost'])
+  })
+})
+
+describe('an address that is to be confirmed', () => {
+  test('is asked for without a server, and bound without a probe: its user has it already', () => {
+    const one = story()
+    one.happen({ type: 'confirm', address: '10.0.0.5' })
+    const { options } = (one.sent() as { message: Message }).message
+    expect([[...(options.get(50) ?? [])], options.has(54)]).toEqual([[10, 0, 0, 5], false])
+    one.answer({ type: 'offer' })
+    expect(one.names()).toEqual([])
+    one.answer({ type: 'acknowledge', address: '10.0.0.6' })
+    expect(one.names()).toEqual(['note'])
+    one.answer({ type: 'acknowledge' })
+    expect(one.actions()).toMatchObject([{ type: 'bound', how: 'confirmed' }])
+  })
+
+  test('may be refused', () => {
+    const one = story()
+    one.happen({ type: 'confirm', address: '10.0.0.5' })
+    one.answer({ type: 'refuse' })
+    expect(one.actions()).toEqual([{ type: 'failed', why: '10.0.0.5 was refused by 10.0.0.1' }])
+  })
+})
+
+test('pauses: four times 2 s, then 8, 16, 32, 64, 64, give or take a second, and never beyond the largest', () => {
+  const pauses = (random: number, resendMax = 62_000) =>
+    Array.from(
+      { length: 9 },
+      (_, index) => pauseAfter({ ...defaultTiming, resendMax }, index, () => random) / SECOND,
+    )
+  expect(pauses(0.5)).toEqual([2, 2, 2, 2, 8, 16, 32, 63, 63])
+  expect(pauses(0)).toEqual([1, 1, 1, 1, 7, 15, 31, 62, 62])
+  expect(Math.max(...pauses(0.999, 500))).toBeLessThan(2.1)
+})
+
+test('a message that comes at a time when nobody asks changes nothing', () => {
+  const one = story().acquired()
+  const before = one.state()
+  for (const type of ['offer', 'acknowledge', 'refuse'] as const) one.answer({ type })
+  expect(one.state()).toEqual(before)
+})
+
+test('whatever happens in whatever order, the client stops or waits for something', () => {
+  for (let round = 0; round < 3000; round++) {
+    const one = story()
+    one.happen({ type: 'start' })
+    for (let index = 0; index < 30; index++) {
+      const chance = Math.random()
+      if (chance < 0.3) one.answer({ type: 'offer', seconds: 1 + Math.floor(Math.random() * 100) })
+      else if (chance < 0.55)
+        one.answer({ type: 'acknowledge', seconds: 1 + Math.floor(Math.random() * 100) })
+      else if (chance < 0.65) one.answer({ type: 'refuse' })
+      else if (chance < 0.7) one.happen({ type: 'conflict', address: '10.0.0.5', hardware: OTHER })
+      else one.wait()
+      const { phase, wakeAt, lease } = one.state()
+      expect(phase === 'stopped' || wakeAt !== undefined).toBe(true)
+      if (phase === 'bound') expect(lease).toBeDefined()
+    }
+  }
+})
