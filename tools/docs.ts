@@ -1,5 +1,6 @@
 /** Makes the pages of docs/ that follow from the code: `bun tools/docs.ts`. A test fails when the committed ones are others. */
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { architecturePage } from './docs/architecture.ts'
 import { indexPage, pageOf } from './docs/markdown.ts'
 import { types } from './docs/schemas.ts'
 
@@ -10,7 +11,11 @@ export async function generatedFiles(): Promise<Record<string, string>> {
   const plugins = await Promise.all(
     types.map(async type => [`docs/plugins/${type}.md`, await pageOf(type)] as const),
   )
-  return { 'docs/plugins/README.md': indexPage(), ...Object.fromEntries(plugins) }
+  return {
+    'docs/architecture.md': architecturePage(),
+    'docs/plugins/README.md': indexPage(),
+    ...Object.fromEntries(plugins),
+  }
 }
 
 async function writeAll(): Promise<void> {
