@@ -28,7 +28,7 @@ import { type BridgeConfiguration, configuration } from './bridge/configuration.
 import * as gateway from './bridge/gateway.ts'
 import { becomeGateway, isGateway } from './bridge/place.ts'
 import * as port from './bridge/port.ts'
-import { allowedAddress, sweep, sweepRules, wishFor } from './bridge/rules.ts'
+import { allowedAddress, rulesFor, sweep, sweepRules } from './bridge/rules.ts'
 import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>
@@ -60,7 +60,7 @@ export const bridge = definePlugin({
       : checkPair(host, { config, attachment, netns, result, link })
     const { name } = found.port
     const mac = (config.macspoofchk && allowedAddress(attachment, name)) || found.mac
-    const missing = await missingRules(wishFor({ config, attachment, result, port: name, mac }))
+    const missing = await missingRules(rulesFor({ config, attachment, result, port: name, mac }))
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
@@ -117,7 +117,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
       ? readContainerEnd(request)
       : bringUp(request, result)
     const mac = chosen ?? containerEnd.address
-    await addRules(request, wishFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
+    await addRules(request, rulesFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
     if (!config.disableContainerInterface) {
       port.awaitPort(host, events, hostEnd.index)
       announceInterface({ netns, name: attachment.interface, result }, containerEnd)
@@ -144,7 +144,7 @@ async function attachExisting(host: Transport, request: Request, existing: Link)
     interfaces: [...previous.interfaces, { name: link.name, mac: link.address }],
   }
   const result = becomeGateway(host, { request, link, hostEnd: existing, result: described })
-  await addRules(request, wishFor({ config, attachment, result, port: existing.name, mac }), sweep)
+  await addRules(request, rulesFor({ config, attachment, result, port: existing.name, mac }), sweep)
   const dns = configuredDns(config.dns)
   return { ...result, ...(dns ? { dns } : {}) }
 }

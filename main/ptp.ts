@@ -2,11 +2,11 @@
 import * as z from 'zod/mini'
 import {
   addRules,
+  type MasqueradeSpec,
   missingRules,
   requireBackend,
   sweepRules,
   sweepStaleRules,
-  type Wish,
 } from '../chain/filter/masquerade.ts'
 import {
   checkInterface,
@@ -65,7 +65,7 @@ export const ptp = definePlugin({
     enableForwarding(hops.map(({ address }) => address))
     const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
     routeToContainer(host, hostEnd, hops)
-    await addRules(request, wishFor({ config, attachment, hops }), sweep)
+    await addRules(request, rulesFor({ config, attachment, hops }), sweep)
     markFinished(host, hostEnd.index, ownerOf(attachment).comment)
     return {
       ...result,
@@ -90,7 +90,7 @@ export const ptp = definePlugin({
       ),
       ...missingOnHost(host, hostEnd, hops),
     ]
-    const absent = missing ?? (await missingRules(wishFor({ config, attachment, hops })))
+    const absent = missing ?? (await missingRules(rulesFor({ config, attachment, hops })))
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
@@ -172,7 +172,11 @@ function bringUp(
 }
 
 /** What this attachment has in packet filters: what ADD puts there and CHECK looks for. */
-function wishFor(parts: { config: Configuration; attachment: Attachment; hops: readonly Hop[] }): Wish {
+function rulesFor(parts: {
+  config: Configuration
+  attachment: Attachment
+  hops: readonly Hop[]
+}): MasqueradeSpec {
   const { config, attachment, hops } = parts
   const sources = hops.map(hop => ({ address: hop.address, network: networkText(hop) }))
   return { attachment, sources: config.ipMasq ? sources : [], backend: config.ipMasqBackend }

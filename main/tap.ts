@@ -113,7 +113,7 @@ function findBridge(container: Transport, { bridge: name }: Configuration): Link
   )
 }
 
-interface Wish {
+interface TapSpec {
   config: Configuration
   netns: string
   name: string
@@ -121,7 +121,7 @@ interface Wish {
 }
 
 /** Creates the device with all that it is to have; nothing when one thing is refused. */
-function create(container: Transport, { config, netns, name, mac }: Wish): void {
+function create(container: Transport, { config, netns, name, mac }: TapSpec): void {
   const { multiQueue, owner, group, mtu, selinuxContext } = config
   const bridge = findBridge(container, config)
   const virtioHeader = owner !== undefined && group !== undefined // as the reference decides

@@ -12,15 +12,22 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import { type Choice, choiceAtAdd, chooseBackend, decide, insteadOf, obstacles } from './firewall/backends.ts'
+import {
+  blockingChains,
+  type Choice,
+  choiceAtAdd,
+  chooseBackend,
+  decide,
+  insteadOf,
+} from './firewall/backends.ts'
 import { configuration, type FirewallConfiguration, zoneOf } from './firewall/configuration.ts'
 import * as firewalld from './firewall/firewalld.ts'
+import { addressesOf, familiesOf } from './firewall/ingress.ts'
 import * as iptables from './firewall/iptables.ts'
-import { letGo } from './firewall/letting-go.ts'
 import { planFirewall } from './firewall/plan.ts'
 import { recall, recorded, remember } from './firewall/records.ts'
+import { release } from './firewall/release.ts'
 import { roles } from './firewall/rules.ts'
-import { addressesOf, familiesOf } from './firewall/subject.ts'
 
 const NO_RESULT = 'missing prevResult from earlier plugin'
 
@@ -41,7 +48,7 @@ export const firewall = definePlugin({
       apply: choice => apply(request, { previous, choice }),
       sweep: async () => void (await sweep(engine, id)),
     })
-    for (const obstacle of obstacles(config, addresses)) world.stderr(`firewall: ${obstacle}\n`)
+    for (const blocking of blockingChains(config, addresses)) world.stderr(`firewall: ${blocking}\n`)
     return previous
   },
 
@@ -69,12 +76,12 @@ export const firewall = definePlugin({
       'delete the rules': async () => {
         swept = await sweep(engine, id)
       },
-      'let go of the addresses': () => {
+      'release the addresses': () => {
         const record = recall(id)
         // what is not recorded, and not in our tables, may be the Go plugin's: anywhere
         const zone = record || swept === 'removed' ? record?.zone : zoneOf(config)
         const addresses = [...new Set([...(record?.addresses ?? []), ...told])]
-        return letGo(world.env, id, { ...record, addresses, ...(zone === undefined ? {} : { zone }) })
+        return release(world.env, id, { ...record, addresses, ...(zone === undefined ? {} : { zone }) })
       },
     })
   },
@@ -98,7 +105,7 @@ export const firewall = definePlugin({
       'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
       'delete stale addresses': async () => {
         for (const id of recorded().filter(isOwner))
-          await letGo(world.env, id, recall(id) ?? { addresses: [] })
+          await release(world.env, id, recall(id) ?? { addresses: [] })
       },
     })
   },
@@ -112,9 +119,9 @@ async function apply(request: Request, way: { previous: Result; choice: Choice }
   const { id } = ownerOf(attachment)
   const { owned, filters, wanted, sources, record } = planFirewall(request, way)
   const earlier = recall(id)
-  if (earlier) await letGo(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
+  if (earlier) await release(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
   if (record) {
-    undo('let go of the addresses', () => letGo(world.env, id, record))
+    undo('release the addresses', () => release(world.env, id, record))
     remember(id, record)
   }
   if (owned.elements.length > 0) {

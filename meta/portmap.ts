@@ -10,7 +10,6 @@ import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-import { forgetHolder } from './portmap/claims.ts'
 import {
   configuration,
   namedBackend,
@@ -18,11 +17,12 @@ import {
   portMappings,
 } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
-import { handOver } from './portmap/heirs.ts'
-import { recall, recorded, remember } from './portmap/holders.ts'
-import { letThroughSamePort, linkTowards } from './portmap/host.ts'
+import { enableHairpin, linkToContainer } from './portmap/hairpin.ts'
+import { recall, recorded, remember } from './portmap/publishers.ts'
+import { forgetPublisher } from './portmap/reservations.ts'
+import { transferPorts } from './portmap/standby.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
-import { type Publication, type Publisher, type Target, targetsOf } from './portmap/target.ts'
+import { type PortBackend, type Publication, type Target, targetsOf } from './portmap/target.ts'
 
 export const portmap = definePlugin({
   name: 'portmap',
@@ -43,7 +43,7 @@ export const portmap = definePlugin({
       apply: decision => publish(call, targets, decision),
       sweep: () => sweepPorts(engine, attachment),
     })
-    if (config.snat) letThroughSamePort(previous, call)
+    if (config.snat) enableHairpin(previous, call)
     forgetConnectionsToHost(mappings)
     return previous
   },
@@ -51,7 +51,7 @@ export const portmap = definePlugin({
   async check(call) {
     const result = requirePrevious(call.previous, 'portmap')
     if (portMappings(call.config).length === 0) return
-    const { plan } = await loadPublisher(backendAtAdd(call))
+    const { plan } = await loadBackend(backendAtAdd(call))
     const missing = await (await plan(call, targetsOf(result, call))).missing()
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
@@ -62,17 +62,17 @@ export const portmap = definePlugin({
     const published = publishedBy(id)
     await everyStep({
       'close the way from 127.0.0.1': () => closeOwnLocalnet(id),
-      'hand the ports over': () => handOver(engine, attachment),
+      'hand the ports over': () => transferPorts(engine, attachment),
       'delete the rules': () => sweepPorts(engine, attachment),
       'forget connections': () => forgetConnectionsThrough(published),
-      'forget the holder': () => forgetHolder(id, attachment),
+      'forget the publisher': () => forgetPublisher(id, attachment),
     })
   },
 
   async status({ config, engine, world }) {
-    const { proven } = await import('../chain/filter/stand-in.ts')
+    const { proven } = await import('../chain/filter/fallback.ts')
     const decision = await proven(await decideBackend(namedBackend(config)), engine)
-    const { requireReady } = await loadPublisher(decision.backend)
+    const { requireReady } = await loadBackend(decision.backend)
     requireReady()
     if (decision.by !== 'configuration')
       world.stderr(`${describeDecision('ports are published', decision)}\n`)
@@ -83,10 +83,11 @@ export const portmap = definePlugin({
     await everyStep({
       'close the ways from 127.0.0.1': () => stale.forEach(closeOwnLocalnet),
       'hand stale ports over': async () => {
-        for (const holder of stale.flatMap(owner => recall(owner) ?? [])) await handOver(engine, holder)
+        for (const publisher of stale.flatMap(owner => recall(owner) ?? []))
+          await transferPorts(engine, publisher)
       },
       'delete stale rules': () => sweepStale(engine, { network, valid }, { roles, chains }),
-      'forget stale holders': () => stale.forEach(owner => void forgetHolder(owner)),
+      'forget stale publishers': () => stale.forEach(owner => void forgetPublisher(owner)),
     })
   },
 })
@@ -99,18 +100,18 @@ const unreachable = (targets: readonly Target[]) =>
 
 async function publish(call: Call, targets: readonly Target[], decision: Decision): Promise<void> {
   const { config, attachment, netns, engine, undo } = call
-  const { plan } = await loadPublisher(decision.backend)
+  const { plan } = await loadBackend(decision.backend)
   const publication = await plan(call, targets, decision.variant)
   const { id } = ownerOf(attachment)
   const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
   if (earlier && isByIptables(earlier) !== isByIptables(publication)) await sweepPorts(engine, attachment)
-  if (earlier) forgetHolder(id)
-  undo('forget the holder', () => forgetHolder(id))
+  if (earlier) forgetPublisher(id)
+  undo('forget the publisher', () => forgetPublisher(id))
   const addresses = targets.map(({ address }) => address)
   remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
   undo('delete the rules', () => sweepPorts(engine, attachment))
   undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
-  const localnet = config.snat ? linkTowards(targets) : undefined
+  const localnet = config.snat ? linkToContainer(targets) : undefined
   await publication.add(localnet)
   if (localnet !== undefined) openLocalnet(localnet)
 }
@@ -120,13 +121,13 @@ const isByIptables = ({ published }: Pick<Publication, 'published'>) => Boolean(
 
 /** Whatever the node has become since. */
 function backendAtAdd({ config, attachment }: Pick<Call, 'config' | 'attachment'>): Backend {
-  const holder = recall(ownerOf(attachment).id)
-  if (holder) return isByIptables(holder) ? 'iptables' : 'nftables'
+  const publisher = recall(ownerOf(attachment).id)
+  if (publisher) return isByIptables(publisher) ? 'iptables' : 'nftables'
   return namedBackend(config) ?? (hasOwnChain(PORTS_PREFIX, attachment) ? 'iptables' : 'nftables')
 }
 
 /** Most nodes use one of them: the other is not even loaded. */
-function loadPublisher(backend: Backend): Promise<Publisher> {
+function loadBackend(backend: Backend): Promise<PortBackend> {
   return backend === 'iptables' ? import('./portmap/iptables.ts') : import('./portmap/nftables.ts')
 }
 

@@ -1,6 +1,6 @@
 /** The command `catena`: thin subcommands over the runtime, taking what cnitool takes. */
 import { Command, InvalidArgumentError } from 'commander'
-import { describeKeepers, readKeepers } from '../filter/keepers.ts'
+import { describeRuleBackends, readRuleBackends } from '../filter/rule-backends.ts'
 import { ensureFolder, folderOf } from '../linux/files.ts'
 import { createNamespace, namespaceState, removeNamespace } from '../linux/netns.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
@@ -299,9 +299,9 @@ const version: Action = async ({ list, options, output }) => {
 
 /** All that the cache knows: a picture of each network that has a bridge, else its results. */
 function list(network: string | undefined, output: Output): void {
-  const keepersOf = readKeepers()
+  const ruleBackendsOf = readRuleBackends()
   const attachments = listAttachments({ network }).map(attachment => {
-    const backends = keepersOf({ ...attachment, interface: attachment.ifname })
+    const backends = ruleBackendsOf({ ...attachment, interface: attachment.ifname })
     return Object.keys(backends).length > 0 ? { ...attachment, backends } : attachment
   })
   const document = attachments.map(({ configuration: _, ...attachment }) => attachment)
@@ -323,7 +323,7 @@ function describeNetwork(name: string, attachments: readonly Shown[], { style, w
   if (topology) return drawNetwork(topology, style, width)
   const parts = attachments.map(attachment => {
     const result = resultOf(attachment)
-    const kept = describeKeepers(attachment.backends ?? {})
+    const kept = describeRuleBackends(attachment.backends ?? {})
     const head = `${attachment.containerId}${kept ? style.dim(`  rules in ${kept}`) : ''}`
     return `${head}\n${result ? renderResult(result, style) : '  its result cannot be read'}`
   })

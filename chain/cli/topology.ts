@@ -1,12 +1,12 @@
 /** What is to be drawn of a network, from the results of its attachments. Knows no terminal and asks no kernel. */
-import { describeKeepers, type Keepers } from '../filter/keepers.ts'
+import { describeRuleBackends, type RuleBackends } from '../filter/rule-backends.ts'
 import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { containerIdFor } from './environment.ts'
 import type { DrawnContainer, DrawnNetwork, DrawnPort, DrawnUplink } from './picture.ts'
 
 /** An attachment, with what keeps its rules where that is known. */
-export type Shown = CachedAttachment & { backends?: Keepers }
+export type Shown = CachedAttachment & { backends?: RuleBackends }
 
 interface Placed {
   attachment: Shown
@@ -54,7 +54,7 @@ function gatewaysOf({ ips }: Result): string[] {
 }
 
 function containerOf({ attachment, result }: Placed): DrawnContainer {
-  const kept = describeKeepers(attachment.backends ?? {})
+  const kept = describeRuleBackends(attachment.backends ?? {})
   return {
     name: nameOf(attachment),
     interface: attachment.ifname,

@@ -112,8 +112,8 @@ export async function withBackend<T extends Pick<Decision, 'by'>>(
   try {
     await apply(decision)
   } catch (thrown) {
-    const { explainLack, standInFor } = await import('./stand-in.ts')
-    const other = decision.by === 'configuration' ? undefined : standInFor(thrown)
+    const { explainLack, fallbackFor } = await import('./fallback.ts')
+    const other = decision.by === 'configuration' ? undefined : fallbackFor(thrown)
     if (!other || !(thrown instanceof Error)) throw explainLack(thrown)
     world.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
     await sweep()

@@ -11,14 +11,14 @@ import { type Backend, type Decision, describeDecision } from './decision.ts'
 import { hasOwnChain, MASQUERADE_PREFIX, partOf, requireIptables } from './iptables/chains.ts'
 import { addOwned, missingOwned } from './nftables/apply.ts'
 import { masquerade, type Owned, type OwnedElement, type Source } from './nftables/elements.ts'
-import { legacyMasquerade } from './nftables/go-plugins.ts'
+import { goPluginsMasquerade } from './nftables/go-plugins.ts'
 import type { Role } from './nftables/layout.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
 
 /** `ipMasqBackend`; silent: see backend.ts. */
 export type MasqueradeBackend = '' | Backend | undefined
 
-export interface Wish {
+export interface MasqueradeSpec {
   attachment: Attachment
   /** Addresses to be masqueraded, if they are to be. */
   sources: readonly Source[]
@@ -27,7 +27,7 @@ export interface Wish {
   elements?: readonly OwnedElement[]
 }
 
-function ownedBy({ attachment, sources, elements = [] }: Wish, backend: Backend): Owned {
+function ownedBy({ attachment, sources, elements = [] }: MasqueradeSpec, backend: Backend): Owned {
   return {
     owner: ownerOf(attachment),
     elements: [...(backend === 'iptables' ? [] : masquerade(sources)), ...elements],
@@ -43,44 +43,44 @@ export interface Sweep {
 /** Puts the rules there, all or nothing. */
 export async function addRules(
   request: Pick<AddRequest<unknown>, 'args' | 'engine' | 'undo' | 'world'>,
-  wish: Wish,
+  spec: MasqueradeSpec,
   sweep: Sweep,
 ): Promise<void> {
-  const { attachment, sources, elements = [] } = wish
+  const { attachment, sources, elements = [] } = spec
   if (sources.length === 0 && elements.length === 0) return
   request.undo('delete the rules', () => sweepRules(request.engine, attachment, sweep))
-  if (sources.length === 0) return await addOwned(request.engine, ownedBy(wish, 'nftables'))
-  const decision = await decideBackend(wish.backend, request)
+  if (sources.length === 0) return await addOwned(request.engine, ownedBy(spec, 'nftables'))
+  const decision = await decideBackend(spec.backend, request)
   // of an ADD that was killed, when the node was another one
   if (decision.backend === 'nftables' && partOf(MASQUERADE_PREFIX, attachment))
     await sweepRules(request.engine, attachment, sweep)
   await withBackend<Decision>(request, {
     decision,
     instead: other => other,
-    apply: decision => addBy(decision, request.engine, wish),
+    apply: decision => addBy(decision, request.engine, spec),
     sweep: () => sweepRules(request.engine, attachment, sweep),
   })
 }
 
-async function addBy({ backend, variant }: Decision, engine: Engine, wish: Wish): Promise<void> {
-  const owned = ownedBy(wish, backend)
+async function addBy({ backend, variant }: Decision, engine: Engine, spec: MasqueradeSpec): Promise<void> {
+  const owned = ownedBy(spec, backend)
   if (owned.elements.length > 0) await addOwned(engine, owned)
   if (backend === 'nftables') return
   const { addMasquerade } = await import('./iptables/masquerade.ts')
-  await addMasquerade(wish.attachment, wish.sources, variant)
+  await addMasquerade(spec.attachment, spec.sources, variant)
 }
 
 /** A sentence for CHECK about something that is missing. What ADD chose is what is looked at. */
-export async function missingRules(wish: Wish): Promise<string | undefined> {
-  const { attachment, sources } = wish
-  const isByIptables = sources.length > 0 && isKeptByIptables(wish)
-  const [missing] = missingOwned(ownedBy(wish, isByIptables ? 'iptables' : 'nftables'))
+export async function missingRules(spec: MasqueradeSpec): Promise<string | undefined> {
+  const { attachment, sources } = spec
+  const isByIptables = sources.length > 0 && isKeptByIptables(spec)
+  const [missing] = missingOwned(ownedBy(spec, isByIptables ? 'iptables' : 'nftables'))
   if (missing || !isByIptables) return missing
   const { missingMasquerade } = await import('./iptables/masquerade.ts')
   return missingMasquerade(attachment, sources)
 }
 
-function isKeptByIptables({ attachment, backend }: Wish): boolean {
+function isKeptByIptables({ attachment, backend }: MasqueradeSpec): boolean {
   if (backend === 'iptables' || partOf(MASQUERADE_PREFIX, attachment)) return true
   return !backend && hasOwnChain(MASQUERADE_PREFIX, attachment)
 }
@@ -95,7 +95,7 @@ export async function requireBackend({
   'config' | 'engine' | 'world'
 >): Promise<void> {
   if (!config.ipMasq) return
-  const { proven } = await import('./stand-in.ts')
+  const { proven } = await import('./fallback.ts')
   const decision = await proven(await decideBackend(config.ipMasqBackend), engine)
   if (decision.backend === 'iptables') requireIptables()
   if (decision.by !== 'configuration')
@@ -107,7 +107,7 @@ const chains = [MASQUERADE_PREFIX] as const
 /** DEL. */
 export function sweepRules(engine: Engine, attachment: Attachment, { roles, extra }: Sweep): Promise<void> {
   const { id } = ownerOf(attachment)
-  const masquerade = legacyMasquerade(owner => owner === id)
+  const masquerade = goPluginsMasquerade(owner => owner === id)
   return sweepAttachment(engine, attachment, {
     roles,
     chains,
@@ -120,6 +120,6 @@ export function sweepStaleRules(
   { engine, network, valid }: Pick<GcRequest<unknown>, 'engine' | 'network' | 'valid'>,
   { roles }: Sweep,
 ): Promise<void> {
-  const extra = legacyMasquerade(isStale(network, valid))
+  const extra = goPluginsMasquerade(isStale(network, valid))
   return sweepStale(engine, { network, valid }, { roles, chains, extra })
 }

@@ -53,18 +53,18 @@ async function sweep(
   {
     using lock = lockRulesIfUsed()
     leaving = leaveChains(attachments, chains)
-    const doomed = { ...leaving, lock }
+    const filter = { ...leaving, lock }
     try {
       await removeOwned(engine, {
         roles,
         isOwner,
         extra: netfilter => [
           ...extra(netfilter),
-          ...searched.flatMap(family => removalCommands(netfilter, { family, table: TABLE }, doomed)),
+          ...searched.flatMap(family => removalCommands(netfilter, { family, table: TABLE }, filter)),
         ],
       })
     } finally {
-      for (const family of searched) removeFromLegacy(family, TABLE, doomed)
+      for (const family of searched) removeFromLegacy(family, TABLE, filter)
     }
   }
   await leaving.finish()

@@ -21,7 +21,7 @@ import { PENDING, removePending } from './create.ts'
 import { finishInterface } from './finish.ts'
 import { explainDown, explainKind, type Master } from './master.ts'
 
-export interface ChildWish {
+export interface SubInterfaceSpec {
   attachment: Attachment
   master: Master
   kind: Kind
@@ -34,8 +34,8 @@ export interface ChildWish {
  * Creates the interface, from inside: a name that the host uses too is no obstacle then. Throws KernelError, EEXIST when the
  * name is taken in the container, or what the kind says of its own on that master (a VLAN's ID).
  */
-export function createChild(container: Transport, wish: ChildWish): void {
-  const { attachment, master, kind, mtu, mac } = wish
+export function createChild(container: Transport, spec: SubInterfaceSpec): void {
+  const { attachment, master, kind, mtu, mac } = spec
   const link: NewLink = {
     name: attachment.interface,
     kind,

@@ -46,7 +46,7 @@ function bridgeAddress(name: string): string {
   return bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }
 
-export interface BridgeWish {
+export interface BridgeSpec {
   name: string
   mtu: number
   promiscuous: boolean
@@ -60,34 +60,34 @@ export interface BridgeWish {
 export function ensureBridge(
   host: Transport,
   undo: Undo,
-  wish: BridgeWish,
+  spec: BridgeSpec,
 ): { bridge: Link; created: boolean } {
-  const existing = findLink(host, wish.name)
-  if (existing) return { bridge: adoptBridge(host, existing, wish), created: false }
+  const existing = findLink(host, spec.name)
+  if (existing) return { bridge: adoptBridge(host, existing, spec), created: false }
   try {
-    reversible(undo, `delete bridge ${wish.name}`, {
-      forth: () => createBridge(host, wish),
-      back: () => removeIfUnused(host, wish.name),
+    reversible(undo, `delete bridge ${spec.name}`, {
+      forth: () => createBridge(host, spec),
+      back: () => removeIfUnused(host, spec.name),
     })
   } catch (thrown) {
-    if (wish.vlanFiltering && isRefusal(thrown, errno.EOPNOTSUPP)) throw cannotFilter(wish.name)
+    if (spec.vlanFiltering && isRefusal(thrown, errno.EOPNOTSUPP)) throw cannotFilter(spec.name)
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
-    return ensureBridge(host, undo, wish)
+    return ensureBridge(host, undo, spec)
   }
-  prepareHostLink(wish.name)
-  const bridge = findLink(host, wish.name)
-  if (!bridge) throw new CniError(code.internal, `bridge ${wish.name} vanished after it was created`)
+  prepareHostLink(spec.name)
+  const bridge = findLink(host, spec.name)
+  if (!bridge) throw new CniError(code.internal, `bridge ${spec.name} vanished after it was created`)
   return { bridge, created: true }
 }
 
-function createBridge(host: Transport, wish: BridgeWish): void {
+function createBridge(host: Transport, spec: BridgeSpec): void {
   createLink(host, {
-    name: wish.name,
-    kind: { type: 'bridge', ...(wish.vlanFiltering ? { vlanFiltering: true } : {}) },
-    address: bridgeAddress(wish.name),
+    name: spec.name,
+    kind: { type: 'bridge', ...(spec.vlanFiltering ? { vlanFiltering: true } : {}) },
+    address: bridgeAddress(spec.name),
     up: true,
-    ...(wish.mtu > 0 ? { mtu: wish.mtu } : {}),
-    ...(wish.promiscuous ? { promiscuous: true } : {}),
+    ...(spec.mtu > 0 ? { mtu: spec.mtu } : {}),
+    ...(spec.promiscuous ? { promiscuous: true } : {}),
   })
 }
 
@@ -103,7 +103,7 @@ export function requireBridge({ kind, name }: Link): void {
   )
 }
 
-function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeWish): Link {
+function adoptBridge(host: Transport, bridge: Link, { promiscuous }: BridgeSpec): Link {
   requireBridge(bridge)
   const address = addressToKeep(bridge)
   const wished = {
@@ -127,7 +127,7 @@ function addressToKeep({ name, address }: Link): string | undefined {
   return address === NONE ? bridgeAddress(name) : address
 }
 
-export interface PortWish {
+export interface PortSpec {
   attachment: Attachment
   netns: string
   bridge: Link
@@ -141,8 +141,8 @@ export interface PortWish {
  * Creates the pair: the container's end in place under its final name, the host's end up and on the bridge with its port
  * settings. One exchange with the kernel, so that a kill leaves all of it or nothing.
  */
-export function createPort(host: Transport, undo: Undo, wish: PortWish): Link {
-  const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = wish
+export function createPort(host: Transport, undo: Undo, spec: PortSpec): Link {
+  const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = spec
   const name = hostEndName(attachment)
   const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)

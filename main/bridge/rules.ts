@@ -2,7 +2,7 @@
 
 import * as masquerade from '../../chain/filter/masquerade.ts'
 import { guardPort } from '../../chain/filter/nftables/elements.ts'
-import { legacySpoofCheck } from '../../chain/filter/nftables/go-plugins.ts'
+import { goPluginsSpoofCheck } from '../../chain/filter/nftables/go-plugins.ts'
 import { collectionNamed } from '../../chain/filter/nftables/layout.ts'
 import { listIn } from '../../chain/filter/nftables/read.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
@@ -16,7 +16,7 @@ import type { BridgeConfiguration } from './configuration.ts'
 export const sweep = { roles: ['masquerade', 'frames'] } as const
 
 /** What ADD puts there and CHECK looks for. */
-export function wishFor(parts: {
+export function rulesFor(parts: {
   config: BridgeConfiguration
   attachment: Attachment
   result: Result
@@ -24,7 +24,7 @@ export function wishFor(parts: {
   port: string
   /** The one hardware address that frames may come from, where they are guarded. */
   mac: string
-}): masquerade.Wish {
+}): masquerade.MasqueradeSpec {
   const { config, attachment, result, port, mac } = parts
   const sources = result.ips
     .filter(
@@ -57,5 +57,5 @@ export function allowedAddress(attachment: Attachment, port: string): string | u
 }
 
 export function sweepRules(engine: Engine, attachment: Attachment): Promise<void> {
-  return masquerade.sweepRules(engine, attachment, { ...sweep, extra: legacySpoofCheck(attachment) })
+  return masquerade.sweepRules(engine, attachment, { ...sweep, extra: goPluginsSpoofCheck(attachment) })
 }

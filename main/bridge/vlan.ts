@@ -30,7 +30,7 @@ export function requireFiltering(bridge: Link, { created }: { created: boolean }
   })
 }
 
-/** For a kernel that refuses the wish for filtering, or ignores it. */
+/** For a kernel that refuses a bridge that is to filter, or ignores it. */
 export function cannotFilter(bridge: string): CniError {
   return new CniError(code.internal, `vlan: bridge ${bridge} cannot filter VLANs`, {
     details: 'the kernel was built without CONFIG_BRIDGE_VLAN_FILTERING',
@@ -97,7 +97,7 @@ function peerName(name: string): string {
 
 const NAME_LENGTH = 15 // IFNAMSIZ without the terminating zero
 
-export interface GatewayWish {
+export interface GatewaySpec {
   bridge: Link
   vlan: number
   /** Nobody else needs the gateway: undoing may take it away. */
@@ -108,7 +108,7 @@ export interface GatewayWish {
  * Finds or creates the host's interface in a VLAN: one end of a veth pair whose other end is a port of the bridge with that
  * VLAN alone. Two ADDs at once make one; what a killed one left unfinished is completed.
  */
-export function ensureGatewayLink(host: Transport, undo: Undo, gateway: GatewayWish): Link {
+export function ensureGatewayLink(host: Transport, undo: Undo, gateway: GatewaySpec): Link {
   const { bridge, vlan } = gateway
   const name = gatewayName(bridge.name, vlan)
   if (name.length > NAME_LENGTH) {
@@ -140,7 +140,7 @@ function completeGatewayLink(
 function createIfAbsent(
   host: Transport,
   undo: Undo,
-  { bridge, name, isUnused }: GatewayWish & { name: string },
+  { bridge, name, isUnused }: GatewaySpec & { name: string },
 ): void {
   if (findLink(host, name)) return
   const pair: NewLink = {

@@ -13,7 +13,7 @@ import { hostEndName } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Hop } from './hop.ts'
 
-export interface PairWish {
+export interface PairSpec {
   attachment: Attachment
   netns: string
   /** Of both ends; 0: the kernel's choice. */
@@ -21,7 +21,7 @@ export interface PairWish {
 }
 
 /** Creates the pair, the host end up. Throws KernelError (EEXIST) when either name is taken. */
-export function createPair(host: Transport, { attachment, netns, mtu }: PairWish): Link {
+export function createPair(host: Transport, { attachment, netns, mtu }: PairSpec): Link {
   const name = hostEndName(attachment)
   const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)

@@ -14,9 +14,9 @@ import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { adminChain, type FirewallConfiguration, namedBackend, zoneOf } from './configuration.ts'
 import { isRunning, missingSource } from './firewalld.ts'
+import { familiesOf, familyOf } from './ingress.ts'
 import { adminFilters, filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
 import { type Filter, type FirewallRecord, recall } from './records.ts'
-import { familiesOf, familyOf } from './subject.ts'
 
 /** What accepts a container's packets, and what else is done in iptables. */
 export interface Choice {
@@ -116,7 +116,7 @@ const NF_DROP = 0
  * What stays in the way of the packets, in sentences: base chains of others that drop what they do not accept. What these are
  * for is not known, so nothing can be done about them.
  */
-export function obstacles(config: FirewallConfiguration, addresses: readonly string[]): string[] {
+export function blockingChains(config: FirewallConfiguration, addresses: readonly string[]): string[] {
   const used = [...new Set(addresses.map(familyOf))]
   if (used.length === 0) return []
   const named = namedBackend(config)

@@ -2,7 +2,7 @@
 import type { Bus } from '../../chain/linux/dbus/connection.ts'
 import { status } from '../../chain/linux/libc.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
-import { hostCidr } from './subject.ts'
+import { hostCidr } from './ingress.ts'
 
 const NAME = 'org.fedoraproject.FirewallD1'
 const ZONES = { path: '/org/fedoraproject/FirewallD1', interface: `${NAME}.zone` }

@@ -21,8 +21,8 @@ import { unlessUnwritable } from '../../chain/linux/lock.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import { familyOf, hostCidr, type Ingress } from './ingress.ts'
 import type { Filter, FirewallRecord } from './records.ts'
-import { familyOf, hostCidr, type Ingress } from './subject.ts'
 
 const TABLE = 'filter'
 const FORWARD = FORWARD_CHAIN
@@ -32,7 +32,7 @@ const SECOND_STAGE = 'CNI-ISOLATION-STAGE-2'
 const families = ['ip', 'ip6'] as const
 const variants = ['nf_tables', 'legacy'] as const
 
-export interface Wanted {
+export interface FilterSpec {
   addresses: readonly string[]
   admin: string
   /** The policy that iptables is to enforce. */
@@ -146,7 +146,7 @@ export function filtersThatAccept(addresses: readonly string[]): Filter[] {
 }
 
 /** What of a family's table a container needs. */
-function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Wanted): Plan {
+function planFor({ family, variant }: Filter, { addresses, admin, ingress }: FilterSpec): Plan {
   const own = addresses.filter(address => familyOf(address) === family)
   return {
     family,
@@ -190,7 +190,7 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 }
 
 /** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
-export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
+export async function addRules(filter: Filter, wanted: FilterSpec): Promise<void> {
   const plan = planFor(filter, wanted)
   const present = read(filter, table => table.rulesIn(FORWARD)) ?? []
   const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
@@ -202,7 +202,7 @@ export async function addRules(filter: Filter, wanted: Wanted): Promise<void> {
 }
 
 /** A sentence about the first rule that is not there; undefined when all are. */
-export async function missingFrom(filter: Filter, wanted: Wanted): Promise<string | undefined> {
+export async function missingFrom(filter: Filter, wanted: FilterSpec): Promise<string | undefined> {
   const missing = await explained(() => missingRule(planFor(filter, wanted)))
   if (!missing) return undefined
   const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
@@ -211,14 +211,14 @@ export async function missingFrom(filter: Filter, wanted: Wanted): Promise<strin
 
 /** Takes away the rules of addresses, whoever added them. Chains that all share stay, as the reference leaves them. */
 export async function removeRulesOf(addresses: readonly string[]): Promise<void> {
-  const doomed = {
-    isDoomedRule: (rule: { chain: string; source?: string; destination?: string }) =>
+  const filter = {
+    isRemovedRule: (rule: { chain: string; source?: string; destination?: string }) =>
       rule.chain === FORWARD &&
       [rule.source, rule.destination].some(address => address !== undefined && addresses.includes(address)),
   }
   for (const family of new Set(addresses.map(familyOf))) {
-    if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, doomed)
-    removeFromLegacy(family, TABLE, doomed)
+    if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, filter)
+    removeFromLegacy(family, TABLE, filter)
   }
 }
 
@@ -232,14 +232,14 @@ export async function removePolicies(bridge: string, others: () => readonly Fire
   const wanted = new Set(
     records.flatMap(({ ingress }) => (ingress?.bridge === bridge ? [ingress.policy] : [])),
   )
-  const isDoomedRule = ({ chain, comment, input, output }: FoundRule) =>
+  const isRemovedRule = ({ chain, comment, input, output }: FoundRule) =>
     chain === FIRST_STAGE
       ? input === bridge && ![...wanted].some(policy => comment.endsWith(policyComment(policy)))
       : chain === SECOND_STAGE && output === bridge && wanted.size === 0
   for (const family of families) {
     for (const variant of variants) {
       if (read({ family, variant }, table => !holdsStrangers(table, records)))
-        await removeRules({ family, variant }, TABLE, { isDoomedRule, lock })
+        await removeRules({ family, variant }, TABLE, { isRemovedRule, lock })
     }
   }
 }

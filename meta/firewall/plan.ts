@@ -7,10 +7,10 @@ import type { Result } from '../../chain/protocol/result.ts'
 import type { Choice } from './backends.ts'
 import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'
 import type { Sources } from './firewalld.ts'
-import type { Wanted } from './iptables.ts'
+import { addressesOf, ingressOf } from './ingress.ts'
+import type { FilterSpec } from './iptables.ts'
 import type { Filter, FirewallRecord } from './records.ts'
 import { ownedBy } from './rules.ts'
-import { addressesOf, ingressOf } from './subject.ts'
 
 export interface Plan {
   addresses: string[]
@@ -18,7 +18,7 @@ export interface Plan {
   owned: Owned
   /** Which of iptables' filters have rules, and what is in each. */
   filters: Filter[]
-  wanted: Wanted
+  wanted: FilterSpec
   /** What firewalld has; absent where it has nothing. */
   sources?: Sources
   /** What is to be remembered of it; absent where nftables has all, and says itself whose it is. */
@@ -51,7 +51,7 @@ export function planFirewall(
       accept: backend === 'nftables',
       admin,
       ingress,
-      fence: !isIptables,
+      ingressPolicy: !isIptables,
       isolate: !isIptables || hasNftables(),
     }),
     filters,

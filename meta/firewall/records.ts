@@ -4,7 +4,7 @@ import type { Backend } from '../../chain/filter/decision.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import { isSameNetwork } from '../../chain/plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
-import type { Ingress } from './subject.ts'
+import type { Ingress } from './ingress.ts'
 
 /** One of the packet filters that iptables keeps. */
 export interface Filter {

@@ -7,7 +7,7 @@ import { flushConnections } from '../../chain/linux/netlink/conntrack.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { PortMapping } from './configuration.ts'
-import { type Published, recall } from './holders.ts'
+import { type Published, recall } from './publishers.ts'
 
 const UDP = 17
 

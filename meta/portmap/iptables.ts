@@ -3,7 +3,7 @@
 import { LOOPBACK_GUARD } from '../../chain/filter/backend.ts'
 import {
   addChain,
-  type ChainWish,
+  type ChainSpec,
   chainName,
   missingFromChain,
   ownershipComment,
@@ -17,37 +17,37 @@ import { IptablesError } from '../../chain/linux/iptables/apply.ts'
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { claim, publicationOf } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
-import type { Call, Publisher, Target } from './target.ts'
+import { portsPublishedBy, reserve } from './reservations.ts'
+import type { Call, PortBackend, Target } from './target.ts'
 
 const DNAT = 'CNI-HOSTPORT-DNAT'
 const SETMARK = 'CNI-HOSTPORT-SETMARK'
 const MASQ = 'CNI-HOSTPORT-MASQ'
 
-export const plan: Publisher['plan'] = async (call, targets, variant) => {
-  const wish = { ...wishFor(call, targets), variant }
-  const published = publicationOf(call, targets)
+export const plan: PortBackend['plan'] = async (call, targets, variant) => {
+  const spec = { ...chainFor(call, targets), variant }
+  const published = portsPublishedBy(call, targets)
   return {
     published,
     async add(localnet) {
-      await claim(call, published)
-      await addChain(wish).catch(thrown => {
+      await reserve(call, published)
+      await addChain(spec).catch(thrown => {
         throw explainConditions(thrown, call.config)
       })
       if (localnet !== undefined) keepLocalnetOpen(localnet)
     },
-    missing: () => missingFromChain(wish),
+    missing: () => missingFromChain(spec),
   }
 }
 
 export const requireReady = requireIptables
 
 /** Pure: the chain of a container, with everything that leads there. */
-export function wishFor(
+export function chainFor(
   { config, attachment }: Pick<Call, 'config' | 'attachment'>,
   targets: readonly Target[],
-): ChainWish {
+): ChainSpec {
   const parts = targets.map(target => [familyOf(target), partFor(config, attachment, target)] as const)
   return {
     attachment,

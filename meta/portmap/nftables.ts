@@ -15,27 +15,27 @@ import { NftError, translateMatches } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { publicationOf, settleClaims } from './claims.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
-import { becomeHeir } from './heirs.ts'
-import { decide, recall } from './holders.ts'
-import type { Call, Publisher, Target } from './target.ts'
+import { recall, resolveConflict } from './publishers.ts'
+import { portsPublishedBy, resolveReservations } from './reservations.ts'
+import { waitForPort } from './standby.ts'
+import type { Call, PortBackend, Target } from './target.ts'
 
-export const plan: Publisher['plan'] = async (call, targets) => {
+export const plan: PortBackend['plan'] = async (call, targets) => {
   const { attachment, engine } = call
   const owned = await ownedBy(call, targets)
   return {
     async add(localnet) {
       const guard = localnet === undefined ? [] : localnetGuard(localnet)
-      await settleClaims(call, publicationOf(call, targets))
+      await resolveReservations(call, portsPublishedBy(call, targets))
       const all = guarded(owned, guard, attachment)
-      let isHeir = false
+      let isStandby = false
       await addOwned(engine, all, (held, wanted) => {
-        const decision = settle(held, wanted, call)
-        isHeir ||= decision === 'leave'
+        const decision = resolve(held, wanted, call)
+        isStandby ||= decision === 'leave'
         return decision
       })
-      if (isHeir) becomeHeir(call, { owned: all })
+      if (isStandby) waitForPort(call, { owned: all })
     },
     async missing() {
       const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)
@@ -130,9 +130,9 @@ async function conditionsChain(
   }
 }
 
-function settle(held: FoundElement, wanted: OwnedElement, { attachment }: Call): 'take' | 'leave' {
+function resolve(held: FoundElement, wanted: OwnedElement, { attachment }: Call): 'take' | 'leave' {
   if (!/^(port|hostip)_/.test(wanted.collection)) return 'take'
   const [protocol, port] = wanted.key.slice(-2)
-  const holder = held.owner === undefined ? undefined : recall(held.owner)
-  return decide(holder, { attachment, port: `${port}/${protocol}`, words: wordsIn(held.comment) })
+  const publisher = held.owner === undefined ? undefined : recall(held.owner)
+  return resolveConflict(publisher, { attachment, port: `${port}/${protocol}`, words: wordsIn(held.comment) })
 }

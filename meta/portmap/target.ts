@@ -5,7 +5,7 @@ import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { PortmapConfiguration } from './configuration.ts'
-import type { Published } from './holders.ts'
+import type { Published } from './publishers.ts'
 
 /** The container's first address of a family, on this attachment's interface. */
 export interface Target {
@@ -45,7 +45,7 @@ export interface Publication {
 export type Call = AddRequest<PortmapConfiguration> | CheckRequest<PortmapConfiguration>
 
 /** What publishes ports. */
-export interface Publisher {
+export interface PortBackend {
   /** Plans an attachment's rules; refuses what the backend cannot do before anything is touched, where it can tell. */
   plan(call: Call, targets: readonly Target[], variant?: Variant): Promise<Publication>
   /** STATUS: throws when the node lacks what the backend needs. */

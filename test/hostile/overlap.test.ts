@@ -1,12 +1,12 @@
 /** One address on two networks, which is legal: both have what they asked for, and each DEL leaves the other's. */
 import { afterAll, afterEach, beforeEach, expect, test } from 'bun:test'
 import { addOwned, missingOwned, removeOwned } from '../../chain/filter/nftables/apply.ts'
-import { skeleton } from '../../chain/filter/nftables/chains.ts'
+import { chainsOf } from '../../chain/filter/nftables/chains.ts'
 import {
   additions,
-  fence,
   forwarded,
   hairpinSources,
+  ingressPolicy,
   masquerade,
   type Owned,
   publish,
@@ -60,7 +60,7 @@ const networks = { '10.1.0.5': '10.1.0.0/16', 'fd00:1::5': 'fd00:1::/64' } as co
 
 /** Every kind of element that has nothing but the address to tell owners by. */
 function everything(network: string): Owned {
-  const { elements, shared } = fence({ bridge: 'cni0', addresses, isolated: true })
+  const { elements, shared } = ingressPolicy({ bridge: 'cni0', addresses, isolated: true })
   return ownedOn(
     network,
     [
@@ -165,8 +165,8 @@ test('a retry of either replaces its own, and CHECK misses what somebody has tak
 test('what an earlier version has made, without places to wait in, is shared as well, and goes as ever', async () => {
   const [one, two] = [everything('one'), everything('two')]
   const parts = (['ip', 'ip6'] as const).flatMap(family => [
-    ...skeleton(family, 'base'),
-    ...skeleton(family, 'forward'),
+    ...chainsOf(family, 'base'),
+    ...chainsOf(family, 'forward'),
   ])
   await applyWithNft([...parts, ...additions(one)])
   expect(ruleset()).not.toContain('waiting')

@@ -53,7 +53,7 @@ export interface SharedRules {
   first?: Plan['first'] & {}
 }
 
-export interface ChainWish {
+export interface ChainSpec {
   attachment: Attachment
   prefix: string
   /** Where the chain is: the machine's choice when absent. */
@@ -100,7 +100,7 @@ export function hasOwnChain(prefix: string, attachment: Attachment): boolean {
 }
 
 function plansOf(
-  { attachment, prefix, variant, shared, parts }: ChainWish,
+  { attachment, prefix, variant, shared, parts }: ChainSpec,
   others: readonly Share[] = [],
 ): Plan[] {
   const name = chainName(prefix, attachment)
@@ -127,15 +127,15 @@ function othersThan({ interface: own }: Attachment, all: Record<string, Share>):
 }
 
 /** Makes an interface's part of its container's chain, with all that it needs. Whatever it had there before is replaced. */
-export async function addChain(wish: ChainWish): Promise<void> {
-  const { attachment, prefix, parts } = wish
+export async function addChain(spec: ChainSpec): Promise<void> {
+  const { attachment, prefix, parts } = spec
   const usual = findTools('ip')?.variant
-  const variant = wish.variant ?? usual // which may be another one by the time of CHECK
+  const variant = spec.variant ?? usual // which may be another one by the time of CHECK
   const chain = chainName(prefix, attachment)
   const others = await applied(() => othersIn(chain, attachment))
   writeShares(chain, [...others, { attachment, variant, parts }])
   const neighbours = others.filter(other => (other.variant ?? usual) === variant)
-  for (const plan of plansOf({ ...wish, variant }, neighbours)) await applied(() => applyPlan(plan))
+  for (const plan of plansOf({ ...spec, variant }, neighbours)) await applied(() => applyPlan(plan))
 }
 
 /** The other interfaces that have a part in a chain; none if the chain has gone, as by a DEL of the Go plugins'. */
@@ -154,9 +154,9 @@ function writeShares(chain: string, all: readonly Share[]): void {
  * A sentence about the first rule of an interface that is missing; undefined when all are there. Rules in other tables are
  * ours alone: what the Go plugins made is complete without them.
  */
-export async function missingFromChain(wish: ChainWish): Promise<string | undefined> {
-  const own = partOf(wish.prefix, wish.attachment)
-  for (const plan of plansOf({ ...wish, variant: own?.variant })) {
+export async function missingFromChain(spec: ChainSpec): Promise<string | undefined> {
+  const own = partOf(spec.prefix, spec.attachment)
+  for (const plan of plansOf({ ...spec, variant: own?.variant })) {
     const missing = await applied(() => missingRule(own ? plan : { ...plan, first: [] }))
     if (!missing) continue
     const { table, chain, words } = missing
@@ -205,7 +205,7 @@ const ALL = ''
 
 /** What leaving a container's chains comes to: those that go, and those that other interfaces still have a part in. */
 export interface Leaving {
-  isDoomedChain(name: string): boolean
+  isRemovedChain(name: string): boolean
   /** Afterwards: forgets the parts, and makes anew what is left of chains that others share. */
   finish(): Promise<void>
 }
@@ -229,7 +229,7 @@ export function leaveChains(attachments: readonly Attachment[], prefixes: readon
     ),
   )
   return {
-    isDoomedChain: name => left.get(name)?.others.length === 0,
+    isRemovedChain: name => left.get(name)?.others.length === 0,
     async finish() {
       for (const each of left.values()) {
         if (each.others.length === 0) shares.forget(each.chain)

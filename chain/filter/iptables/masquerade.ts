@@ -5,7 +5,7 @@ import type { Attachment } from '../../plugin/define.ts'
 import type { Source } from '../nftables/elements.ts'
 import {
   addChain,
-  type ChainWish,
+  type ChainSpec,
   chainName,
   families,
   MASQUERADE_PREFIX,
@@ -20,7 +20,7 @@ const multicast = { ip: '224.0.0.0/4', ip6: 'ff00::/8' }
  * Pure: the chain of a container. Of several addresses the networks are let through first: the Go plugins masquerade what goes
  * to the second one's.
  */
-export function masqueradeWish(attachment: Attachment, sources: readonly Source[]): ChainWish {
+export function masqueradeChain(attachment: Attachment, sources: readonly Source[]): ChainSpec {
   const comment = ['-m', 'comment', '--comment', ownershipComment('', attachment)]
   const chain = chainName(MASQUERADE_PREFIX, attachment)
   const partOf = (family: Family, own: readonly Source[]): Part => ({
@@ -50,7 +50,7 @@ export function addMasquerade(
   sources: readonly Source[],
   variant?: Variant,
 ): Promise<void> {
-  return addChain({ ...masqueradeWish(attachment, sources), variant })
+  return addChain({ ...masqueradeChain(attachment, sources), variant })
 }
 
 /** A sentence about what is missing; undefined when all is there. */
@@ -58,5 +58,5 @@ export function missingMasquerade(
   attachment: Attachment,
   sources: readonly Source[],
 ): Promise<string | undefined> {
-  return missingFromChain(masqueradeWish(attachment, sources))
+  return missingFromChain(masqueradeChain(attachment, sources))
 }

@@ -16,7 +16,7 @@ import {
 import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
 import { CniError, code } from '../../protocol/error.ts'
 import { closeLocalnet } from '../localnet.ts'
-import { isOurChain, landmarkOf, OVERRIDES, overrideCommands, skeleton, skeletonRules } from './chains.ts'
+import { chainsOf, isOurChain, landmarkOf, OVERRIDES, overrideCommands, ruleCounts } from './chains.ts'
 import { clearTheWay, type OnConflict } from './conflict.ts'
 import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
 import {
@@ -64,7 +64,7 @@ function foundations(netfilter: Transport, owned: Owned): Command[] {
   const parts = partsOf(owned).filter(({ family, part }) => isMissing(family, landmarkOf(family, part)))
   const unused = missingOverrides(netfilter, owned)
   return [
-    ...parts.flatMap(({ family, part }) => skeleton(family, part)),
+    ...parts.flatMap(({ family, part }) => chainsOf(family, part)),
     ...unused.flatMap(one => overrideCommands(one, !isMissing(one.family, one.name))),
   ]
 }
@@ -311,7 +311,7 @@ function missingFoundations(netfilter: Transport, owned: Owned): string[] {
 
 function missingRules(netfilter: Transport, family: OurFamily, part: Part): string[] {
   const rules = listRules(netfilter, family, TABLE)
-  return [...skeletonRules(family, part)].flatMap(([chain, count]) => {
+  return [...ruleCounts(family, part)].flatMap(([chain, count]) => {
     const there = rules.filter(rule => rule.chain === chain).length
     return there === count ? [] : [`chain ${family} ${TABLE} ${chain} has ${there} rules instead of ${count}`]
   })

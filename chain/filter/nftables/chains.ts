@@ -81,7 +81,7 @@ export function landmarkOf(family: OurFamily, part: Part): string {
  * A part of a table, without what belongs to containers. It may stand beside the other part, or beside what an administrator
  * has put there. `create` refuses when another process made it meanwhile.
  */
-export function skeleton(family: OurFamily, part: Part): Command[] {
+export function chainsOf(family: OurFamily, part: Part): Command[] {
   const collections = collectionsOf(family).filter(
     ({ role, waitsFor }) => partOf(role) === part && waitsFor === undefined,
   )
@@ -250,9 +250,9 @@ function chainIn(command: Command): string[] {
 }
 
 /** How many rules each chain of a part has: what CHECK compares with. */
-export function skeletonRules(family: OurFamily, part: Part): Map<string, number> {
+export function ruleCounts(family: OurFamily, part: Part): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const command of skeleton(family, part)) {
+  for (const command of chainsOf(family, part)) {
     if (!('add' in command) || !('rule' in command.add)) continue
     const { chain } = command.add.rule
     counts.set(chain, (counts.get(chain) ?? 0) + 1)

@@ -118,7 +118,7 @@ export function forwarded(addresses: readonly string[]): OwnedElement[] {
   return addresses.map(address => ({ family: familyOf(address), collection: 'forwarded', key: [address] }))
 }
 
-export interface Fence {
+export interface IngressPolicy {
   /** The link that containers are reached over: a bridge, or a host end that is on none. */
   bridge: string
   addresses: readonly string[]
@@ -126,7 +126,11 @@ export interface Fence {
 }
 
 /** Containers that other fenced bridges do not reach; when isolated, their own neighbours neither. */
-export function fence({ bridge, addresses, isolated }: Fence): Pick<Owned, 'elements' | 'shared'> {
+export function ingressPolicy({
+  bridge,
+  addresses,
+  isolated,
+}: IngressPolicy): Pick<Owned, 'elements' | 'shared'> {
   const families = [...new Set(addresses.map(familyOf))]
   const collections = isolated ? ['policy_member', 'isolated'] : ['policy_member']
   return {

@@ -30,7 +30,9 @@ function deleteRules(
 }
 
 /** Masquerade of bridge and ptp, of the owners that a test picks: their comments begin with the same two hashes as ours. */
-export function legacyMasquerade(isOwner: (owner: string) => boolean): (netfilter: Transport) => Command[] {
+export function goPluginsMasquerade(
+  isOwner: (owner: string) => boolean,
+): (netfilter: Transport) => Command[] {
   const picked = (comment: string) => {
     const owner = ownerIn(comment)
     return owner !== undefined && isOwner(owner)
@@ -40,7 +42,7 @@ export function legacyMasquerade(isOwner: (owner: string) => boolean): (netfilte
 }
 
 /** Published ports. Theirs carry the container's ID alone. */
-export function legacyPorts({ containerId }: Attachment): (netfilter: Transport) => Command[] {
+export function goPluginsPorts({ containerId }: Attachment): (netfilter: Transport) => Command[] {
   return netfilter =>
     (['ip', 'ip6'] as const).flatMap(family =>
       deleteRules(
@@ -55,7 +57,7 @@ export function legacyPorts({ containerId }: Attachment): (netfilter: Transport)
 }
 
 /** The frame filter of the reference's macspoofchk. */
-export function legacySpoofCheck({
+export function goPluginsSpoofCheck({
   containerId,
   interface: name,
 }: Attachment): (netfilter: Transport) => Command[] {

@@ -1,5 +1,5 @@
 /**
- * The one layout of our nftables tables, as data; skeleton.ts makes them. `ip catena` and `ip6 catena` look alike; `bridge
+ * The one layout of our nftables tables, as data; chains.ts makes them. `ip catena` and `ip6 catena` look alike; `bridge
  * catena` filters frames.
  *
  *   table ip catena

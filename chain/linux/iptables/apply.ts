@@ -132,7 +132,7 @@ async function makeGood(
   const { line, status } = refused
   if (line?.creates !== undefined) {
     const own = new Set(plan.own?.map(({ name }) => name))
-    await removeRules(tools, plan.table, { lock, isDoomedChain: name => own.has(name) })
+    await removeRules(tools, plan.table, { lock, isRemovedChain: name => own.has(name) })
     return true
   }
   const tables = [...(plan.first ?? []), plan]

@@ -24,25 +24,25 @@ export interface FoundRule {
 }
 
 /** What is to go: chains with whatever leads to them, and single rules. */
-export interface Doomed {
-  isDoomedChain?(name: string): boolean
-  isDoomedRule?(rule: FoundRule): boolean
+export interface RemovalFilter {
+  isRemovedChain?(name: string): boolean
+  isRemovedRule?(rule: FoundRule): boolean
 }
 
 const ATTEMPTS = 3
 
-/** Removes from a table of one variant what is doomed. */
+/** Removes from a table of one variant what a filter picks. */
 export async function removeRules(
   tools: Pick<Tools, 'family' | 'variant'>,
   table: string,
-  doomed: Doomed & { lock?: HeldLock | undefined },
+  filter: RemovalFilter & { lock?: HeldLock | undefined },
 ): Promise<'removed' | 'absent'> {
-  if (tools.variant === 'legacy') return removeFromLegacy(tools.family, table, doomed)
+  if (tools.variant === 'legacy') return removeFromLegacy(tools.family, table, filter)
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
   using _open = netfilter
   for (let attempt = 1; ; attempt++) {
-    const commands = removalCommands(netfilter, { family: tools.family, table }, doomed)
+    const commands = removalCommands(netfilter, { family: tools.family, table }, filter)
     if (commands.length === 0) return 'absent'
     const { applyRuleset } = await import('../nftables/engine.ts')
     try {
@@ -55,19 +55,19 @@ export async function removeRules(
   }
 }
 
-/** The commands that remove what is doomed of a table which iptables keeps in nf_tables; none when nothing is. */
+/** The commands that remove what a filter picks of a table which iptables keeps in nf_tables; none when that is nothing. */
 export function removalCommands(
   netfilter: Transport,
   where: { family: Family; table: string },
-  doomed: Doomed,
+  filter: RemovalFilter,
 ): Command[] {
   const { family, table } = where
-  const { isDoomedChain } = doomed
+  const { isRemovedChain } = filter
   const isWanted = (chain: Chain) =>
-    chain.table === table && chain.hook === undefined && Boolean(isDoomedChain?.(chain.name))
-  const chains = isDoomedChain ? listChains(netfilter, family, isWanted).map(({ name }) => name) : []
-  if (chains.length === 0 && !doomed.isDoomedRule) return []
-  const rules = pickRules(netfilter, where, rule => isDoomed(rule, chains, doomed))
+    chain.table === table && chain.hook === undefined && Boolean(isRemovedChain?.(chain.name))
+  const chains = isRemovedChain ? listChains(netfilter, family, isWanted).map(({ name }) => name) : []
+  if (chains.length === 0 && !filter.isRemovedRule) return []
+  const rules = pickRules(netfilter, where, rule => isRemoved(rule, chains, filter))
   return [
     ...rules.map<Command>(({ chain, handle }) => ({ delete: { rule: { ...where, chain, handle } } })),
     ...chains.map<Command>(name => ({ flush: { chain: { ...where, name } } })),
@@ -75,9 +75,9 @@ export function removalCommands(
   ]
 }
 
-function isDoomed(rule: FoundRule, chains: readonly string[], { isDoomedRule }: Doomed): boolean {
+function isRemoved(rule: FoundRule, chains: readonly string[], { isRemovedRule }: RemovalFilter): boolean {
   if (chains.includes(rule.chain)) return false // it goes with its chain
-  return rule.targets.some(target => chains.includes(target)) || Boolean(isDoomedRule?.(rule))
+  return rule.targets.some(target => chains.includes(target)) || Boolean(isRemovedRule?.(rule))
 }
 
 /** Whether the kernel has a table of the older kind in this namespace. */
@@ -99,19 +99,19 @@ export function legacyTables(family: Family): readonly string[] {
   }
 }
 
-/** Removes what is doomed from a table of ip_tables. Absent where there is no such table, or nobody has tools for it. */
+/** Removes what a filter picks from a table of ip_tables. Absent where there is no such table, or nobody has tools for it. */
 export function removeFromLegacy(
   family: Family,
   table: string,
-  doomed: Doomed & { lock?: HeldLock | undefined },
+  filter: RemovalFilter & { lock?: HeldLock | undefined },
 ): 'removed' | 'absent' {
   if (!hasLegacyTable(family, table)) return 'absent'
   const tools = findVariant(family, 'legacy')
   if (!tools) return 'absent'
-  const lock = doomed.lock ? { lock: doomed.lock.descriptor } : {}
+  const lock = filter.lock ? { lock: filter.lock.descriptor } : {}
   for (let attempt = 1; ; attempt++) {
     const saved = run([tools.save, '-t', table], lock)
-    const input = removalInput(saved.stdout, table, doomed)
+    const input = removalInput(saved.stdout, table, filter)
     if (input === undefined) return 'absent'
     const { status, words } = run([tools.restore, '--noflush', waitOption()], { input, ...lock })
     if (status === 0) return 'removed'
@@ -133,13 +133,13 @@ export function readRules(family: Family, table: string): FoundRule[] {
   return [...inNetfilter, ...lines.map(readSavedRule)]
 }
 
-/** What iptables-restore has to read to remove what is doomed of a saved table; undefined when nothing is. Pure. */
-export function removalInput(saved: string, table: string, doomed: Doomed): string | undefined {
+/** What iptables-restore has to read to remove what a filter picks of a saved table; undefined when that is nothing. Pure. */
+export function removalInput(saved: string, table: string, filter: RemovalFilter): string | undefined {
   const lines = saved.split('\n')
   const chains = lines
     .flatMap(line => /^:(\S+) - /.exec(line)?.[1] ?? [])
-    .filter(name => doomed.isDoomedChain?.(name))
-  const rules = lines.filter(line => line.startsWith('-A ') && isDoomed(readSavedRule(line), chains, doomed))
+    .filter(name => filter.isRemovedChain?.(name))
+  const rules = lines.filter(line => line.startsWith('-A ') && isRemoved(readSavedRule(line), chains, filter))
   if (chains.length === 0 && rules.length === 0) return undefined
   return [
     `*${table}`,

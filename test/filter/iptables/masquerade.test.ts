@@ -1,6 +1,6 @@
 /** `ipMasqBackend: "iptables"` of bridge and ptp, beside the Go plugins, with either variant of iptables. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
-import { masqueradeWish } from '../../../chain/filter/iptables/masquerade.ts'
+import { masqueradeChain } from '../../../chain/filter/iptables/masquerade.ts'
 import { removeLink } from '../../../chain/linux/netlink/link.ts'
 import { bridge } from '../../../main/bridge.ts'
 import { ptp } from '../../../main/ptp.ts'
@@ -160,7 +160,7 @@ test("of several addresses, each one's network is let through before anything is
     { address: '10.2.0.2', network: '10.2.0.0/24' },
     { address: '10.3.0.2', network: '10.3.0.0/24' },
   ]
-  const { parts } = masqueradeWish(attachment, sources)
+  const { parts } = masqueradeChain(attachment, sources)
   expect(parts.ip?.rules.map(words => [words.at(-1), words[words.indexOf('-d') + 1]])).toEqual([
     ['ACCEPT', '10.2.0.0/24'],
     ['ACCEPT', '10.3.0.0/24'],

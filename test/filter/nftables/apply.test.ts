@@ -1,13 +1,13 @@
 import { beforeAll, expect, test } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { addOwned, missingOwned, removeOwned } from '../../../chain/filter/nftables/apply.ts'
-import { skeleton } from '../../../chain/filter/nftables/chains.ts'
+import { chainsOf } from '../../../chain/filter/nftables/chains.ts'
 import {
   additions,
-  fence,
   forwarded,
   guardPort,
   hairpinSources,
+  ingressPolicy,
   isolatePort,
   masquerade,
   type Owned,
@@ -34,7 +34,7 @@ const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', conta
 function everything(containerId: string, number: number): Owned {
   const address = `10.1.0.${number}`
   const six = `fd00::${number}`
-  const fenced = fence({ bridge: 'cni0', addresses: [address, six], isolated: true })
+  const fenced = ingressPolicy({ bridge: 'cni0', addresses: [address, six], isolated: true })
   return {
     owner: ownerNamed(containerId),
     elements: [
@@ -78,7 +78,7 @@ function everything(containerId: string, number: number): Owned {
   }
 }
 
-const tables = families.flatMap(family => [...skeleton(family, 'base'), ...skeleton(family, 'forward')])
+const tables = families.flatMap(family => [...chainsOf(family, 'base'), ...chainsOf(family, 'forward')])
 const chainsOnly = ({ owner, chains = [] }: Owned) => additions({ owner, elements: [], chains })
 const elementsOnly = ({ owner, elements, shared = [] }: Owned) => additions({ owner, elements, shared })
 

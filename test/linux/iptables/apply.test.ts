@@ -75,8 +75,8 @@ test('a saved rule is read', () => {
 
 test('a chain is removed with what leads to it, a rule by what it says', () => {
   const doomed = {
-    isDoomedChain: (name: string) => name === 'OWN',
-    isDoomedRule: ({ comment }: { comment: string }) => comment === 'bare',
+    isRemovedChain: (name: string) => name === 'OWN',
+    isRemovedRule: ({ comment }: { comment: string }) => comment === 'bare',
   }
   expect(removalInput(dump, 'nat', doomed)?.split('\n')).toEqual([
     '*nat',
@@ -87,7 +87,7 @@ test('a chain is removed with what leads to it, a rule by what it says', () => {
     'COMMIT',
     '',
   ])
-  expect(removalInput(dump, 'nat', { isDoomedChain: name => name === 'NONE' })).toBeUndefined()
+  expect(removalInput(dump, 'nat', { isRemovedChain: name => name === 'NONE' })).toBeUndefined()
 })
 
 describe.each(variants)('with the %s variant', variant => {
@@ -143,7 +143,7 @@ describe.each(variants)('with the %s variant', variant => {
     await applyPlan(planOf('ONE'))
     const before = saved(variant)
     await applyPlan(planOf('TWO'))
-    const doomed = { isDoomedChain: (name: string) => name === 'TWO' }
+    const doomed = { isRemovedChain: (name: string) => name === 'TWO' }
     expect(await removeRules(requireTools('ip'), 'nat', doomed)).toBe('removed')
     expect(await removeRules(requireTools('ip'), 'nat', doomed)).toBe('absent')
     expect(saved(variant)).toEqual(before)

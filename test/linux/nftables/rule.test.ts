@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { skeleton } from '../../../chain/filter/nftables/chains.ts'
+import { chainsOf } from '../../../chain/filter/nftables/chains.ts'
 import { families } from '../../../chain/filter/nftables/layout.ts'
 import { attributes, join, split } from '../../../chain/linux/netlink/codec.ts'
 import { dump, NETLINK_NETFILTER, openTransport } from '../../../chain/linux/netlink/socket.ts'
@@ -59,7 +59,7 @@ const parts = families.flatMap(family => (['base', 'forward'] as const).map(part
 test.each(parts)(
   'part $part of table $family is, byte for byte, what nft makes of the same commands',
   each => {
-    const commands = skeleton(each.family, each.part)
+    const commands = chainsOf(each.family, each.part)
     expect(commands.length).toBeGreaterThan(3)
     expectSame(each.family, commands)
   },

@@ -11,8 +11,8 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { portMappings } from './configuration.ts'
-import { becomeHeir, heirsOf, stopWaiting } from './heirs.ts'
-import { decide, forget, type Holder, type Published, recall } from './holders.ts'
+import { forget, type Published, type Publisher, recall, resolveConflict } from './publishers.ts'
+import { standbysOf, stopWaiting, waitForPort } from './standby.ts'
 import { sweepPorts } from './sweep.ts'
 import type { Call, Target } from './target.ts'
 
@@ -29,7 +29,7 @@ function keyOf(port: Published): string {
 }
 
 /** What an attachment publishes: its mappings, each with the address of its family. */
-export function publicationOf({ config }: Call, targets: readonly Target[]): Published[] {
+export function portsPublishedBy({ config }: Call, targets: readonly Target[]): Published[] {
   return targets.flatMap(({ family, address }) =>
     portMappings(config)
       .filter(({ families }) => families.includes(family))
@@ -44,47 +44,47 @@ export function publicationOf({ config }: Call, targets: readonly Target[]): Pub
 }
 
 /** Claims what an attachment publishes. Throws when a live container has one of the ports, through iptables or nftables. */
-export async function claim(call: Call, published: readonly Published[]): Promise<void> {
+export async function reserve(call: Call, published: readonly Published[]): Promise<void> {
   const { id } = ownerOf(call.attachment)
-  await settleElements(call, published)
+  await resolveElements(call, published)
   ensureFolder(FOLDER)
   using _held = takeLock(`${FOLDER}/${LOCK}`) // of two that take over from the dead, the later one sees the earlier
   const left: Published[] = []
   for (const port of published) {
-    if ((await settleClaim(call, port)) === 'leave') left.push(port)
+    if ((await resolveReservation(call, port)) === 'leave') left.push(port)
     else writeInPlace(pathOf(keyOf(port)), id)
   }
-  if (left.length > 0) becomeHeir(call, { claims: left })
+  if (left.length > 0) waitForPort(call, { claims: left })
 }
 
 /** Takes over what the dead have claimed, with all that they have; throws when one is alive and of another container. */
-export async function settleClaims(call: Call, published: readonly Published[]): Promise<void> {
+export async function resolveReservations(call: Call, published: readonly Published[]): Promise<void> {
   if (listFolder(FOLDER, 1) === undefined) return
-  for (const port of published) await settleClaim(call, port)
+  for (const port of published) await resolveReservation(call, port)
 }
 
 /** A claim whose owner has no record is what a kill has left. */
-async function settleClaim(call: Call, port: Published): Promise<'take' | 'leave'> {
+async function resolveReservation(call: Call, port: Published): Promise<'take' | 'leave'> {
   const owner = readState(pathOf(keyOf(port)))
   if (owner === undefined || owner === ownerOf(call.attachment).id) return 'take'
-  return await settleWith(call, port, recall(owner))
+  return await resolveWith(call, port, recall(owner))
 }
 
-async function settleWith(
+async function resolveWith(
   { attachment, engine }: Call,
   { hostPort, protocol }: Published,
-  holder: Holder | undefined,
+  publisher: Publisher | undefined,
 ): Promise<'take' | 'leave'> {
-  const decision = decide(holder, { attachment, port: `${hostPort}/${protocol}` })
-  if (holder && decision === 'take') {
-    await sweepPorts(engine, holder)
-    forgetHolder(ownerOf(holder).id)
+  const decision = resolveConflict(publisher, { attachment, port: `${hostPort}/${protocol}` })
+  if (publisher && decision === 'take') {
+    await sweepPorts(engine, publisher)
+    forgetPublisher(ownerOf(publisher).id)
   }
   return decision
 }
 
 /** The same for ports that others hold in our nftables tables. */
-async function settleElements(call: Call, published: readonly Published[]): Promise<void> {
+async function resolveElements(call: Call, published: readonly Published[]): Promise<void> {
   using netfilter = openNetfilterIfPresent()
   if (!netfilter) return
   const own = ownerOf(call.attachment).id
@@ -96,42 +96,42 @@ async function settleElements(call: Call, published: readonly Published[]): Prom
   for (const port of published) {
     const address = port.hostAddress === undefined ? [] : [port.hostAddress]
     const owner = held.get(JSON.stringify([familyOf(port), ...address, port.protocol, port.hostPort]))
-    if (owner !== undefined) await settleWith(call, port, recall(owner))
+    if (owner !== undefined) await resolveWith(call, port, recall(owner))
   }
 }
 
 /**
- * Forgets an owner, with what it has claimed: that is an heir's from now on, or nobody's. Whose attachment it is the record
+ * Forgets an owner, with what it has claimed: that is a standby's from now on, or nobody's. Whose attachment it is the record
  * says, if it is whole.
  */
-export function forgetHolder(owner: string, attachment?: Attachment): void {
-  const holder = recall(owner)
-  if (holder) passOn(owner, holder)
-  else removeClaims(owner)
-  const waiting = holder ?? attachment
+export function forgetPublisher(owner: string, attachment?: Attachment): void {
+  const publisher = recall(owner)
+  if (publisher) passReservationsOn(owner, publisher)
+  else removeReservations(owner)
+  const waiting = publisher ?? attachment
   if (waiting) stopWaiting(waiting)
   forget(owner)
 }
 
-function passOn(owner: string, holder: Holder): void {
-  const heirs = heirsOf(holder)
-  for (const port of holder.published ?? []) {
+function passReservationsOn(owner: string, publisher: Publisher): void {
+  const standbys = standbysOf(publisher)
+  for (const port of publisher.published ?? []) {
     const path = pathOf(keyOf(port))
-    const claimant = readState(path)
-    if (claimant === undefined || (claimant !== owner && ownerIn(claimant) === claimant)) continue
-    const heir = heirs.find(({ claims = [] }) => claims.some(claim => keyOf(claim) === keyOf(port)))
-    if (heir) writeInPlace(path, heir.id)
+    const reserver = readState(path)
+    if (reserver === undefined || (reserver !== owner && ownerIn(reserver) === reserver)) continue
+    const standby = standbys.find(({ claims = [] }) => claims.some(claim => keyOf(claim) === keyOf(port)))
+    if (standby) writeInPlace(path, standby.id)
     else removeFile(path)
   }
 }
 
 /** Where an owner's record is torn or gone, its claims alone say what they are. Those that are torn as well are nobody's. */
-function removeClaims(owner: string): void {
+function removeReservations(owner: string): void {
   if (listFolder(FOLDER, 1) === undefined) return
   using _held = takeLock(`${FOLDER}/${LOCK}`) // nobody is about to write one
   for (const name of listFolder(FOLDER) ?? []) {
-    const claimant = name === LOCK ? undefined : readState(`${FOLDER}/${name}`)
-    if (claimant === owner || (claimant !== undefined && ownerIn(claimant) !== claimant))
+    const reserver = name === LOCK ? undefined : readState(`${FOLDER}/${name}`)
+    if (reserver === owner || (reserver !== undefined && ownerIn(reserver) !== reserver))
       removeFile(`${FOLDER}/${name}`)
   }
 }

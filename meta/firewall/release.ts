@@ -8,7 +8,7 @@ import { type FirewallRecord, forget, recordsOfOthers } from './records.ts'
  * Everything in a record, but for addresses that somebody else has by now; then the record itself, if all has gone: what has
  * not is tried again with it.
  */
-export async function letGo(
+export async function release(
   env: Readonly<Record<string, string | undefined>>,
   owner: string,
   { addresses: all, zone, ingress }: FirewallRecord,

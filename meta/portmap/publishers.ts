@@ -20,14 +20,14 @@ export interface Published {
   containerPort: number
 }
 
-export interface Holder extends Attachment {
+export interface Publisher extends Attachment {
   netns: string
   addresses: string[]
   /** What it has published through iptables, where the kernel cannot be asked for it by owner. */
   published?: readonly Published[]
 }
 
-const records = recordsIn<Holder>(
+const records = recordsIn<Publisher>(
   'ports',
   ({ network, containerId, interface: name, netns, addresses, published = [] }) =>
     isTexts([network, containerId, name, netns]) &&
@@ -39,12 +39,12 @@ const records = recordsIn<Holder>(
 export const { recall, forget, recorded } = records
 
 /** Remembers where an attachment is: before its rules are there, so that no rule is without a record, and none is torn. */
-export function remember(holder: Holder): void {
-  records.remember(ownerOf(holder).id, holder)
+export function remember(publisher: Publisher): void {
+  records.remember(ownerOf(publisher).id, publisher)
 }
 
 /** Alive: its namespace is there, with the interface, with an address that ports lead to. */
-export function isAlive({ netns, interface: name, addresses }: Holder): boolean {
+export function isAlive({ netns, interface: name, addresses }: Publisher): boolean {
   using container = openContainerIfPresent(netns)
   const link = container && findLink(container, name)
   if (!link) return false
@@ -55,12 +55,12 @@ export function isAlive({ netns, interface: name, addresses }: Holder): boolean 
  * A host port that another holds: refused while its container lives, taken over when it is dead. Another interface of the
  * same container keeps it: runtimes hand one list of ports to each of a container's networks.
  */
-export function decide(
-  holder: Holder | undefined,
+export function resolveConflict(
+  publisher: Publisher | undefined,
   wanted: { attachment: Attachment; port: string; words?: string },
 ): 'take' | 'leave' {
-  if (!holder || !isAlive(holder)) return 'take'
-  const { network, interface: name, containerId, netns } = holder
+  if (!publisher || !isAlive(publisher)) return 'take'
+  const { network, interface: name, containerId, netns } = publisher
   if (containerId === wanted.attachment.containerId) return 'leave'
   const words = wanted.words || `net: ${network}, if: ${name}, id: ${containerId}`
   throw new CniError(code.internal, `host port ${wanted.port} is taken by another container (${words})`, {

@@ -10,24 +10,24 @@ import { isObject, recordsIn } from '../plugin/state.ts'
 const TABLE = 'catena'
 
 /** By what the rules are for: "nftables", "iptables" or "firewalld"; without what an attachment has no rules for. */
-export interface Keepers {
+export interface RuleBackends {
   masquerade?: string
   ports?: string
   firewall?: string
 }
 
 /** Tells of any attachment what keeps its rules; of none where the user may not ask. */
-export function readKeepers(): (attachment: Attachment) => Keepers {
+export function readRuleBackends(): (attachment: Attachment) => RuleBackends {
   try {
     const [inNftables, inIptables] = [rolesInNftables(), rolesInIptables()]
-    return attachment => orNothing(() => keepersOf(attachment, inNftables, inIptables))
+    return attachment => orNothing(() => ruleBackendsOf(attachment, inNftables, inIptables))
   } catch (thrown) {
     if (mayNot(thrown)) return () => ({})
     throw thrown
   }
 }
 
-function orNothing(read: () => Keepers): Keepers {
+function orNothing(read: () => RuleBackends): RuleBackends {
   try {
     return read()
   } catch (thrown) {
@@ -40,7 +40,7 @@ const mayNot = (thrown: unknown) =>
   isErrno(thrown, errno.EPERM, errno.EACCES) || isRefusal(thrown, errno.EPERM, errno.EACCES)
 
 /** Sets and maps of our tables (layout.ts) that tell by an element of an attachment's what it has rules for. */
-const telling: Readonly<Record<string, keyof Keepers>> = {
+const telling: Readonly<Record<string, keyof RuleBackends>> = {
   masquerade_source: 'masquerade',
   port_address: 'ports',
   hostip_address: 'ports',
@@ -92,23 +92,23 @@ function rolesInIptables(): Map<string, Set<string>> {
 
 type Roles = ReadonlyMap<string, ReadonlySet<string>>
 
-function keepersOf(attachment: Attachment, inNftables: Roles, inIptables: Roles): Keepers {
+function ruleBackendsOf(attachment: Attachment, inNftables: Roles, inIptables: Roles): RuleBackends {
   const { id } = ownerOf(attachment)
-  const keeperOf = (role: string) =>
+  const backendOf = (role: string) =>
     inIptables.get(id)?.has(role) ? 'iptables' : inNftables.get(id)?.has(role) ? 'nftables' : undefined
   const found = {
-    masquerade: keeperOf('masquerade'),
-    ports: keeperOf('ports'),
-    firewall: firewalls.recall(id)?.backend ?? keeperOf('firewall'),
+    masquerade: backendOf('masquerade'),
+    ports: backendOf('ports'),
+    firewall: firewalls.recall(id)?.backend ?? backendOf('firewall'),
   }
-  return Object.fromEntries(Object.entries(found).filter(([, keeper]) => keeper !== undefined))
+  return Object.fromEntries(Object.entries(found).filter(([, backend]) => backend !== undefined))
 }
 
 /** In words: "nftables", or "masquerade nftables, ports iptables" where they differ; undefined where there are no rules. */
-export function describeKeepers(keepers: Keepers): string | undefined {
-  const entries = Object.entries(keepers) as [string, string][]
+export function describeRuleBackends(backends: RuleBackends): string | undefined {
+  const entries = Object.entries(backends) as [string, string][]
   const [first] = entries
   if (!first) return undefined
-  if (entries.every(([, keeper]) => keeper === first[1])) return first[1]
-  return entries.map(([what, keeper]) => `${what} ${keeper}`).join(', ')
+  if (entries.every(([, backend]) => backend === first[1])) return first[1]
+  return entries.map(([what, backend]) => `${what} ${backend}`).join(', ')
 }

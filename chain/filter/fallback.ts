@@ -14,7 +14,7 @@ import { collectionsOf, type OurFamily, partOf } from './nftables/layout.ts'
 const OLDEST = 'Linux 5.6'
 
 /** The decision that replaces one which has failed so; undefined where the failure has another reason, or nothing is left. */
-export function standInFor(thrown: unknown): Decision | undefined {
+export function fallbackFor(thrown: unknown): Decision | undefined {
   const reasons = [thrown, thrown instanceof Error ? thrown.cause : undefined]
   if (reasons.some(each => each instanceof IptablesError))
     return { backend: 'nftables', why: 'iptables does not work on this node', by: 'use' }
@@ -55,7 +55,7 @@ export async function proven(decision: Decision, engine: Engine): Promise<Decisi
     await engine(trial)
     return decision
   } catch (thrown) {
-    const other = decision.by === 'configuration' ? undefined : standInFor(thrown)
+    const other = decision.by === 'configuration' ? undefined : fallbackFor(thrown)
     if (other) return other
     const explained = explainLack(thrown)
     if (!(explained instanceof CniError)) throw thrown

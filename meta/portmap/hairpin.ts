@@ -8,7 +8,7 @@ import type { Result } from '../../chain/protocol/result.ts'
 import type { Target } from './target.ts'
 
 /** The link towards the container: the host's 127.0.0.1 reaches it only if that link lets loopback addresses through. */
-export function linkTowards(targets: readonly Target[]): string | undefined {
+export function linkToContainer(targets: readonly Target[]): string | undefined {
   const target = targets.find(({ family }) => family === 4)
   if (!target) return undefined
   using host = openRoute()
@@ -25,7 +25,7 @@ export function linkTowards(targets: readonly Target[]): string | undefined {
  * With br_netfilter, a container's connection to its own published port is translated inside the bridge and has to leave
  * through the port that it came in by: a bridge lets only hairpin ports do that.
  */
-export function letThroughSamePort({ interfaces }: Result, { undo, keep }: { undo: Undo; keep: Keep }): void {
+export function enableHairpin({ interfaces }: Result, { undo, keep }: { undo: Undo; keep: Keep }): void {
   const host = keep(openRoute())
   for (const { name, sandbox } of interfaces) {
     const link = sandbox ? undefined : findLink(host, name)

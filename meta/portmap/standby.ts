@@ -1,0 +1,62 @@
+/**
+ * Interfaces of a container that publish ports which another interface of it holds: runtimes hand one list of ports to each
+ * of a container's networks, and the first one has them. When that goes the next one takes them over.
+ */
+
+import { addOwned } from '../../chain/filter/nftables/apply.ts'
+import type { Owned } from '../../chain/filter/nftables/elements.ts'
+import type { Engine } from '../../chain/linux/nftables/nft.ts'
+import type { Attachment } from '../../chain/plugin/define.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
+import { isObject, recordsIn } from '../../chain/plugin/state.ts'
+import { CniError } from '../../chain/protocol/error.ts'
+import { isAlive, type Published, recall } from './publishers.ts'
+
+export interface StandbyPublisher {
+  /** All that it is to have in our nftables tables. */
+  owned?: Owned
+  /** Ports whose claims it waits for. Its rules of iptables are there, behind those of the publisher. */
+  claims?: readonly Published[]
+}
+
+/** Of each container, its standbys by their owners' IDs. */
+const standbys = recordsIn<Record<string, StandbyPublisher>>('ports/heirs', found =>
+  Object.values(found).every(isObject),
+)
+
+export function waitForPort({ attachment }: { attachment: Attachment }, standby: StandbyPublisher): void {
+  const { containerId } = attachment
+  standbys.remember(containerId, { ...standbys.recall(containerId), [ownerOf(attachment).id]: standby })
+}
+
+/** The standbys of an interface that are alive. */
+export function standbysOf(attachment: Attachment): (StandbyPublisher & { id: string })[] {
+  const own = ownerOf(attachment).id
+  return Object.entries(standbys.recall(attachment.containerId) ?? {}).flatMap(([id, standby]) => {
+    const publisher = id === own ? undefined : recall(id)
+    return publisher && isAlive(publisher) ? [{ id, ...standby }] : []
+  })
+}
+
+/**
+ * Hands the ports of an interface over before its rules go, so that no packet finds them unpublished. That it cannot be done
+ * is the standby's CHECK's affair, and no reason to fail a DEL.
+ */
+export async function transferPorts(engine: Engine, attachment: Attachment): Promise<void> {
+  const { id } = ownerOf(attachment)
+  for (const { owned } of standbysOf(attachment)) {
+    try {
+      if (owned) await addOwned(engine, owned, ({ owner }) => (owner === id ? 'take' : 'leave'))
+    } catch (thrown) {
+      if (!(thrown instanceof CniError)) throw thrown
+    }
+  }
+}
+
+/** Forgets that an interface waits for anything. */
+export function stopWaiting(attachment: Attachment): void {
+  const { containerId } = attachment
+  const { [ownerOf(attachment).id]: own, ...others } = standbys.recall(containerId) ?? {}
+  if (Object.keys(others).length > 0) standbys.remember(containerId, others)
+  else standbys.forget(containerId)
+}
