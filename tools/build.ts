@@ -17,6 +17,7 @@ import {
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { plugins } from '../chain/catena.ts'
+import { unitsFor } from '../chain/cli/shipped.ts'
 import { schemaFiles } from './docs/schemas.ts'
 import { bunOf } from './static/bun.ts'
 import { commitOf } from './static/commit.ts'
@@ -84,11 +85,9 @@ function buildSeparate(folder: string, wanted: readonly string[], target: Target
 
 const USUAL_PLACE = '/opt/cni/bin'
 
-/** The program of a unit is named by its whole path: systemd knows no other. */
 function writeUnits(folder: string, installedIn: string): void {
-  for (const name of ['cni-dhcp.service', 'cni-dhcp.socket']) {
-    const text = readFileSync(`${ROOT}/ipam/dhcp/daemon/${name}`, 'utf8')
-    writeFileSync(`${folder}/${name}.new`, text.replaceAll(`${USUAL_PLACE}/`, `${installedIn}/`))
+  for (const [name, text] of Object.entries(unitsFor(installedIn))) {
+    writeFileSync(`${folder}/${name}.new`, text)
     renameSync(`${folder}/${name}.new`, `${folder}/${name}`)
   }
 }

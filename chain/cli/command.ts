@@ -20,6 +20,7 @@ import {
   validateNetworkList,
 } from '../runtime/network.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
+import { addNodeVerbs } from './node.ts'
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
 import { product } from './product.ts'
@@ -42,8 +43,12 @@ interface AttachmentFlags extends Flags {
 export async function runCatena(argv: readonly string[], program: Program): Promise<number> {
   const output = outputFor(argv)
   try {
-    await commandLine(program, output).parseAsync(argv, { from: 'user' })
-    return 0
+    let status = 0
+    const endWith = (other: number) => {
+      status = other
+    }
+    await commandLine(program, output, endWith).parseAsync(argv, { from: 'user' })
+    return status
   } catch (thrown) {
     if (isUsage(thrown)) return thrown.exitCode
     output.failure(toCniError(thrown))
@@ -64,7 +69,7 @@ Examples:
 
 Plugins that this executable holds: `
 
-function commandLine(program: Program, output: Output): Command {
+function commandLine(program: Program, output: Output, endWith: (status: number) => void): Command {
   const root = new Command('catena')
     .description('Runs CNI networks: adds containers to them, checks and removes them')
     .version(`catena ${product()}, CNI ${supportedVersions.join(', ')}`, '-V, --version')
@@ -73,7 +78,7 @@ function commandLine(program: Program, output: Output): Command {
     .addHelpText('after', `${EXAMPLES}${program.pluginNames.join(', ')}`)
   addAttachmentVerbs(root, program, output)
   addNetworkVerbs(root, program, output)
-  addInstallVerbs(root, program, output)
+  addNodeVerbs(root, program, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')
@@ -112,66 +117,6 @@ function addNetworkVerbs(root: Command, program: Program, output: Output): void 
       action(callFor({ program, output, network, netns: netns ?? '', flags })),
     )
   }
-}
-
-const USUAL_FOLDER = '/opt/cni/bin'
-
-function addInstallVerbs(root: Command, program: Program, output: Output): void {
-  const names = ['catena', ...program.pluginNames]
-  const place = (command: Command) =>
-    command
-      .option('--into <folder>', 'the folder of plugins', USUAL_FOLDER)
-      .option('--root <folder>', 'a folder that is to become the root of a node')
-      .option('--dry-run', 'only say what would be done')
-      .option('--json', 'print JSON on a terminal too')
-  place(root.command('install'))
-    .description('puts this executable into a folder under the name of every plugin; what was there is kept')
-    .option('--plugins <names>', 'only these, between commas')
-    .option('--keep-existing', "leave names that another's plugin has")
-    .action(async (flags: InstallFlags) => {
-      const { folderFor, install } = await import('./install.ts')
-      const { executable } = program.builtins
-      const wanted = flags.plugins === undefined ? names : chosenFrom(names, flags.plugins)
-      const folder = folderFor(flags.into, flags.root)
-      const { dryRun = false, keepExisting = false } = flags
-      const changes = install({ folder, executable, names: wanted, keepExisting, dryRun })
-      output.answer({ folder, changes }, () => describeChanges(folder, changes))
-    })
-  place(root.command('uninstall'))
-    .description('takes this executable away again, and brings back what was there before')
-    .action(async (flags: InstallFlags) => {
-      const { folderFor, uninstall } = await import('./install.ts')
-      const folder = folderFor(flags.into, flags.root)
-      const changes = uninstall(folder, flags.dryRun ?? false)
-      output.answer({ folder, changes }, () => describeChanges(folder, changes))
-    })
-}
-
-interface InstallFlags {
-  into: string
-  root?: string
-  plugins?: string
-  keepExisting?: boolean
-  dryRun?: boolean
-}
-
-function chosenFrom(names: readonly string[], list: string): string[] {
-  const chosen = list.split(',').filter(Boolean)
-  const unknown = chosen.filter(name => !names.includes(name))
-  if (unknown.length === 0 && chosen.length > 0) return chosen
-  throw new CniError(code.invalidEnvironment, `--plugins: no plugin ${unknown.join(', ') || 'is named'}`, {
-    details: `there are ${names.join(', ')}`,
-  })
-}
-
-/** "installed: bridge, dhcp", a line for each thing that was done. */
-function describeChanges(folder: string, changes: Readonly<Record<string, string>>): string {
-  const kinds = [...new Set(Object.values(changes))]
-  const lines = kinds.map(kind => {
-    const names = Object.keys(changes).filter(name => changes[name] === kind)
-    return `  ${kind}: ${names.join(', ')}`
-  })
-  return [`${folder}${lines.length === 0 ? ': nothing of ours is there' : ''}`, ...lines].join('\n')
 }
 
 function withOptions(command: Command): Command {

@@ -42,6 +42,8 @@ export interface Installation {
   keepExisting: boolean
   /** Only say what would be done. */
   dryRun: boolean
+  /** What is written beside the plugins, when they are there. */
+  beside(): Changes
 }
 
 /** What was done, or would be, by name. */
@@ -61,7 +63,10 @@ const placesIn = (folder: string) => ({
 export function install(installation: Installation): Changes {
   const { folder, names, dryRun } = installation
   for (const name of names) refuseFolder(`${folder}/${name}`)
-  if (dryRun) return Object.fromEntries(names.map(name => [name, intentFor(name, installation)]))
+  if (dryRun) {
+    const intents = names.map((name): [string, Changes[string]] => [name, intentFor(name, installation)])
+    return { ...Object.fromEntries(intents), ...installation.beside() }
+  }
   const { own, originals } = placesIn(folder)
   ensureFolder(folder, 0o755, { durable: true })
   using _lock = lockFor(folder)
@@ -78,15 +83,22 @@ export function install(installation: Installation): Changes {
   }
   synchronizeFolder(folder)
   for (const file of programsIn(own)) if (file !== program && !isNamed(file, folder)) unlink(file)
-  return changes
+  return { ...changes, ...installation.beside() }
 }
 
-/** Takes away what is ours and brings back what was there before; what has come since is nobody's business here. */
-export function uninstall(folder: string, dryRun: boolean): Changes {
+/**
+ * Takes away what is ours and brings back what was there before; what has come since is nobody's business here. What was written
+ * beside the plugins goes before them: a runtime that finds a network wants its plugins.
+ */
+export function uninstall({
+  folder,
+  dryRun,
+  beside,
+}: Omit<Installation, 'executable' | 'names' | 'keepExisting'>): Changes {
   const { own, originals } = placesIn(folder)
-  const changes: Changes = {}
-  if (status(own) === undefined) return changes
+  if (status(own) === undefined) return {}
   using held = dryRun ? undefined : lockFor(folder)
+  const changes = beside()
   const kept = new Set(listFolder(originals))
   for (const name of listFolder(folder) ?? []) {
     if (!isOurs(`${folder}/${name}`, own)) continue

@@ -595,6 +595,33 @@ export function fileSystemType(path: string): number {
   return new DataView(bytes.buffer).getUint32(0, true) // a magic number has 32 bits
 }
 
+/** What a file system has left, and how it is mounted. */
+export interface Room {
+  bytes: number
+  /** How many more files; where it does not count them, Infinity. */
+  files: number
+  isReadOnly: boolean
+  mayExecute: boolean
+}
+
+const ST_RDONLY = 1 // statfs(2)
+const ST_NOEXEC = 8
+
+/** The room in the file system that holds a path, for those without privileges. */
+export function roomIn(path: string): Room {
+  const bytes = new Uint8Array(256) // struct statfs
+  checked(libc().statfs(textPointer(path), pointer(bytes)), () => `statfs ${path}`)
+  const view = new DataView(bytes.buffer)
+  const field = (index: number) => Number(view.getBigUint64(8 * index, true))
+  const flags = field(10) // f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_fsid, f_namelen, f_frsize, f_flags
+  return {
+    bytes: field(1) * field(4),
+    files: field(5) === 0 ? Number.POSITIVE_INFINITY : field(6),
+    isReadOnly: (flags & ST_RDONLY) !== 0,
+    mayExecute: (flags & ST_NOEXEC) === 0,
+  }
+}
+
 /** Deletes a name. That there is none is said without an exception, which would cost more than the call: it is so most of the time. */
 export function unlink(path: string): 'removed' | 'absent' {
   const number = filesLibc().unlink(textPointer(path)) === 0 ? 0 : lastErrno()

@@ -16,6 +16,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { plugins } from '../../chain/catena.ts'
+import { removeBridges } from '../fixtures/bridge.ts'
+import { freshNamespace } from '../fixtures/namespace.ts'
 import { execute, ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
 
 const names = ['catena', ...Object.keys(plugins)].sort()
@@ -31,9 +33,12 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true, force: true }))
 
 function catena(words: readonly string[], { file = ourExecutable('catena'), through = [] as string[] } = {}) {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([...through, file, ...words, '--root', root], {
-    env: {},
-  })
+  const { exitCode, stdout, stderr } = Bun.spawnSync(
+    [...through, file, words[0] ?? '', '--root', root, ...words.slice(1)],
+    {
+      env: {},
+    },
+  )
   const text = stdout.toString()
   return { status: exitCode, stderr: `${stderr}`, json: text === '' ? undefined : JSON.parse(text) }
 }
@@ -163,6 +168,27 @@ test.each([
     words: [],
     says: 'is no folder',
   },
+  {
+    name: 'a file above the folder',
+    before: () => {
+      mkdirSync(`${root}/opt`)
+      writeFileSync(`${root}/opt/cni`, '')
+    },
+    words: [],
+    says: 'opt/cni',
+  },
+  {
+    name: 'a file for a root',
+    before: () => {},
+    words: ['--root', ourExecutable('catena')],
+    says: 'is no folder',
+  },
+  {
+    name: 'a root that is not there',
+    before: () => {},
+    words: ['--root', '/run/nosuch'],
+    says: 'is no folder',
+  },
 ])('$name is refused in words, and nothing is changed', ({ before, words, says }) => {
   before()
   const look = () => Bun.spawnSync(['find', root, '-printf', '%p %i %s\n']).stdout.toString()
@@ -190,6 +216,23 @@ test.each([
   }
 })
 
+test('an executable that runs, one of another architecture and a script make way, and come back', async () => {
+  foreign()
+  const foreignMachine = readFileSync(peerExecutable('bridge'))
+  foreignMachine.writeUInt16LE(243, 18) // e_machine: EM_RISCV
+  rmSync(`${folder}/bridge`)
+  writeFileSync(`${folder}/bridge`, foreignMachine, { mode: 0o755 })
+  copyFileSync('/bin/sleep', `${folder}/macvlan`)
+  const before = contents()
+  const running = Bun.spawn([`${folder}/macvlan`, '60'])
+  expect(catena(['install']).json.changes).toMatchObject({ bridge: 'replaced', macvlan: 'replaced' })
+  expect({ works: answersVersion('bridge'), ended: running.exitCode }).toEqual({ works: true, ended: null })
+  expect(catena(['uninstall']).status).toBe(0)
+  expect({ now: contents(), ended: running.exitCode }).toEqual({ now: before, ended: null })
+  running.kill()
+  await running.exited
+})
+
 test('two at once: the second is told to wait', () => {
   mkdirSync(folder, { recursive: true })
   const words = ['flock', folder, ourExecutable('catena'), 'install', '--root', root]
@@ -212,6 +255,7 @@ const CALLS = [
   { call: 'fsync', some: 2 },
   { call: 'fchmod', some: 1 },
   { call: 'flock', some: 1 },
+  { call: 'open', some: 12 },
 ]
 
 /** Runs the command with a SIGKILL at the nth call of a name; answers whether it got that far. */
@@ -254,22 +298,34 @@ test.each(CALLS)(
   600_000,
 )
 
-test(`for ${SECONDS} s of installing and uninstalling, no call by a name fails`, async () => {
+test(`for ${SECONDS} s of installing and uninstalling, every ADD and DEL by the names succeeds`, async () => {
   mkdirSync(folder, { recursive: true })
-  copyFileSync(peerExecutable('host-local'), `${folder}/host-local`)
+  for (const name of ['bridge', 'host-local']) copyFileSync(peerExecutable(name), `${folder}/${name}`)
   const end = performance.now() + 1000 * SECONDS
   const failures: string[] = []
-  let calls = 0
-  const caller = async () => {
+  let operations = 0
+  const config = JSON.stringify({
+    cniVersion: '1.0.0',
+    name: 'busy',
+    type: 'bridge',
+    bridge: 'cni81',
+    isGateway: true,
+    ipam: { type: 'host-local', ranges: [[{ subnet: '10.81.0.0/24' }]] },
+  })
+  const caller = async (label: string) => {
+    using container = freshNamespace(label)
+    const env = { CNI_CONTAINERID: label, CNI_NETNS: container.path, CNI_IFNAME: 'eth0', CNI_PATH: folder }
     while (performance.now() < end) {
-      const child = Bun.spawn([`${folder}/host-local`], {
-        env: { CNI_COMMAND: 'VERSION' },
-        stdin: Buffer.from('{"cniVersion":"1.0.0"}'),
-        stdout: 'pipe',
-      })
-      const [status, text] = await Promise.all([child.exited, new Response(child.stdout).text()])
-      if (status !== 0 || !text.includes('supportedVersions')) failures.push(`${status} ${text}`)
-      calls++
+      for (const verb of ['ADD', 'DEL']) {
+        const child = Bun.spawn([`${folder}/bridge`], {
+          env: { ...env, CNI_COMMAND: verb, PATH: process.env.PATH },
+          stdin: Buffer.from(config),
+          stdout: 'pipe',
+        })
+        const [status, text] = await Promise.all([child.exited, new Response(child.stdout).text()])
+        if (status !== 0) failures.push(`${verb}: ${status} ${text}`)
+        operations++
+      }
     }
   }
   let changes = 0
@@ -285,7 +341,12 @@ test(`for ${SECONDS} s of installing and uninstalling, no call by a name fails`,
       }
     }
   }
-  await Promise.all([changer(), caller(), caller(), caller(), caller()])
+  try {
+    await Promise.all([changer(), ...['one', 'two', 'three', 'four'].map(caller)])
+  } finally {
+    removeBridges()
+  }
+  if (IS_LONG) console.info(`${operations} operations during ${changes} changes, ${failures.length} failed`)
   expect(failures).toEqual([])
-  expect({ calls: calls > 20, changes: changes > 1 }).toEqual({ calls: true, changes: true })
+  expect({ operations: operations > 20, changes: changes > 1 }).toEqual({ operations: true, changes: true })
 }, 120_000)
