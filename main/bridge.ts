@@ -102,31 +102,24 @@ export const bridge = definePlugin({
 /** The usual way: a veth pair of our own. */
 async function attachNew(host: Transport, request: Request): Promise<Result> {
   const { config, attachment, netns } = request
-  const events = port.openLinkEvents()
-  try {
-    const chosen = guestMac(request)
-    await clearAway(host, request)
-    const { link, hostEnd } = await joinBridge(host, request, bridge =>
-      plugIn(host, { request, bridge, mac: chosen }),
-    )
-    vlan.setPortVlans(host, hostEnd, config)
-    const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
-    const described = describe(addressed, { link, hostEnd, attachment, netns })
-    const result = becomeGateway(host, { request, link, hostEnd, result: described })
-    const containerEnd = config.disableContainerInterface
-      ? readContainerEnd(request)
-      : bringUp(request, result)
-    const mac = chosen ?? containerEnd.address
-    await addRules(request, rulesFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
-    if (!config.disableContainerInterface) {
-      port.awaitPort(host, events, hostEnd.index)
-      announceInterface({ netns, name: attachment.interface, result }, containerEnd)
-    }
-    port.markFinished(host, hostEnd, attachment)
-    return finish(result, { config, bridge: findLink(host, link.index) ?? link, containerEnd })
-  } finally {
-    events.close()
-  }
+  const chosen = guestMac(request)
+  await clearAway(host, request)
+  const { link, hostEnd } = await joinBridge(host, request, bridge =>
+    plugIn(host, { request, bridge, mac: chosen }),
+  )
+  vlan.setPortVlans(host, hostEnd, config)
+  const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
+  const described = describe(addressed, { link, hostEnd, attachment, netns })
+  const result = becomeGateway(host, { request, link, hostEnd, result: described })
+  const left = config.disableContainerInterface
+  const containerEnd = left ? readContainerEnd(request) : bringUp(request, result)
+  const mac = chosen ?? containerEnd.address
+  await addRules(request, rulesFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
+  const ends = { port: hostEnd.index, bridge: link.index }
+  const bridge = left ? findLink(host, link.index) : port.awaitPort(host, ends)
+  if (!left) announceInterface({ netns, name: attachment.interface, result }, containerEnd)
+  port.markFinished(host, hostEnd, attachment)
+  return finish(result, { config, bridge: bridge ?? link, containerEnd })
 }
 
 /** In a chain: the interface that another plugin made becomes the port. Addresses are those of prevResult. */

@@ -21,6 +21,7 @@ import { enableForwarding } from '../chain/interface/forwarding.ts'
 import { checkLinkMtu, requireReady } from '../chain/interface/master.ts'
 import { findPeer } from '../chain/interface/owner.ts'
 import { removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
+import { awaitLink } from '../chain/interface/ready.ts'
 import type { Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
@@ -66,6 +67,7 @@ export const ptp = definePlugin({
     const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
     routeToContainer(host, hostEnd, hops)
     await addRules(request, rulesFor({ config, attachment, hops }), sweep)
+    awaitLink(host, hostEnd.index)
     markFinished(host, hostEnd.index, ownerOf(attachment).comment)
     return {
       ...result,

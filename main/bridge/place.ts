@@ -1,6 +1,7 @@
 /** Where the gateway of a container's network is: on the bridge itself, or on the host's interface in its VLAN. */
 
 import { enableForwarding } from '../../chain/interface/forwarding.ts'
+import { awaitLink } from '../../chain/interface/ready.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { AddRequest } from '../../chain/plugin/define.ts'
@@ -33,6 +34,7 @@ export function becomeGateway(
   gateway.ensureGateways(host, undo, { ...place, gateways, force: config.forceAddress })
   enableForwarding(result.ips.map(({ address }) => address))
   if (place.link === link) return result
+  awaitLink(host, place.link.index)
   const { name, address: mac } = place.link
   return { ...result, interfaces: [...result.interfaces, { name, mac }] }
 }

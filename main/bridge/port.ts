@@ -3,6 +3,7 @@
 import { bestEffort } from '../../chain/interface/configure.ts'
 import { prepareHostLink } from '../../chain/interface/forwarding.ts'
 import { otherThan } from '../../chain/interface/owner.ts'
+import { awaitLink } from '../../chain/interface/ready.ts'
 import { readFile } from '../../chain/linux/files.ts'
 import { close, errno } from '../../chain/linux/libc.ts'
 import { type HeldNames, holdName, openNames } from '../../chain/linux/lock.ts'
@@ -18,15 +19,7 @@ import {
   removeLink,
   setLink,
 } from '../../chain/linux/netlink/link.ts'
-import {
-  attempt,
-  awaitEvent,
-  type Events,
-  isRefusal,
-  KernelError,
-  openEvents,
-  type Transport,
-} from '../../chain/linux/netlink/socket.ts'
+import { attempt, isRefusal, KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
@@ -213,24 +206,18 @@ export function removeHalfDone(host: Transport, attachment: Attachment): 'remove
 }
 
 const FORWARDING = 3 // BR_STATE_FORWARDING
-const PORT_MILLISECONDS = 2550 // the reference's patience in all
-const LINK_EVENTS = 1 // RTNLGRP_LINK
+const isForwarding = (link: Link) => link.state === 'up' && link.port?.state === FORWARDING
 
-/** A socket that hears of link changes; open it before what is to be waited for. */
-export function openLinkEvents() {
-  return openEvents(LINK_EVENTS)
-}
-
-/** Waits until the port carries frames. Spanning tree may take longer: an up link is enough then. */
-export function awaitPort(host: Transport, events: Events, index: number): void {
-  const look = () => findLink(host, index)
-  const isForwarding = () => {
-    const port = look()
-    return port?.state === 'up' && port.port?.state === FORWARDING
-  }
-  if (isForwarding() || awaitEvent(events, isForwarding, PORT_MILLISECONDS)) return
-  const port = look()
-  if (port?.state === 'up') return
+/**
+ * Waits until the port carries frames, and the bridge with it; answers the bridge as it is then. Spanning tree may take longer:
+ * an up link is enough then.
+ */
+export function awaitPort(
+  host: Transport,
+  { port: index, bridge }: { port: number; bridge: number },
+): Link | undefined {
+  const port = awaitLink(host, index, isForwarding)
+  if (port?.state === 'up') return isForwarding(port) ? awaitLink(host, bridge) : findLink(host, bridge)
   throw new CniError(code.internal, `bridge port in error state: ${port?.state ?? 'gone'}`, {
     details: `${port?.name ?? `link ${index}`} has no carrier: is the container's end up?`,
   })

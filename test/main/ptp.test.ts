@@ -122,6 +122,25 @@ test('what the host forwards over IPv6 reaches a container at once, before any l
   await mustCall(ptp, 'DEL', second)
 })
 
+test('when ADD is done, no packet to the container is lost, even where the kernel has had no time to come to it', async () => {
+  // in real time, on one processor: what the kernel puts off until later does not come before the first packet
+  const script = `${import.meta.dir}/first-packet.ts`
+  const { stdout, stderr } = Bun.spawnSync([
+    'chrt',
+    '-f',
+    '10',
+    'taskset',
+    '-c',
+    '0',
+    process.execPath,
+    script,
+  ])
+  expect(`${stderr}`).toBe('')
+  const milliseconds: number[] = JSON.parse(`${stdout}`)
+  expect(milliseconds).toHaveLength(10)
+  expect(Math.max(...milliseconds)).toBeLessThan(700) // a lost one is sent again after a second
+})
+
 test.each([
   { family: 'IPv4', server: '192.0.2.1', masqueraded: '192.0.2.2' },
   { family: 'IPv6', server: '2001:db8::1', masqueraded: '2001:db8::2' },
@@ -277,7 +296,7 @@ test('what a killed ADD left is cleared away by the next one', async () => {
   expect(pool.calls).toEqual(['ADD', 'DEL', 'ADD'])
   await mustCall(ptp, 'CHECK', callFor(container, pool, { prevResult: result }))
     .then(() => Promise.reject(new Error('another pair has other hardware addresses')))
-    .catch(error => expect(String(error)).toContain('hardware address'))
+    .catch(error => expect(String(error)).toContain("doesn't match container Mac"))
   await mustCall(ptp, 'DEL', callFor(container, pool))
 })
 
