@@ -1,7 +1,7 @@
 /** dhcp: IPAM by the DHCP servers and IPv6 routers of the network that a container is connected to. A thin plugin: `dhcp daemon` keeps the leases. */
 import type * as z from 'zod/mini'
 import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../chain/linux/files.ts'
-import { readLink } from '../chain/linux/libc.ts'
+import { readLink } from '../chain/linux/libc/folder.ts'
 import {
   type AddRequest,
   type AttachmentRequest,

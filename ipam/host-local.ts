@@ -1,7 +1,8 @@
 /** host-local: hands out addresses of ranges, kept on this host's disk. */
 
 import { formatAddress, parseCidr } from '../chain/ip/address.ts'
-import { close, SystemError } from '../chain/linux/libc.ts'
+import { SystemError } from '../chain/linux/libc/errno.ts'
+import { close } from '../chain/linux/libc/file.ts'
 import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/plugin/define.ts'
 import { definePlugin, readablePrevious } from '../chain/plugin/define.ts'
 import { configuredRoutes } from '../chain/plugin/routes.ts'

@@ -10,7 +10,8 @@ import {
   takeAddresses,
 } from '../chain/interface/finish.ts'
 import { checkLinkMtu } from '../chain/interface/master.ts'
-import { errno, isErrno, SystemError, status } from '../chain/linux/libc.ts'
+import { errno, isErrno, SystemError } from '../chain/linux/libc/errno.ts'
+import { status } from '../chain/linux/libc/status.ts'
 import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'

@@ -12,7 +12,7 @@ import {
   requireReady,
 } from '../chain/interface/master.ts'
 import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
-import { errno } from '../chain/linux/libc.ts'
+import { errno } from '../chain/linux/libc/errno.ts'
 import { isRefusal } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'

@@ -2,7 +2,7 @@
 
 import { openContainerIfPresent } from '../chain/interface/configure.ts'
 import { readFile, removeFile } from '../chain/linux/files.ts'
-import { SystemError } from '../chain/linux/libc.ts'
+import { SystemError } from '../chain/linux/libc/errno.ts'
 import { findLink } from '../chain/linux/netlink/link.ts'
 import { type AddRequest, type AttachmentRequest, definePlugin } from '../chain/plugin/define.ts'
 import type { Added } from '../chain/plugin/delegate.ts'

@@ -9,7 +9,7 @@ import {
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
 import { formatAddress, parseAddress, parseCidr } from '../chain/ip/address.ts'
-import { errno } from '../chain/linux/libc.ts'
+import { errno } from '../chain/linux/libc/errno.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import {

@@ -39,7 +39,7 @@ test.each([
   ['chain/filter/sweep.ts', 'chain/interface/configure.ts', false],
   ['main/bridge.ts', 'chain/filter/masquerade.ts', true],
   ['ipam/static.ts', 'chain/filter/sweep.ts', false],
-  ['chain/protocol/error.ts', 'chain/linux/libc.ts', false],
+  ['chain/protocol/error.ts', 'chain/linux/libc/file.ts', false],
   ['chain/invoke/invoke.ts', 'chain/plugin/run.ts', false],
   ['chain/plugin/run.ts', 'chain/invoke/invoke.ts', true],
   ['chain/plugin/run.ts', 'main/bridge.ts', false],

@@ -1,6 +1,7 @@
 /** `catena doctor --node`: what a node lacks for what is installed, in words. Changes nothing. */
 import { folderOf, listFolder, readFile } from '../linux/files.ts'
-import { close, O_RDONLY, open, readInto, roomIn, status } from '../linux/libc.ts'
+import { close, O_RDONLY, open, readInto } from '../linux/libc/file.ts'
+import { roomIn, status } from '../linux/libc/status.ts'
 import { toCniError } from '../protocol/error.ts'
 import {
   type Builtins,

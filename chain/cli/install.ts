@@ -5,16 +5,13 @@
  * After a kill the same command does the rest: `uninstall` knows what is ours by what is there, not by notes.
  */
 import { ensureFolder, listFolder, removeFile, synchronizeFolder } from '../linux/files.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
 import {
   changeMode,
   close,
-  errno,
-  type FileStatus,
   forgetPages,
-  isErrno,
   LOCK_EX,
   LOCK_NB,
-  link,
   lock,
   O_CREAT,
   O_DIRECTORY,
@@ -23,12 +20,11 @@ import {
   O_WRONLY,
   open,
   readInto,
-  rename,
-  status,
   synchronize,
-  unlink,
   writeAll,
-} from '../linux/libc.ts'
+} from '../linux/libc/file.ts'
+import { link, rename, unlink } from '../linux/libc/folder.ts'
+import { type FileStatus, status } from '../linux/libc/status.ts'
 import { CniError, code } from '../protocol/error.ts'
 
 export interface Installation {

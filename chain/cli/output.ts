@@ -1,5 +1,5 @@
 /** Where the command's words go: JSON as cnitool prints it when piped, something readable on a terminal. */
-import { writeAll } from '../linux/libc.ts'
+import { writeAll } from '../linux/libc/file.ts'
 import { type CniError, errorDocument } from '../protocol/error.ts'
 import { parseResult, printError, printJson } from '../protocol/result.ts'
 import { newestVersion } from '../protocol/version.ts'

@@ -1,6 +1,6 @@
 /** Where the container runtimes of a node look for plugins and networks, by their own configuration files. */
 import { listFolder, readFile } from '../linux/files.ts'
-import { status } from '../linux/libc.ts'
+import { status } from '../linux/libc/status.ts'
 
 export interface Runtime {
   name: string

@@ -3,7 +3,7 @@
  * tables, or is not there. Loaded where that comes to light, and for STATUS.
  */
 import { IptablesError } from '../linux/iptables/apply.ts'
-import { errno, isErrno } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
 import { type Command, type Engine, NftError } from '../linux/nftables/nft.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { type Decision, iptablesBecause } from './decision.ts'

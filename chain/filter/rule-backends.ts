@@ -1,5 +1,5 @@
 /** What keeps an attachment's rules, for who wants to see it: the kernel is asked, and the records of what it cannot say. */
-import { errno, isErrno } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
 import { isRefusal } from '../linux/netlink/socket.ts'
 import { filledSets, listElements, openNetfilterIfPresent } from '../linux/nftables/list.ts'
 import type { Attachment } from '../plugin/define.ts'

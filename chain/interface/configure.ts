@@ -5,7 +5,7 @@
 
 import { formatAddress, formatCidr, networkOf, parseCidr, realGateway } from '../ip/address.ts'
 import { AF_INET, AF_INET6, familyOf } from '../ip/bytes.ts'
-import { errno, isErrno } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
 import { listAddresses, newAddress } from '../linux/netlink/address.ts'
 import { changeLink, findLink, type Link, removeLink } from '../linux/netlink/link.ts'
 import {

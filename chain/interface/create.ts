@@ -2,7 +2,7 @@
  * Creating a container's interface once: marked until its ADD has come to its end, so that a retry tells what a killed ADD
  * left from what is alive. Knows no kind of link.
  */
-import { errno } from '../linux/libc.ts'
+import { errno } from '../linux/libc/errno.ts'
 import { findLink, removeLink, setLink } from '../linux/netlink/link.ts'
 import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
 import { namespaceIdentity } from '../linux/netns.ts'

@@ -1,5 +1,5 @@
 /** The link that a container's interface stands on: which one it is, what it bounds, whether it still is the one. */
-import { errno } from '../linux/libc.ts'
+import { errno } from '../linux/libc/errno.ts'
 import { findLink, type Link } from '../linux/netlink/link.ts'
 import type { Kind } from '../linux/netlink/link-kind.ts'
 import { hasKind } from '../linux/netlink/link-probe.ts'

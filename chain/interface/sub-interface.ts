@@ -2,7 +2,7 @@
  * An interface of a container that stands on a master: macvlan, ipvlan, VLAN. It comes to be in the container under its
  * final name wherever the kernel can do that.
  */
-import { errno } from '../linux/libc.ts'
+import { errno } from '../linux/libc/errno.ts'
 import {
   changeLink,
   findLink,

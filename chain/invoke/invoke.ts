@@ -2,7 +2,8 @@
  * Finds a plugin by its type and runs it: this very executable in process, any other file as a process. Both give the
  * same answer. Used by plugins that delegate and by the runtime; knows no plugin itself.
  */
-import { status as fileStatus, kill } from '../linux/libc.ts'
+import { kill } from '../linux/libc/process.ts'
+import { status as fileStatus } from '../linux/libc/status.ts'
 import { asGiven } from '../linux/surroundings.ts'
 import { CniError, code } from '../protocol/error.ts'
 

@@ -1,5 +1,5 @@
 /** Sockets of any family on the program's own event loop: one loop hears thousands, and none waits for another. */
-import { duplicate } from './libc.ts'
+import { duplicate } from './libc/file.ts'
 
 export interface Ears {
   /** One datagram, or as much of a stream as came. */

@@ -3,13 +3,10 @@
  * a plugin 1.2 ms of its start-up. Knows paths and bytes, not what they mean.
  */
 import { decodeText, encodeText } from './bytes.ts'
+import { errno, isErrno, SystemError } from './libc/errno.ts'
 import {
   changeMode,
   close,
-  errno,
-  isErrno,
-  link,
-  makeFolder,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
@@ -21,16 +18,11 @@ import {
   open,
   openIfPresent,
   readAll,
-  readFolderEntries,
-  removeFolder,
-  rename,
-  SystemError,
-  status,
-  statusOf,
   synchronize,
-  unlink,
   writeAll,
-} from './libc.ts'
+} from './libc/file.ts'
+import { link, makeFolder, readFolderEntries, removeFolder, rename, unlink } from './libc/folder.ts'
+import { status, statusOf } from './libc/status.ts'
 
 /**
  * The text of a file that the kernel or an administrator has written, links followed; undefined when there is none. Anything but a

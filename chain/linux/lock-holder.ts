@@ -2,7 +2,9 @@
 
 import { decodeText } from './bytes.ts'
 import { listFolder } from './files.ts'
-import { close, errno, isErrno, O_RDONLY, open, type Place, readAll, status } from './libc.ts'
+import { errno, isErrno } from './libc/errno.ts'
+import { close, O_RDONLY, open, type Place, readAll } from './libc/file.ts'
+import { status } from './libc/status.ts'
 
 const SHOWN = 3
 

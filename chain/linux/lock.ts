@@ -3,10 +3,9 @@
  * Nobody waits for one without an end.
  */
 import { ensureFolder, folderOf, noFile, removeFile } from './files.ts'
+import { errno, isErrno } from './libc/errno.ts'
 import {
   close,
-  errno,
-  isErrno,
   LOCK_EX,
   LOCK_NB,
   LOCK_SH,
@@ -20,7 +19,7 @@ import {
   O_RDWR,
   open,
   type Place,
-} from './libc.ts'
+} from './libc/file.ts'
 import { describeHolders } from './lock-holder.ts'
 
 /**

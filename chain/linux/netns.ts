@@ -1,25 +1,10 @@
 /** Network namespaces: identity, entering, making and removing. The only file that calls setns. */
 import { encodeText } from './bytes.ts'
-import {
-  close,
-  errno,
-  exitAtOnce,
-  fileSystemType,
-  isErrno,
-  mount,
-  O_CREAT,
-  O_EXCL,
-  O_NONBLOCK,
-  O_RDONLY,
-  open,
-  SystemError,
-  setNamespace,
-  status,
-  unlink,
-  unmount,
-  unshare,
-  writeAll,
-} from './libc.ts'
+import { errno, isErrno, SystemError } from './libc/errno.ts'
+import { close, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, open, writeAll } from './libc/file.ts'
+import { unlink } from './libc/folder.ts'
+import { exitAtOnce, mount, setNamespace, unmount, unshare } from './libc/process.ts'
+import { fileSystemType, status } from './libc/status.ts'
 
 const CLONE_NEWNET = 0x40000000 // sched.h
 const NSFS_MAGIC = 0x6e736673 // linux/magic.h

@@ -1,5 +1,6 @@
 /** Packet sockets that hear one link only, and of it only what they are for. Knows Ethernet frames by their numbers, not what is in them. */
-import { attachFilter, bind, close, SOCK_NONBLOCK, SOCK_RAW, socket } from './libc.ts'
+import { close } from './libc/file.ts'
+import { attachFilter, bind, SOCK_NONBLOCK, SOCK_RAW, socket } from './libc/socket.ts'
 
 const AF_PACKET = 17
 export const ETH_P_IP = 0x0800

@@ -1,6 +1,6 @@
 /** TAP devices of the thread's namespace through /dev/net/tun (linux/if_tun.h). Enter the namespace first. */
 import { encodeText } from './bytes.ts'
-import { close, control, O_RDWR, open } from './libc.ts'
+import { close, control, O_RDWR, open } from './libc/file.ts'
 
 export const TUN_DEVICE = '/dev/net/tun'
 

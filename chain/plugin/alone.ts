@@ -2,7 +2,7 @@
  * One operation of a plugin at a time on an attachment, and none beside its GC on the network. Runtimes promise as much, and break
  * it when they retry after a time-out. Whatever unfinished a holder of the lock finds was left by a process that is dead.
  */
-import { SystemError } from '../linux/libc.ts'
+import { SystemError } from '../linux/libc/errno.ts'
 import { type HeldNames, holdName, openNames, unlessUnwritable } from '../linux/lock.ts'
 import type { Verb } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'

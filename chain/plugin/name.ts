@@ -1,5 +1,7 @@
 /** Which plugin an executable is that was copied or linked under another name: "cnv-bridge", or a link to "bridge". */
-import { errno, isErrno, readLink, status } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
+import { readLink } from '../linux/libc/folder.ts'
+import { status } from '../linux/libc/status.ts'
 import { CniError, code, errorDocument } from '../protocol/error.ts'
 import { printError } from '../protocol/result.ts'
 

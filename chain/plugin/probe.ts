@@ -1,5 +1,6 @@
 /** Tries in an empty namespace whether the kernel has what a plugin needs, for STATUS: modules are loaded as ADD would load them. */
-import { close, SystemError } from '../linux/libc.ts'
+import { SystemError } from '../linux/libc/errno.ts'
+import { close } from '../linux/libc/file.ts'
 import { KernelError, openRoute, type Transport } from '../linux/netlink/socket.ts'
 import { inNamespace, openNewNamespace } from '../linux/netns.ts'
 import { CniError, code } from '../protocol/error.ts'

@@ -4,7 +4,8 @@
  */
 
 import { decodeText, encodeText } from '../linux/bytes.ts'
-import { errno, isErrno, readAll, writeAll } from '../linux/libc.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
+import { readAll, writeAll } from '../linux/libc/file.ts'
 import type { HeldNames } from '../linux/lock.ts'
 import { namespaceIdentity, namespaceState, onStranded, ownNamespaceIdentity } from '../linux/netns.ts'
 import { applyRuleset } from '../linux/nftables/engine.ts'

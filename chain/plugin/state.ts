@@ -1,6 +1,6 @@
 /** What plugins keep under /run, where the kernel's state cannot say it: gone after a reboot, as the kernel's state is. */
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../linux/files.ts'
-import { status } from '../linux/libc.ts'
+import { status } from '../linux/libc/status.ts'
 
 export const RUN_FOLDER = '/run/catena'
 

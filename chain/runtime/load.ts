@@ -1,6 +1,7 @@
 /** Network configurations from disk, found and read as libcni finds and reads them. Knows files and JSON; runs nothing. */
 import { listFolder, readFile } from '../linux/files.ts'
-import { SystemError, status } from '../linux/libc.ts'
+import { SystemError } from '../linux/libc/errno.ts'
+import { status } from '../linux/libc/status.ts'
 import { type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions, newestVersion } from '../protocol/version.ts'

@@ -4,16 +4,10 @@
  * Go plugin's files, file systems without attributes) is judged by its age.
  */
 import { ensureFolder, folderOf, readFile, removeFile } from '../../chain/linux/files.ts'
-import {
-  errno,
-  isErrno,
-  readAttribute,
-  readLink,
-  SystemError,
-  setAttribute,
-  status,
-  symbolicLink,
-} from '../../chain/linux/libc.ts'
+import { errno, isErrno, SystemError } from '../../chain/linux/libc/errno.ts'
+import { setAttribute } from '../../chain/linux/libc/file.ts'
+import { readAttribute, readLink, symbolicLink } from '../../chain/linux/libc/folder.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 
 /** Two, so that neither can be lost or broken without the other's telling: with both, reservations would turn old. */

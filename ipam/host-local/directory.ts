@@ -12,7 +12,9 @@ import {
   removeFile,
   writeInPlace,
 } from '../../chain/linux/files.ts'
-import { readLink, SystemError, setModified, status, symbolicLink } from '../../chain/linux/libc.ts'
+import { SystemError } from '../../chain/linux/libc/errno.ts'
+import { readLink, setModified, symbolicLink } from '../../chain/linux/libc/folder.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { kernelBoot } from './boot.ts'
 

@@ -1,6 +1,6 @@
 /** Which addresses are in use on this machine: on any link of any network namespace that can be found. */
 import { listFolder, readFile } from '../../chain/linux/files.ts'
-import { errno, isErrno } from '../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import { inNamespace, namespaceIdentity, namespaceState } from '../../chain/linux/netns.ts'

@@ -15,11 +15,9 @@ import {
   TEMPORARY_PREFIX,
   writeInPlace,
 } from '../../chain/linux/files.ts'
+import { errno, isErrno, SystemError } from '../../chain/linux/libc/errno.ts'
 import {
   close,
-  errno,
-  isErrno,
-  link,
   O_CREAT,
   O_EXCL,
   O_NOFOLLOW,
@@ -29,12 +27,11 @@ import {
   open,
   readAll,
   readInto,
-  SystemError,
-  status,
-  statusOf,
   synchronize,
   writeAll,
-} from '../../chain/linux/libc.ts'
+} from '../../chain/linux/libc/file.ts'
+import { link } from '../../chain/linux/libc/folder.ts'
+import { status, statusOf } from '../../chain/linux/libc/status.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from '../../chain/linux/lock.ts'
 import { markAsOfThisBoot } from './boot.ts'
 import {

@@ -12,7 +12,7 @@ import {
   parseCidr,
   realGateway,
 } from '../../chain/ip/address.ts'
-import { errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
 import {
   addAddress,
   type InterfaceAddress,

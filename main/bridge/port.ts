@@ -5,7 +5,8 @@ import { prepareHostLink } from '../../chain/interface/forwarding.ts'
 import { otherThan } from '../../chain/interface/owner.ts'
 import { awaitLink } from '../../chain/interface/ready.ts'
 import { readFile } from '../../chain/linux/files.ts'
-import { close, errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
+import { close } from '../../chain/linux/libc/file.ts'
 import { type HeldNames, holdName, openNames } from '../../chain/linux/lock.ts'
 import {
   changeBridgePort,

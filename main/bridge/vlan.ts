@@ -1,5 +1,5 @@
 /** VLANs on the bridge: which a port carries, and the interface through which the host is a VLAN's gateway. */
-import { errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
 import { addVlans, listVlans, type PortVlan, removeVlans } from '../../chain/linux/netlink/bridge-vlan.ts'
 import {
   createLink,

@@ -5,7 +5,7 @@
 
 import { bestEffort, onHost, openContainer, openContainerIfPresent } from '../../chain/interface/configure.ts'
 import type { LentDevice } from '../../chain/interface/owner.ts'
-import { close } from '../../chain/linux/libc.ts'
+import { close } from '../../chain/linux/libc/file.ts'
 import {
   findLink,
   type Link,

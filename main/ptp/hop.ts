@@ -9,7 +9,7 @@ import {
   sameAddress,
   widthOf,
 } from '../../chain/ip/address.ts'
-import { errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
 import {
   describeRoute,
   LOCAL_TABLE,

@@ -2,7 +2,8 @@
 
 import { PENDING } from '../../chain/interface/create.ts'
 import { prepareHostLink } from '../../chain/interface/forwarding.ts'
-import { close, errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
+import { close } from '../../chain/linux/libc/file.ts'
 import { addAddress, listAddresses, type NewAddress } from '../../chain/linux/netlink/address.ts'
 import { findLink, getLink, type Link, newLink, readLinkMessage } from '../../chain/linux/netlink/link.ts'
 import { addRoute, listRoutes, MAIN_TABLE, scopes } from '../../chain/linux/netlink/route.ts'

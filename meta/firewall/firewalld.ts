@@ -1,6 +1,6 @@
 /** firewalld: a container's addresses as sources of one of its zones, over D-Bus. */
 import type { Bus } from '../../chain/linux/dbus/connection.ts'
-import { status } from '../../chain/linux/libc.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import { hostCidr } from './ingress.ts'
 

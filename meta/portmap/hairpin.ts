@@ -1,5 +1,5 @@
 /** What the host has to let through for published ports, besides the rules. */
-import { errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
 import { changeBridgePort, findLink } from '../../chain/linux/netlink/link.ts'
 import { routeTo } from '../../chain/linux/netlink/route.ts'
 import { isRefusal, openRoute, request } from '../../chain/linux/netlink/socket.ts'

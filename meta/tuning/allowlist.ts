@@ -1,6 +1,6 @@
 /** The administrator's list of sysctls that configurations may set: Go regular expressions, one a line, not anchored. */
 import { readFile } from '../../chain/linux/files.ts'
-import { errno, isErrno } from '../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export const ALLOWLIST = '/etc/cni/tuning/allowlist.conf'

@@ -10,7 +10,7 @@ import {
   TEMPORARY_PREFIX,
   writeAtomically,
 } from '../../chain/linux/files.ts'
-import { status } from '../../chain/linux/libc.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import type { Undo } from '../../chain/plugin/undo.ts'
 import { type Attributes, attributeNames } from './attributes.ts'

@@ -1,7 +1,8 @@
 /** Sysctls of a configuration: their keys as paths under /proc/sys/net, written, read back and compared. Enter the container first. */
 
 import { formatAddress, parseAddress } from '../../chain/ip/address.ts'
-import { errno, isErrno, SystemError, status } from '../../chain/linux/libc.ts'
+import { errno, isErrno, SystemError } from '../../chain/linux/libc/errno.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import { readSysctl, writeSysctl } from '../../chain/linux/sysctl.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 

@@ -5,13 +5,13 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
 import { parseArgs } from 'node:util'
+import { close } from '../../chain/linux/libc/file.ts'
 import {
-  close,
   connect as connectSocket,
   SOCK_STREAM,
   setSocketOption,
   socket,
-} from '../../chain/linux/libc.ts'
+} from '../../chain/linux/libc/socket.ts'
 import { getHttp } from '../fixtures/http.ts'
 import { connect, freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { ours, peers } from '../fixtures/plugin.ts'

@@ -1,7 +1,9 @@
 import { afterAll, describe, expect, test } from 'bun:test'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { encodeText } from '../../chain/linux/bytes.ts'
-import { close, errno, link, O_RDONLY, open, rename, symbolicLink } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
+import { close, O_RDONLY, open } from '../../chain/linux/libc/file.ts'
+import { link, rename, symbolicLink } from '../../chain/linux/libc/folder.ts'
 
 const ROUNDS = process.env.CATENA_LONG ? 500 : 20
 const folder = mkdtempSync('/run/collected-')

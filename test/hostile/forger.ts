@@ -6,7 +6,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { encodeText } from '../../chain/linux/bytes.ts'
-import { bind, isErrno, SOCK_RAW, sendTo, socket } from '../../chain/linux/libc.ts'
+import { isErrno } from '../../chain/linux/libc/errno.ts'
+import { bind, SOCK_RAW, sendTo, socket } from '../../chain/linux/libc/socket.ts'
 import { encodeMessage, join, text } from '../../chain/linux/netlink/codec.ts'
 
 const AF_NETLINK = 16

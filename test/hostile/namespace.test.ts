@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { errno, isErrno } from '../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { inNamespace, openNamespace } from '../../chain/linux/netns.ts'
 import { callDaemon, greetDaemon } from '../../ipam/dhcp/rpc/dial.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { explainKind, findMaster, requireReady } from '../../chain/interface/master.ts'
-import { errno } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
 import { createLink } from '../../chain/linux/netlink/link.ts'
 import { hasKind } from '../../chain/linux/netlink/link-probe.ts'
 import { ownNamespaceId } from '../../chain/linux/netlink/namespace-id.ts'

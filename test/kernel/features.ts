@@ -4,7 +4,9 @@
  */
 import { test } from 'bun:test'
 import { appendFileSync, readFileSync } from 'node:fs'
-import { close, errno, status } from '../../chain/linux/libc.ts'
+import { errno } from '../../chain/linux/libc/errno.ts'
+import { close } from '../../chain/linux/libc/file.ts'
+import { status } from '../../chain/linux/libc/status.ts'
 import { join, text } from '../../chain/linux/netlink/codec.ts'
 import { createLink, findLink, type NewLink } from '../../chain/linux/netlink/link.ts'
 import { ipvlanModes, macvlanModes } from '../../chain/linux/netlink/link-kind.ts'

@@ -24,7 +24,7 @@ import {
   writeExisting,
   writeInPlace,
 } from '../../chain/linux/files.ts'
-import { SystemError } from '../../chain/linux/libc.ts'
+import { SystemError } from '../../chain/linux/libc/errno.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
 
 const root = mkdtempSync(`${tmpdir()}/catena-files-`)

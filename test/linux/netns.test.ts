@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test'
 import { closeSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
-import { close, errno, isErrno } from '../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
+import { close } from '../../chain/linux/libc/file.ts'
 import { createLink, findLink } from '../../chain/linux/netlink/link.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import {

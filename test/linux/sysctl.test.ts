@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { errno, isErrno } from '../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../../chain/linux/sysctl.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
 

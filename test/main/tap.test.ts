@@ -1,6 +1,14 @@
 import { expect, test } from 'bun:test'
 import { PENDING } from '../../chain/interface/create.ts'
-import { close, control, O_RDWR, open, readInto, waitReadable, writeAll } from '../../chain/linux/libc.ts'
+import {
+  close,
+  control,
+  O_RDWR,
+  open,
+  readInto,
+  waitReadable,
+  writeAll,
+} from '../../chain/linux/libc/file.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { createTap } from '../../chain/linux/tun.ts'
 import { hostLocal } from '../../ipam/host-local.ts'

@@ -1,7 +1,7 @@
 /** A list run forwards and backwards over an attachment: the specification's sections 3 and 4, and libcni's habits. */
 import { afterEach, expect, test } from 'bun:test'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { close, O_RDWR, open, writeAll } from '../../chain/linux/libc.ts'
+import { close, O_RDWR, open, writeAll } from '../../chain/linux/libc/file.ts'
 import type { Step } from '../../chain/runtime/attachment.ts'
 import {
   addNetwork,

@@ -2,7 +2,7 @@
  * An owner's share in our nftables tables: put there as one transaction, found again and swept by owner alone, compared for
  * CHECK. Knows no plugin.
  */
-import { errno } from '../../linux/libc.ts'
+import { errno } from '../../linux/libc/errno.ts'
 import { takeLock, unlessUnwritable } from '../../linux/lock.ts'
 import type { Transport } from '../../linux/netlink/socket.ts'
 import {

@@ -3,7 +3,9 @@
  * (linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h, linux/netfilter/x_tables.h).
  */
 import { encodeText } from '../bytes.ts'
-import { close, errno, getSocketOption, isErrno, SOCK_RAW, socket } from '../libc.ts'
+import { errno, isErrno } from '../libc/errno.ts'
+import { close } from '../libc/file.ts'
+import { getSocketOption, SOCK_RAW, socket } from '../libc/socket.ts'
 import { readInt32, readText, readUint32 } from '../netlink/codec.ts'
 import type { BriefRule, BriefTable } from './brief.ts'
 import type { Family } from './tools.ts'

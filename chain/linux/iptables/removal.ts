@@ -3,7 +3,7 @@
  * a process; those of ip_tables need its tools, which are asked only where the kernel has such a table.
  */
 import { readFile } from '../files.ts'
-import { errno, isErrno } from '../libc.ts'
+import { errno, isErrno } from '../libc/errno.ts'
 import type { HeldLock } from '../lock.ts'
 import type { Transport } from '../netlink/socket.ts'
 import { type Chain, listChains, listRules, openNetfilterIfPresent, pickRules } from '../nftables/list.ts'

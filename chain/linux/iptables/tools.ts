@@ -1,5 +1,7 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
-import { close, errno, isErrno, O_CLOEXEC, O_RDONLY, open, readLink } from '../libc.ts'
+import { errno, isErrno } from '../libc/errno.ts'
+import { close, O_CLOEXEC, O_RDONLY, open } from '../libc/file.ts'
+import { readLink } from '../libc/folder.ts'
 import { BusyError, patience } from '../lock.ts'
 import { describeHolders } from '../lock-holder.ts'
 import { helperPath } from '../surroundings.ts'

@@ -1,6 +1,6 @@
 /** Internet addresses on links over rtnetlink (linux/if_addr.h). */
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import { attribute, attributeMap, join, type Message, readUint32, split, uint32 } from './codec.ts'
 import {
   CREATE,

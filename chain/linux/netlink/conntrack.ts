@@ -1,6 +1,6 @@
 /** Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): deletes those that old rules translated. */
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import { openNetfilter } from '../nftables/list.ts'
 import {
   attribute,

@@ -1,6 +1,6 @@
 /** Filters of queueing disciplines over rtnetlink (linux/pkt_cls.h): u32 matches on addresses, and redirection to another link. */
 import { addressBytes } from '../../ip/bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import {
   attribute,
   attributeMap,

@@ -1,5 +1,5 @@
 /** Asks the kernel which kinds of link it can make, without making one. */
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import { join, nested, text, uint32 } from './codec.ts'
 import { RTM_NEWLINK } from './link.ts'
 import { CREATE, EXCLUSIVE, isRefusal, request, type Transport } from './socket.ts'

@@ -2,7 +2,7 @@
 
 import { hardwareAddressBytes, hardwareAddressText } from '../../ip/bytes.ts'
 import { encodeText } from '../bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import {
   attribute,
   attributeMap,

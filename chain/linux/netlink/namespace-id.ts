@@ -1,5 +1,5 @@
 /** Numbers by which one namespace knows another (linux/net_namespace.h): how a link is told where its parent is. */
-import { close, O_RDONLY, open } from '../libc.ts'
+import { close, O_RDONLY, open } from '../libc/file.ts'
 import { attributeMap, int32, join, readInt32, split, uint32 } from './codec.ts'
 import { attempt, KernelError, type Request, type Transport } from './socket.ts'
 

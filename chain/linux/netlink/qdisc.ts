@@ -1,5 +1,5 @@
 /** Queueing disciplines over rtnetlink (linux/pkt_sched.h): token buckets, hierarchies of them, and the hook for incoming packets. */
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import {
   attribute,
   attributeMap,

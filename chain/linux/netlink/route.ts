@@ -1,6 +1,6 @@
 /** Routes over rtnetlink (linux/rtnetlink.h). */
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import {
   align,
   attribute,

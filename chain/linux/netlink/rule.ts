@@ -1,6 +1,6 @@
 /** Routing policy rules over rtnetlink (linux/fib_rules.h): which table is asked for which packets. */
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
-import { errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
 import { attribute, attributeMap, join, readText, readUint32, split, text, uint32 } from './codec.ts'
 import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
 

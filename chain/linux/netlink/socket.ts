@@ -2,12 +2,11 @@
  * A netlink socket and requests over it: sequence numbers, acknowledgements, dumps, batches, refusals with the kernel's
  * own sentence. Knows no family's objects.
  */
+import { describeErrno, errno, isErrno } from '../libc/errno.ts'
+import { unguessable } from '../libc/ffi.ts'
+import { close, waitReadable } from '../libc/file.ts'
 import {
-  close,
   connect,
-  describeErrno,
-  errno,
-  isErrno,
   MSG_DONTWAIT,
   MSG_PEEK,
   MSG_TRUNC,
@@ -16,9 +15,7 @@ import {
   send,
   setSocketOption,
   socket,
-  unguessable,
-  waitReadable,
-} from '../libc.ts'
+} from '../libc/socket.ts'
 import {
   attributeMap,
   CodecError,

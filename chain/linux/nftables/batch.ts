@@ -2,7 +2,9 @@
  * Transactions of nf_tables over netlink: whatever our own tables are made of, and what comes and goes with each container.
  * Running nft costs ten times more than the whole of it. What this cannot encode is left to nft, the whole transaction.
  */
-import { enlargeBuffer, errno, isErrno, limitReceiving, unguessable } from '../libc.ts'
+import { errno, isErrno } from '../libc/errno.ts'
+import { unguessable } from '../libc/ffi.ts'
+import { enlargeBuffer, limitReceiving } from '../libc/socket.ts'
 import { attribute, encodeMessage, join, messages, nested, text, uint32Big } from '../netlink/codec.ts'
 import {
   APPEND,

@@ -2,7 +2,7 @@
  * What nf_tables holds, read over netlink (linux/netfilter/nf_tables.h): tables, chains, rules and elements with their
  * comments. Reading so costs a tenth of a millisecond where running nft costs five. Changes nothing.
  */
-import { errno, isErrno } from '../libc.ts'
+import { errno, isErrno } from '../libc/errno.ts'
 import {
   attributeMap,
   attributes,

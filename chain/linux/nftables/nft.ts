@@ -2,7 +2,8 @@
  * Rulesets of nf_tables as data (libnftables-json(5)), and the engine that applies one as a single transaction by
  * running nft. Knows no table of ours.
  */
-import { close, errno } from '../libc.ts'
+import { errno } from '../libc/errno.ts'
+import { close } from '../libc/file.ts'
 import { inNamespace, openNewNamespace } from '../netns.ts'
 import { helperPath } from '../surroundings.ts'
 

@@ -1,16 +1,10 @@
 /** `dhcp daemon`: the process that keeps leases for as long as containers live. Command line, socket, pid file, log and end. */
 import { ensureFolder, folderOf, removeFile, writeAtomically } from '../../../chain/linux/files.ts'
-import {
-  close,
-  connect,
-  errno,
-  isErrno,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  setFileMask,
-  socket,
-  status,
-} from '../../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
+import { setFileMask } from '../../../chain/linux/libc/process.ts'
+import { connect, SOCK_NONBLOCK, SOCK_STREAM, socket } from '../../../chain/linux/libc/socket.ts'
+import { status } from '../../../chain/linux/libc/status.ts'
 import { type HeldLock, takeLock } from '../../../chain/linux/lock.ts'
 import { processService, type Service } from '../../../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'

@@ -7,7 +7,7 @@ import {
   TEMPORARY_PREFIX,
   writeAtomically,
 } from '../../../chain/linux/files.ts'
-import { status } from '../../../chain/linux/libc.ts'
+import { status } from '../../../chain/linux/libc/status.ts'
 import { namespaceIdentity } from '../../../chain/linux/netns.ts'
 import { decode, decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'

@@ -2,7 +2,9 @@
 
 import { addressBytes } from '../../../chain/ip/bytes.ts'
 import { closeElsewhere, type Hearing, hear } from '../../../chain/linux/event-socket.ts'
-import { close, receive, SOCK_DGRAM, SystemError, send, sendTo, socket } from '../../../chain/linux/libc.ts'
+import { SystemError } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
+import { receive, SOCK_DGRAM, send, sendTo, socket } from '../../../chain/linux/libc/socket.ts'
 import { findLink, type Link, setLink } from '../../../chain/linux/netlink/link.ts'
 import { openEvents, openRoute } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace, namespaceIdentity, openNamespace } from '../../../chain/linux/netns.ts'

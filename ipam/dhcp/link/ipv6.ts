@@ -2,17 +2,16 @@
 
 import { AF_INET6, addressBytes } from '../../../chain/ip/bytes.ts'
 import { hear } from '../../../chain/linux/event-socket.ts'
+import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
 import {
   attachFilter,
   bind,
-  close,
-  errno,
-  isErrno,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
   sendTo,
   socket,
-} from '../../../chain/linux/libc.ts'
+} from '../../../chain/linux/libc/socket.ts'
 import { listAddresses, putAddress, removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { addRoute, type Route, removeRoute, scopes } from '../../../chain/linux/netlink/route.ts'
 import { isRefusal, openEvents, openRoute, type Transport } from '../../../chain/linux/netlink/socket.ts'

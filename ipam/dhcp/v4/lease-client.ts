@@ -3,7 +3,7 @@
  * open only while an answer is waited for. Knows neither the other leases nor the plugins that ask.
  */
 
-import { errno, isErrno } from '../../../chain/linux/libc.ts'
+import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
 import { createRunner, type Happening, type Runner, type Surroundings } from '../engine/event-loop.ts'
 import {

@@ -4,7 +4,7 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import type { Variant } from '../../../chain/linux/iptables/tools.ts'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
 import { type Command, describeCommand, type Engine, NftError } from '../../../chain/linux/nftables/nft.ts'
 import type { Plugin } from '../../../chain/plugin/define.ts'

@@ -15,7 +15,7 @@ import {
 } from '../../../chain/filter/nftables/elements.ts'
 import { families, type Role } from '../../../chain/filter/nftables/layout.ts'
 import { listOwned } from '../../../chain/filter/nftables/read.ts'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
 import { openNetfilter } from '../../../chain/linux/nftables/list.ts'

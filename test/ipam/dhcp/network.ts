@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { hear } from '../../../chain/linux/event-socket.ts'
-import { send } from '../../../chain/linux/libc.ts'
+import { send } from '../../../chain/linux/libc/socket.ts'
 import { ETH_P_IP, openLinkSocket, udpPortFilter } from '../../../chain/linux/packet-socket.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon/main.ts'
 import { type Datagram, decodeFrame, encodeFrame } from '../../../ipam/dhcp/link/frame.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { addAddress, listAddresses, newAddress, removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { messages } from '../../../chain/linux/netlink/codec.ts'
 import { isRefusal } from '../../../chain/linux/netlink/socket.ts'

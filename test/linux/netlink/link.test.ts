@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
-import { close, errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
 import {
   changeBridgePort,
   changeKind,

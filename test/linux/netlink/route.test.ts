@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { messages } from '../../../chain/linux/netlink/codec.ts'
 import { setLink } from '../../../chain/linux/netlink/link.ts'
 import {

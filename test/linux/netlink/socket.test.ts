@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'bun:test'
-import { bind, close, errno, SOCK_RAW, SystemError, sendTo, socket } from '../../../chain/linux/libc.ts'
+import { errno, SystemError } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
+import { bind, SOCK_RAW, sendTo, socket } from '../../../chain/linux/libc/socket.ts'
 import { listAddresses } from '../../../chain/linux/netlink/address.ts'
 import {
   CodecError,

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
 import { type Command, type Json, NftError } from '../../../chain/linux/nftables/nft.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'

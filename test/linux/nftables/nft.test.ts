@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { errno } from '../../../chain/linux/libc.ts'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import {
   applyWithNft,
   type Command,
@@ -117,7 +117,8 @@ test('no statement is no transaction: nft is not even looked for', async () => {
 test('where nft is missing, this is what is said', () => {
   // an empty file system in the place of every folder that may hold nft
   const script = `
-    import { mount, status } from '${import.meta.dir}/../../../chain/linux/libc.ts'
+    import { mount } from '${import.meta.dir}/../../../chain/linux/libc/process.ts'
+    import { status } from '${import.meta.dir}/../../../chain/linux/libc/status.ts'
     import { applyWithNft, NftError } from '${import.meta.dir}/../../../chain/linux/nftables/nft.ts'
     for (const folder of ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/sbin', '/bin', ...process.env.PATH.split(':')])
       if (status(folder + '/nft')) mount('none', folder, { type: 'tmpfs', flags: 0 })

@@ -9,7 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { close, duplicate } from '../../../../chain/linux/libc.ts'
+import { close, duplicate } from '../../../../chain/linux/libc/file.ts'
 import { emptyResult } from '../../../../chain/protocol/result.ts'
 import { runDaemon } from '../../../../ipam/dhcp/daemon/main.ts'
 import type { Registry } from '../../../../ipam/dhcp/daemon/registry.ts'

@@ -1,0 +1,93 @@
+/** Refused system calls: error numbers, their names and words, and the check that each call passes. */
+import { failureOf, rarely, textAt } from './ffi.ts'
+
+const occasional = {
+  strerror: { args: ['i32'], returns: 'ptr' },
+} as const
+
+/** Error numbers by name (asm-generic/errno-base.h, errno.h): those that callers tell apart. */
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EROFS: 30,
+  EMLINK: 31,
+  ERANGE: 34,
+  ENOTEMPTY: 39,
+  ELOOP: 40,
+  ENODATA: 61,
+  EPROTO: 71,
+  ERESTART: 85,
+  EOVERFLOW: 75,
+  EMSGSIZE: 90,
+  ENOPROTOOPT: 92,
+  EPROTONOSUPPORT: 93,
+  EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
+  EADDRINUSE: 98,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  EHOSTUNREACH: 113,
+  EDQUOT: 122,
+} as const
+
+/** The words for an error number: "No such file or directory (ENOENT)". */
+export function describeErrno(number: number): string {
+  const text = textAt(rarely(occasional, 'strerror')(number))
+  const name = Object.entries(errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`
+  return text === undefined ? name : `${text} (${name})`
+}
+
+/** A refused system call: what was being done, and the errno, to be compared with `errno.X`. */
+export class SystemError extends Error {
+  readonly operation: string
+  readonly errno: number
+
+  constructor(operation: string, number: number) {
+    super(`${operation}: ${describeErrno(number)}`)
+    this.name = 'SystemError'
+    this.operation = operation
+    this.errno = number
+  }
+}
+
+/** True for a SystemError with one of these numbers. */
+export function isErrno(thrown: unknown, ...numbers: number[]): thrown is SystemError {
+  return thrown instanceof SystemError && numbers.includes(thrown.errno)
+}
+
+/** Passes a result on, or throws what errno says. Calls that a signal interrupted are the caller's to repeat. */
+export function checked(result: number | bigint, operation: () => string): number {
+  const number = failureOf(result)
+  if (result >= 0) return Number(result)
+  throw new SystemError(operation(), number)
+}
+
+/** Repeats a call that a signal interrupted (EINTR). */
+export function uninterrupted(call: () => number | bigint, operation: () => string): number {
+  for (;;) {
+    try {
+      return checked(call(), operation)
+    } catch (thrown) {
+      if (!isErrno(thrown, errno.EINTR)) throw thrown
+    }
+  }
+}

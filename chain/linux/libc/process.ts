@@ -1,0 +1,65 @@
+/** The process itself and others: namespaces, mounts, signals, how it was started and how it ends. */
+import { checked, errno, isErrno } from './errno.ts'
+import { libc, rarely, textAt, textPointer } from './ffi.ts'
+
+const occasional = {
+  unshare: { args: ['i32'], returns: 'i32' },
+  mount: { args: ['ptr', 'ptr', 'ptr', 'u64', 'ptr'], returns: 'i32' },
+  umount2: { args: ['ptr', 'i32'], returns: 'i32' },
+  kill: { args: ['i32', 'i32'], returns: 'i32' },
+  umask: { args: ['u32'], returns: 'u32' },
+  _exit: { args: ['i32'], returns: 'void' },
+  getauxval: { args: ['u64'], returns: 'ptr' },
+} as const
+
+/** Moves the calling thread into a namespace; only netns.ts may call it. */
+export function setNamespace(descriptor: number, kind: number, what: string): void {
+  checked(libc().setns(descriptor, kind), () => `enter ${what}`)
+}
+
+/** Gives the calling thread new namespaces (sched.h, CLONE_NEW*). */
+export function unshare(flags: number): void {
+  checked(rarely(occasional, 'unshare')(flags), () => 'unshare')
+}
+
+/** Mounts; `type` and `source` may be empty, as for a bind mount. */
+export function mount(source: string, target: string, options: { type?: string; flags: number }): void {
+  const type = options.type === undefined ? null : textPointer(options.type)
+  checked(
+    rarely(occasional, 'mount')(textPointer(source), textPointer(target), type, options.flags, null),
+    () => `mount ${source} on ${target}`,
+  )
+}
+
+export function unmount(target: string, flags: number): void {
+  checked(rarely(occasional, 'umount2')(textPointer(target), flags), () => `unmount ${target}`)
+}
+
+/** Sends a signal; a negative process means its group. False when nobody is there. */
+export function kill(process: number, signal: number): boolean {
+  try {
+    checked(rarely(occasional, 'kill')(process, signal), () => `send signal ${signal} to ${process}`)
+    return true
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ESRCH)) return false
+    throw thrown
+  }
+}
+
+/** Sets which permissions new files and sockets of this process do not get; answers which they were. */
+export function setFileMask(mask: number): number {
+  return rarely(occasional, 'umask')(mask)
+}
+
+const AT_EXECFN = 31 // include/uapi/linux/auxvec.h
+
+/** The path that execve was given for this process: what argv[0] need not be. */
+export function startedPath(): string {
+  return textAt(rarely(occasional, 'getauxval')(AT_EXECFN)) ?? ''
+}
+
+/** Ends the process without another thought. */
+export function exitAtOnce(status: number): never {
+  rarely(occasional, '_exit')(status)
+  throw new Error('unreachable')
+}
