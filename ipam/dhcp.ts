@@ -69,7 +69,7 @@ export const dhcp = definePlugin({
 
   async del(request) {
     const { attachment } = request
-    await releaseOrNote(request, { ...attachment, ifname: attachment.interface })
+    await releaseOrNote(request, { ...attachment, ifname: attachment.ifname })
   },
 
   async status({ config }) {
@@ -92,7 +92,7 @@ export const dhcp = definePlugin({
       .filter(
         ({ network, containerId, ifname }) =>
           network === request.network &&
-          !request.valid.some(valid => valid.containerId === containerId && valid.interface === ifname),
+          !request.valid.some(valid => valid.containerId === containerId && valid.ifname === ifname),
       )
     await everyStep(
       Object.fromEntries(
@@ -127,7 +127,7 @@ function socketOf({ ipam }: Configuration): string {
 async function allocate(request: AddRequest<Configuration>): Promise<Result> {
   const { attachment, undo } = request
   const willGiveBack = () =>
-    undo('give the lease back', () => releaseOrNote(request, { ...attachment, ifname: attachment.interface }))
+    undo('give the lease back', () => releaseOrNote(request, { ...attachment, ifname: attachment.ifname }))
   try {
     const result = await ask(request, 'DHCP.Allocate')
     willGiveBack()
@@ -162,7 +162,7 @@ async function askForOwn(request: AttachmentRequest<Configuration> & { netns: st
 }
 
 function callOf({ attachment, args, path, stdin }: AttachmentRequest<Configuration>, netns: string): Call {
-  const { containerId, interface: ifname } = attachment
+  const { containerId, ifname } = attachment
   return { containerId, ifname, args, path: path.join(':'), netns: absolute(netns), stdin }
 }
 

@@ -175,7 +175,7 @@ function ipOf({ name, range }: Allocation): IpConfig {
 }
 
 function notHeld(request: Given & Pick<AttachmentRequest<unknown>, 'attachment'>, message: string): CniError {
-  const { containerId, interface: name } = request.attachment
+  const { containerId, ifname: name } = request.attachment
   return new CniError(code.internal, message, {
     details: `no file in ${folderOf(request)} reserves it for container ${containerId}, interface ${name}`,
   })
@@ -184,8 +184,8 @@ function notHeld(request: Given & Pick<AttachmentRequest<unknown>, 'attachment'>
 /** A test for owners that are alive. A reservation in the oldest format belongs to all interfaces of its container. */
 function isOwnerAmong(valid: readonly ValidAttachment[]): (owner: Owner) => boolean {
   const containers = new Set(valid.map(({ containerId }) => containerId))
-  const attachments = new Set(valid.map(each => `${each.containerId} ${each.interface}`))
-  return ({ containerId, interface: name }) =>
+  const attachments = new Set(valid.map(each => `${each.containerId} ${each.ifname}`))
+  return ({ containerId, ifname: name }) =>
     name === undefined ? containers.has(containerId) : attachments.has(`${containerId} ${name}`)
 }
 

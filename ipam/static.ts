@@ -74,7 +74,7 @@ export const staticAddresses = definePlugin({
       if (!found || same.some(each => each.gateway === formatAddress(gateway))) continue
       throw new CniError(
         code.internal,
-        `static: Failed to match addr ${formatAddress(cidr.address)} on interface ${request.attachment.interface}: its gateway in prevResult is ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,
+        `static: Failed to match addr ${formatAddress(cidr.address)} on interface ${request.attachment.ifname}: its gateway in prevResult is ${found.gateway ?? 'none'}, configured is ${formatAddress(gateway)}`,
         { details: 'the configuration was changed after ADD; the container has to be added again' },
       )
     }

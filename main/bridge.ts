@@ -117,7 +117,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
   await addRules(request, rulesFor({ config, attachment, result, port: hostEnd.name, mac }), sweep)
   const ends = { port: hostEnd.index, bridge: link.index }
   const bridge = left ? findLink(host, link.index) : port.awaitPort(host, ends)
-  if (!left) announceInterface({ netns, name: attachment.interface, result }, containerEnd)
+  if (!left) announceInterface({ netns, name: attachment.ifname, result }, containerEnd)
   port.markFinished(host, hostEnd, attachment)
   return finish(result, { config, bridge: bridge ?? link, containerEnd })
 }
@@ -200,7 +200,7 @@ async function clearAway(
   { config, attachment, netns, delegate, alone }: Request,
 ): Promise<void> {
   openContainer(netns).close() // says what is wrong with the path before anything is made
-  await alone(interfaceIn(netns, attachment.interface))
+  await alone(interfaceIn(netns, attachment.ifname))
   if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
     await delegate.del(config.ipam.type)
 }
@@ -227,13 +227,13 @@ function describe(
     interfaces: [
       { name: link.name, mac: link.address },
       { name: hostEnd.name, mac: hostEnd.address },
-      { name: attachment.interface, sandbox: netns },
+      { name: attachment.ifname, sandbox: netns },
     ],
   }
 }
 
 function bringUp({ config, netns, attachment }: Request, result: Result): Link {
-  const setup = { netns, name: attachment.interface, result, detectDuplicates: config.enabledad }
+  const setup = { netns, name: attachment.ifname, result, detectDuplicates: config.enabledad }
   return configureInterface(setup)
 }
 
@@ -244,7 +244,7 @@ function checkPair(
   const { config, attachment, netns, result, link } = parts
   const containerEnd = checkInterface({
     netns,
-    name: attachment.interface,
+    name: attachment.ifname,
     previous: result,
     kind: 'veth',
     leftDown: config.disableContainerInterface,
@@ -256,9 +256,9 @@ function checkPair(
 
 function readContainerEnd({ netns, attachment }: Request): Link {
   using container = openContainer(netns)
-  const link = findLink(container, attachment.interface)
+  const link = findLink(container, attachment.ifname)
   if (link) return link
-  throw new CniError(code.internal, `${attachment.interface} vanished from ${netns} after it was created`)
+  throw new CniError(code.internal, `${attachment.ifname} vanished from ${netns} after it was created`)
 }
 
 function finish(

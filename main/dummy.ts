@@ -21,7 +21,7 @@ export const dummy = definePlugin({
 
   async add(request) {
     const { config, attachment } = request
-    const name = attachment.interface
+    const name = attachment.ifname
     requireIpam(config)
     await createOnce(request, {
       create: container => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
@@ -34,7 +34,7 @@ export const dummy = definePlugin({
   async check({ config, attachment, netns, previous, delegate }) {
     await delegate.check(requireIpam(config))
     requirePrevious(previous, 'dummy')
-    checkInterface({ netns, name: attachment.interface, previous, kind: 'dummy' })
+    checkInterface({ netns, name: attachment.ifname, previous, kind: 'dummy' })
   },
 
   async del(request) {

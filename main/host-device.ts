@@ -45,12 +45,12 @@ export const hostDevice = definePlugin({
     const { config, attachment, netns, keep } = request
     openContainer(netns).close() // says what is wrong with the path before anything is moved
     const selection = selectionOf(config)
-    const place = { name: attachment.interface, sandbox: netns }
+    const place = { name: attachment.ifname, sandbox: netns }
     if (selection.dpdk) return withDns(placeOn(await takeAddresses(request), place), config)
     const host = keep(openRoute())
     takeIn(host, request, findDevice(host, selection))
     const result = placeOn(await takeAddresses(request), place)
-    const link = configureInterface({ netns, name: attachment.interface, result })
+    const link = configureInterface({ netns, name: attachment.ifname, result })
     return withDns(placeOn(result, { ...place, mac: link.address }), config)
   },
 
@@ -58,7 +58,7 @@ export const hostDevice = definePlugin({
     const selection = selectionOf(config)
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'host-device')
-    const name = attachment.interface
+    const name = attachment.ifname
     findOwnInterface(result, { netns, name })
     if (selection.dpdk) return
     const link = checkInterface({ netns, name, previous })
@@ -80,7 +80,7 @@ export const hostDevice = definePlugin({
 
   async del(request) {
     const { config, attachment, delegate } = request
-    const name = attachment.interface
+    const name = attachment.ifname
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
@@ -107,7 +107,7 @@ export const hostDevice = definePlugin({
 })
 
 function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configuration>, device: Link): void {
-  const place = { netns, name: attachment.interface }
+  const place = { netns, name: attachment.ifname }
   requireFreeName(place)
   let lent = identityOf(device)
   undo(`forget that ${device.name} is lent`, () => releaseInterface(attachment))
@@ -136,7 +136,7 @@ function endLoan({ netns, device, forget }: ReturnType<typeof staleLoans>[number
 
 /** Brings home what ADD lent; where the kernel has sent it home already it gets its name back. */
 function bringBack({ attachment, config, netns, world }: DelRequest<Configuration>): void {
-  const name = attachment.interface
+  const name = attachment.ifname
   const device = lentDevice(attachment) ?? unrecorded({ attachment, config, netns, world })
   if (device && moveBack(netns, device) === 'absent') onHost(host => renameReturned(host, { name, device }))
   releaseInterface(attachment)
@@ -152,7 +152,7 @@ function unrecorded(
   const { attachment, config, netns, world } = request
   const selection = selectionIfThere(config)
   using container = openContainerIfPresent(netns)
-  const link = container && findLink(container, attachment.interface)
+  const link = container && findLink(container, attachment.ifname)
   if (!container || !link) return selection && onHost(host => findReturned(host, attachment, selection))
   const other = onHost(host => otherOwner(request, { host, container }, link))
   if (other !== undefined) return void sayLeft(world, `${link.name} in ${netns}`, other)

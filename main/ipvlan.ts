@@ -49,7 +49,7 @@ export const ipvlan = definePlugin({
     const mode = modeOf(config)
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'ipvlan')
-    const name = attachment.interface
+    const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'ipvlan' })
     if (link.data.mode !== mode) {
       throw new CniError(

@@ -69,7 +69,7 @@ export const macvlan = definePlugin({
     const mode = modeOf(config)
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'macvlan')
-    const name = attachment.interface
+    const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'macvlan' })
     if (link.data.mode !== mode) {
       throw new CniError(

@@ -79,7 +79,7 @@ export const ptp = definePlugin({
   async check({ config, attachment, netns, previous, delegate }) {
     await delegate.check(requireIpam(config))
     const result = requirePrevious(previous, 'ptp')
-    const name = attachment.interface
+    const name = attachment.ifname
     const containerEnd = checkInterface({ netns, name, previous, kind: 'veth' })
     checkLinkMtu(containerEnd, expectedMtu(result, { netns, name, configured: config.mtu }))
     using host = openRoute()
@@ -144,7 +144,7 @@ async function plugIn(host: Transport, request: AddRequest<Configuration>): Prom
     clear: () => removePendingPair(host, attachment),
     other: `${hostEndName(attachment)} on the host`,
   })
-  if (!hostEnd) throw new CniError(code.internal, `no veth pair was created for ${attachment.interface}`)
+  if (!hostEnd) throw new CniError(code.internal, `no veth pair was created for ${attachment.ifname}`)
   return hostEnd
 }
 
@@ -161,7 +161,7 @@ function bringUp(
   parts: { hostEnd: Link; attachment: Attachment; netns: string; hops: readonly Hop[] },
 ): { result: Result; containerEnd: Link } {
   const { hostEnd, attachment, netns, hops } = parts
-  const name = attachment.interface
+  const name = attachment.ifname
   const result = {
     ...addresses,
     interfaces: [{ name: hostEnd.name }, { name, sandbox: netns }],

@@ -50,7 +50,7 @@ export const tap = definePlugin({
 
   async add(request) {
     const { config, attachment, netns, args } = request
-    const name = attachment.interface
+    const name = attachment.ifname
     const mac = chooseMac([
       { key: 'mac', value: config.mac },
       macArgument(args),
@@ -68,7 +68,7 @@ export const tap = definePlugin({
   async check({ config, attachment, netns, previous, delegate }) {
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'tap')
-    const name = attachment.interface
+    const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'tun' })
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
     using container = openContainer(netns)

@@ -51,7 +51,7 @@ export const vlan = definePlugin({
     const id = idOf(config)
     if (config.ipam?.type) await delegate.check(config.ipam.type)
     const result = requirePrevious(previous, 'vlan')
-    const name = attachment.interface
+    const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'vlan' })
     if (link.data.vlan !== id) {
       throw new CniError(code.internal, `vlanId: ${name} belongs to VLAN ${link.data.vlan}, not ${id}`)

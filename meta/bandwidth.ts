@@ -54,7 +54,7 @@ export const bandwidth = definePlugin({
     if (!ingress && !egress) return previous
     using container = openContainer(netns)
     const host = keep(openRoute())
-    const outside = requireHostEnd({ host, container }, { name: attachment.interface, previous })
+    const outside = requireHostEnd({ host, container }, { name: attachment.ifname, previous })
     if (ingress) {
       undo(`stop shaping ${outside.name}`, () => removeShape(host, outside.index))
       shape(host, outside, { bucket: ingress, scope })
@@ -70,23 +70,23 @@ export const bandwidth = definePlugin({
     if (!ingress && !egress) return
     using container = openContainer(netns)
     using host = openRoute()
-    const outside = requireHostEnd({ host, container }, { name: attachment.interface, previous })
+    const outside = requireHostEnd({ host, container }, { name: attachment.ifname, previous })
     const ifb = egress && findIfb(host, attachment)
     const differences = [
       ...(ingress ? shapeDifferences(host, outside, { bucket: ingress, scope }) : []),
-      ...(egress && !ifb ? [`the link that takes traffic from ${attachment.interface} is gone`] : []),
+      ...(egress && !ifb ? [`the link that takes traffic from ${attachment.ifname} is gone`] : []),
       ...(egress && ifb ? egressDifferences({ host, outside, ifb, egress, scope }) : []),
     ]
     if (differences.length === 0) return
     throw new CniError(code.internal, differences.join('; '), {
-      details: `traffic of ${attachment.interface} in ${netns} no longer is limited as ADD left it`,
+      details: `traffic of ${attachment.ifname} in ${netns} no longer is limited as ADD left it`,
     })
   },
 
   async del({ attachment, netns, world }) {
     using host = openRoute()
     using container = openContainerIfPresent(netns)
-    const found = container && findHostEnd(host, container, attachment.interface)
+    const found = container && findHostEnd(host, container, attachment.ifname)
     const other = otherThan(attachment, found?.alias)
     if (found && other !== undefined) sayLeft(world, `the limit of ${found.name}`, other)
     const outside = other === undefined ? found : undefined

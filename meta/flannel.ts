@@ -58,7 +58,7 @@ export const flannel = definePlugin({
     const { network, valid, delegate } = request
     const stale = inFolder(request, folder => listStale(folder, { network, valid }))
     const current = delegateConfiguration(request, subnetsIfReadable(request))
-    const attachments = valid.map(one => ({ containerID: one.containerId, ifname: one.interface }))
+    const attachments = valid.map(one => ({ containerID: one.containerId, ifname: one.ifname }))
     await everyStep(
       Object.fromEntries(
         groupsOf(current, stale).map(({ config, files }, index) => [
@@ -86,7 +86,7 @@ function keepConfiguration(
   inFolder(request, folder =>
     remember(folder, { attachment, config }, ({ replaced, takeBack }) =>
       undo('forget the delegate', async () => {
-        const isOurRest = isOurs && !replaced && !hasInterface(netns, attachment.interface)
+        const isOurRest = isOurs && !replaced && !hasInterface(netns, attachment.ifname)
         if (hasAdded || isOurRest) await delegate.del(config.type, config)
         if (hasAdded || isOurRest || replaced) takeBack()
       }),
@@ -174,7 +174,7 @@ function withPrevious(
 }
 
 function unknownAttachment(request: Given & AttachmentRequest<unknown>, saved: Saved | undefined): CniError {
-  const { containerId, interface: name } = request.attachment
+  const { containerId, ifname: name } = request.attachment
   return new CniError(
     code.internal,
     `${name} of container ${containerId} is not known in ${folderOf(request)}`,

@@ -58,14 +58,14 @@ export const sbr = definePlugin({
   async add(request) {
     const { attachment, config, netns, undo, keep } = request
     const previous = requirePrevious(request.previous, 'This plugin must be called as chained plugin: sbr')
-    const ips = withGateways(ownAddresses(previous, attachment.interface), config)
+    const ips = withGateways(ownAddresses(previous, attachment.ifname), config)
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
-    const link = findLink(container, attachment.interface)
+    const link = findLink(container, attachment.ifname)
     if (!link)
       throw new CniError(
         code.internal,
-        `Cannot find network interface ${attachment.interface}: Link not found in ${netns}`,
+        `Cannot find network interface ${attachment.ifname}: Link not found in ${netns}`,
       )
     if (config.table === undefined) separate(container, request, { link, ips })
     else for (const ip of ips) lookUp(container, undo, sourceRule(hostOf(ip), config.table))
@@ -73,9 +73,9 @@ export const sbr = definePlugin({
   },
 
   check({ attachment, config, netns, previous }) {
-    const ips = withGateways(ownAddresses(requirePrevious(previous, 'sbr'), attachment.interface), config)
+    const ips = withGateways(ownAddresses(requirePrevious(previous, 'sbr'), attachment.ifname), config)
     using container = openContainer(netns)
-    const link = findLink(container, attachment.interface)
+    const link = findLink(container, attachment.ifname)
     const rules = listRules(container)
     const routes = link ? listRoutes(container, { link: link.index }) : []
     const differences = ips.flatMap(ip => {
@@ -84,7 +84,7 @@ export const sbr = definePlugin({
       const hasRoutes = routes.some(({ table }) => table === rule.table)
       return hasRoutes || config.table !== undefined || !isFilled(ip)
         ? []
-        : [`table ${rule.table} for packets from ${hostOf(ip)} has no route over ${attachment.interface}`]
+        : [`table ${rule.table} for packets from ${hostOf(ip)} has no route over ${attachment.ifname}`]
     })
     if (differences.length === 0) return
     throw new CniError(code.internal, differences.join('; '), {
@@ -95,11 +95,11 @@ export const sbr = definePlugin({
   async del({ attachment, config, netns, previous, world }) {
     using container = openContainerIfPresent(netns)
     if (!container) return
-    const link = findLink(container, attachment.interface)
+    const link = findLink(container, attachment.ifname)
     const other = link && onHost(host => otherOwner({ attachment, netns }, { host, container }, link))
     if (other !== undefined)
-      return sayLeft(world, `routing by source of ${attachment.interface} in ${netns}`, other)
-    const told = previous ? addressesIn(previous, attachment.interface).map(hostOf) : []
+      return sayLeft(world, `routing by source of ${attachment.ifname} in ${netns}`, other)
+    const told = previous ? addressesIn(previous, attachment.ifname).map(hostOf) : []
     const present = link ? listAddresses(container, link.index).map(({ address }) => address) : []
     const rules = listRules(container).filter(rule => isFrom(rule, [...told, ...present], config.table))
     // a step each, under a name of its own: of several rules for one address none may stand for the others

@@ -106,7 +106,7 @@ export const tuning = definePlugin({
   del(request) {
     const { attachment, netns, world } = request
     if (isOthers(folderOf(request), attachment)) {
-      const what = `what ${attachment.interface} of container ${attachment.containerId} was like`
+      const what = `what ${attachment.ifname} of container ${attachment.containerId} was like`
       return world.stderr(`${what} is kept: an attachment of another network has tuned it\n`)
     }
     const saved = readBackup(folderOf(request), attachment)
@@ -145,7 +145,7 @@ function settingsWanted({ attachment, config, stdin }: AttachmentRequest<Configu
   }
   const override = config.args?.cni?.sysctl ?? {}
   const setting = (place: string) => (entry: [string, string]) =>
-    settingOf(`${place}.${entry[0]}`, entry[0], { name: attachment.interface, value: entry[1] })
+    settingOf(`${place}.${entry[0]}`, entry[0], { name: attachment.ifname, value: entry[1] })
   const own = Object.entries(config.sysctl ?? {})
     .filter(([key]) => !Object.hasOwn(override, key))
     .map(setting('sysctl'))
@@ -191,9 +191,9 @@ function mustFind(
   container: Transport,
   { attachment, netns }: { attachment: Attachment; netns?: string | undefined },
 ): Link {
-  const link = findLink(container, attachment.interface)
+  const link = findLink(container, attachment.ifname)
   if (link) return link
-  throw new CniError(code.internal, `failed to get "${attachment.interface}": Link not found in ${netns}`, {
+  throw new CniError(code.internal, `failed to get "${attachment.ifname}": Link not found in ${netns}`, {
     details: 'tuning comes after the plugin that makes the interface',
   })
 }
@@ -237,7 +237,7 @@ function announce(
   { mac }: Attributes,
 ): Result {
   if (mac === undefined) return result
-  const name = attachment.interface
+  const name = attachment.ifname
   using container = openContainer(netns)
   const link = findLink(container, name)
   const ips = result.ips.filter(({ interface: index }) => result.interfaces[index ?? -1]?.name === name)
@@ -247,7 +247,7 @@ function announce(
 
 /** Puts saved attributes back; answers what the kernel refused. An interface that is gone needs nothing. */
 function restore(container: Transport, attachment: Attachment, saved: Attributes): string[] {
-  const link = findLink(container, attachment.interface)
+  const link = findLink(container, attachment.ifname)
   if (!link) return []
   const changes = namesIn(saved)
     .toReversed() // the reverse of ADD

@@ -45,7 +45,7 @@ export const vrf = definePlugin({
     const previous = requirePrevious(request.previous, 'vrf: missing prevResult from earlier plugin')
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
-    const link = mustFind(container, attachment.interface, netns)
+    const link = mustFind(container, attachment.ifname, netns)
     const domain = ensureVrf(request, container)
     if (link.master !== undefined && link.master !== domain.index) {
       const master = findLink(container, link.master)?.name ?? link.master
@@ -70,7 +70,7 @@ export const vrf = definePlugin({
     const domain = findLink(container, config.vrfname)
     if (!domain) throw differs(`Link not found: VRF ${config.vrfname} is gone`)
     checkVrf(domain, config)
-    const link = mustFind(container, attachment.interface, netns)
+    const link = mustFind(container, attachment.ifname, netns)
     if (link.master !== domain.index)
       throw differs(`failed to find ${link.name} associated to vrf ${domain.name}`)
     if (!domain.up) throw differs(`VRF ${domain.name} is down`)
@@ -83,13 +83,13 @@ export const vrf = definePlugin({
     const domain = listLinks(container, { kind: 'vrf' }).find(({ name }) => name === config.vrfname)
     if (!domain) return
     const members = listLinks(container, { master: domain.index })
-    const own = members.find(({ name }) => name === attachment.interface)
+    const own = members.find(({ name }) => name === attachment.ifname)
     const other = own && onHost(host => otherOwner({ attachment, netns }, { host, container }, own))
     if (other !== undefined)
-      return sayLeft(world, `${attachment.interface} in VRF ${domain.name} of ${netns}`, other)
+      return sayLeft(world, `${attachment.ifname} in VRF ${domain.name} of ${netns}`, other)
     const others = members.filter(link => link !== own)
     await everyStep({
-      [`take ${attachment.interface} out of ${domain.name}`]: () =>
+      [`take ${attachment.ifname} out of ${domain.name}`]: () =>
         own && setLink(container, own.index, { master: 0 }),
       [`delete VRF ${domain.name}`]: () =>
         others.length === 0 ? removeLink(container, domain.index) : 'absent',
@@ -112,7 +112,7 @@ function checkName({ vrfname }: Configuration, attachment: Attachment): void {
     )
   }
   if (vrfname === '') refuse('the VRF is a link')
-  if (vrfname === attachment.interface) refuse('it is the name of the interface that goes into the VRF')
+  if (vrfname === attachment.ifname) refuse('it is the name of the interface that goes into the VRF')
   try {
     checkInterfaceName(vrfname)
   } catch (thrown) {

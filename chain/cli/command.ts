@@ -6,7 +6,6 @@ import { createNamespace, namespaceState, removeNamespace } from '../linux/netns
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { supportedVersions } from '../protocol/version.ts'
 import {
-  type Attachment,
   addNetworkList,
   type Builtins,
   checkNetworkList,
@@ -16,6 +15,7 @@ import {
   listAttachments,
   loadNetworkList,
   type NetworkList,
+  type RuntimeAttachment,
   type RuntimeOptions,
   validateNetworkList,
 } from '../runtime/network.ts'
@@ -139,7 +139,7 @@ function parseMilliseconds(text: string): number {
 interface Call {
   list: NetworkList
   netns: string
-  attachment: Attachment
+  attachment: RuntimeAttachment
   options: RuntimeOptions
   flags: AttachmentFlags
   output: Output
@@ -246,7 +246,7 @@ const version: Action = async ({ list, options, output }) => {
 function list(network: string | undefined, output: Output): void {
   const ruleBackendsOf = readRuleBackends()
   const attachments = listAttachments({ network }).map(attachment => {
-    const backends = ruleBackendsOf({ ...attachment, interface: attachment.ifname })
+    const backends = ruleBackendsOf(attachment)
     return Object.keys(backends).length > 0 ? { ...attachment, backends } : attachment
   })
   const document = attachments.map(({ configuration: _, ...attachment }) => attachment)

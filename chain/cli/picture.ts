@@ -4,7 +4,7 @@ import type { Paint, Style } from './render.ts'
 /** A container in the picture. */
 export interface DrawnContainer {
   name: string
-  interface: string
+  ifname: string
   /** Its cable's other end. */
   hostEnd: string
   addresses: string[]
@@ -24,7 +24,7 @@ export interface DrawnPort {
 export interface DrawnUplink {
   name: string
   addresses: string[]
-  peer?: { name: string; interface: string; addresses: string[] }
+  peer?: { name: string; ifname: string; addresses: string[] }
 }
 
 export interface DrawnNetwork {
@@ -97,7 +97,7 @@ interface Column {
   cable: number
 }
 
-function containerLines({ interface: end, addresses, ports, kept }: DrawnContainer, style: Style): Line[] {
+function containerLines({ ifname: end, addresses, ports, kept }: DrawnContainer, style: Style): Line[] {
   const [first = '', ...more] = addresses
   return [
     [[end, style.bold], ['  '], [first, style.accent]],
@@ -168,7 +168,7 @@ const PEER_CABLE = 12
 function drawPeers([uplink]: readonly DrawnUplink[], style: Style): Line[] {
   const peer = uplink?.peer
   if (!peer) return []
-  const line: Line = [[peer.interface, style.bold], ['  '], [peer.addresses.join('  '), style.accent]]
+  const line: Line = [[peer.ifname, style.bold], ['  '], [peer.addresses.join('  '), style.accent]]
   const width = Math.max(lengthOf(line) + 4, peer.name.length + 6, PEER_CABLE + 3)
   const paint = style.dim
   return [
@@ -242,7 +242,7 @@ function drawTree({ bridge, containers, name, uplinks }: DrawnNetwork, style: St
     return [
       style.dim(`${index === containers.length - 1 ? '└─' : '├─'} ${container.hostEnd.padEnd(15)}`),
       style.good(container.name.padEnd(widest)),
-      container.interface,
+      container.ifname,
       style.accent(container.addresses.join('  ')),
       ...ports.map(style.notice),
       ...(container.kept === undefined ? [] : [style.dim(`rules in ${container.kept}`)]),

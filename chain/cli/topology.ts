@@ -57,7 +57,7 @@ function containerOf({ attachment, result }: Placed): DrawnContainer {
   const kept = describeRuleBackends(attachment.backends ?? {})
   return {
     name: nameOf(attachment),
-    interface: attachment.ifname,
+    ifname: attachment.ifname,
     hostEnd: hostEnds(result)[1] ?? '',
     addresses: result.ips.map(({ address }) => address),
     ports: portsOf(attachment.capabilityArgs?.portMappings),

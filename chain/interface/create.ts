@@ -46,7 +46,7 @@ export function interfaceIn(netns: string, name: string): string {
 export async function createOnce(request: Request, creation: Creation): Promise<void> {
   const { create, clear } = creation
   const { config, netns, delegate, undo, keep } = request
-  const name = request.attachment.interface
+  const name = request.attachment.ifname
   // another plugin's ADD, or another network's, may be at work on the same name
   await request.alone(interfaceIn(netns, name))
   const container = keep(openContainer(netns))
@@ -69,7 +69,7 @@ function explainTaken(
   { netns, attachment, other }: Request & Creation,
 ): unknown {
   if (!isRefusal(thrown, errno.EEXIST)) return thrown
-  const taken = findLink(container, attachment.interface)
+  const taken = findLink(container, attachment.ifname)
   if (taken) {
     return new CniError(code.internal, `interface ${taken.name} already exists in ${netns}`, {
       details: `it is a ${taken.kind ?? 'device'} with hardware address ${taken.address || 'none'}: a second ADD for a live attachment, or another network`,
@@ -78,7 +78,7 @@ function explainTaken(
   }
   if (other === undefined) return thrown
   return new CniError(code.internal, `${other} already exists`, {
-    details: `${attachment.interface} of container ${attachment.containerId} is attached in another namespace, and DEL takes it away; or it is another attachment's, whose its alias says (\`ip link\`)`,
+    details: `${attachment.ifname} of container ${attachment.containerId} is attached in another namespace, and DEL takes it away; or it is another attachment's, whose its alias says (\`ip link\`)`,
     cause: thrown,
   })
 }

@@ -44,8 +44,7 @@ export async function removeSingle({
   await everyStep({
     // while the interface is there: a DHCP lease is given back through it
     'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
-    [`delete ${attachment.interface}`]: () =>
-      onHost(host => removeInside(host, { attachment, netns, world })),
+    [`delete ${attachment.ifname}`]: () => onHost(host => removeInside(host, { attachment, netns, world })),
     'forget whose it was': () => releaseInterface(attachment),
   })
 }
@@ -80,7 +79,7 @@ export function finishInterface(
   { netns, attachment, undo }: Pick<SingleRequest, 'netns' | 'attachment' | 'undo'>,
   { addresses, announcement }: { addresses: Result; announcement: Announcement },
 ): { result: Result; link: Link } {
-  const name = attachment.interface
+  const name = attachment.ifname
   const result = placeOn(addresses, { name, sandbox: netns })
   if (announcement === 'when up') inNamespace(netns, () => announceWhenUp(name))
   const link = configureInterface({ netns, name, result })

@@ -36,7 +36,7 @@ export function removeInside(
   { attachment, netns, world }: PairRequest,
 ): 'removed' | 'absent' {
   using container = openContainerIfPresent(netns)
-  const inside = container && findLink(container, attachment.interface)
+  const inside = container && findLink(container, attachment.ifname)
   if (!container || !inside) return 'absent'
   const other = otherOwner({ attachment, netns }, { host, container }, inside)
   if (other === undefined) return removeLink(container, inside.index)

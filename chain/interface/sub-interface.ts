@@ -37,7 +37,7 @@ export interface SubInterfaceSpec {
 export function createChild(container: Transport, spec: SubInterfaceSpec): void {
   const { attachment, master, kind, mtu, mac } = spec
   const link: NewLink = {
-    name: attachment.interface,
+    name: attachment.ifname,
     kind,
     group: PENDING,
     parent: master.link.index,
@@ -56,7 +56,7 @@ export function createChild(container: Transport, spec: SubInterfaceSpec): void 
 
 /** Clears away what a killed ADD left, under either name. */
 export function clearChild(container: Transport, attachment: Attachment): 'removed' | 'absent' {
-  const found = [attachment.interface, temporaryName(attachment)].map(name => removePending(container, name))
+  const found = [attachment.ifname, temporaryName(attachment)].map(name => removePending(container, name))
   return found.includes('removed') ? 'removed' : 'absent'
 }
 

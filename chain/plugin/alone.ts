@@ -15,7 +15,7 @@ import type { Attachment, Plugin } from './define.ts'
 export function waitForTurn(
   { name: type, stateless }: Pick<Plugin, 'name' | 'stateless'>,
   verb: Verb,
-  { network, containerId, interface: name }: Attachment,
+  { network, containerId, ifname: name }: Attachment,
 ): HeldNames | undefined | Promise<HeldNames> {
   if (stateless || verb === 'STATUS') return undefined
   let names: HeldNames

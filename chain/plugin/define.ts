@@ -1,19 +1,14 @@
 /** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
 import type { z } from 'zod/mini'
 import type { Engine } from '../linux/nftables/nft.ts'
+import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
 import { CniError } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
 import type { World } from './io.ts'
 import type { Keep, Undo } from './undo.ts'
 
-/** Which interface of which container on which network: the key of everything a plugin keeps. */
-export interface Attachment {
-  network: string
-  containerId: string
-  /** CNI_IFNAME: the interface's name inside the container. */
-  interface: string
-}
+export type { Attachment, ValidAttachment }
 
 /** What every verb but VERSION is given. */
 export interface BaseRequest<Configuration> {
@@ -67,12 +62,6 @@ export interface CheckRequest<Configuration> extends AttachmentRequest<Configura
 export interface DelRequest<Configuration> extends AttachmentRequest<Configuration> {
   /** The namespace may never have been named, or be gone: undefined then. */
   netns: string | undefined
-}
-
-/** An attachment that the runtime says is alive. */
-export interface ValidAttachment {
-  containerId: string
-  interface: string
 }
 
 export interface GcRequest<Configuration> extends BaseRequest<Configuration> {

@@ -23,7 +23,7 @@ function networkHash(network: string): string {
 }
 
 /** The half of an owner's ID that says which interface of which container, on whatever network. */
-export function attachmentHash({ containerId, interface: name }: ValidAttachment): string {
+export function attachmentHash({ containerId, ifname: name }: ValidAttachment): string {
   return hash(`${name}:${containerId}`)
 }
 
@@ -33,7 +33,7 @@ function ownerId(network: string, attachment: ValidAttachment): string {
 
 export function ownerOf(attachment: Attachment): Owner {
   const id = ownerId(attachment.network, attachment)
-  const { network, containerId, interface: name } = attachment
+  const { network, containerId, ifname: name } = attachment
   const words = `net: ${network}, if: ${name}, id: ${containerId}`.replaceAll('"', '')
   return { id, comment: `${id}, ${words}`.slice(0, COMMENT_LENGTH) }
 }

@@ -138,7 +138,7 @@ function attachmentOf(
   { containerId = '', ifname = '' }: Environment,
   { name }: BaseConfiguration,
 ): Attachment {
-  return { network: name, containerId, interface: ifname }
+  return { network: name, containerId, ifname: ifname }
 }
 
 function requestFor(given: {

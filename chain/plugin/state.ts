@@ -47,11 +47,18 @@ export function recordsIn<T extends object>(name: string, isWhole: (found: Parti
 function parse(text: string | undefined): object | undefined {
   if (!text) return undefined
   try {
-    const json: unknown = JSON.parse(text)
+    const json: unknown = text.includes('"interface"') ? JSON.parse(text, withIfname) : JSON.parse(text)
     return isObject(json) ? json : undefined
   } catch {
     return undefined
   }
+}
+
+/** Attachments that an older version has written call their `ifname` "interface". */
+function withIfname(_: string, value: unknown): unknown {
+  if (!isObject(value) || !('interface' in value && 'containerId' in value) || 'ifname' in value) return value
+  const { interface: ifname, ...rest } = value
+  return { ...rest, ifname }
 }
 
 /** For `isWhole`: an object, and not a list. */

@@ -1,5 +1,7 @@
 /** Network configurations: keys matched as Go's decoder matches them, values held against a schema, refusals in sentences that start with the key. Pure. */
+
 import type { z } from 'zod/mini'
+import type { ValidAttachment } from './attachment.ts'
 import { checkNetworkName } from './environment.ts'
 import { CniError, code } from './error.ts'
 
@@ -48,7 +50,7 @@ export interface BaseConfiguration {
   name: string
   prevResult: unknown
   /** GC: attachments that the runtime says are alive; undefined when it says nothing. */
-  validAttachments: { containerId: string; interface: string }[] | undefined
+  validAttachments: ValidAttachment[] | undefined
 }
 
 export function decodeBase(json: JsonObject): BaseConfiguration {
@@ -82,7 +84,7 @@ function decodeAttachments(json: JsonObject): BaseConfiguration['validAttachment
   if (!Array.isArray(list)) return undefined
   return list.filter(isObject).map(entry => ({
     containerId: String(lookup(entry, 'containerID') ?? ''),
-    interface: String(lookup(entry, 'ifname') ?? ''),
+    ifname: String(lookup(entry, 'ifname') ?? ''),
   }))
 }
 

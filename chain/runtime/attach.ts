@@ -8,9 +8,9 @@ import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions } from '../protocol/version.ts'
 import {
   type AddOptions,
-  type Attachment,
   type CachedAttachment,
   checkAttachment,
+  type RuntimeAttachment,
   type RuntimeOptions,
 } from './attachment.ts'
 import { cachedResult, readCached, removeCached, resultIn, writeCached } from './cache.ts'
@@ -27,7 +27,7 @@ const RESULTS_SINCE = '0.4.0'
  */
 export function addNetworkList(
   list: NetworkList,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: AddOptions,
 ): Promise<JsonObject> {
   return alone(list, attachment, options, () => add(list, attachment, options))
@@ -36,7 +36,7 @@ export function addNetworkList(
 /** Runs CHECK over the plugins with the cached result; throws the first failure. Versions before 0.4.0 have no CHECK: code 1. */
 export function checkNetworkList(
   list: NetworkList,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
   return alone(list, attachment, { ...options, optional: true }, () => check(list, attachment, options))
@@ -45,7 +45,7 @@ export function checkNetworkList(
 /** Runs DEL over the plugins backwards and forgets the result; throws the first failure, and keeps the result then. */
 export function delNetworkList(
   list: NetworkList,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
   return alone(list, attachment, { ...options, optional: true }, () => del(list, attachment, options))
@@ -54,7 +54,7 @@ export function delNetworkList(
 /** Names are checked before they become parts of a path. */
 async function alone<T>(
   list: NetworkList,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   place: LockPlace,
   body: () => Promise<T>,
 ): Promise<T> {
@@ -62,7 +62,11 @@ async function alone<T>(
   return asOperation({ network: list.name, containerId: attachment.containerId }, body, place)
 }
 
-async function add(list: NetworkList, attachment: Attachment, options: AddOptions): Promise<JsonObject> {
+async function add(
+  list: NetworkList,
+  attachment: RuntimeAttachment,
+  options: AddOptions,
+): Promise<JsonObject> {
   refuseMissing(list, options)
   refuseLiving(list, attachment, options)
   const undo = options.undo === true && !linkOf(attachment)
@@ -92,7 +96,7 @@ function refuseMissing(list: NetworkList, { path }: RuntimeOptions): void {
 }
 
 /** SPEC.md, section "Lifecycle & Ordering": no second ADD without a DEL, for one network, container and interface. */
-function refuseLiving(list: NetworkList, attachment: Attachment, options: RuntimeOptions): void {
+function refuseLiving(list: NetworkList, attachment: RuntimeAttachment, options: RuntimeOptions): void {
   const { containerId, ifname } = attachment
   const cached = readable(list, attachment, options)
   const link = cached && linkOf(cached)
@@ -113,7 +117,7 @@ function isResultOf({ result = {}, ifname }: CachedAttachment, link: Link): bool
 }
 
 /** The link of an attachment; undefined when it, or its namespace, is not there. */
-function linkOf({ netns = '', ifname }: Attachment): Link | undefined {
+function linkOf({ netns = '', ifname }: RuntimeAttachment): Link | undefined {
   if (namespaceState(netns) !== 'present') return undefined
   using route = inNamespace(netns, openRoute)
   return findLink(route, ifname)
@@ -122,7 +126,7 @@ function linkOf({ netns = '', ifname }: Attachment): Link | undefined {
 /** What the cache has, where what cannot be read counts as nothing. */
 function readable(
   list: NetworkList,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): CachedAttachment | undefined {
   try {
@@ -135,7 +139,7 @@ function readable(
 interface Turn {
   list: NetworkList
   plugin: PluginConfiguration
-  attachment: Attachment
+  attachment: RuntimeAttachment
   previous: JsonObject | undefined
 }
 
@@ -182,7 +186,7 @@ function isAbort(thrown: unknown, { signal }: RuntimeOptions): boolean {
 
 /** DEL after a failed ADD, also when that was aborted: over all plugins, whatever became of the others. Answers what went wrong. */
 async function takeBack(
-  given: { list: NetworkList; attachment: Attachment; previous: JsonObject | undefined },
+  given: { list: NetworkList; attachment: RuntimeAttachment; previous: JsonObject | undefined },
   options: RuntimeOptions,
 ): Promise<string | undefined> {
   const failures: string[] = []
@@ -204,7 +208,11 @@ function withDetails(thrown: unknown, more: string): CniError {
   })
 }
 
-async function check(list: NetworkList, attachment: Attachment, options: RuntimeOptions): Promise<void> {
+async function check(
+  list: NetworkList,
+  attachment: RuntimeAttachment,
+  options: RuntimeOptions,
+): Promise<void> {
   if (compareVersions(list.cniVersion, RESULTS_SINCE) < 0) {
     throw new CniError(
       code.incompatibleVersion,
@@ -222,7 +230,7 @@ async function check(list: NetworkList, attachment: Attachment, options: Runtime
 }
 
 /** Arguments that the caller does not repeat are those of the ADD. */
-function completed(attachment: Attachment, cached: CachedAttachment | undefined): Attachment {
+function completed(attachment: RuntimeAttachment, cached: CachedAttachment | undefined): RuntimeAttachment {
   return {
     ...attachment,
     args: attachment.args ?? cached?.args,
@@ -231,7 +239,11 @@ function completed(attachment: Attachment, cached: CachedAttachment | undefined)
 }
 
 /** DEL without a lock, for whoever holds it. */
-export async function del(list: NetworkList, attachment: Attachment, options: RuntimeOptions): Promise<void> {
+export async function del(
+  list: NetworkList,
+  attachment: RuntimeAttachment,
+  options: RuntimeOptions,
+): Promise<void> {
   const key = { ...attachment, network: list.name }
   const cached = readable(list, attachment, options)
   const turn = {

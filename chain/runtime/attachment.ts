@@ -1,16 +1,16 @@
 /** What callers of the runtime hand in and are told: an attachment, options, a step. Types and their validation; runs nothing. */
 import type { Builtins } from '../invoke/invoke.ts'
+import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
 import type { JsonObject } from '../protocol/configuration.ts'
 import { checkContainerId, checkInterfaceName, checkNetworkName } from '../protocol/environment.ts'
 import type { CniError } from '../protocol/error.ts'
 
-/** One interface of one container: what a network's plugins are asked to make, check or remove. */
-export interface Attachment {
-  containerId: string
+export type { ValidAttachment }
+
+/** What a network's plugins are asked to make, check or remove: libcni's RuntimeConf. */
+export interface RuntimeAttachment extends ValidAttachment {
   /** Path of the network namespace. A DEL may come without, when the namespace is gone. */
   netns?: string | undefined
-  /** The interface's name inside the container. */
-  ifname: string
   /** CNI_ARGS, in order. */
   args?: readonly (readonly [key: string, value: string])[] | undefined
   /** By capability: each plugin is given those that its `capabilities` name, as `runtimeConfig`. */
@@ -18,18 +18,11 @@ export interface Attachment {
 }
 
 /** A cached attachment, as the ADD left it. */
-export interface CachedAttachment extends Attachment {
-  network: string
+export interface CachedAttachment extends RuntimeAttachment, Attachment {
   /** The network's configuration as text, as it was at ADD. */
   configuration: string
   /** The ADD's result, in the version it was given in; absent when it cannot be read. */
   result?: JsonObject | undefined
-}
-
-/** Which attachments are alive, for GC. */
-export interface ValidAttachment {
-  containerId: string
-  ifname: string
 }
 
 export type RuntimeVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
@@ -71,7 +64,7 @@ export interface AddOptions extends RuntimeOptions {
 }
 
 /** Throws what libcni throws for a container, network or interface that the specification forbids (codes 3, 4 and 7). */
-export function checkAttachment(network: string, { containerId, ifname }: Attachment): void {
+export function checkAttachment(network: string, { containerId, ifname }: RuntimeAttachment): void {
   checkContainerId(containerId)
   checkNetworkName(network)
   checkInterfaceName(ifname)

@@ -4,7 +4,7 @@
  */
 import type { JsonObject } from '../protocol/configuration.ts'
 import { addNetworkList, checkNetworkList, delNetworkList } from './attach.ts'
-import type { AddOptions, Attachment, CachedAttachment, RuntimeOptions } from './attachment.ts'
+import type { AddOptions, CachedAttachment, RuntimeAttachment, RuntimeOptions } from './attachment.ts'
 import { cachedResult, listCached, readCached } from './cache.ts'
 import { listFromNetwork, type Network, type NetworkList } from './load.ts'
 
@@ -32,7 +32,7 @@ function listFor(network: Network): NetworkList {
 /** As addNetworkList, for a single plugin's configuration. */
 export async function addNetwork(
   network: Network,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: AddOptions,
 ): Promise<JsonObject> {
   return addNetworkList(listFor(network), attachment, options)
@@ -41,7 +41,7 @@ export async function addNetwork(
 /** As checkNetworkList, for a single plugin's configuration. */
 export async function checkNetwork(
   network: Network,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
   return checkNetworkList(listFor(network), attachment, options)
@@ -50,7 +50,7 @@ export async function checkNetwork(
 /** As delNetworkList, for a single plugin's configuration. */
 export async function delNetwork(
   network: Network,
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
   return delNetworkList(listFor(network), attachment, options)
@@ -59,7 +59,7 @@ export async function delNetwork(
 /** The cached result of an attachment in the network's version; undefined when there is none. */
 export function getCachedResult(
   network: { name: string; cniVersion: string },
-  attachment: Attachment,
+  attachment: RuntimeAttachment,
   options: { cacheFolder?: string | undefined } = {},
 ): JsonObject | undefined {
   return cachedResult(readCached({ ...attachment, network: network.name }, options), network)

@@ -2,7 +2,7 @@
 import { type Answer, findPlugin, invoke } from '../invoke/invoke.ts'
 import type { JsonObject } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
-import type { Attachment, RuntimeOptions, RuntimeVerb } from './attachment.ts'
+import type { RuntimeAttachment, RuntimeOptions, RuntimeVerb } from './attachment.ts'
 import type { PluginConfiguration } from './load.ts'
 
 export interface PluginCall {
@@ -11,7 +11,7 @@ export interface PluginCall {
   /** Standard input. */
   stdin: JsonObject
   /** Absent for the verbs which are about a whole network. */
-  attachment?: Attachment | undefined
+  attachment?: RuntimeAttachment | undefined
 }
 
 /** Runs a plugin; answers its standard output, or throws the error that it printed. */
@@ -51,7 +51,7 @@ function start({ verb, plugin, stdin, attachment }: PluginCall, options: Runtime
 
 function environmentFor(
   verb: RuntimeVerb,
-  attachment: Attachment | undefined,
+  attachment: RuntimeAttachment | undefined,
   { environment = Bun.env, path }: RuntimeOptions,
 ): Record<string, string> {
   const inherited = Object.entries(environment).filter(
@@ -109,7 +109,7 @@ function printedError(stdout: string): CniError | undefined {
 /** Arguments for the capabilities that a plugin declares and the caller has; undefined for none. */
 export function runtimeConfigFor(
   { capabilities }: PluginConfiguration,
-  { capabilityArgs = {} }: Attachment,
+  { capabilityArgs = {} }: RuntimeAttachment,
 ): JsonObject | undefined {
   const wanted = Object.entries(capabilityArgs).filter(
     ([capability, value]) => capabilities[capability] === true && value !== undefined && value !== null,

@@ -21,7 +21,7 @@ import { kernelBoot } from './boot.ts'
 /** The holder of an address. In the oldest format a reservation names the container alone. */
 export interface Owner {
   containerId: string
-  interface?: string
+  ifname?: string
 }
 
 export interface Entry {
@@ -99,7 +99,7 @@ function listOf(containerId: string): number {
 
 const listPath = ({ lists }: Directory, list: number) => `${lists}/${list.toString(16)}`
 
-const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.interface ?? ''}\n`
+const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.ifname ?? ''}\n`
 
 /** What is in a list; one that is not as it was written ends that all is known. */
 function readList(directory: Directory, list: number): Entry[] {
@@ -108,7 +108,7 @@ function readList(directory: Directory, list: number): Entry[] {
   const lines = text.split('\n').filter(Boolean)
   return lines.map(line => {
     const [address = '', containerId = '', name] = line.split(' ')
-    return { address, owner: { containerId, ...(name ? { interface: name } : {}) } }
+    return { address, owner: { containerId, ...(name ? { ifname: name } : {}) } }
   })
 }
 

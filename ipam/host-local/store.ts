@@ -95,7 +95,7 @@ function isReservation(name: string): boolean {
 
 const LINE_BREAK = '\r\n' // as the Go plugin writes it on every system
 
-function contentOf({ containerId, interface: name }: Owner): string {
+function contentOf({ containerId, ifname: name }: Owner): string {
   return `${containerId}${LINE_BREAK}${name ?? ''}`
 }
 
@@ -103,7 +103,7 @@ function contentOf({ containerId, interface: name }: Owner): string {
 function parseOwner(content: string): Owner | undefined {
   const [containerId = '', name] = content.trim().split(LINE_BREAK)
   if (!/^[a-zA-Z0-9][\w.-]*$/.test(containerId)) return undefined // as SPEC.md, "Parameters", has it
-  if (name !== undefined) return { containerId, interface: name }
+  if (name !== undefined) return { containerId, ifname: name }
   return content.includes('\r') ? undefined : { containerId }
 }
 
@@ -137,12 +137,12 @@ function readReservation(path: string): string | undefined {
 }
 
 /** "container c1, interface eth0", for errors. */
-export function describeOwner({ containerId, interface: name }: Owner): string {
+export function describeOwner({ containerId, ifname: name }: Owner): string {
   return `container ${containerId}${name ? `, interface ${name}` : ''}`
 }
 
 function sameOwner(one: Owner, other: Owner): boolean {
-  return one.containerId === other.containerId && one.interface === other.interface
+  return one.containerId === other.containerId && one.ifname === other.ifname
 }
 
 /** So many files are read without a second thought: it takes a millisecond or two. */
@@ -181,7 +181,7 @@ export function damagedOf(store: Store, owner: Owner, told: readonly string[]): 
 }
 
 function isDamaged(found: Owner | 'nobody' | undefined): boolean {
-  return found === 'nobody' || (found !== undefined && found.interface === undefined)
+  return found === 'nobody' || (found !== undefined && found.ifname === undefined)
 }
 
 /** What the files say about the addresses that the directory names. */

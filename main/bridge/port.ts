@@ -148,7 +148,7 @@ export function createPort(host: Transport, undo: Undo, spec: PortSpec): Link {
         name,
         kind: {
           type: 'veth',
-          peer: { name: attachment.interface, namespace, ...size, ...(mac ? { address: mac } : {}) },
+          peer: { name: attachment.ifname, namespace, ...size, ...(mac ? { address: mac } : {}) },
         },
         master: bridge.index,
         up: true,
@@ -176,7 +176,7 @@ function removeOwn(host: Transport, attachment: Attachment): 'removed' | 'absent
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
   if (refusal.errno === errno.EEXIST) return occupied(attachment, { name: host }, refusal)
-  const message = `failed to make veth pair: create veth pair ${attachment.interface} – ${host}: ${refusal.sentence ?? refusal.message}`
+  const message = `failed to make veth pair: create veth pair ${attachment.ifname} – ${host}: ${refusal.sentence ?? refusal.message}`
   return new CniError(code.internal, message, { details: refusal.message, cause: refusal })
 }
 
@@ -185,7 +185,7 @@ function occupied(
   { name, alias }: Pick<Link, 'name' | 'alias'>,
   cause?: KernelError,
 ): CniError {
-  const message = `container veth name ("${attachment.interface}") peer provided ("${name}") already exists`
+  const message = `container veth name ("${attachment.ifname}") peer provided ("${name}") already exists`
   const other = otherThan(attachment, alias)
   return new CniError(code.internal, message, {
     details: other

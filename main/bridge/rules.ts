@@ -27,9 +27,7 @@ export function rulesFor(parts: {
 }): masquerade.MasqueradeSpec {
   const { config, attachment, result, port, mac } = parts
   const sources = result.ips
-    .filter(
-      ip => ip.interface === undefined || result.interfaces[ip.interface]?.name === attachment.interface,
-    )
+    .filter(ip => ip.interface === undefined || result.interfaces[ip.interface]?.name === attachment.ifname)
     .flatMap(({ address }) => {
       const cidr = parseCidr(address)
       return cidr ? [{ address: formatAddress(cidr.address), network: formatCidr(networkOf(cidr)) }] : []

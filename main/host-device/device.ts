@@ -154,7 +154,7 @@ export function findReturned(
   selection: Selection,
 ): LentDevice | undefined {
   const isNamed = ({ name, alias }: Link) =>
-    name === attachment.interface || name === alias || /^dev\d+$/.test(name)
+    name === attachment.ifname || name === alias || /^dev\d+$/.test(name)
   const found = listLinks(host).find(
     link =>
       link.alias &&

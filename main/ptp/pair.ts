@@ -27,7 +27,7 @@ export function createPair(host: Transport, { attachment, netns, mtu }: PairSpec
   const size = mtu > 0 ? { mtu } : {}
   const namespace = openNamespace(netns)
   try {
-    const peer = { name: attachment.interface, namespace, ...size }
+    const peer = { name: attachment.ifname, namespace, ...size }
     const [, reply] = batch(host, [
       newLink({ name, kind: { type: 'veth', peer }, up: true, group: PENDING, ...size }),
       getLink(name),

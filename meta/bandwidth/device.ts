@@ -34,7 +34,7 @@ function sharedName({ network, containerId }: Pick<Attachment, 'network' | 'cont
 
 /** A name for the second interface and those after it. */
 function ownName(attachment: Attachment): string {
-  return hashed(`${attachment.network}/${attachment.containerId}/${attachment.interface}`)
+  return hashed(`${attachment.network}/${attachment.containerId}/${attachment.ifname}`)
 }
 
 /**

@@ -25,10 +25,10 @@ export interface Saved {
   /** undefined: the file cannot be read as a configuration. */
   config: DelegateConfiguration | undefined
   /** undefined in a file of the Go plugin. */
-  interface: string | undefined
+  ifname: string | undefined
 }
 
-function pathsOf(folder: string, { containerId, interface: name }: ValidAttachment) {
+function pathsOf(folder: string, { containerId, ifname: name }: ValidAttachment) {
   return {
     shared: `${folder}/${fileNameFor(containerId)}`,
     own: `${folder}/${fileNameFor(`${containerId}@${name}`)}`,
@@ -42,11 +42,11 @@ function read(path: string): Saved | undefined {
   if (text === undefined) return undefined
   const json = parse(text)
   if (typeof json?.type !== 'string' || typeof json.name !== 'string') {
-    return { path, config: undefined, interface: undefined }
+    return { path, config: undefined, ifname: undefined }
   }
   const { [MARK]: mark, ...rest } = json
   const config = { ...rest, name: json.name, type: json.type }
-  return { path, config, interface: typeof mark === 'string' ? mark : undefined }
+  return { path, config, ifname: typeof mark === 'string' ? mark : undefined }
 }
 
 function parse(text: string): JsonObject | undefined {
@@ -69,7 +69,7 @@ export function recall(folder: string, attachment: Attachment): Saved | undefine
   if (found && isOfNetwork(found)) return found
   const first = read(shared)
   if (!first || !isOfNetwork(first)) return undefined
-  const isFound = !first.config || first.interface === undefined || first.interface === attachment.interface
+  const isFound = !first.config || first.ifname === undefined || first.ifname === attachment.ifname
   return isFound ? first : undefined
 }
 
@@ -89,7 +89,7 @@ export function remember(
 ): void {
   const { own, shared, temporary } = pathsOf(folder, attachment)
   const options = { mode: 0o600, temporary }
-  const text = JSON.stringify({ ...config, [MARK]: attachment.interface })
+  const text = JSON.stringify({ ...config, [MARK]: attachment.ifname })
   const note = (path: string) => {
     const before = readState(path)
     const putBack = () => (before === undefined ? removeFile(path) : writeAtomically(path, before, options))
@@ -111,7 +111,7 @@ export function remember(
 /** True for a file that this attachment may overwrite: its own, or one that nobody can read. */
 function isOwn(saved: Saved | undefined, attachment: Attachment): boolean {
   if (saved?.config === undefined) return true
-  return saved.interface === attachment.interface && saved.config.name === attachment.network
+  return saved.ifname === attachment.ifname && saved.config.name === attachment.network
 }
 
 /** Removes what a kill left of an attachment's writing. */
@@ -124,10 +124,10 @@ export function listStale(
   folder: string,
   { network, valid }: { network: string; valid: readonly ValidAttachment[] },
 ): (Saved & { config: DelegateConfiguration })[] {
-  const isAlive = ({ path, interface: name }: Saved) =>
+  const isAlive = ({ path, ifname: name }: Saved) =>
     valid.some(one => {
       const { own, shared } = pathsOf(folder, one)
-      return path === own || (path === shared && (name === undefined || one.interface === name))
+      return path === own || (path === shared && (name === undefined || one.ifname === name))
     })
   return (listFolder(folder) ?? []).flatMap(file => {
     const saved = file.startsWith('.') ? undefined : read(`${folder}/${file}`)

@@ -29,7 +29,7 @@ export interface Publisher extends Attachment {
 
 const records = recordsIn<Publisher>(
   'ports',
-  ({ network, containerId, interface: name, netns, addresses, published = [] }) =>
+  ({ network, containerId, ifname: name, netns, addresses, published = [] }) =>
     isTexts([network, containerId, name, netns]) &&
     isTexts(addresses) &&
     Array.isArray(published) &&
@@ -44,7 +44,7 @@ export function remember(publisher: Publisher): void {
 }
 
 /** Alive: its namespace is there, with the interface, with an address that ports lead to. */
-export function isAlive({ netns, interface: name, addresses }: Publisher): boolean {
+export function isAlive({ netns, ifname: name, addresses }: Publisher): boolean {
   using container = openContainerIfPresent(netns)
   const link = container && findLink(container, name)
   if (!link) return false
@@ -60,7 +60,7 @@ export function resolveConflict(
   wanted: { attachment: Attachment; port: string; words?: string },
 ): 'take' | 'leave' {
   if (!publisher || !isAlive(publisher)) return 'take'
-  const { network, interface: name, containerId, netns } = publisher
+  const { network, ifname: name, containerId, netns } = publisher
   if (containerId === wanted.attachment.containerId) return 'leave'
   const words = wanted.words || `net: ${network}, if: ${name}, id: ${containerId}`
   throw new CniError(code.internal, `host port ${wanted.port} is taken by another container (${words})`, {

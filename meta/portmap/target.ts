@@ -18,7 +18,7 @@ export interface Target {
 export function targetsOf({ ips, interfaces }: Result, { attachment }: { attachment: Attachment }): Target[] {
   const own = ips.filter(({ interface: index }) => {
     const on = index === undefined ? undefined : interfaces[index]
-    return on === undefined || (on.name === attachment.interface && Boolean(on.sandbox))
+    return on === undefined || (on.name === attachment.ifname && Boolean(on.sandbox))
   })
   const targets = own.flatMap(({ address }) => {
     const cidr = parseCidr(address)

@@ -19,7 +19,7 @@ import { type Attributes, attributeNames } from './attributes.ts'
 type Backup = Attributes & { network?: string }
 
 /** The Go plugin's file. */
-function usualPath(folder: string, { containerId, interface: name }: ValidAttachment): string {
+function usualPath(folder: string, { containerId, ifname: name }: ValidAttachment): string {
   return `${folder}/${fileNameFor(`${containerId}_${name}`, '.json')}`
 }
 
@@ -28,13 +28,13 @@ function usualPath(folder: string, { containerId, interface: name }: ValidAttach
  * one with an @, which no container ID has.
  */
 function pathOf(folder: string, attachment: ValidAttachment): string {
-  const { containerId, interface: name } = attachment
+  const { containerId, ifname: name } = attachment
   if (!containerId.includes('_') && !name.includes('_')) return usualPath(folder, attachment)
   return `${folder}/${fileNameFor(`${containerId}@${name}`, '.json')}`
 }
 
 /** No random name: what a kill left of the writing has to be found by DEL. */
-function temporaryPath(folder: string, { containerId, interface: name }: ValidAttachment): string {
+function temporaryPath(folder: string, { containerId, ifname: name }: ValidAttachment): string {
   return `${folder}/${fileNameFor(`${TEMPORARY_PREFIX}${containerId}@${name}`, '')}`
 }
 

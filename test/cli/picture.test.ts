@@ -14,21 +14,21 @@ const network: DrawnNetwork = {
     {
       name: 'uplink',
       addresses: ['192.0.2.1/24'],
-      peer: { name: 'outside', interface: 'eth0', addresses: ['192.0.2.2/24'] },
+      peer: { name: 'outside', ifname: 'eth0', addresses: ['192.0.2.2/24'] },
     },
   ],
   bridge: { name: 'cni0', addresses: ['10.22.0.1/16', 'fd00:22::1/64'] },
   containers: [
     {
       name: 'web',
-      interface: 'eth0',
+      ifname: 'eth0',
       hostEnd: 'vethf4e8e6f8',
       addresses: ['10.22.0.2/16', 'fd00:22::2/64'],
       ports: [{ host: '8080', container: 80, protocol: 'tcp' }],
     },
     {
       name: 'client',
-      interface: 'eth0',
+      ifname: 'eth0',
       hostEnd: 'veth3de98b93',
       addresses: ['10.22.0.3/16', 'fd00:22::3/64'],
       ports: [],
@@ -89,7 +89,7 @@ cni0  10.22.0.1/16  fd00:22::1/64  network demo
   const word = (maxLength: number) => fc.stringMatching(/^[a-z0-9.-]+$/, { maxLength })
   const container = fc.record({
     name: word(64),
-    interface: word(15),
+    ifname: word(15),
     hostEnd: word(15),
     addresses: fc.array(word(43), { maxLength: 3 }),
     ports: fc.array(
@@ -147,7 +147,7 @@ describe('what the runtime keeps', () => {
       containers: [
         {
           name: 'web',
-          interface: 'eth0',
+          ifname: 'eth0',
           hostEnd: 'veth0',
           addresses: ['10.22.0.2/16'],
           ports: [{ host: '[::1]:8080', container: 80, protocol: 'tcp' }],

@@ -10,7 +10,6 @@ import { removeAddress } from '../../chain/linux/netlink/address.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { toCniError } from '../../chain/protocol/error.ts'
 import {
-  type Attachment,
   addNetworkList,
   checkNetworkList,
   delNetworkList,
@@ -18,6 +17,7 @@ import {
   parseNetworkList,
   parseResult,
   type Result,
+  type RuntimeAttachment,
   type RuntimeOptions,
 } from '../../chain/runtime/network.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
@@ -47,12 +47,12 @@ async function step<T>(title: string, body: () => Promise<T> | T): Promise<T> {
   return value
 }
 
-function attachmentFor(namespace: Namespace, containerId: string, ports: object[] = []): Attachment {
+function attachmentFor(namespace: Namespace, containerId: string, ports: object[] = []): RuntimeAttachment {
   const capabilityArgs = ports.length > 0 ? { portMappings: ports } : {}
   return { containerId, netns: namespace.path, ifname: 'eth0', capabilityArgs }
 }
 
-async function add(attachment: Attachment): Promise<Result> {
+async function add(attachment: RuntimeAttachment): Promise<Result> {
   return parseResult(await addNetworkList(list, attachment, { ...options, undo: true }), list.cniVersion)
 }
 
@@ -67,7 +67,7 @@ function draw(outside: Namespace): string {
   const uplink = {
     name: 'uplink',
     addresses: [`${HOST}/24`],
-    peer: { name: 'outside', interface: 'eth0', addresses: outside.addresses('eth0') },
+    peer: { name: 'outside', ifname: 'eth0', addresses: outside.addresses('eth0') },
   }
   const topology = topologyOf(list.name, listAttachments({ network: list.name }), [uplink])
   if (!topology) throw new Error('there is no network to draw')
@@ -82,7 +82,7 @@ function breakByHand(container: Namespace, result: Result): string {
   return address
 }
 
-async function checkThatFails(attachment: Attachment): Promise<void> {
+async function checkThatFails(attachment: RuntimeAttachment): Promise<void> {
   const thrown = await checkNetworkList(list, attachment, options).then(
     () => undefined,
     thrown => toCniError(thrown),

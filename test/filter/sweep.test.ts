@@ -11,7 +11,7 @@ afterEach(() => clearRules())
 
 test('a sweep that iptables refuses keeps no lock: the next one in this process goes through', async () => {
   using choice = choose('legacy')
-  const attachment = { network: 'test-net', containerId: 'one', interface: 'eth0' }
+  const attachment = { network: 'test-net', containerId: 'one', ifname: 'eth0' }
   await addMasquerade(attachment, [{ address: '10.1.0.2', network: '10.1.0.0/16' }])
   const restore = `${choice.folder}/iptables-restore`
   unlinkSync(restore)

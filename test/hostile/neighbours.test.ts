@@ -115,7 +115,7 @@ function forgeIndexes({ container }: Attachment, { container: neighbour }: Attac
 
 /** The interface says that it is the neighbour's. */
 function forgeWords({ network, neighbour }: Scene, { container }: Attachment): void {
-  const owner = ownerOf({ network, containerId: neighbour.container.name, interface: 'eth0' })
+  const owner = ownerOf({ network, containerId: neighbour.container.name, ifname: 'eth0' })
   const address = findLink(neighbour.container.route, 'eth0')?.address
   if (!findLink(container.route, 'eth0')) return
   setLink(container.route, 'eth0', { up: false, alias: owner.comment })

@@ -35,7 +35,7 @@ afterAll(removeBridges)
 const everyRole = ['masquerade', 'ports', 'frames', 'firewall'] as const
 
 function ownedOn(network: string, elements: Owned['elements'], more: Partial<Owned> = {}): Owned {
-  return { owner: ownerOf({ network, containerId: `of-${network}`, interface: 'eth0' }), elements, ...more }
+  return { owner: ownerOf({ network, containerId: `of-${network}`, ifname: 'eth0' }), elements, ...more }
 }
 
 const sweep = ({ owner }: Owned) =>
@@ -180,7 +180,7 @@ test('what an earlier version has made, without places to wait in, is shared as 
 
 test('of one network the later one has the address: the earlier container is dead', async () => {
   const first = local('one', '10.1.0.0/16')
-  const second = { ...first, owner: ownerOf({ network: 'one', containerId: 'later', interface: 'eth0' }) }
+  const second = { ...first, owner: ownerOf({ network: 'one', containerId: 'later', ifname: 'eth0' }) }
   await addOwned(applyRuleset, first)
   await addOwned(applyRuleset, second)
   expect(missingOwned(second)).toEqual([])

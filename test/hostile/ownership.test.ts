@@ -361,7 +361,7 @@ test('a forged alias in the container keeps no interface from its own DEL', asyn
       delegates: [hostLocal],
     })
     await own.add()
-    const { comment } = ownerOf({ network: 'two', containerId: container.name, interface: 'eth0' })
+    const { comment } = ownerOf({ network: 'two', containerId: container.name, ifname: 'eth0' })
     setLink(container.route, 'eth0', { alias: comment })
     await own.del()
     expect(container.links().map(({ name }) => name)).toEqual(['lo'])
@@ -373,7 +373,7 @@ function colliding(): [string, string] {
   const seen = new Map<string, string>()
   for (let number = 0; ; number++) {
     const containerId = `collision-${number}`
-    const name = hostEndName({ network: 'colliding', containerId, interface: 'eth0' })
+    const name = hostEndName({ network: 'colliding', containerId, ifname: 'eth0' })
     const other = seen.get(name)
     if (other !== undefined) return [other, containerId]
     seen.set(name, containerId)

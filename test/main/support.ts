@@ -32,13 +32,13 @@ export function ipamWith(
   const plugin = definePlugin({
     name: 'test-ipam',
     config: z.object({}),
-    add({ attachment: { containerId, interface: name } }) {
+    add({ attachment: { containerId, ifname: name } }) {
       note('ADD')
       held.add(`${containerId} ${name}`)
       return { interfaces: [], ips: [], routes: [], dns: {}, ...answer }
     },
     check: () => note('CHECK'),
-    del({ attachment: { containerId, interface: name } }) {
+    del({ attachment: { containerId, ifname: name } }) {
       note('DEL')
       held.delete(`${containerId} ${name}`)
     },

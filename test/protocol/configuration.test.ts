@@ -38,7 +38,7 @@ test.each([
 
 test.each(['cni.dev/valid-attachments', 'cni.dev/attachments'])('the attachments alive, under %s', key => {
   const json = { name: 'net', [key]: [{ containerID: 'a', ifname: 'eth0' }] }
-  expect(decodeBase(json).validAttachments).toEqual([{ containerId: 'a', interface: 'eth0' }])
+  expect(decodeBase(json).validAttachments).toEqual([{ containerId: 'a', ifname: 'eth0' }])
 })
 
 test.each([
@@ -49,7 +49,7 @@ test.each([
   [{ 'cni.dev/valid-attachments': [], 'cni.dev/attachments': null }, []],
   [
     { 'cni.dev/valid-attachments': null, 'cni.dev/attachments': [{ containerID: 'a', ifname: 'eth0' }] },
-    [{ containerId: 'a', interface: 'eth0' }],
+    [{ containerId: 'a', ifname: 'eth0' }],
   ],
   [{ 'cni.dev/valid-attachments': 'none' }, undefined],
   [{}, undefined],

@@ -6,7 +6,6 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'bun:test'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { addRoute } from '../../chain/linux/netlink/route.ts'
 import {
-  type Attachment,
   addNetworkList,
   checkNetworkList,
   delNetworkList,
@@ -14,6 +13,7 @@ import {
   type NetworkList,
   parseNetworkList,
   parseResult,
+  type RuntimeAttachment,
 } from '../../chain/runtime/network.ts'
 import { elements, outsideHost, removeBridges, withoutMemory } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
@@ -88,7 +88,7 @@ afterAll(() => {
 /** Limits as containerd hands them over, far above what this test sends. */
 const bandwidth = { ingressRate: 1e9, ingressBurst: 4294967295, egressRate: 1e9, egressBurst: 4294967295 }
 
-function attachmentOf(container: Namespace, hostPort?: number): Attachment {
+function attachmentOf(container: Namespace, hostPort?: number): RuntimeAttachment {
   const portMappings = hostPort ? [{ hostPort, containerPort: 80, protocol: 'tcp' }] : []
   return {
     containerId: container.name,
@@ -100,7 +100,7 @@ function attachmentOf(container: Namespace, hostPort?: number): Attachment {
 
 interface Member {
   container: Namespace
-  attachment: Attachment
+  attachment: RuntimeAttachment
   addresses: string[]
 }
 

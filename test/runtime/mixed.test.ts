@@ -3,13 +3,13 @@ import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { builtins } from '../../chain/catena.ts'
 import {
-  type Attachment,
   addNetworkList,
   checkNetworkList,
   delNetworkList,
   gcNetworkList,
   parseNetworkList,
   parseResult,
+  type RuntimeAttachment,
   type RuntimeOptions,
   type Step,
 } from '../../chain/runtime/network.ts'
@@ -86,7 +86,7 @@ function runtimeWith(
   }
 }
 
-function attachmentOf(namespace: Namespace): Attachment {
+function attachmentOf(namespace: Namespace): RuntimeAttachment {
   const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
   return {
     containerId: namespace.name,

@@ -86,7 +86,7 @@ export function partOf(
   attachment: Attachment,
 ): { variant?: Variant | undefined } | undefined {
   const all = readShares(chainName(prefix, attachment))
-  return Object.hasOwn(all, attachment.interface) ? all[attachment.interface] : undefined
+  return Object.hasOwn(all, attachment.ifname) ? all[attachment.ifname] : undefined
 }
 
 /** Whether a container has its chain, whoever has made it: the Go plugins leave no record. */
@@ -122,7 +122,7 @@ function unique<T>(items: readonly T[]): T[] {
   return [...new Map(items.map(item => [JSON.stringify(item), item])).values()]
 }
 
-function othersThan({ interface: own }: Attachment, all: Record<string, Share>): Share[] {
+function othersThan({ ifname: own }: Attachment, all: Record<string, Share>): Share[] {
   return Object.entries(all).flatMap(([name, share]) => (name === own ? [] : [share]))
 }
 
@@ -147,7 +147,7 @@ function othersIn(chain: string, attachment: Attachment): Share[] {
 }
 
 function writeShares(chain: string, all: readonly Share[]): void {
-  shares.remember(chain, Object.fromEntries(all.map(share => [share.attachment.interface, share])))
+  shares.remember(chain, Object.fromEntries(all.map(share => [share.attachment.ifname, share])))
 }
 
 /**
@@ -217,7 +217,7 @@ export function leaveChains(attachments: readonly Attachment[], prefixes: readon
       other =>
         other.network === one.network &&
         other.containerId === one.containerId &&
-        (other.interface === one.interface || other.interface === ALL),
+        (other.ifname === one.ifname || other.ifname === ALL),
     )
   const left = new Map(
     prefixes.flatMap(prefix =>
@@ -272,7 +272,7 @@ export function ownershipComment(word: string, { network, containerId }: Attachm
  */
 export function staleAttachments(network: string, valid: readonly ValidAttachment[]): Attachment[] {
   const isValid = (one: ValidAttachment) =>
-    valid.some(other => other.containerId === one.containerId && other.interface === one.interface)
+    valid.some(other => other.containerId === one.containerId && other.ifname === one.ifname)
   const kept = shares
     .recorded()
     .flatMap(chain => Object.values(readShares(chain)).map(share => share.attachment))
@@ -285,7 +285,7 @@ export function staleAttachments(network: string, valid: readonly ValidAttachmen
       return words.startsWith(prefix) && words.endsWith('"') ? [words.slice(prefix.length, -1)] : []
     })
   const containers = new Set(told.filter(id => !valid.some(({ containerId }) => containerId === id)))
-  return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, interface: ALL }))])
+  return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, ifname: ALL }))])
 }
 
 /** Waits for tools that a killed plugin has left running, which hold its lock; then nobody adds until it is released. */

@@ -59,7 +59,7 @@ export function goPluginsPorts({ containerId }: Attachment): (netfilter: Transpo
 /** The frame filter of the reference's macspoofchk. */
 export function goPluginsSpoofCheck({
   containerId,
-  interface: name,
+  ifname: name,
 }: Attachment): (netfilter: Transport) => Command[] {
   const reference = `${containerId}-${name}`
   const where = { family: 'bridge', table: 'nat' } as const

@@ -155,7 +155,7 @@ describe.each(variantsOfPlugins)('$name with the $variant variant', ({ variant, 
 })
 
 test("of several addresses, each one's network is let through before anything is masqueraded", () => {
-  const attachment = { network: 'test-net', containerId: 'container-1', interface: 'eth0' }
+  const attachment = { network: 'test-net', containerId: 'container-1', ifname: 'eth0' }
   const sources = [
     { address: '10.2.0.2', network: '10.2.0.0/24' },
     { address: '10.3.0.2', network: '10.3.0.0/24' },

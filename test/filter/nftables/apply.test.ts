@@ -28,7 +28,7 @@ beforeAll(() => void hostNamespace().run('nft', 'flush', 'ruleset'))
 
 const everyRole: readonly Role[] = ['masquerade', 'ports', 'frames', 'firewall']
 
-const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, interface: 'eth0' })
+const ownerNamed = (containerId: string) => ownerOf({ network: 'test-net', containerId, ifname: 'eth0' })
 
 /** One of each kind of element that a container may have. */
 function everything(containerId: string, number: number): Owned {
