@@ -188,7 +188,7 @@ function carryOut(work: Work, action: Action): void {
       break
     case 'failed':
       surroundings.log('failed', { why: action.why })
-      outcome.reject(new CniError(code.tryAgainLater, `no DHCP lease: ${action.why}`))
+      outcome.reject(new CniError(code.tryAgainLater, action.why))
       surroundings.forget()
       break
     case 'released':

@@ -223,7 +223,7 @@ test.concurrent('a container that nobody answers waits without keeping others fr
   order.push('lucky')
   expect((await failed).json).toMatchObject({
     code: 999,
-    msg: 'error calling DHCP.Allocate: no DHCP lease: no more tries: no server offered an address',
+    msg: 'error calling DHCP.Allocate: no more tries: no server offered an address',
   })
   expect(order).toEqual(['lucky', 'unlucky'])
 })
