@@ -36,6 +36,7 @@ import {
 
 export const hostLocal = definePlugin({
   name: 'host-local',
+  ownLock: true,
   config: anyConfiguration,
 
   add(request) {

@@ -153,9 +153,10 @@ async function joinBridge<Port>(
   return { link, hostEnd: putOn(link) }
 }
 
-function ensureBridge(host: Transport, { config, undo }: Request): Link {
+function ensureBridge(host: Transport, request: Request): Link {
+  const { config } = request
   const filters = vlan.wantsFiltering(config)
-  const { bridge: link, created } = port.ensureBridge(host, undo, {
+  const { bridge: link, created } = port.ensureBridge(host, request, {
     name: config.bridge,
     mtu: config.mtu,
     promiscuous: config.promiscMode,

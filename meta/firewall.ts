@@ -81,7 +81,8 @@ export const firewall = definePlugin({
         // what is not recorded, and not in our tables, may be the Go plugin's: anywhere
         const zone = record || swept === 'removed' ? record?.zone : zoneOf(config)
         const addresses = [...new Set([...(record?.addresses ?? []), ...told])]
-        return release(world.env, id, { ...record, addresses, ...(zone === undefined ? {} : { zone }) })
+        const known = record ?? { ingress: 'unknown' as const }
+        return release(world.env, id, { ...known, addresses, ...(zone === undefined ? {} : { zone }) })
       },
     })
   },
@@ -105,7 +106,7 @@ export const firewall = definePlugin({
       'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
       'delete stale addresses': async () => {
         for (const id of recorded().filter(isOwner))
-          await release(world.env, id, recall(id) ?? { addresses: [] })
+          await release(world.env, id, recall(id) ?? { addresses: [], ingress: 'unknown' })
       },
     })
   },

@@ -3,7 +3,7 @@
  * a plugin 1.2 ms of its start-up. Knows paths and bytes, not what they mean.
  */
 import { decodeText, encodeText } from './bytes.ts'
-import { errno, isErrno, SystemError } from './libc/errno.ts'
+import { errno, isErrno, nothingThere, SystemError } from './libc/errno.ts'
 import {
   changeMode,
   close,
@@ -260,7 +260,7 @@ export function scanFolder(path: string, visit: VisitName, atMost = Number.POSIT
   try {
     descriptor = open(path, O_RDONLY | O_DIRECTORY)
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT)) return false
+    if (isErrno(thrown, ...nothingThere)) return false
     throw thrown
   }
   try {

@@ -127,12 +127,21 @@ function openRepaired(path: string, create: () => number): number {
   }
 }
 
+/**
+ * What says that a file is not there and cannot be made: nothing may be written, there is no room, or what is in the way of it or in
+ * its place is something else. Not that this process has all the descriptors that it may have.
+ */
+const unwritable = [
+  ...[errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT],
+  ...[errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, ...noFile],
+]
+
 /** For who takes away: where the lock's file is not there and cannot be made, nobody holds it, and there is nobody to wait for. */
 export function unlessUnwritable<T>(take: () => T): T | undefined {
   try {
     return take()
   } catch (thrown) {
-    if (isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)) return undefined
+    if (isErrno(thrown, ...unwritable)) return undefined
     throw thrown
   }
 }

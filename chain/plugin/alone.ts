@@ -13,7 +13,7 @@ import type { Attachment, Plugin } from './define.ts'
  * attachment's behalf. The network is no part of an attachment's, for it is the same interface whichever network wants it.
  */
 export function waitForTurn(
-  { name: type, stateless }: Pick<Plugin, 'name' | 'stateless'>,
+  { name: type, stateless, ownLock = false }: Pick<Plugin, 'name' | 'stateless' | 'ownLock'>,
   verb: Verb,
   { network, containerId, ifname: name }: Attachment,
 ): HeldNames | undefined | Promise<HeldNames> {
@@ -22,7 +22,7 @@ export function waitForTurn(
   try {
     names = openNames()
   } catch (thrown) {
-    return withoutTurn(type, verb, thrown)
+    return withoutTurn(type, verb !== 'ADD' || ownLock, thrown)
   }
   const ofNetwork = { name: `network ${network} for ${type}`, shared: verb !== 'GC' }
   const own = { name: `${name} of container ${containerId} for ${type}`, shared: verb === 'CHECK' }
@@ -40,11 +40,11 @@ async function waitInLine(
 }
 
 /** Who adds without keeping others off could do harm; who takes away goes on where nobody can have made the file. */
-function withoutTurn(type: string, verb: Verb, thrown: unknown): undefined {
+function withoutTurn(type: string, goesOn: boolean, thrown: unknown): undefined {
   const rethrow = () => {
     throw thrown
   }
-  if (verb !== 'ADD') return unlessUnwritable(rethrow)
+  if (goesOn) return unlessUnwritable(rethrow)
   if (!(thrown instanceof SystemError)) throw thrown
   throw new CniError(code.io, `${type}: cannot keep other operations off the container`, {
     details: `${thrown.message}: is /run full, or mounted read-only?`,

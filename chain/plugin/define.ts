@@ -74,6 +74,8 @@ export interface Plugin<Configuration = unknown> {
   versions?: readonly string[]
   /** It keeps nothing and makes nothing: two operations at once need not wait for one another. */
   stateless?: boolean
+  /** It keeps others off by a lock beside what it changes: where the one under /run cannot be made, ADD goes on. */
+  ownLock?: boolean
   /** What its configuration may hold; absent where it takes none, which saves loading zod. */
   config?: z.ZodMiniType<Configuration>
   add(request: AddRequest<Configuration>): Promise<Result> | Result

@@ -25,7 +25,7 @@ import { openNamespace } from '../../chain/linux/netns.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
-import { reversible, type Undo } from '../../chain/plugin/undo.ts'
+import { type Keep, reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
 
@@ -53,20 +53,21 @@ export interface BridgeSpec {
  */
 export function ensureBridge(
   host: Transport,
-  undo: Undo,
+  { undo, keep }: { undo: Undo; keep: Keep },
   spec: BridgeSpec,
 ): { bridge: Link; created: boolean } {
   const existing = findLink(host, spec.name)
   if (existing) return { bridge: adoptBridge(host, existing, spec), created: false }
+  const names = keep(openNames()) // undoing may have to do without new descriptors
   try {
     reversible(undo, `delete bridge ${spec.name}`, {
       forth: () => createBridge(host, spec),
-      back: () => removeIfUnused(host, spec.name),
+      back: () => removeIfUnused(host, spec.name, names),
     })
   } catch (thrown) {
     if (spec.vlanFiltering && isRefusal(thrown, errno.EOPNOTSUPP)) throw cannotFilter(spec.name)
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown // another ADD made it meanwhile
-    return ensureBridge(host, undo, spec)
+    return ensureBridge(host, { undo, keep }, spec)
   }
   prepareHostLink(spec.name)
   const bridge = findLink(host, spec.name)
@@ -242,8 +243,12 @@ export function keepBridge(bridge: string): HeldNames | Promise<HeldNames> {
 }
 
 /** Deletes a bridge that nothing is on, and that nobody is about to join. */
-async function removeIfUnused(host: Transport, name: string): Promise<'removed' | 'absent'> {
-  using _alone = await holdName(`bridge ${name}`)
+async function removeIfUnused(
+  host: Transport,
+  name: string,
+  names: HeldNames,
+): Promise<'removed' | 'absent'> {
+  await names.hold(`bridge ${name}`)
   const bridge = findLink(host, name)
   return bridge && isUnused(host, bridge) ? removeLink(host, bridge.index) : 'absent'
 }

@@ -14,7 +14,12 @@ import {
 import type { BriefTable } from '../../chain/linux/iptables/brief.ts'
 import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
 import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
-import { type FoundRule, removeFromLegacy, removeRules } from '../../chain/linux/iptables/removal.ts'
+import {
+  type FoundRule,
+  hasLegacyTable,
+  removeFromLegacy,
+  removeRules,
+} from '../../chain/linux/iptables/removal.ts'
 import { withBriefTable } from '../../chain/linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../../chain/linux/iptables/tools.ts'
 import { unlessUnwritable } from '../../chain/linux/lock.ts'
@@ -209,33 +214,44 @@ export async function missingFrom(filter: Filter, wanted: FilterSpec): Promise<s
   return `${tool} rule ${[missing.chain, ...missing.words].join(' ')} is missing`
 }
 
-/** Takes away the rules of addresses, whoever added them. Chains that all share stay, as the reference leaves them. */
-export async function removeRulesOf(addresses: readonly string[]): Promise<void> {
+/**
+ * Takes away the rules of addresses, whoever added them. Chains that all share stay, as the reference leaves them: answers whether
+ * there are any of the addresses' families.
+ */
+export async function removeRulesOf(addresses: readonly string[]): Promise<boolean> {
+  let hasChains = false
   const filter = {
     isRemovedRule: (rule: { chain: string; source?: string; destination?: string }) =>
       rule.chain === FORWARD &&
       [rule.source, rule.destination].some(address => address !== undefined && addresses.includes(address)),
   }
   for (const family of new Set(addresses.map(familyOf))) {
-    if (hasForwardChain(family)) await removeRules({ family, variant: 'nf_tables' }, TABLE, filter)
+    const isThere = hasForwardChain(family)
+    if (isThere) await removeRules({ family, variant: 'nf_tables' }, TABLE, filter)
     removeFromLegacy(family, TABLE, filter)
+    hasChains ||= isThere || hasLegacyTable(family, TABLE)
   }
+  return hasChains
 }
 
 /**
- * Takes away what no container on a bridge asks for any more: the reference leaves it for ever. Nothing is taken while an
- * address is accepted of which there is no record: the Go plugin's containers have the same rules.
+ * Takes away what no container on a bridge asks for any more, or on any bridge: the reference leaves it for ever. Nothing is taken
+ * while an address is accepted of which there is no record: the Go plugin's containers have the same rules.
  */
-export async function removePolicies(bridge: string, others: () => readonly FirewallRecord[]): Promise<void> {
+export async function removePolicies(
+  bridge: string | 'of any',
+  others: () => readonly FirewallRecord[],
+): Promise<void> {
   using lock = unlessUnwritable(() => lockRules({ shared: false })) // who adds one meanwhile waits, and then finds it missing
   const records = others()
-  const wanted = new Set(
-    records.flatMap(({ ingress }) => (ingress?.bridge === bridge ? [ingress.policy] : [])),
-  )
+  const wanted = records.flatMap(({ ingress }) => ingress ?? [])
+  const isMeant = (link: string | undefined): link is string =>
+    link !== undefined && (bridge === 'of any' || link === bridge)
+  const wantedOn = (link: string) => wanted.filter(ingress => ingress.bridge === link)
   const isRemovedRule = ({ chain, comment, input, output }: FoundRule) =>
     chain === FIRST_STAGE
-      ? input === bridge && ![...wanted].some(policy => comment.endsWith(policyComment(policy)))
-      : chain === SECOND_STAGE && output === bridge && wanted.size === 0
+      ? isMeant(input) && !wantedOn(input).some(({ policy }) => comment.endsWith(policyComment(policy)))
+      : chain === SECOND_STAGE && isMeant(output) && wantedOn(output).length === 0
   for (const family of families) {
     for (const variant of variants) {
       if (read({ family, variant }, table => !holdsStrangers(table, records)))

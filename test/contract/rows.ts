@@ -358,6 +358,17 @@ export const rows: readonly Row[] = [
     refused: { backend: 7, ingressPolicy: 'none' },
   },
   {
+    plugin: 'firewall',
+    variant: 'iptables, isolated',
+    node: () =>
+      node(() => [
+        ...sharing.steps({ ipMasqBackend: 'iptables' }),
+        { type: 'firewall', backend: 'iptables', ingressPolicy: 'isolated' },
+      ]),
+    changed: { backend: undefined, ingressPolicy: 'open' },
+    refused: { backend: 7, ingressPolicy: 'none' },
+  },
+  {
     plugin: 'bandwidth',
     needs: ['tbf', 'ingress', 'ifb'],
     node: () =>

@@ -27,6 +27,7 @@ export const errno = {
   EROFS: 30,
   EMLINK: 31,
   ERANGE: 34,
+  ENAMETOOLONG: 36,
   ENOTEMPTY: 39,
   ELOOP: 40,
   ENODATA: 61,
@@ -73,6 +74,9 @@ export class SystemError extends Error {
 export function isErrno(thrown: unknown, ...numbers: number[]): thrown is SystemError {
   return thrown instanceof SystemError && numbers.includes(thrown.errno)
 }
+
+/** How the kernel says of a path that there is nothing: no such name, or no folder where one of those above it should be. */
+export const nothingThere: readonly number[] = [errno.ENOENT, errno.ENOTDIR, errno.ELOOP]
 
 /** Passes a result on, or throws what errno says. Calls that a signal interrupted are the caller's to repeat. */
 export function checked(result: number | bigint, operation: () => string): number {

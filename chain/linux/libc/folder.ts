@@ -1,6 +1,6 @@
 /** Names in folders: created, renamed, linked, deleted, listed, and what belongs to a name without opening it. */
 import { decodeText } from '../bytes.ts'
-import { checked, errno, SystemError } from './errno.ts'
+import { checked, errno, nothingThere, SystemError } from './errno.ts'
 import { failureOf, pointer, rarely, stateLibc, textPointer } from './ffi.ts'
 import { AT_FDCWD } from './status.ts'
 
@@ -16,7 +16,7 @@ const occasional = {
 export function unlink(path: string): 'removed' | 'absent' {
   const number = failureOf(stateLibc().unlink(textPointer(path)))
   if (number === 0) return 'removed'
-  if (number === errno.ENOENT || number === errno.ENOTDIR) return 'absent'
+  if (nothingThere.includes(number)) return 'absent'
   throw new SystemError(`delete ${path}`, number)
 }
 

@@ -1,5 +1,5 @@
 /** What is known of a file without opening it, or of an open one: statx, statfs. */
-import { checked, errno, isErrno } from './errno.ts'
+import { checked, isErrno, nothingThere } from './errno.ts'
 import { libc, pointer, textPointer } from './ffi.ts'
 
 /** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
@@ -58,7 +58,7 @@ export function status(path: string, { follow = true } = {}): FileStatus | undef
   try {
     return statx(AT_FDCWD, path, { flags: follow ? 0 : AT_SYMLINK_NOFOLLOW, what: path })
   } catch (thrown) {
-    if (isErrno(thrown, errno.ENOENT, errno.ENOTDIR)) return undefined
+    if (isErrno(thrown, ...nothingThere)) return undefined
     throw thrown
   }
 }
