@@ -29,7 +29,7 @@ function lackOf(thrown: unknown): string | undefined {
   if (isErrno(thrown, errno.EPROTONOSUPPORT)) return NONE
   if (!(thrown instanceof NftError)) return undefined
   const { command } = thrown
-  const addsSet = command && 'add' in command && ('set' in command.add || 'map' in command.add)
+  const addsSet = command?.verb === 'add' && (command.kind === 'set' || command.kind === 'map')
   // unknown flags of a set are EINVAL or EOPNOTSUPP, according to the release
   if (addsSet && (thrown.errno === errno.EOPNOTSUPP || thrown.errno === errno.EINVAL)) return OLD
   return thrown.errno === errno.EOPNOTSUPP && !command ? NONE : undefined
@@ -71,14 +71,10 @@ const trial: Command[] = (() => {
   const family: OurFamily = 'ip'
   const sets = collectionsOf(family)
     .filter(({ role, interval }) => partOf(role) === 'base' && interval)
-    .map(collection => collectionCommand(family, collection))
+    .map(collection => collectionCommand(family, collection, TRIAL))
   return [
-    { add: { table: { family, name: TRIAL } } },
-    ...sets.map(command => JSON.parse(JSON.stringify(command), inTrial) as Command),
-    { delete: { table: { family, name: TRIAL } } },
+    { verb: 'add', kind: 'table', family, name: TRIAL },
+    ...sets,
+    { verb: 'delete', kind: 'table', family, name: TRIAL },
   ]
 })()
-
-function inTrial(key: string, value: unknown): unknown {
-  return key === 'table' && typeof value === 'string' ? TRIAL : value
-}

@@ -101,7 +101,9 @@ export async function leadTo(filter: Filter, admin: string, engine: Engine): Pro
   } catch (thrown) {
     if (!(thrown instanceof IptablesError) || filter.variant === 'legacy') throw explain(thrown)
     const expr = [{ jump: { target: admin } }]
-    await engine([{ insert: { rule: { family: filter.family, table: TABLE, chain: 'FORWARD', expr } } }])
+    await engine([
+      { verb: 'insert', kind: 'rule', family: filter.family, table: TABLE, chain: 'FORWARD', expr },
+    ])
   }
 }
 

@@ -412,7 +412,7 @@ test('an ADD that fails leaves nothing', async () => {
   const before = snapshot()
   const engine: Engine = async commands => {
     await applyRuleset(commands)
-    if (commands.some(command => 'create' in command)) throw new NftError('out of luck', 'no more', {})
+    if (commands.some(({ verb }) => verb === 'create')) throw new NftError('out of luck', 'no more', {})
   }
   const outcome = await call(firewall, 'ADD', {
     netns: container,

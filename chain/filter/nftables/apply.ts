@@ -155,7 +155,7 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
   for (let attempt = 1; ; attempt++) {
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
     if (emptied.includes('ip')) closeLocalnet(netfilter)
-    const tables = emptied.map<Command>(family => ({ delete: { table: { family, name: TABLE } } }))
+    const tables = emptied.map<Command>(family => ({ verb: 'delete', kind: 'table', family, name: TABLE }))
     const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
     const left = await applyRemoval(engine, all, { isLast: attempt === ATTEMPTS })
     if (left !== 'overtaken') return shared === 'removed' ? shared : left
@@ -217,7 +217,7 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
   const orphans = needed.filter(element => isOrphan(element, [...staying, ...lookedUp]))
   return {
     commands: [
-      ...removals(netfilter, needed, picked).filter(command => !emptied.includes(familyOfCommand(command))),
+      ...removals(netfilter, needed, picked).filter(({ family }) => !emptied.some(gone => gone === family)),
       ...elementCommands(
         'delete',
         deleted.map(element => ({ element })),
@@ -247,12 +247,6 @@ function isOrphan({ family, collection, key }: FoundElement, staying: readonly F
   return !staying.some(
     other => other.family === family && other.collection === keeper && other.key[0] === key[0],
   )
-}
-
-function familyOfCommand(command: Command): OurFamily {
-  const [object] = Object.values(command) as Record<string, { family: OurFamily }>[]
-  const [spec] = Object.values(object ?? {})
-  return spec?.family ?? 'ip'
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Our nftables tables without what belongs to containers: the chains and rules of layout.ts as commands of nft. Pure. */
-import type { Command, Family, Json, MapSpec, SetSpec } from '../../linux/nftables/nft.ts'
+import type { Command, Family, Json, SetSpec } from '../../linux/nftables/nft.ts'
 import {
   type Collection,
   collectionsOf,
@@ -24,18 +24,21 @@ function fieldType(field: Field, family: OurFamily): string {
 }
 
 /** The command that makes a collection; one that is there already is left as it is. */
-export function collectionCommand(family: OurFamily, { name, key, interval, value }: Collection): Command {
+export function collectionCommand(
+  family: OurFamily,
+  { name, key, interval, value }: Collection,
+  table = TABLE,
+): Command {
   const types = key.map(field => fieldType(field, family))
   const set: SetSpec = {
     family,
-    table: TABLE,
+    table,
     name,
     type: types.length === 1 ? (types[0] ?? '') : types,
     ...(interval ? { flags: ['interval'] } : {}),
   }
-  if (value === undefined) return { add: { set } }
-  const map: MapSpec = { ...set, map: value === 'verdict' ? 'verdict' : fieldType(value, family) }
-  return { add: { map } }
+  if (value === undefined) return { verb: 'add', kind: 'set', ...set }
+  return { verb: 'add', kind: 'map', ...set, map: value === 'verdict' ? 'verdict' : fieldType(value, family) }
 }
 
 const RAW = -300
@@ -53,15 +56,15 @@ function baseChain(
   name: 'prerouting' | 'forward' | 'output' | 'postrouting',
   { type, prio }: { type: 'nat' | 'filter'; prio: number },
 ): Command {
-  return { add: { chain: { family, table: TABLE, name, type, hook: name, prio, policy: 'accept' } } }
+  return { verb: 'add', kind: 'chain', family, table: TABLE, name, type, hook: name, prio, policy: 'accept' }
 }
 
 function plainChain(family: OurFamily, name: string): Command {
-  return { add: { chain: { family, table: TABLE, name } } }
+  return { verb: 'add', kind: 'chain', family, table: TABLE, name }
 }
 
 function rule(family: Family, chain: string, ...expr: Json[]): Command {
-  return { add: { rule: { family, table: TABLE, chain, expr } } }
+  return { verb: 'add', kind: 'rule', family, table: TABLE, chain, expr }
 }
 
 const meta = (key: string): Json => ({ meta: { key } })
@@ -87,12 +90,10 @@ export function chainsOf(family: OurFamily, part: Part): Command[] {
   )
   const landmark = landmarkOf(family, part)
   return [
-    { add: { table: { family, name: TABLE } } },
+    { verb: 'add', kind: 'table', family, name: TABLE },
     ...collections.map(collection => collectionCommand(family, collection)),
-    ...rulesOf(family, part).map(command =>
-      'add' in command && 'chain' in command.add && command.add.chain.name === landmark
-        ? { create: command.add }
-        : command,
+    ...rulesOf(family, part).map<Command>(command =>
+      command.kind === 'chain' && command.name === landmark ? { ...command, verb: 'create' } : command,
     ),
   ]
 }
@@ -141,7 +142,7 @@ export function overrideCommands(
   exists: boolean,
 ): Command[] {
   return [
-    ...(exists ? [] : [{ create: { chain: { family, table: TABLE, name } } }]),
+    ...(exists ? [] : [{ verb: 'create', kind: 'chain', family, table: TABLE, name } as const]),
     rule(family, OVERRIDES, { jump: { target: name } }),
   ]
 }
@@ -199,17 +200,15 @@ function guardRules(): Command[] {
   const outside = match(meta('iifname'), '@route_localnet')
   return [
     {
-      add: {
-        chain: {
-          family: 'ip',
-          table: TABLE,
-          name: 'guard',
-          type: 'filter',
-          hook: 'prerouting',
-          prio: RAW,
-          policy: 'accept',
-        },
-      },
+      verb: 'add',
+      kind: 'chain',
+      family: 'ip',
+      table: TABLE,
+      name: 'guard',
+      type: 'filter',
+      hook: 'prerouting',
+      prio: RAW,
+      policy: 'accept',
     },
     rule('ip', 'guard', outside, match(payload('ip', 'daddr'), loopback), { drop: null }),
     rule('ip', 'guard', outside, match(payload('ip', 'saddr'), loopback), { drop: null }),
@@ -246,16 +245,14 @@ export function isOurChain(family: OurFamily, name: string): boolean {
 }
 
 function chainIn(command: Command): string[] {
-  return 'add' in command && 'chain' in command.add ? [command.add.chain.name] : []
+  return command.kind === 'chain' ? [command.name] : []
 }
 
 /** How many rules each chain of a part has: what CHECK compares with. */
 export function ruleCounts(family: OurFamily, part: Part): Map<string, number> {
   const counts = new Map<string, number>()
   for (const command of chainsOf(family, part)) {
-    if (!('add' in command) || !('rule' in command.add)) continue
-    const { chain } = command.add.rule
-    counts.set(chain, (counts.get(chain) ?? 0) + 1)
+    if (command.kind === 'rule') counts.set(command.chain, (counts.get(command.chain) ?? 0) + 1)
   }
   return counts
 }

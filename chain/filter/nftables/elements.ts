@@ -168,17 +168,23 @@ export function elementCommands(
     group.push(elementJson(element, comment))
     groups.set(name, group)
   }
-  return [...groups].map(([name, elem]) => {
+  return [...groups].map<Command>(([name, elem]) => {
     const [family, collection = ''] = name.split(' ') as [OurFamily, string]
-    return { [verb]: { element: { family, table: TABLE, name: collection, elem } } } as unknown as Command
+    return { verb, kind: 'element', family, table: TABLE, name: collection, elem }
   })
 }
 
 function chainCommands({ owner, chains = [] }: Owned): Command[] {
   return chains.flatMap(({ family, name, rules }) => [
-    { create: { chain: { family, table: TABLE, name } } },
+    { verb: 'create', kind: 'chain', family, table: TABLE, name },
     ...rules.map<Command>(expr => ({
-      add: { rule: { family, table: TABLE, chain: name, expr, comment: owner.comment } },
+      verb: 'add',
+      kind: 'rule',
+      family,
+      table: TABLE,
+      chain: name,
+      expr,
+      comment: owner.comment,
     })),
   ])
 }

@@ -15,7 +15,7 @@ interface Where {
 }
 
 function deleteRule({ family, table }: Where, chain: string, handle: number): Command {
-  return { delete: { rule: { family, table, chain, handle } } }
+  return { verb: 'delete', kind: 'rule', family, table, chain, handle }
 }
 
 /** Deletes the rules of some chains that a test picks. */
@@ -73,8 +73,13 @@ export function goPluginsSpoofCheck({
         chains: ['PREROUTING'],
         picked: comment => comment === `macspoofchk-${reference}`,
       }),
-      ...present.map<Command>(({ name: chain }) => ({ flush: { chain: { ...where, name: chain } } })),
-      ...present.map<Command>(({ name: chain }) => ({ delete: { chain: { ...where, name: chain } } })),
+      ...present.map<Command>(({ name: chain }) => ({ verb: 'flush', kind: 'chain', ...where, name: chain })),
+      ...present.map<Command>(({ name: chain }) => ({
+        verb: 'delete',
+        kind: 'chain',
+        ...where,
+        name: chain,
+      })),
     ]
   }
 }

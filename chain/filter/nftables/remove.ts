@@ -32,8 +32,8 @@ export function removals(
       elements.map(element => ({ element: { ...element } })),
     ),
     ...chains.flatMap<Command>(({ family, name }) => [
-      { flush: { chain: { family, table: TABLE, name } } },
-      { delete: { chain: { family, table: TABLE, name } } },
+      { verb: 'flush', kind: 'chain', family, table: TABLE, name },
+      { verb: 'delete', kind: 'chain', family, table: TABLE, name },
     ]),
   ]
 }

@@ -69,9 +69,9 @@ export function removalCommands(
   if (chains.length === 0 && !filter.isRemovedRule) return []
   const rules = pickRules(netfilter, where, rule => isRemoved(rule, chains, filter))
   return [
-    ...rules.map<Command>(({ chain, handle }) => ({ delete: { rule: { ...where, chain, handle } } })),
-    ...chains.map<Command>(name => ({ flush: { chain: { ...where, name } } })),
-    ...chains.map<Command>(name => ({ delete: { chain: { ...where, name } } })),
+    ...rules.map<Command>(({ chain, handle }) => ({ verb: 'delete', kind: 'rule', ...where, chain, handle })),
+    ...chains.map<Command>(name => ({ verb: 'flush', kind: 'chain', ...where, name })),
+    ...chains.map<Command>(name => ({ verb: 'delete', kind: 'chain', ...where, name })),
   ]
 }
 

@@ -16,7 +16,14 @@ import {
   type Transport,
 } from '../netlink/socket.ts'
 import { describeSets, openNetfilter, type SetDescription } from './list.ts'
-import { type ChainSpec, type Command, describeCommand, NftError, type Object as NftObject } from './nft.ts'
+import {
+  type ChainSpec,
+  type Command,
+  describeCommand,
+  type ElementSpec,
+  NftError,
+  type NftObject,
+} from './nft.ts'
 import { encodeRule } from './rule.ts'
 import { encodeElements, encodeSet } from './set.ts'
 import { OnlyNft, onlyNft } from './type.ts'
@@ -119,45 +126,45 @@ function message(
 }
 
 function encodeCommand(command: Command, sets: Sets): Encoded | Encoded[] {
-  if ('create' in command) return encodeNew(command, command.create, { sets, flags: CREATE | EXCLUSIVE })
-  if ('add' in command) return encodeNew(command, command.add, { sets, flags: CREATE })
-  if ('delete' in command) return encodeDeletion(command, command.delete, sets)
-  if ('insert' in command)
-    return 'rule' in command.insert
-      ? encodeNew(command, command.insert, { sets, flags: CREATE })
-      : onlyNft('insert')
-  if (!('chain' in command.flush)) return onlyNft('flush')
-  const { family, table, name } = command.flush.chain
+  switch (command.verb) {
+    case 'create':
+      return encodeNew(command, { sets, flags: CREATE | EXCLUSIVE })
+    case 'add':
+      return encodeNew(command, { sets, flags: CREATE })
+    case 'insert':
+      return command.kind === 'rule' ? encodeNew(command, { sets, flags: CREATE }) : onlyNft('insert')
+    case 'delete':
+      return encodeDeletion(command, sets)
+  }
+  if (command.kind !== 'chain') return onlyNft('flush')
+  const { family, table, name } = command
   return message(command, { type: DELETE_RULE, family }, text(1, table), text(2, name)) // no handle: all rules
 }
 
+/** A command that is about an object as a whole. */
+type ObjectCommand = Command & NftObject
+
 function encodeNew(
-  command: Command,
-  object: NftObject,
+  command: ObjectCommand,
   { sets, flags }: { sets: Sets; flags: number },
 ): Encoded | Encoded[] {
-  if ('element' in object) return encodeElementsOf(command, object, { sets, flags })
-  if ('table' in object) {
-    const { family, name } = object.table
-    return message(command, { type: NEW_TABLE, family, flags }, text(1, name), uint32Big(2, 0))
+  const { family } = command
+  switch (command.kind) {
+    case 'element':
+      return encodeElementsOf(command, { sets, flags })
+    case 'table':
+      return message(command, { type: NEW_TABLE, family, flags }, text(1, command.name), uint32Big(2, 0))
+    case 'chain':
+      return message(command, { type: NEW_CHAIN, family, flags }, ...encodeChain(command))
+    case 'rule': {
+      const parts = encodeRule(command, name => sets.find(family, command.table, name))
+      const place = command.verb === 'insert' ? 0 : APPEND
+      return message(command, { type: NEW_RULE, family, flags: flags | place }, ...parts)
+    }
   }
-  if ('chain' in object) {
-    return message(
-      command,
-      { type: NEW_CHAIN, family: object.chain.family, flags },
-      ...encodeChain(object.chain),
-    )
-  }
-  if ('rule' in object) {
-    const { family, table } = object.rule
-    const parts = encodeRule(object.rule, name => sets.find(family, table, name))
-    const place = 'insert' in command ? 0 : APPEND
-    return message(command, { type: NEW_RULE, family, flags: flags | place }, ...parts)
-  }
-  const spec = 'map' in object ? object.map : object.set
-  const { parts, description } = encodeSet(spec, sets.nextId())
-  sets.learn(spec.family, spec.table, description)
-  return message(command, { type: NEW_SET, family: spec.family, flags }, ...parts)
+  const { parts, description } = encodeSet(command, sets.nextId())
+  sets.learn(family, command.table, description)
+  return message(command, { type: NEW_SET, family, flags }, ...parts)
 }
 
 /** A chain, a base chain where it has a hook (NFTA_CHAIN_*). */
@@ -173,39 +180,36 @@ function encodeChain({ table, name, type, hook, prio = 0, policy = 'accept' }: C
 }
 
 function encodeElementsOf(
-  command: Command,
-  object: NftObject,
+  command: Command & ElementSpec,
   { sets, flags }: { sets: Sets; flags?: number },
 ): Encoded[] {
-  if (!('element' in object)) return onlyNft('what is no element')
-  const { family, table, name } = object.element
+  const { family, table, name } = command
   const set = sets.find(family, table, name)
   const type = flags === undefined ? DELETE_ELEMENTS : NEW_ELEMENTS
   // a set that is not there is for the kernel to refuse, as it would refuse nft
-  const lists = set ? encodeElements(object.element, set) : [nested(3)]
+  const lists = set ? encodeElements(command, set) : [nested(3)]
   return lists.map(list =>
     message(command, { type, family, flags: flags ?? 0 }, text(1, table), text(2, name), list),
   )
 }
 
-function encodeDeletion(command: Command, object: NftObject, sets: Sets): Encoded | Encoded[] {
-  if ('element' in object) return encodeElementsOf(command, object, { sets })
-  if ('table' in object) {
-    const { family, name } = object.table
-    return message(command, { type: DELETE_TABLE, family }, text(1, name))
+function encodeDeletion(command: ObjectCommand, sets: Sets): Encoded | Encoded[] {
+  const { family } = command
+  switch (command.kind) {
+    case 'element':
+      return encodeElementsOf(command, { sets })
+    case 'table':
+      return message(command, { type: DELETE_TABLE, family }, text(1, command.name))
+    case 'chain':
+      return message(command, { type: DELETE_CHAIN, family }, text(1, command.table), text(3, command.name))
+    case 'rule': {
+      const { table, chain, handle } = command
+      if (handle === undefined) return onlyNft('a rule without handle')
+      const parts = [text(1, table), text(2, chain), bigEndian64(3, handle)]
+      return message(command, { type: DELETE_RULE, family }, ...parts)
+    }
   }
-  if ('chain' in object) {
-    const { family, table, name } = object.chain
-    return message(command, { type: DELETE_CHAIN, family }, text(1, table), text(3, name))
-  }
-  if ('rule' in object) {
-    const { family, table, chain, handle } = object.rule
-    if (handle === undefined) return onlyNft('a rule without handle')
-    const parts = [text(1, table), text(2, chain), bigEndian64(3, handle)]
-    return message(command, { type: DELETE_RULE, family }, ...parts)
-  }
-  const { family, table, name } = 'map' in object ? object.map : object.set
-  return message(command, { type: DELETE_SET, family }, text(1, table), text(2, name))
+  return message(command, { type: DELETE_SET, family }, text(1, command.table), text(2, command.name))
 }
 
 function bigEndian64(type: number, value: number): Uint8Array {

@@ -56,21 +56,20 @@ export interface ElementSpec {
   elem: Json[]
 }
 
-export type Object =
-  | { table: TableSpec }
-  | { chain: ChainSpec }
-  | { rule: RuleSpec }
-  | { set: SetSpec }
-  | { map: MapSpec }
-  | { element: ElementSpec }
+/** What a ruleset is made of, and a command is about. */
+export type NftObject =
+  | ({ kind: 'table' } & TableSpec)
+  | ({ kind: 'chain' } & ChainSpec)
+  | ({ kind: 'rule' } & RuleSpec)
+  | ({ kind: 'set' } & SetSpec)
+  | ({ kind: 'map' } & MapSpec)
+  | ({ kind: 'element' } & ElementSpec)
 
-/** add: created if absent; create: must not exist; insert: a rule at the chain's start. The words are nft's own. */
+/** add: created if absent; create: must not exist; insert: a rule at the chain's start. Verbs and kinds are nft's own. */
 export type Command =
-  | { add: Object }
-  | { create: Object }
-  | { insert: Object }
-  | { delete: Object }
-  | { flush: { table: TableSpec } | { chain: Pick<ChainSpec, 'family' | 'table' | 'name'> } }
+  | ({ verb: 'add' | 'create' | 'insert' | 'delete' } & NftObject)
+  | ({ verb: 'flush'; kind: 'table' } & TableSpec)
+  | ({ verb: 'flush'; kind: 'chain' } & Pick<ChainSpec, 'family' | 'table' | 'name'>)
 
 /**
  * Applies commands whole or not at all. Throws NftError: with ERESTART, and nothing done, where the ruleset has changed since a
@@ -125,13 +124,18 @@ async function loadNft(): Promise<RunNft> {
   }
 }
 
-const document = (commands: readonly Command[]) => JSON.stringify({ nftables: commands })
+/** Commands as `nft -j -f` reads them. */
+export function nftDocument(commands: readonly Command[]): string {
+  return JSON.stringify({
+    nftables: commands.map(({ verb, kind, ...spec }) => ({ [verb]: { [kind]: spec } })),
+  })
+}
 
 /** The engine that runs `nft -j -f -` once: it can apply everything. */
 export const applyWithNft: Engine = async commands => {
   if (commands.length === 0) return
   const runNft = await loadNft()
-  const { failed, words } = runNft(['-j', '-f', '-'], document(commands))
+  const { failed, words } = runNft(['-j', '-f', '-'], nftDocument(commands))
   if (!failed) return
   const command = firstRefused(runNft, commands)
   const number = errnoOf(words)
@@ -142,7 +146,7 @@ export const applyWithNft: Engine = async commands => {
 /** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
 function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | undefined {
   const isRefused = (count: number) =>
-    runNft(['-c', '-j', '-f', '-'], document(commands.slice(0, count))).failed
+    runNft(['-c', '-j', '-f', '-'], nftDocument(commands.slice(0, count))).failed
   let accepted = 0
   let refused = commands.length
   if (!isRefused(refused)) return undefined // what was refused a moment ago would be taken now: none is to blame
@@ -172,11 +176,11 @@ function errnoOf(words: string): number | undefined {
 
 /** A command for a person: "create element ip catena port_address { … }". */
 export function describeCommand(command: Command): string {
-  const [verb, object] = Object.entries(command)[0] ?? ['', {}]
-  const [kind, spec] = Object.entries(object as Record<string, Record<string, Json>>)[0] ?? ['', {}]
-  const where = [spec.family, spec.table, spec.chain, spec.name].filter(Boolean).join(' ')
-  const body = spec.elem ?? spec.expr
-  return `${verb} ${kind} ${where}${body === undefined ? '' : ` ${JSON.stringify(body)}`}`
+  const { verb, kind, family } = command
+  const where =
+    kind === 'table' ? [command.name] : [command.table, kind === 'rule' ? command.chain : command.name]
+  const body = kind === 'element' ? command.elem : kind === 'rule' ? command.expr : undefined
+  return `${[verb, kind, family, ...where].join(' ')}${body === undefined ? '' : ` ${JSON.stringify(body)}`}`
 }
 
 /**

@@ -32,7 +32,7 @@ function refuse(number: number, command?: Command): never {
 }
 
 function hasConcatenatedIntervals(command: Command): boolean {
-  const set = 'add' in command && 'set' in command.add ? command.add.set : undefined
+  const set = command.verb === 'add' && command.kind === 'set' ? command : undefined
   return Array.isArray(set?.type) && Boolean(set.flags?.includes('interval'))
 }
 

@@ -19,7 +19,13 @@ import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
 import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
-import { applyWithNft, type Command, type Engine, NftError } from '../../../chain/linux/nftables/nft.ts'
+import {
+  applyWithNft,
+  type Command,
+  type Engine,
+  NftError,
+  nftDocument,
+} from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
@@ -85,7 +91,7 @@ const elementsOnly = ({ owner, elements, shared = [] }: Owned) => additions({ ow
 function judged(namespace: Namespace, commands: readonly Command[]): void {
   const { exitCode, stderr } = namespace.inside(() =>
     Bun.spawnSync(['nft', '-c', '-j', '-f', '-'], {
-      stdin: Buffer.from(JSON.stringify({ nftables: commands })),
+      stdin: Buffer.from(nftDocument(commands)),
     }),
   )
   expect({ exitCode, stderr: stderr.toString() }).toEqual({ exitCode: 0, stderr: '' })

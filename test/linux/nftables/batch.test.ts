@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
-import { type Command, type Json, NftError } from '../../../chain/linux/nftables/nft.ts'
+import { type Command, type Json, NftError, nftDocument } from '../../../chain/linux/nftables/nft.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 const RULESET = `table ip t {
@@ -49,7 +49,12 @@ function listed(host: Namespace): string[] {
 }
 
 const add = (name: string, ...elem: Json[]): Command => ({
-  add: { element: { family: 'ip', table: 't', name, elem } },
+  verb: 'add',
+  kind: 'element',
+  family: 'ip',
+  table: 't',
+  name,
+  elem,
 })
 const noted = (val: Json, comment: string): Json => ({ elem: { val, comment } })
 const concat = (...parts: Json[]): Json => ({ concat: parts })
@@ -84,7 +89,9 @@ const same: { name: string; before?: Command[]; commands: Command[] }[] = [
   {
     name: 'the deletion of an element among others',
     before: [add('single', '10.0.0.1', noted('10.0.0.2', 'stays'))],
-    commands: [{ delete: { element: { family: 'ip', table: 't', name: 'single', elem: ['10.0.0.1'] } } }],
+    commands: [
+      { verb: 'delete', kind: 'element', family: 'ip', table: 't', name: 'single', elem: ['10.0.0.1'] },
+    ],
   },
   {
     name: 'the deletion of an element of a map, and of a range',
@@ -94,28 +101,29 @@ const same: { name: string; before?: Command[]; commands: Command[] }[] = [
     ],
     commands: [
       {
-        delete: {
-          element: { family: 'ip', table: 't', name: 'ports', elem: [concat('10.0.0.1', 'tcp', 1)] },
-        },
+        verb: 'delete',
+        kind: 'element',
+        family: 'ip',
+        table: 't',
+        name: 'ports',
+        elem: [concat('10.0.0.1', 'tcp', 1)],
       },
       {
-        delete: {
-          element: {
-            family: 'ip',
-            table: 't',
-            name: 'several',
-            elem: [concat('10.0.0.1', { prefix: { addr: '10.1.0.0', len: 16 } }, 'tcp', 80)],
-          },
-        },
+        verb: 'delete',
+        kind: 'element',
+        family: 'ip',
+        table: 't',
+        name: 'several',
+        elem: [concat('10.0.0.1', { prefix: { addr: '10.1.0.0', len: 16 } }, 'tcp', 80)],
       },
     ],
   },
   {
     name: 'the emptying and the deletion of a chain',
     commands: [
-      { flush: { chain: { family: 'ip', table: 't', name: 'one' } } },
-      { delete: { chain: { family: 'ip', table: 't', name: 'one' } } },
-      { delete: { chain: { family: 'ip', table: 't', name: 'two' } } },
+      { verb: 'flush', kind: 'chain', family: 'ip', table: 't', name: 'one' },
+      { verb: 'delete', kind: 'chain', family: 'ip', table: 't', name: 'one' },
+      { verb: 'delete', kind: 'chain', family: 'ip', table: 't', name: 'two' },
     ],
   },
   {
@@ -132,27 +140,30 @@ const same: { name: string; before?: Command[]; commands: Command[] }[] = [
   {
     name: 'more commands than the usual buffer holds acknowledgements',
     commands: Array.from({ length: 2000 }, (_, index) => ({
-      add: { chain: { family: 'ip', table: 't', name: `chain-${index}` } },
+      verb: 'add',
+      kind: 'chain',
+      family: 'ip',
+      table: 't',
+      name: `chain-${index}`,
     })),
   },
-  { name: 'the deletion of a table', commands: [{ delete: { table: { family: 'ip', name: 't' } } }] },
+  { name: 'the deletion of a table', commands: [{ verb: 'delete', kind: 'table', family: 'ip', name: 't' }] },
 ]
 
 test.each(same)('$name: the kernel has the same afterwards as after nft', ({ before = [], commands }) => {
   using ours = loaded()
   using theirs = loaded()
-  for (const host of [ours, theirs])
-    if (before.length) nft(host, ['-j', '-f', '-'], JSON.stringify({ nftables: before }))
+  for (const host of [ours, theirs]) if (before.length) nft(host, ['-j', '-f', '-'], nftDocument(before))
   expect(ours.inside(() => applyBatch(commands))).toBe(true)
-  nft(theirs, ['-j', '-f', '-'], JSON.stringify({ nftables: commands }))
+  nft(theirs, ['-j', '-f', '-'], nftDocument(commands))
   expect(listed(ours)).toEqual(listed(theirs))
 })
 
 test.each<{ name: string; commands: Command[] }>([
-  { name: 'the emptying of a table', commands: [{ flush: { table: { family: 'ip', name: 't' } } }] },
+  { name: 'the emptying of a table', commands: [{ verb: 'flush', kind: 'table', family: 'ip', name: 't' }] },
   {
     name: 'a chain before others',
-    commands: [{ insert: { chain: { family: 'ip', table: 't', name: 'x' } } }],
+    commands: [{ verb: 'insert', kind: 'chain', family: 'ip', table: 't', name: 'x' }],
   },
   {
     name: 'a network in a set of single addresses',
@@ -181,7 +192,7 @@ test.each<{ name: string; commands: Command[]; refused: number; number: number }
     name: 'an element that must not exist',
     commands: [
       add('single', '10.0.0.1'),
-      { create: { element: { family: 'ip', table: 't', name: 'single', elem: ['10.0.0.1'] } } },
+      { verb: 'create', kind: 'element', family: 'ip', table: 't', name: 'single', elem: ['10.0.0.1'] },
     ],
     refused: 1,
     number: errno.EEXIST,
@@ -198,7 +209,10 @@ test.each<{ name: string; commands: Command[]; refused: number; number: number }
   },
   {
     name: 'the deletion of what is not there',
-    commands: [add('single', '10.0.0.1'), { delete: { chain: { family: 'ip', table: 't', name: 'none' } } }],
+    commands: [
+      add('single', '10.0.0.1'),
+      { verb: 'delete', kind: 'chain', family: 'ip', table: 't', name: 'none' },
+    ],
     refused: 1,
     number: errno.ENOENT,
   },

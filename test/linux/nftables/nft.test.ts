@@ -10,10 +10,16 @@ import {
 import { hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 const TABLE = 'engine-test'
-const table: Command = { add: { table: { family: 'ip', name: TABLE } } }
-const chain: Command = { add: { chain: { family: 'ip', table: TABLE, name: 'one' } } }
+const table: Command = { verb: 'add', kind: 'table', family: 'ip', name: TABLE }
+const chain: Command = { verb: 'add', kind: 'chain', family: 'ip', table: TABLE, name: 'one' }
 const ruleIn = (name: string): Command => ({
-  add: { rule: { family: 'ip', table: TABLE, chain: name, expr: [{ accept: null }], comment: 'owner' } },
+  verb: 'add',
+  kind: 'rule',
+  family: 'ip',
+  table: TABLE,
+  chain: name,
+  expr: [{ accept: null }],
+  comment: 'owner',
 })
 
 /** nft works where the test process is: the private host. Its table is taken away in any case. */
@@ -74,12 +80,12 @@ describe('a refusal', () => {
   test.each([
     {
       name: 'what must not exist does',
-      commands: [table, { create: { table: { family: 'ip', name: TABLE } } }],
+      commands: [table, { verb: 'create', kind: 'table', family: 'ip', name: TABLE }],
       number: errno.EEXIST,
     },
     {
       name: 'what is to be deleted is not there',
-      commands: [{ delete: { table: { family: 'ip', name: TABLE } } }],
+      commands: [{ verb: 'delete', kind: 'table', family: 'ip', name: TABLE }],
       number: errno.ENOENT,
     },
     {
@@ -87,9 +93,16 @@ describe('a refusal', () => {
       commands: [
         table,
         chain,
-        { add: { chain: { family: 'ip', table: TABLE, name: 'two' } } },
-        { add: { rule: { family: 'ip', table: TABLE, chain: 'one', expr: [{ jump: { target: 'two' } }] } } },
-        { delete: { chain: { family: 'ip', table: TABLE, name: 'two' } } },
+        { verb: 'add', kind: 'chain', family: 'ip', table: TABLE, name: 'two' },
+        {
+          verb: 'add',
+          kind: 'rule',
+          family: 'ip',
+          table: TABLE,
+          chain: 'one',
+          expr: [{ jump: { target: 'two' } }],
+        },
+        { verb: 'delete', kind: 'chain', family: 'ip', table: TABLE, name: 'two' },
       ],
       number: errno.EBUSY,
     },
@@ -102,7 +115,12 @@ describe('a refusal', () => {
   test('of what is not nft at all has no errno, and its words', () =>
     withTable(async () => {
       const nonsense: Command = {
-        add: { rule: { family: 'ip', table: TABLE, chain: 'one', expr: [{ nonsense: 1 }] } },
+        verb: 'add',
+        kind: 'rule',
+        family: 'ip',
+        table: TABLE,
+        chain: 'one',
+        expr: [{ nonsense: 1 }],
       }
       const { errno: number, words, command } = await refusalOf([table, chain, nonsense])
       expect({ number, command }).toEqual({ number: undefined, command: nonsense })
@@ -122,7 +140,7 @@ test('where nft is missing, this is what is said', () => {
     import { applyWithNft, NftError } from '${import.meta.dir}/../../../chain/linux/nftables/nft.ts'
     for (const folder of ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/sbin', '/bin', ...process.env.PATH.split(':')])
       if (status(folder + '/nft')) mount('none', folder, { type: 'tmpfs', flags: 0 })
-    try { await applyWithNft([{ add: { table: { family: 'ip', name: 'x' } } }]) } catch (thrown) {
+    try { await applyWithNft([{ verb: 'add', kind: 'table', family: 'ip', name: 'x' }]) } catch (thrown) {
       console.log(JSON.stringify({ known: thrown instanceof NftError, ...thrown, message: thrown.message }))
     }`
   const { stdout, stderr } = Bun.spawnSync(['unshare', '-m', process.execPath, '-e', script])
@@ -140,10 +158,13 @@ test.each([
   { command: table, words: `add table ip ${TABLE}` },
   { command: ruleIn('one'), words: `add rule ip ${TABLE} one [{"accept":null}]` },
   {
-    command: { delete: { element: { family: 'ip6', table: 't', name: 'port_address', elem: [80] } } },
+    command: { verb: 'delete', kind: 'element', family: 'ip6', table: 't', name: 'port_address', elem: [80] },
     words: 'delete element ip6 t port_address [80]',
   },
-  { command: { flush: { chain: { family: 'ip', table: 't', name: 'c' } } }, words: 'flush chain ip t c' },
+  {
+    command: { verb: 'flush', kind: 'chain', family: 'ip', table: 't', name: 'c' },
+    words: 'flush chain ip t c',
+  },
 ] satisfies { command: Command; words: string }[])('a statement is told to a person: $words', row => {
   expect(describeCommand(row.command)).toBe(row.words)
 })

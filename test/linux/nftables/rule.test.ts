@@ -4,7 +4,13 @@ import { families } from '../../../chain/filter/nftables/layout.ts'
 import { attributes, join, split } from '../../../chain/linux/netlink/codec.ts'
 import { dump, NETLINK_NETFILTER, openTransport } from '../../../chain/linux/netlink/socket.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
-import type { ChainSpec, Command, Family, Json } from '../../../chain/linux/nftables/nft.ts'
+import {
+  type ChainSpec,
+  type Command,
+  type Family,
+  type Json,
+  nftDocument,
+} from '../../../chain/linux/nftables/nft.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 const SUBSYSTEM = 10 << 8
@@ -43,7 +49,7 @@ function raw(host: Namespace, family: Family): string[] {
 function expectSame(family: Family, commands: readonly Command[]): void {
   using ours = freshNamespace()
   using theirs = freshNamespace()
-  nft(theirs, ['-j', '-f', '-'], JSON.stringify({ nftables: commands }))
+  nft(theirs, ['-j', '-f', '-'], nftDocument(commands))
   expect(ours.inside(() => applyBatch(commands))).toBe(true)
   const list = ['list', 'ruleset']
   expect(nft(ours, list)).toBe(nft(theirs, list))
@@ -76,27 +82,35 @@ const fib = (flag: string): Json => ({ fib: { result: 'type', flags: [flag] } })
 
 function base(family: Family, given: Partial<ChainSpec>): Command {
   return {
-    add: { chain: { family, table, name: 'base', hook: 'forward', type: 'filter', prio: 0, ...given } },
+    verb: 'add',
+    kind: 'chain',
+    family,
+    table,
+    name: 'base',
+    hook: 'forward',
+    type: 'filter',
+    prio: 0,
+    ...given,
   }
 }
 
 function set(family: Family, name: string, type: string | string[], interval = false): Command {
-  return { add: { set: { family, table, name, type, ...(interval ? { flags: ['interval'] } : {}) } } }
+  return { verb: 'add', kind: 'set', family, table, name, type, ...(interval ? { flags: ['interval'] } : {}) }
 }
 
 /** Rules in a table that has a base chain, two more chains and sets of every kind. */
 function ruleset(family: Family, rules: readonly Json[][]): Command[] {
   const address = family === 'ip6' ? 'ipv6_addr' : 'ipv4_addr'
   return [
-    { create: { table: { family, name: table } } },
+    { verb: 'create', kind: 'table', family, name: table },
     base(family, {}),
-    { add: { chain: { family, table, name: 'other' } } },
+    { verb: 'add', kind: 'chain', family, table, name: 'other' },
     set(family, 'names', 'ifname'),
     set(family, 'pairs', ['ifname', 'ifname']),
     set(family, 'places', ['ifname', address]),
     set(family, 'ranges', ['ifname', address, 'inet_proto', 'inet_service'], true),
     set(family, 'cards', 'ether_addr'),
-    ...rules.map<Command>(expr => ({ add: { rule: { family, table, chain: 'base', expr } } })),
+    ...rules.map<Command>(expr => ({ verb: 'add', kind: 'rule', family, table, chain: 'base', expr })),
   ]
 }
 
@@ -190,7 +204,7 @@ test.each(rows)('$name ($family): the kernel holds the same bytes as after nft',
 test('base chains of all hooks, with policies and priorities', () => {
   const chain = (given: Partial<ChainSpec>) => base('ip', { name: `${given.hook}`, ...given })
   expectSame('ip', [
-    { add: { table: { family: 'ip', name: table } } },
+    { verb: 'add', kind: 'table', family: 'ip', name: table },
     chain({ hook: 'prerouting', prio: -300 }),
     chain({ hook: 'input', prio: 10, policy: 'drop' }),
     chain({ hook: 'forward', policy: 'accept' }),
@@ -200,15 +214,15 @@ test('base chains of all hooks, with policies and priorities', () => {
 })
 
 test('a comment, a rule before the others, a deletion', () => {
-  const rule = (expr: Json[], comment?: string) => ({
-    rule: { family: 'ip' as const, table, chain: 'base', expr, ...(comment ? { comment } : {}) },
-  })
+  const rule = (verb: 'add' | 'insert', expr: Json[], comment: string): Command => {
+    return { verb, kind: 'rule', family: 'ip', table, chain: 'base', expr, comment }
+  }
   expectSame('ip', [
     ...ruleset('ip', [[accept]]),
-    { add: rule([drop], 'last') },
-    { insert: rule([{ return: null }], 'first') },
-    { delete: { set: { family: 'ip', table, name: 'names', type: 'ifname' } } },
-    { delete: { chain: { family: 'ip', table, name: 'other' } } },
+    rule('add', [drop], 'last'),
+    rule('insert', [{ return: null }], 'first'),
+    { verb: 'delete', kind: 'set', family: 'ip', table, name: 'names', type: 'ifname' },
+    { verb: 'delete', kind: 'chain', family: 'ip', table, name: 'other' },
   ])
 })
 
@@ -216,14 +230,12 @@ test('elements of sets that come to be in the same transaction', () => {
   expectSame('ip', [
     ...ruleset('ip', []),
     {
-      add: {
-        element: {
-          family: 'ip',
-          table,
-          name: 'ranges',
-          elem: [concat('cni0', prefix('10.1.0.0', 16), 'tcp', 80)],
-        },
-      },
+      verb: 'add',
+      kind: 'element',
+      family: 'ip',
+      table,
+      name: 'ranges',
+      elem: [concat('cni0', prefix('10.1.0.0', 16), 'tcp', 80)],
     },
   ])
 })
