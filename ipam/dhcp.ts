@@ -17,7 +17,7 @@ import {
   clientIdentifier,
   clientOptions,
   configuration,
-  type Wanted,
+  type FamilySpec,
   wantedFamilies,
 } from './dhcp/configuration.ts'
 import {
@@ -45,7 +45,7 @@ type Configuration = z.infer<typeof configuration>
 export const dhcp = definePlugin({
   name: 'dhcp',
   config: configuration,
-  commands: { daemon: async words => (await import('./dhcp/daemon/main.ts')).runDaemon(words) },
+  commands: { daemon: async args => (await import('./dhcp/daemon/main.ts')).runDaemon(args) },
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
@@ -106,15 +106,15 @@ export const dhcp = definePlugin({
 })
 
 /** A daemon that knows nothing of families gives IPv4, whatever it is asked for. */
-function complaintAbout({ ips }: Result, { ipv4, ipv6 }: Wanted): CniError | undefined {
+function complaintAbout({ ips }: Result, { ipv4, ipv6 }: FamilySpec): CniError | undefined {
   if (!ipv6) return undefined
   const given4 = ips.some(({ address }) => !address.includes(':'))
   const given6 = ips.some(({ address }) => address.includes(':'))
   if (given4 === ipv4 && given6) return undefined
-  const words = given6
+  const message = given6
     ? `ipam.ipv4: the DHCP daemon gave ${given4 ? 'an address that is not wanted' : 'no address'}`
     : 'ipam.ipv6: the DHCP daemon gave no IPv6 address'
-  return new CniError(code.internal, words, {
+  return new CniError(code.internal, message, {
     details: 'is it the daemon of another implementation? this one knows ipam.ipv4 and ipam.ipv6',
   })
 }

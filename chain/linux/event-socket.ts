@@ -1,14 +1,14 @@
 /** Sockets of any family on the program's own event loop: one loop hears thousands, and none waits for another. */
 import { duplicate } from './libc/file.ts'
 
-export interface Ears {
+export interface EventHandlers {
   /** One datagram, or as much of a stream as came. */
-  heard(bytes: Uint8Array): void
+  received(bytes: Uint8Array): void
   /** The socket has failed, as a packet socket does when its link goes down; it is closed already. */
   failed(error: Error): void
 }
 
-export interface Hearing {
+export interface EventSocket {
   /** False once it was closed or has failed: its descriptor's number may be another socket's by then. */
   isOpen(): boolean
   /** Closes the descriptor too. */
@@ -19,17 +19,21 @@ export interface Hearing {
  * Hears a non-blocking socket. The descriptor belongs to the hearing from now on. One that `lingers` is closed on another
  * thread, some time later: what is bound to is bound to until then.
  */
-export function hear(descriptor: number, ears: Ears, { lingers = false } = {}): Hearing {
+export function openEventSocket(
+  descriptor: number,
+  handlers: EventHandlers,
+  { lingers = false } = {},
+): EventSocket {
   let open = true
   const fail = (error: Error) => {
-    if (open) ears.failed(error)
+    if (open) handlers.failed(error)
     open = false
   }
   const options: Bun.FdSocketOptions = {
     fd: descriptor,
     socket: {
       data: (_socket, bytes) => {
-        if (open) ears.heard(bytes)
+        if (open) handlers.received(bytes)
       },
       close: (_socket, error) => fail(error ?? new Error('the socket was closed')),
       error: (_socket, error) => fail(error),

@@ -37,13 +37,13 @@ export const configuration = z.object({
 export type Configuration = z.infer<typeof configuration>
 
 /** Which families of addresses are wanted, and how those of IPv6 come to be. */
-export interface Wanted {
+export interface FamilySpec {
   ipv4: boolean
   ipv6: Mode | undefined
 }
 
 /** Reads the wanted families; none is refused. */
-export function wantedFamilies({ ipam }: Pick<Configuration, 'ipam'>): Wanted {
+export function wantedFamilies({ ipam }: Pick<Configuration, 'ipam'>): FamilySpec {
   const wanted = { ipv4: ipam.ipv4 ?? true, ipv6: ipam.ipv6 || undefined }
   if (wanted.ipv4 || wanted.ipv6) return wanted
   throw new CniError(

@@ -160,10 +160,10 @@ async function withDhcp(): Promise<Node> {
   host.createLink({ name: BRIDGE, address, kind: { type: 'bridge' } }, '10.9.0.1/24')
   const server = await dnsmasq(host, { interface: BRIDGE })
   const socket = `/run/cni/contract-${++daemons}.sock`
-  let keeper: Awaited<ReturnType<typeof daemonAt>> | undefined = await daemonAt(socket)
+  let leaseClient: Awaited<ReturnType<typeof daemonAt>> | undefined = await daemonAt(socket)
   const stop = async () => {
-    await keeper?.end()
-    keeper = undefined
+    await leaseClient?.end()
+    leaseClient = undefined
   }
   const ipam = { type: 'dhcp', daemonSocketPath: socket }
   return node(() => [bridge({ isDefaultGateway: false, ipam })], {
@@ -171,9 +171,9 @@ async function withDhcp(): Promise<Node> {
     stopDaemon: stop,
     /** The next daemon reads what DEL has noted, and gives the lease back. */
     async tidy() {
-      if (keeper) return
-      keeper = await daemonAt(socket)
-      await keeper.event('released')
+      if (leaseClient) return
+      leaseClient = await daemonAt(socket)
+      await leaseClient.event('released')
     },
     async [Symbol.asyncDispose]() {
       await stop()

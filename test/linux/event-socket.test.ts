@@ -1,13 +1,13 @@
 import { expect, test } from 'bun:test'
 import { existsSync } from 'node:fs'
 import { AF_INET6, addressBytes } from '../../chain/ip/bytes.ts'
-import { hear } from '../../chain/linux/event-socket.ts'
+import { openEventSocket } from '../../chain/linux/event-socket.ts'
 import { bind, SOCK_DGRAM, SOCK_NONBLOCK, socket } from '../../chain/linux/libc/socket.ts'
 import { ETH_P_ARP, openLinkSocket } from '../../chain/linux/packet-socket.ts'
-import { lineOf } from '../../ipam/dhcp/link/client-link.ts'
+import { frameSocketOf } from '../../ipam/dhcp/link/client-link.ts'
 import { connect, freshNamespace } from '../fixtures/namespace.ts'
 
-const nobody = { heard: () => undefined, failed: () => undefined }
+const nobody = { received: () => undefined, failed: () => undefined }
 
 test('a port that was heard at can be bound to again at once', async () => {
   const address = new Uint8Array(28) // struct sockaddr_in6
@@ -16,7 +16,7 @@ test('a port that was heard at can be bound to again at once', async () => {
   for (let round = 0; round < 50; round++) {
     const descriptor = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)
     bind(descriptor, address)
-    hear(descriptor, nobody).close()
+    openEventSocket(descriptor, nobody).close()
     await new Promise(setImmediate)
   }
 })
@@ -28,17 +28,17 @@ test('over a line whose link went down nothing is sent: its number may be anothe
   const descriptor = one.inside(() => openLinkSocket(one.link('eth0').index, ETH_P_ARP))
   const failed = Promise.withResolvers<void>()
   const sent: Uint8Array[] = []
-  const hearing = hear(
+  const eventSocket = openEventSocket(
     descriptor,
-    { heard: () => undefined, failed: () => failed.resolve() },
+    { received: () => undefined, failed: () => failed.resolve() },
     { lingers: true },
   )
-  const line = lineOf(hearing, bytes => void sent.push(bytes))
+  const line = frameSocketOf(eventSocket, bytes => void sent.push(bytes))
   line.send(Uint8Array.of(1))
   one.run('ip', 'link', 'set', 'eth0', 'down')
   await failed.promise
   line.send(Uint8Array.of(2))
   expect(sent).toEqual([Uint8Array.of(1)])
   expect(existsSync(`/proc/self/fd/${descriptor}`)).toBe(false)
-  hearing.close()
+  eventSocket.close()
 })

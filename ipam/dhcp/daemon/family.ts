@@ -1,20 +1,20 @@
 /** A family of addresses, as the registry of a daemon sees it: how something is held of it for an attachment. Types only. */
 import type { Result } from '../../../chain/protocol/result.ts'
-import type { Wanted } from '../configuration.ts'
-import type { Surroundings } from '../engine/event-loop.ts'
-import type { Place } from '../link/client-link.ts'
+import type { FamilySpec } from '../configuration.ts'
+import type { LeaseContext } from '../engine/event-loop.ts'
+import type { ClientLink } from '../link/client-link.ts'
 import type { Options } from './flags.ts'
-import type { Facts } from './state.ts'
+import type { Facts } from './lease-file.ts'
 
 /** What a call asks for, read from the network's configuration. */
-export interface Wish extends Wanted {
+export interface LeaseSpec extends FamilySpec {
   provided: ReadonlyMap<number, Uint8Array>
   requested: number[]
 }
 
 /** What is held, or being acquired, of one family for one attachment. */
-export interface Holding {
-  place: Place
+export interface LeaseHandle {
+  clientLink: ClientLink
   /** Nothing is held, or going to be. */
   isOver(): boolean
   isHeld(): boolean
@@ -26,7 +26,7 @@ export interface Holding {
    * `before` is what the attachment had under the same identity: the same is asked for again. `fresh`: there is nothing of
    * the container's own on the link yet.
    */
-  acquire(before: Holding | undefined, about: { fresh: boolean }): Promise<Result>
+  acquire(before: LeaseHandle | undefined, about: { fresh: boolean }): Promise<Result>
   /** Finds out whether addresses are still the container's; never takes others. */
   confirm(addresses: string[]): Promise<Result>
   /** The address that would be asked for again. */
@@ -39,26 +39,26 @@ export interface Holding {
 export interface Setting<Lease = unknown> {
   identifier: string
   options: Options
-  surroundings: Surroundings<Lease>
+  context: LeaseContext<Lease>
 }
 
 /** `Own` is what is known of an attachment for as long as something is held; on disk there is a lease beside it. */
 export interface Family<Own extends Facts = Facts, Lease = unknown> {
   ending: '.lease' | '.lease6'
-  isWanted(wish: Wish): boolean
+  isWanted(spec: LeaseSpec): boolean
   /** True for addresses of the family, as text. */
   includes(address: string): boolean
   /** For the log. */
   addressOf(lease: Lease): string
-  describe(facts: Facts, wish: Wish, about: { place: Place; options: Options }): Own
-  encode(own: Own, lease: Lease, ahead: number): string
+  describe(facts: Facts, spec: LeaseSpec, about: { clientLink: ClientLink; options: Options }): Own
+  encode(own: Own, lease: Lease, clockOffset: number): string
   decode(text: string): { own: Own; lease: Lease } | undefined
   /** The first thing done with it is to acquire or to confirm. */
-  hold(place: Place, own: Own, setting: Setting<Lease>): Holding
+  hold(clientLink: ClientLink, own: Own, setting: Setting<Lease>): LeaseHandle
   /** Goes on with a lease from disk. */
-  adopt(place: Place, stored: { own: Own; lease: Lease }, setting: Setting<Lease>): Holding
+  adopt(clientLink: ClientLink, stored: { own: Own; lease: Lease }, setting: Setting<Lease>): LeaseHandle
   /** The same where namespace or link have gone: best effort. Answers what became of it, for the log. */
-  giveBack(
+  releaseOrphan(
     stored: { own: Own; lease: Lease },
     setting: Pick<Setting, 'identifier' | 'options'> & { now: number },
   ): { event: string; address: string; why: string; error?: string }

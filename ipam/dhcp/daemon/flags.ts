@@ -97,8 +97,8 @@ export function usage(): string {
   return `Usage of dhcp daemon:\n${lines.join('\n')}\n`
 }
 
-/** Reads the words after `daemon` up to one that is no flag. One hyphen or two; a value after "=" or as the next word. */
-export function parseFlags(words: readonly string[]): Options {
+/** Reads what stands after `daemon` up to one that is no flag. One hyphen or two; a value after "=" or as the next arg. */
+export function parseFlags(args: readonly string[]): Options {
   const options: Options = {
     pidFile: '',
     hostPrefix: '',
@@ -106,11 +106,11 @@ export function parseFlags(words: readonly string[]): Options {
     broadcast: false,
     timing: { ...defaultTiming },
   }
-  const rest = [...words]
-  for (let word = rest.shift(); word?.startsWith('-') && word !== '-' && word !== '--'; word = rest.shift()) {
-    const [, name = '', given] = /^--?([a-z]+)(?:=(.*))?$/s.exec(word) ?? []
+  const rest = [...args]
+  for (let arg = rest.shift(); arg?.startsWith('-') && arg !== '-' && arg !== '--'; arg = rest.shift()) {
+    const [, name = '', given] = /^--?([a-z]+)(?:=(.*))?$/s.exec(arg) ?? []
     const flag = flags[name]
-    if (!flag) throw new UsageError(`flag provided but not defined: ${word}`)
+    if (!flag) throw new UsageError(`flag provided but not defined: ${arg}`)
     if (flag.kind === 'switch') flag.set(options, parseSwitch(name, given ?? 'true'))
     else setValue(options, name, given ?? rest.shift())
   }

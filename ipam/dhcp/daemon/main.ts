@@ -14,15 +14,15 @@ import { createRegistry } from './registry.ts'
 import { type Server, serve } from './server.ts'
 import { stateFolder } from './state.ts'
 
-/** Runs until it is told to end; answers the exit status. `words` are those after `daemon`. */
+/** Runs until it is told to end; answers the exit status. `args` are what stands after `daemon`. */
 export async function runDaemon(
-  words: readonly string[],
+  args: readonly string[],
   service: Service = processService(),
 ): Promise<number> {
   const log: Log = (event, facts) =>
     service.stderr(`${JSON.stringify({ time: new Date().toISOString(), event, ...facts })}\n`)
   try {
-    await keepLeases(parseFlags(words), service, log)
+    await keepLeases(parseFlags(args), service, log)
     return 0
   } catch (thrown) {
     if (thrown instanceof UsageError) {

@@ -13,14 +13,15 @@ import { decode, decodeBase, lookup, parseConfiguration } from '../../../chain/p
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../../chain/protocol/result.ts'
 import { clientIdentifier, clientOptions, configuration, wantedFamilies } from '../configuration.ts'
-import { leave, openPlace, type Place } from '../link/client-link.ts'
+import { type ClientLink, closeClientLink, openClientLink } from '../link/client-link.ts'
 import type { Call } from '../rpc/wire.ts'
 import { ipv6 } from '../slaac/family.ts'
 import { ipv4 } from '../v4/family.ts'
-import type { Family, Holding, Setting, Wish } from './family.ts'
+import type { Family, LeaseHandle, LeaseSpec, Setting } from './family.ts'
 import type { Options } from './flags.ts'
+import type { Facts } from './lease-file.ts'
 import { type Log, limited } from './log.ts'
-import { type Facts, fileName, isLeaseFile, isNoteFile, stateFolder } from './state.ts'
+import { fileName, isLeaseFile, isNoteFile, stateFolder } from './state.ts'
 
 export interface Registry {
   allocate(call: Call): Promise<Result>
@@ -34,12 +35,12 @@ export interface Registry {
 
 const families: readonly Family[] = [ipv4 as Family, ipv6 as Family]
 
-interface Shelf {
+interface RegistryState {
   options: Options
   log: Log
   folder: string
   /** By the name of the file that they are kept in. */
-  holdings: Map<string, Holding>
+  handles: Map<string, LeaseHandle>
   clock(): number
 }
 
@@ -49,7 +50,7 @@ interface Asked {
   call: Call
   network: string
   priority: number
-  wish: Wish
+  spec: LeaseSpec
   wanted: readonly Family[]
   /** Addresses that the container has, as prevResult says. */
   had: string[]
@@ -57,22 +58,22 @@ interface Asked {
 
 export function createRegistry(options: Options, log: Log): Registry {
   const start = Date.now() - performance.now()
-  const shelf: Shelf = {
+  const registry: RegistryState = {
     options,
     log,
     folder: options.hostPrefix + stateFolder(options.socketPath),
-    holdings: new Map(),
+    handles: new Map(),
     clock: () => start + performance.now(), // wall clocks jump; a lease must not end when one is set
   }
   return {
-    allocate: call => allocate(shelf, read(call)),
-    check: call => check(shelf, read(call)),
-    release: call => release(shelf, call),
-    resume: () => resume(shelf),
+    allocate: call => allocate(registry, read(call)),
+    check: call => check(registry, read(call)),
+    release: call => release(registry, call),
+    resume: () => resume(registry),
     close() {
-      for (const holding of shelf.holdings.values()) {
-        if (holding.isHeld()) holding.close()
-        else holding.release()
+      for (const handle of registry.handles.values()) {
+        if (handle.isHeld()) handle.close()
+        else handle.release()
       }
     },
   }
@@ -84,64 +85,66 @@ function read(call: Call): Asked {
   if (lookup(json, 'ipam') === undefined) throw new CniError(code.invalidConfiguration, 'ipam: is missing')
   const config = decode(configuration, json)
   const previous = base.prevResult === undefined ? undefined : parseResult(base.prevResult, base.cniVersion)
-  const wish = { ...clientOptions(config, call.args), ...wantedFamilies(config) }
+  const spec = { ...clientOptions(config, call.args), ...wantedFamilies(config) }
   return {
     identifier: clientIdentifier(call.containerId, base.name, call.ifname),
     call,
     network: base.name,
     priority: Math.max(config.ipam.priority ?? 0, 0),
-    wish,
-    wanted: families.filter(family => family.isWanted(wish)),
+    spec,
+    wanted: families.filter(family => family.isWanted(spec)),
     had: (previous?.ips ?? []).map(({ address }) => address.replace(/\/.*/, '')),
   }
 }
 
 /** What every wanted family gives: all of it, or nothing and why. */
-async function allocate(shelf: Shelf, asked: Asked): Promise<Result> {
-  const begun: Holding[] = []
+async function allocate(registry: RegistryState, asked: Asked): Promise<Result> {
+  const begun: LeaseHandle[] = []
   try {
-    return merged(await Promise.all(asked.wanted.map(family => allocateOne(shelf, asked, { family, begun }))))
+    return merged(
+      await Promise.all(asked.wanted.map(family => allocateOne(registry, asked, { family, begun }))),
+    )
   } catch (thrown) {
-    for (const holding of begun) if (!holding.isOver()) holding.release()
-    forgetOver(shelf, begun)
+    for (const handle of begun) if (!handle.isOver()) handle.release()
+    forgetOver(registry, begun)
     throw thrown
   }
 }
 
 /** The lease that is there, or a new one. A container that came back under its ID asks for the address that it had. */
 async function allocateOne(
-  shelf: Shelf,
+  registry: RegistryState,
   asked: Asked,
-  { family, begun }: { family: Family; begun: Holding[] },
+  { family, begun }: { family: Family; begun: LeaseHandle[] },
 ): Promise<Result> {
-  const known = usable(shelf, asked, family)
+  const known = usable(registry, asked, family)
   if (known) return known.ready()
-  const before = shelf.holdings.get(fileName(asked.identifier, family.ending))
-  const holding = open(shelf, asked, family)
-  begun.push(holding)
-  return holding.acquire(before, { fresh: asked.had.length === 0 }) // the Go plugin's CHECK asks so too
+  const before = registry.handles.get(fileName(asked.identifier, family.ending))
+  const handle = open(registry, asked, family)
+  begun.push(handle)
+  return handle.acquire(before, { fresh: asked.had.length === 0 }) // the Go plugin's CHECK asks so too
 }
 
 /** What the container has; what the daemon knows nothing of, a server or router must confirm. */
-async function check(shelf: Shelf, asked: Asked): Promise<Result> {
-  const begun: Holding[] = []
+async function check(registry: RegistryState, asked: Asked): Promise<Result> {
+  const begun: LeaseHandle[] = []
   try {
-    return merged(await Promise.all(asked.wanted.map(family => checkOne(shelf, asked, { family, begun }))))
+    return merged(await Promise.all(asked.wanted.map(family => checkOne(registry, asked, { family, begun }))))
   } catch (thrown) {
-    forgetOver(shelf, begun)
+    forgetOver(registry, begun)
     throw thrown
   }
 }
 
 async function checkOne(
-  shelf: Shelf,
+  registry: RegistryState,
   asked: Asked,
-  { family, begun }: { family: Family; begun: Holding[] },
+  { family, begun }: { family: Family; begun: LeaseHandle[] },
 ): Promise<Result> {
   const { identifier } = asked
-  const problem = shelf.holdings.get(fileName(identifier, family.ending))?.problem()
+  const problem = registry.handles.get(fileName(identifier, family.ending))?.problem()
   if (problem !== undefined) throw new CniError(code.internal, `${identifier}: no DHCP lease: ${problem}`)
-  const same = usable(shelf, asked, family)
+  const same = usable(registry, asked, family)
   if (same) return same.ready()
   const had = asked.had.filter(family.includes)
   if (had.length === 0) {
@@ -149,15 +152,14 @@ async function checkOne(
     const why = `no DHCP lease, and prevResult names no ${name} address that one could be for`
     throw new CniError(code.internal, `${identifier}: ${why}`)
   }
-  const holding = open(shelf, asked, family)
-  begun.push(holding)
-  return holding.confirm(had)
+  const handle = open(registry, asked, family)
+  begun.push(handle)
+  return handle.confirm(had)
 }
 
 /** An acquisition that came to nothing leaves nothing that a later call would be told of. */
-function forgetOver({ holdings }: Shelf, begun: readonly Holding[]): void {
-  for (const [name, holding] of holdings)
-    if (begun.includes(holding) && holding.isOver()) holdings.delete(name)
+function forgetOver({ handles }: RegistryState, begun: readonly LeaseHandle[]): void {
+  for (const [name, handle] of handles) if (begun.includes(handle) && handle.isOver()) handles.delete(name)
 }
 
 /** One result of all families'; their name servers and domains in that order. */
@@ -179,52 +181,69 @@ function merged(results: readonly Result[]): Result {
 }
 
 /** What is held, if it is of the namespace and interface of the call, and not over. */
-function usable(shelf: Shelf, { identifier, call }: Asked, { ending }: Family): Holding | undefined {
-  const holding = shelf.holdings.get(fileName(identifier, ending))
-  if (!holding || holding.isOver()) return undefined
-  const place = openPlace(shelf.options.hostPrefix + call.netns, call.ifname)
-  leave(place)
-  const { identity, link } = holding.place
-  return identity === place.identity && link.index === place.link.index && link.address === place.link.address
-    ? holding
+function usable(
+  registry: RegistryState,
+  { identifier, call }: Asked,
+  { ending }: Family,
+): LeaseHandle | undefined {
+  const handle = registry.handles.get(fileName(identifier, ending))
+  if (!handle || handle.isOver()) return undefined
+  const clientLink = openClientLink(registry.options.hostPrefix + call.netns, call.ifname)
+  closeClientLink(clientLink)
+  const { identity, link } = handle.clientLink
+  return identity === clientLink.identity &&
+    link.index === clientLink.link.index &&
+    link.address === clientLink.link.address
+    ? handle
     : undefined
 }
 
 /** Something to hold with for a call, in the place of what is of no use any more. */
-function open(shelf: Shelf, asked: Asked, family: Family): Holding {
-  const { call, identifier, network, priority, wish } = asked
-  const { options } = shelf
-  const place = openPlace(options.hostPrefix + call.netns, call.ifname)
-  shelf.holdings.get(fileName(identifier, family.ending))?.close()
+function open(registry: RegistryState, asked: Asked, family: Family): LeaseHandle {
+  const { call, identifier, network, priority, spec } = asked
+  const { options } = registry
+  const clientLink = openClientLink(options.hostPrefix + call.netns, call.ifname)
+  registry.handles.get(fileName(identifier, family.ending))?.close()
   const facts: Facts = {
     containerId: call.containerId,
     network,
     ifname: call.ifname,
     netns: call.netns,
-    netnsIdentity: place.identity,
-    link: place.link.index,
-    hardware: place.link.address,
+    netnsIdentity: clientLink.identity,
+    link: clientLink.link.index,
+    hardware: clientLink.link.address,
     priority,
   }
-  const own = family.describe(facts, wish, { place, options })
-  return enter(shelf, family, own, setting => family.hold(place, own, setting))
+  const own = family.describe(facts, spec, { clientLink, options })
+  return enter(registry, family, own, setting => family.hold(clientLink, own, setting))
 }
 
-function enter(shelf: Shelf, family: Family, own: Facts, hold: (setting: Setting) => Holding): Holding {
+function enter(
+  registry: RegistryState,
+  family: Family,
+  own: Facts,
+  hold: (setting: Setting) => LeaseHandle,
+): LeaseHandle {
   const { containerId, ifname, network } = own
-  const { clock, folder, options } = shelf
+  const { clock, folder, options } = registry
   const identifier = clientIdentifier(containerId, network, ifname)
   const name = fileName(identifier, family.ending)
   const path = `${folder}/${name}`
   removeFile(`${folder}/${fileName(identifier)}`) // the note of a DEL before this ADD
-  const holding = hold({
+  const handle = hold({
     identifier,
     options,
-    surroundings: {
+    context: {
       clock,
       random: Math.random,
       log: limited(clock, (event, more) =>
-        shelf.log(event, { client: identifier, network, container: containerId, interface: ifname, ...more }),
+        registry.log(event, {
+          client: identifier,
+          network,
+          container: containerId,
+          interface: ifname,
+          ...more,
+        }),
       ),
       save(lease) {
         ensureFolder(folder, 0o700)
@@ -234,8 +253,8 @@ function enter(shelf: Shelf, family: Family, own: Facts, hold: (setting: Setting
       inhabited: () => isInhabited(options.hostPrefix + own.netns, own.netnsIdentity),
     },
   })
-  shelf.holdings.set(name, holding)
-  return holding
+  registry.handles.set(name, handle)
+  return handle
 }
 
 /** A namespace whose path has gone may still have processes in it; where it has none, nobody uses its addresses. */
@@ -253,36 +272,36 @@ function isInhabited(path: string, identity: string): boolean {
 }
 
 /** An unknown one was released before, or never allocated. */
-function release(shelf: Shelf, call: Call): void {
+function release(registry: RegistryState, call: Call): void {
   const json = parseConfiguration(call.stdin)
   const identifier = clientIdentifier(call.containerId, decodeBase(json).name, call.ifname)
   for (const { ending } of families) {
     const name = fileName(identifier, ending)
-    shelf.holdings.get(name)?.release()
-    shelf.holdings.delete(name)
-    removeFile(`${shelf.folder}/${name}`) // in most cases it is gone; what keeps it is the caller's to know
+    registry.handles.get(name)?.release()
+    registry.handles.delete(name)
+    removeFile(`${registry.folder}/${name}`) // in most cases it is gone; what keeps it is the caller's to know
   }
-  removeFile(`${shelf.folder}/${fileName(identifier)}`)
+  removeFile(`${registry.folder}/${fileName(identifier)}`)
 }
 
-function resume(shelf: Shelf): void {
-  const names = listFolder(shelf.folder) ?? []
+function resume(registry: RegistryState): void {
+  const names = listFolder(registry.folder) ?? []
   const notes = new Set(names.filter(isNoteFile))
   for (const name of names.filter(isLeaseFile)) {
     try {
-      resumeOne(shelf, name, notes)
+      resumeOne(registry, name, notes)
     } catch (thrown) {
-      shelf.log('error', { file: `${shelf.folder}/${name}`, error: toCniError(thrown).message })
+      registry.log('error', { file: `${registry.folder}/${name}`, error: toCniError(thrown).message })
     }
   }
   for (const name of names.filter(name => isNoteFile(name) || name.startsWith(TEMPORARY_PREFIX))) {
-    removeFile(`${shelf.folder}/${name}`)
+    removeFile(`${registry.folder}/${name}`)
   }
 }
 
-function resumeOne(shelf: Shelf, name: string, notes: ReadonlySet<string>): void {
-  const { clock, log, options } = shelf
-  const path = `${shelf.folder}/${name}`
+function resumeOne(registry: RegistryState, name: string, notes: ReadonlySet<string>): void {
+  const { clock, log, options } = registry
+  const path = `${registry.folder}/${name}`
   const family = families.find(({ ending }) => name.endsWith(ending))
   const stored = family?.decode(readState(path) ?? '')
   if (!family || !stored) {
@@ -292,9 +311,9 @@ function resumeOne(shelf: Shelf, name: string, notes: ReadonlySet<string>): void
   }
   const { containerId, ifname, network } = stored.own
   const identifier = clientIdentifier(containerId, network, ifname)
-  const place = samePlace(shelf, stored.own)
-  if (!place) {
-    const { event, ...facts } = family.giveBack(stored, { identifier, options, now: clock() })
+  const clientLink = sameClientLink(registry, stored.own)
+  if (!clientLink) {
+    const { event, ...facts } = family.releaseOrphan(stored, { identifier, options, now: clock() })
     log(event, { client: identifier, ...facts })
     removeFile(path)
     return
@@ -304,21 +323,21 @@ function resumeOne(shelf: Shelf, name: string, notes: ReadonlySet<string>): void
     client: identifier,
     address: family.addressOf(stored.lease),
   })
-  const holding = enter(shelf, family, stored.own, setting => family.adopt(place, stored, setting))
-  if (deleted) holding.release()
+  const handle = enter(registry, family, stored.own, setting => family.adopt(clientLink, stored, setting))
+  if (deleted) handle.release()
 }
 
 /** The namespace and link of a lease from disk, if they are still the same ones. */
-function samePlace(shelf: Shelf, facts: Facts): Place | undefined {
-  const path = shelf.options.hostPrefix + facts.netns
+function sameClientLink(registry: RegistryState, facts: Facts): ClientLink | undefined {
+  const path = registry.options.hostPrefix + facts.netns
   if (namespaceIdentity(path) !== facts.netnsIdentity) return undefined
-  let place: Place
+  let clientLink: ClientLink
   try {
-    place = openPlace(path, facts.ifname)
+    clientLink = openClientLink(path, facts.ifname)
   } catch {
     return undefined // the link has gone
   }
-  if (place.link.index === facts.link && place.link.address === facts.hardware) return place
-  leave(place)
+  if (clientLink.link.index === facts.link && clientLink.link.address === facts.hardware) return clientLink
+  closeClientLink(clientLink)
   return undefined
 }

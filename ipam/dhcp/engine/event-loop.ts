@@ -3,10 +3,10 @@
  * with the interface or its namespace. Knows no protocol.
  */
 import { CniError, code } from '../../../chain/protocol/error.ts'
-import { leave, type Place, presentLink } from '../link/client-link.ts'
+import { type ClientLink, closeClientLink, presentLink } from '../link/client-link.ts'
 
-/** What a keeper needs from the daemon. */
-export interface Surroundings<Lease> {
+/** What a lease client needs from the daemon. */
+export interface LeaseContext<Lease> {
   /** Milliseconds since the epoch that never jump. */
   clock(): number
   random(): number
@@ -20,14 +20,14 @@ export interface Surroundings<Lease> {
   inhabited(): boolean
 }
 
-/** An event without what every event has. */
-export type Happening<Event> = Event extends infer Each
+/** An event before the loop has added what every event has. */
+export type NewEvent<Event> = Event extends infer Each
   ? Each extends Event
     ? Omit<Each, 'now' | 'random'>
     : never
   : never
 
-/** What a family's state machine has for the runner. */
+/** What a family's state machine has for the event loop. */
 export interface Machine<State, Event, Action, Lease> {
   initial: State
   step(state: State, event: Event): { state: State; actions: Action[] }
@@ -37,18 +37,18 @@ export interface Machine<State, Event, Action, Lease> {
   settled(state: State, closed: boolean): void
   /** For the log: what is abandoned when the interface has gone. */
   addressOf(state: State): string | undefined
-  surroundings: Surroundings<Lease>
+  context: LeaseContext<Lease>
   /** After a step that failed, milliseconds. */
   retry: number
 }
 
-export interface Runner<State, Event, Lease> {
+export interface EventLoop<State, Event, Lease> {
   state(): State
   /** The lease, once it is there; rejected with why there is none. */
   outcome: PromiseWithResolvers<Lease>
-  happen(happening: Happening<Event>): void
+  happen(event: NewEvent<Event>): void
   /** The first event, once the interface is ready for it. */
-  begin(prepare: () => Promise<Happening<Event>>): Promise<Lease>
+  begin(prepare: () => Promise<NewEvent<Event>>): Promise<Lease>
   /** What fails in the body fails for one message only: it is sent again, or the lease ends in its time. */
   attempt(body: () => void): void
   /** False, and everything ended, when interface or namespace have gone. */
@@ -69,28 +69,28 @@ interface AnyEvent {
   random: () => number
 }
 
-/** What a runner has in hand. */
+/** What an event loop has in hand. */
 interface Run {
-  readonly place: Place
+  readonly clientLink: ClientLink
   readonly machine: Machine<AnyState, AnyEvent, unknown, unknown>
   /** Tells whoever waits for the lease that it does not come. */
   reject(why: unknown): void
   state: AnyState
   timer?: Timer | undefined
-  /** The interface is being made ready: what does so still needs the place. */
+  /** The interface is being made ready: what does so still needs its namespace. */
   preparing: boolean
   closed: boolean
 }
 
-/** Makes a runner for an interface, whose place is left when it ends. */
-export function createRunner<State extends AnyState, Event extends AnyEvent, Action, Lease>(
-  place: Place,
+/** Makes the event loop of an interface, whose namespace is let go of when it ends. */
+export function createEventLoop<State extends AnyState, Event extends AnyEvent, Action, Lease>(
+  clientLink: ClientLink,
   machine: Machine<State, Event, Action, Lease>,
-): Runner<State, Event, Lease> {
+): EventLoop<State, Event, Lease> {
   const outcome = Promise.withResolvers<Lease>()
   outcome.promise.catch(() => undefined) // whoever waits hears of it
   const run: Run = {
-    place,
+    clientLink,
     machine,
     reject: outcome.reject,
     state: machine.initial,
@@ -100,7 +100,7 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
   return {
     state: () => run.state as State,
     outcome,
-    happen: happening => happen(run, happening),
+    happen: event => happen(run, event),
     isStillThere: () => isStillThere(run),
     isClosed: () => run.closed,
     close: () => close(run),
@@ -112,26 +112,26 @@ export function createRunner<State extends AnyState, Event extends AnyEvent, Act
   }
 }
 
-/** The place is left when the preparation has ended, also where everything else has before. */
+/** The namespace is let go of when the preparation has ended, also where everything else has before. */
 async function begin(run: Run, prepare: () => Promise<object>): Promise<void> {
   run.preparing = true
   try {
-    const happening = await prepare().finally(() => {
+    const event = await prepare().finally(() => {
       run.preparing = false
-      if (run.closed) leave(run.place)
+      if (run.closed) closeClientLink(run.clientLink)
     })
-    if (!run.closed && isStillThere(run)) happen(run, happening)
+    if (!run.closed && isStillThere(run)) happen(run, event)
   } catch (thrown) {
     run.reject(thrown)
     close(run)
   }
 }
 
-function happen(run: Run, happening: object): void {
+function happen(run: Run, event: object): void {
   if (run.closed) return
   const { machine } = run
-  const { clock, random } = machine.surroundings
-  const next = machine.step(run.state, { ...happening, now: clock(), random })
+  const { clock, random } = machine.context
+  const next = machine.step(run.state, { ...event, now: clock(), random })
   run.state = next.state
   for (const action of next.actions) attempt(run, () => machine.carryOut(action))
   if (!run.closed) settle(run)
@@ -141,7 +141,7 @@ function attempt({ machine }: Run, body: () => void): void {
   try {
     body()
   } catch (thrown) {
-    machine.surroundings.log('error', { error: String(thrown) })
+    machine.context.log('error', { error: String(thrown) })
   }
 }
 
@@ -152,7 +152,7 @@ function settle(run: Run): void {
   run.machine.settled(run.state, false)
   if (phase === 'stopped') close(run)
   if (phase === 'stopped' || wakeAt === undefined) return
-  run.timer = setTimeout(() => onTimer(run), sleepFor(wakeAt - run.machine.surroundings.clock()))
+  run.timer = setTimeout(() => onTimer(run), sleepFor(wakeAt - run.machine.context.clock()))
 }
 
 /** How long to sleep of a time that is left, in milliseconds: a timer of more than 31 bits would be over at once. */
@@ -161,16 +161,16 @@ export function sleepFor(left: number): number {
 }
 
 function onTimer(run: Run): void {
-  const { surroundings, retry } = run.machine
+  const { context, retry } = run.machine
   const { wakeAt } = run.state
-  if (wakeAt === undefined || surroundings.clock() < wakeAt) {
+  if (wakeAt === undefined || context.clock() < wakeAt) {
     settle(run)
     return
   }
   try {
     if (isStillThere(run)) happen(run, { type: 'timer' })
   } catch (thrown) {
-    surroundings.log('error', { error: String(thrown) })
+    context.log('error', { error: String(thrown) })
     run.timer = setTimeout(() => onTimer(run), retry)
   }
 }
@@ -178,14 +178,14 @@ function onTimer(run: Run): void {
 /** A link that has gone took its lease with it; of a namespace that lost its last inhabitant it is given back. */
 function isStillThere(run: Run): boolean {
   if (run.closed) return false
-  if (!presentLink(run.place)) return abandon(run, 'its interface has gone')
-  if (!run.machine.surroundings.inhabited()) return abandon(run, 'its namespace has gone')
+  if (!presentLink(run.clientLink)) return abandon(run, 'its interface has gone')
+  if (!run.machine.context.inhabited()) return abandon(run, 'its namespace has gone')
   return true
 }
 
 function abandon(run: Run, why: string): false {
-  const { addressOf, surroundings } = run.machine
-  surroundings.log('abandoned', { why, address: addressOf(run.state) })
+  const { addressOf, context } = run.machine
+  context.log('abandoned', { why, address: addressOf(run.state) })
   run.reject(new CniError(code.internal, `no DHCP lease: ${why}`))
   happen(run, { type: 'release' })
   return false
@@ -196,7 +196,7 @@ function close(run: Run): void {
   run.closed = true
   clearTimeout(run.timer)
   run.machine.settled(run.state, true)
-  if (!run.preparing) leave(run.place)
+  if (!run.preparing) closeClientLink(run.clientLink)
   const why = 'no DHCP lease: it was given up while it was acquired'
   run.reject(new CniError(code.tryAgainLater, why))
 }

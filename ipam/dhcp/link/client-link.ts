@@ -1,7 +1,7 @@
 /** A client's interface in its namespace: frames out and in, its link, the wait for its carrier. Knows frames, not leases. */
 
 import { addressBytes } from '../../../chain/ip/bytes.ts'
-import { closeElsewhere, type Hearing, hear } from '../../../chain/linux/event-socket.ts'
+import { closeElsewhere, type EventSocket, openEventSocket } from '../../../chain/linux/event-socket.ts'
 import { SystemError } from '../../../chain/linux/libc/errno.ts'
 import { close } from '../../../chain/linux/libc/file.ts'
 import { receive, SOCK_DGRAM, send, sendTo, socket } from '../../../chain/linux/libc/socket.ts'
@@ -15,15 +15,15 @@ export const CLIENT_PORT = 68
 export const SERVER_PORT = 67
 
 /** A namespace that is held open, and one link in it. */
-export interface Place {
+export interface ClientLink {
   descriptor: number
   /** Device and inode of the namespace. */
   identity: string
   link: Link
 }
 
-/** Enters nothing for long: finds a link by name in a namespace, which stays open until `leave`. */
-export function openPlace(netns: string, ifname: string): Place {
+/** Enters nothing for long: finds a link by name in a namespace, which stays open until `closeClientLink`. */
+export function openClientLink(netns: string, ifname: string): ClientLink {
   const descriptor = openNamespace(netns)
   try {
     const link = lookUp(descriptor, ifname)
@@ -40,7 +40,7 @@ export function openPlace(netns: string, ifname: string): Place {
   }
 }
 
-export function leave({ descriptor }: Place): void {
+export function closeClientLink({ descriptor }: ClientLink): void {
   close(descriptor)
 }
 
@@ -50,11 +50,11 @@ function lookUp(descriptor: number, selector: string | number): Link | undefined
 }
 
 /** The link as it is now; undefined when it has gone. */
-export function presentLink({ descriptor, link }: Place): Link | undefined {
+export function presentLink({ descriptor, link }: ClientLink): Link | undefined {
   return lookUp(descriptor, link.index)
 }
 
-export function setLinkUp({ descriptor, link }: Place, up: boolean): void {
+export function setLinkUp({ descriptor, link }: ClientLink, up: boolean): void {
   using route = inNamespace(descriptor, openRoute)
   setLink(route, link.index, { up })
 }
@@ -62,54 +62,68 @@ export function setLinkUp({ descriptor, link }: Place, up: boolean): void {
 const RTNLGRP_LINK = 1
 
 /** Brings the link up and waits until it carries frames, but not for longer than the milliseconds: then it is tried anyway. */
-export async function bringUp(place: Place, milliseconds: number): Promise<void> {
-  if (!place.link.up) setLinkUp(place, true)
-  if (carries(place)) return
-  const events = inNamespace(place.descriptor, () => openEvents(RTNLGRP_LINK))
+export async function bringUp(clientLink: ClientLink, milliseconds: number): Promise<void> {
+  if (!clientLink.link.up) setLinkUp(clientLink, true)
+  if (carries(clientLink)) return
+  const events = inNamespace(clientLink.descriptor, () => openEvents(RTNLGRP_LINK))
   const { promise, resolve } = Promise.withResolvers<void>()
   const look = () => {
-    if (carries(place)) resolve()
+    if (carries(clientLink)) resolve()
   }
-  const hearing = hear(events.descriptor, { heard: look, failed: () => resolve() })
+  const eventSocket = openEventSocket(events.descriptor, { received: look, failed: () => resolve() })
   const timer = setTimeout(resolve, milliseconds)
   look() // it may have come up before the first event could be heard
   await promise
   clearTimeout(timer)
-  hearing.close()
+  eventSocket.close()
 }
 
 /** A link that has gone is no reason to wait either. */
-function carries(place: Place): boolean {
-  const state = presentLink(place)?.state
+function carries(clientLink: ClientLink): boolean {
+  const state = presentLink(clientLink)?.state
   return state === undefined || state === 'up' || state === 'unknown'
 }
 
-export interface Line extends Hearing {
+export interface FrameSocket extends EventSocket {
   send(frame: Uint8Array): void
 }
 
-/** Opens a line for frames to DHCP's client port. */
-export function openDhcpLine(place: Place, ears: Parameters<typeof hear>[1]): Line {
-  return openLine(place, ears, () => openLinkSocket(place.link.index, ETH_P_IP, udpPortFilter(CLIENT_PORT)))
+/** Opens a socket for frames to DHCP's client port. */
+export function openDhcpSocket(
+  clientLink: ClientLink,
+  handlers: Parameters<typeof openEventSocket>[1],
+): FrameSocket {
+  return openFrameSocket(clientLink, handlers, () =>
+    openLinkSocket(clientLink.link.index, ETH_P_IP, udpPortFilter(CLIENT_PORT)),
+  )
 }
 
-export function openArpLine(place: Place, ears: Parameters<typeof hear>[1]): Line {
-  return openLine(place, ears, () => openLinkSocket(place.link.index, ETH_P_ARP))
+export function openArpSocket(
+  clientLink: ClientLink,
+  handlers: Parameters<typeof openEventSocket>[1],
+): FrameSocket {
+  return openFrameSocket(clientLink, handlers, () => openLinkSocket(clientLink.link.index, ETH_P_ARP))
 }
 
-/** Opens a line with a packet socket, in the namespace of the interface. */
-export function openLine(place: Place, ears: Parameters<typeof hear>[1], open: () => number): Line {
-  const descriptor = inNamespace(place.descriptor, open)
+/** Opens a packet socket, in the namespace of the interface. */
+export function openFrameSocket(
+  clientLink: ClientLink,
+  handlers: Parameters<typeof openEventSocket>[1],
+  open: () => number,
+): FrameSocket {
+  const descriptor = inNamespace(clientLink.descriptor, open)
   clearError(descriptor)
-  return lineOf(hear(descriptor, ears, { lingers: true }), frame => send(descriptor, frame))
+  return frameSocketOf(openEventSocket(descriptor, handlers, { lingers: true }), frame =>
+    send(descriptor, frame),
+  )
 }
 
-/** What is sent over a line that has failed is lost, as on a link that is down. */
-export function lineOf(hearing: Hearing, send: (bytes: Uint8Array) => void): Line {
+/** What is sent on a socket that has failed is lost, as on a link that is down. */
+export function frameSocketOf(eventSocket: EventSocket, send: (bytes: Uint8Array) => void): FrameSocket {
   return {
-    ...hearing,
+    ...eventSocket,
     send(bytes) {
-      if (hearing.isOpen()) send(bytes)
+      if (eventSocket.isOpen()) send(bytes)
     },
   }
 }
@@ -124,9 +138,9 @@ function clearError(descriptor: number): void {
 }
 
 /** Sends one frame and forgets about it. */
-export function sendOnce(place: Place, frame: Uint8Array): void {
-  const descriptor = inNamespace(place.descriptor, () =>
-    openLinkSocket(place.link.index, ETH_P_IP, udpPortFilter(0)),
+export function sendOnce(clientLink: ClientLink, frame: Uint8Array): void {
+  const descriptor = inNamespace(clientLink.descriptor, () =>
+    openLinkSocket(clientLink.link.index, ETH_P_IP, udpPortFilter(0)),
   )
   try {
     send(descriptor, frame)

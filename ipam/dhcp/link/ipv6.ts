@@ -1,7 +1,7 @@
-/** A client's interface in its namespace, for IPv6: its settings, its link-local address, lines, addresses and routes. Knows no leases. */
+/** A client's interface in its namespace, for IPv6: its settings, its link-local address, sockets, addresses and routes. Knows no leases. */
 
 import { AF_INET6, addressBytes } from '../../../chain/ip/bytes.ts'
-import { hear } from '../../../chain/linux/event-socket.ts'
+import { openEventSocket } from '../../../chain/linux/event-socket.ts'
 import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
 import { close } from '../../../chain/linux/libc/file.ts'
 import {
@@ -24,24 +24,30 @@ import {
 } from '../../../chain/linux/packet-socket.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../../../chain/linux/sysctl.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
-import { isLinkLocal } from '../slaac/advertisement.ts'
-import type { NetworkRoute } from '../slaac/network.ts'
-import type { Held } from '../slaac/types.ts'
-import { type Line, lineOf, openLine, type Place } from './client-link.ts'
-import { icmpType } from './neighbour.ts'
+import { type ClientLink, type FrameSocket, frameSocketOf, openFrameSocket } from './client-link.ts'
+import { icmpType, isLinkLocal } from './neighbour.ts'
+
+/** A route over the link; without a router to what is on it. */
+export interface NetworkRoute {
+  destination: string
+  router?: string
+}
+
+/** preferred: to be used. deprecated: not for new connections. gone: not to be used. */
+export type AddressState = 'preferred' | 'deprecated' | 'gone'
 
 const CLIENT_PORT = 546
 const SERVER_PORT = 547
 const ALL_SERVERS = 'ff02::1:2' // RFC 8415, 7.1
 const SMALLEST_MESSAGE = 4
 
-type Ears = Parameters<typeof hear>[1]
+type EventHandlers = Parameters<typeof openEventSocket>[1]
 
 /**
  * Keeps the kernel from configuring the link by itself, and has its link-local address usable at once. On a link that is new
  * to its container, what the kernel has done already is taken away: whoever asked for addresses is going to put them there.
  */
-export function claimLink({ descriptor, link }: Place, { fresh }: { fresh: boolean }): void {
+export function takeOverLink({ descriptor, link }: ClientLink, { fresh }: { fresh: boolean }): void {
   const key = (name: string) => `net/ipv6/conf/${link.name}/${name}`
   inNamespace(descriptor, () => {
     if (readSysctl(key('disable_ipv6')) === undefined) {
@@ -60,76 +66,82 @@ export function claimLink({ descriptor, link }: Place, { fresh }: { fresh: boole
 const RTNLGRP_IPV6_IFADDR = 9
 
 /** The link-local address, once it can be used. Throws CniError when there is none after the milliseconds. */
-export async function linkLocalAddress(place: Place, milliseconds: number): Promise<string> {
-  const present = linkLocalNow(place)
+export async function linkLocalAddress(clientLink: ClientLink, milliseconds: number): Promise<string> {
+  const present = linkLocalNow(clientLink)
   if (present !== undefined) return present
-  const events = inNamespace(place.descriptor, () => openEvents(RTNLGRP_IPV6_IFADDR))
+  const events = inNamespace(clientLink.descriptor, () => openEvents(RTNLGRP_IPV6_IFADDR))
   const { promise, resolve } = Promise.withResolvers<string | undefined>()
   const look = () => {
-    const found = linkLocalNow(place)
+    const found = linkLocalNow(clientLink)
     if (found !== undefined) resolve(found)
   }
-  const hearing = hear(events.descriptor, { heard: look, failed: () => resolve(undefined) })
-  const timer = setTimeout(() => resolve(linkLocalNow(place)), milliseconds)
+  const eventSocket = openEventSocket(events.descriptor, { received: look, failed: () => resolve(undefined) })
+  const timer = setTimeout(() => resolve(linkLocalNow(clientLink)), milliseconds)
   look() // it may have come before the first event could be heard
   const found = await promise
   clearTimeout(timer)
-  hearing.close()
+  eventSocket.close()
   if (found !== undefined) return found
-  throw new CniError(code.tryAgainLater, `ipam.ipv6: ${place.link.name} has no link-local address`, {
-    details: `waited ${milliseconds} ms; has it a carrier? is net.ipv6.conf.${place.link.name}.addr_gen_mode 1?`,
+  throw new CniError(code.tryAgainLater, `ipam.ipv6: ${clientLink.link.name} has no link-local address`, {
+    details: `waited ${milliseconds} ms; has it a carrier? is net.ipv6.conf.${clientLink.link.name}.addr_gen_mode 1?`,
   })
 }
 
 /** The link-local address as it is; undefined while there is none that can be used. */
-export function linkLocalNow({ descriptor, link }: Place): string | undefined {
+export function linkLocalNow({ descriptor, link }: ClientLink): string | undefined {
   using route = inNamespace(descriptor, openRoute)
   return listAddresses(route, link.index, [AF_INET6]).find(
     ({ address, detectionFailed, tentative }) => isLinkLocal(address) && !tentative && !detectionFailed,
   )?.address
 }
 
-/** Opens a line for router advertisements, on which solicitations can be sent. */
-export function openRouterLine(place: Place, ears: Ears): Line {
-  return openLine(place, ears, () =>
-    openLinkSocket(place.link.index, ETH_P_IPV6, icmpv6Filter(icmpType.advertisement)),
+/** Opens a socket for router advertisements, on which solicitations can be sent. */
+export function openRouterSocket(clientLink: ClientLink, handlers: EventHandlers): FrameSocket {
+  return openFrameSocket(clientLink, handlers, () =>
+    openLinkSocket(clientLink.link.index, ETH_P_IPV6, icmpv6Filter(icmpType.routerAdvertisement)),
   )
 }
 
-/** Opens a line for what neighbours say of themselves. */
-export function openNeighbourLine(place: Place, ears: Ears): Line {
-  return openLine(place, ears, () =>
-    openLinkSocket(place.link.index, ETH_P_IPV6, icmpv6Filter(icmpType.tell)),
+/** Opens a socket for what neighbours say of themselves. */
+export function openNeighbourSocket(clientLink: ClientLink, handlers: EventHandlers): FrameSocket {
+  return openFrameSocket(clientLink, handlers, () =>
+    openLinkSocket(clientLink.link.index, ETH_P_IPV6, icmpv6Filter(icmpType.neighbourAdvertisement)),
   )
 }
 
-/** Opens a line for DHCPv6: messages go to all servers of the link. Throws SystemError while there is no link-local address. */
-export function openServerLine(place: Place, ears: Ears): Line {
-  const descriptor = openServerSocket(place)
-  return lineOf(hear(descriptor, ears), message => toServers(descriptor, place, message))
+/** Opens a socket for DHCPv6: messages go to all servers of the link. Throws SystemError while there is no link-local address. */
+export function openServerSocket(clientLink: ClientLink, handlers: EventHandlers): FrameSocket {
+  const descriptor = bindServerSocket(clientLink)
+  return frameSocketOf(openEventSocket(descriptor, handlers), message =>
+    toServers(descriptor, clientLink, message),
+  )
 }
 
 /** Sends one message to all servers and forgets about it. */
-export function tellServers(place: Place, message: Uint8Array): void {
-  const descriptor = openServerSocket(place)
+export function tellServers(clientLink: ClientLink, message: Uint8Array): void {
+  const descriptor = bindServerSocket(clientLink)
   try {
-    toServers(descriptor, place, message)
+    toServers(descriptor, clientLink, message)
   } finally {
     close(descriptor)
   }
 }
 
-function toServers(descriptor: number, place: Place, message: Uint8Array): void {
-  sendTo(descriptor, message, socketAddress(ALL_SERVERS, SERVER_PORT, place))
+function toServers(descriptor: number, clientLink: ClientLink, message: Uint8Array): void {
+  sendTo(descriptor, message, socketAddress(ALL_SERVERS, SERVER_PORT, clientLink))
 }
 
 /** A socket of the kernel's: with a packet socket, the kernel would tell servers that nobody listens at the port. */
-function openServerSocket(place: Place): number {
-  const from = linkLocalNow(place) ?? '::' // which cannot be bound to twice, and says so
-  const descriptor = inNamespace(place.descriptor, () => socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0))
+function bindServerSocket(clientLink: ClientLink): number {
+  const from = linkLocalNow(clientLink) ?? '::' // which cannot be bound to twice, and says so
+  const descriptor = inNamespace(clientLink.descriptor, () => socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0))
   try {
     attachFilter(descriptor, datagramFilter(SMALLEST_MESSAGE))
-    bind(descriptor, socketAddress(from, CLIENT_PORT, place), `[${from}%${place.link.name}]:${CLIENT_PORT}`)
+    bind(
+      descriptor,
+      socketAddress(from, CLIENT_PORT, clientLink),
+      `[${from}%${clientLink.link.name}]:${CLIENT_PORT}`,
+    )
     return descriptor
   } catch (thrown) {
     close(descriptor)
@@ -138,7 +150,7 @@ function openServerSocket(place: Place): number {
 }
 
 /** struct sockaddr_in6. */
-function socketAddress(address: string, port: number, { link }: Place): Uint8Array {
+function socketAddress(address: string, port: number, { link }: ClientLink): Uint8Array {
   const view = new DataView(new ArrayBuffer(28))
   view.setUint16(0, AF_INET6, true)
   view.setUint16(2, port)
@@ -148,20 +160,20 @@ function socketAddress(address: string, port: number, { link }: Place): Uint8Arr
   return bytes
 }
 
-/** Brings an address into its standing on the link. */
-export function standAddress(
-  { descriptor, link }: Place,
-  { address, prefixLength, standing }: Pick<Held, 'address' | 'prefixLength' | 'standing'>,
+/** Brings an address into its state on the link. */
+export function applyAddressState(
+  { descriptor, link }: ClientLink,
+  { address, prefixLength, state }: { address: string; prefixLength: number; state: AddressState },
 ): void {
   using route = inNamespace(descriptor, openRoute)
   const on = { link: link.index, address, prefixLength }
-  if (standing === 'gone') removeAddress(route, on)
-  else putAddress(route, on, standing)
+  if (state === 'gone') removeAddress(route, on)
+  else putAddress(route, on, state)
 }
 
 /** Takes routes away and adds others. */
 export function changeRoutes(
-  { descriptor, link }: Place,
+  { descriptor, link }: ClientLink,
   { added, removed }: { added: readonly NetworkRoute[]; removed: readonly NetworkRoute[] },
   { mtu, priority }: { mtu: number | undefined; priority: number },
 ): void {

@@ -11,7 +11,12 @@ export const ANY_ADDRESS = '::'
 export const ALL_ROUTERS = 'ff02::2'
 
 /** ICMPv6 types of neighbour discovery. */
-export const icmpType = { solicitation: 133, advertisement: 134, ask: 135, tell: 136 } as const
+export const icmpType = {
+  routerSolicitation: 133,
+  routerAdvertisement: 134,
+  neighbourSolicitation: 135,
+  neighbourAdvertisement: 136,
+} as const
 
 const ETHERNET_HEADER = 14
 const IP_HEADER = 40
@@ -25,6 +30,10 @@ export interface Neighbourly {
   destination: { hardware: string; address: string }
   /** The ICMPv6 message; its checksum is filled in when it is encoded. */
   message: Uint8Array
+}
+
+export function isLinkLocal(address: string): boolean {
+  return /^fe[89ab][0-9a-f]:/.test(address)
 }
 
 /** The group of hardware addresses that a multicast address is sent to (RFC 2464, 7). */
@@ -102,13 +111,13 @@ export function neighbourProbe(hardware: string, address: string): Uint8Array {
   return encodeFrame({
     source: { hardware, address: ANY_ADDRESS },
     destination: { hardware: multicastHardware(to), address: to },
-    message: Buffer.concat([Uint8Array.of(icmpType.ask, 0, 0, 0, 0, 0, 0, 0), target]),
+    message: Buffer.concat([Uint8Array.of(icmpType.neighbourSolicitation, 0, 0, 0, 0, 0, 0, 0), target]),
   })
 }
 
 /** Whose hardware address says in a frame that it has an address; undefined when it is about another one. */
 export function neighbourClaimant(frame: Uint8Array, address: string): string | undefined {
   const found = decodeFrame(frame)
-  if (found?.message[0] !== icmpType.tell || found.message.length < 24) return undefined
+  if (found?.message[0] !== icmpType.neighbourAdvertisement || found.message.length < 24) return undefined
   return addressText(found.message.subarray(8, 24)) === address ? found.source.hardware : undefined
 }

@@ -61,7 +61,7 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
           ),
     )
   let timer = setTimeout(late, GREETING_MILLISECONDS)
-  const hear = (socket: Bun.Socket, bytes: Uint8Array) => {
+  const receive = (socket: Bun.Socket, bytes: Uint8Array) => {
     const { greeted: now, answer } = side.receive(bytes)
     if (now && !greeted) {
       greeted = true
@@ -80,7 +80,7 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
         drain: opened => write(opened, unsent),
         data(opened, bytes) {
           try {
-            hear(opened, bytes)
+            receive(opened, bytes)
           } catch (thrown) {
             reject(
               new UnansweredError(`what the DHCP daemon at ${path} says cannot be understood: ${thrown}`),
@@ -104,15 +104,15 @@ async function converse(path: string, request: Uint8Array | undefined): Promise<
   }
 }
 
-function isAbsent({ code: word = '' }: { code?: string }): boolean {
-  return ['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes(word)
+function isAbsent({ code: name = '' }: { code?: string }): boolean {
+  return ['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes(name)
 }
 
 function describe(error: unknown): string {
-  const { code: word = '', message = '' } = error as { code?: string; message?: string }
-  if (word === 'ENOENT') return 'connect: no such file or directory'
-  if (word === 'ECONNREFUSED') return 'connect: connection refused'
-  return `${message} ${word}`.trim()
+  const { code: name = '', message = '' } = error as { code?: string; message?: string }
+  if (name === 'ENOENT') return 'connect: no such file or directory'
+  if (name === 'ECONNREFUSED') return 'connect: connection refused'
+  return `${message} ${name}`.trim()
 }
 
 /** The failure of a call as the error of a plugin. */

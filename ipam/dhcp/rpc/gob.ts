@@ -251,13 +251,13 @@ function typeOf({ ArrayT, SliceT, StructT, MapT }: Structure): Type {
   return { kind: 'opaque' }
 }
 
-interface Wanted {
+interface ValueSpec {
   types: ReadonlyMap<number, Type>
   type: number
   depth: number
 }
 
-function readValue(reader: Reader, { types, type, depth }: Wanted): Value {
+function readValue(reader: Reader, { types, type, depth }: ValueSpec): Value {
   if (depth > DEEPEST) throw new GobError(`deeper than ${DEEPEST}`)
   if (++reader.values > MOST_VALUES) throw new GobError(`more than ${MOST_VALUES} values`)
   if (type < 16) return readBuiltin(reader, type)

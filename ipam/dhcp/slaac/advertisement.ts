@@ -6,6 +6,7 @@ import {
   decodeFrame,
   encodeFrame,
   icmpType,
+  isLinkLocal,
   multicastHardware,
   type Neighbourly,
 } from '../link/neighbour.ts'
@@ -55,14 +56,14 @@ export function encodeSolicitation(hardware: string, address: string): Uint8Arra
   return encodeFrame({
     source: { hardware, address },
     destination: { hardware: multicastHardware(ALL_ROUTERS), address: ALL_ROUTERS },
-    message: Buffer.concat([Uint8Array.of(icmpType.solicitation, 0, 0, 0, 0, 0, 0, 0), ...source]),
+    message: Buffer.concat([Uint8Array.of(icmpType.routerSolicitation, 0, 0, 0, 0, 0, 0, 0), ...source]),
   })
 }
 
 /** The advertisement in a frame; undefined for a frame that holds none. Throws PacketError for one that is malformed. */
 export function decodeAdvertisement(frame: Uint8Array): Advertisement | undefined {
   const found = decodeFrame(frame)
-  return found?.message[0] === icmpType.advertisement ? readAdvertisement(found) : undefined
+  return found?.message[0] === icmpType.routerAdvertisement ? readAdvertisement(found) : undefined
 }
 
 /** RFC 4861, 6.1.2: what makes an advertisement invalid is refused, options that are unknown or contradictory are passed over. */
@@ -84,10 +85,6 @@ function readAdvertisement({ source, message }: Neighbourly): Advertisement {
   }
   for (const each of optionsIn(message.subarray(HEADER))) takeOption(found, each)
   return found
-}
-
-export function isLinkLocal(address: string): boolean {
-  return /^fe[89ab][0-9a-f]:/.test(address)
 }
 
 function optionsIn(bytes: Uint8Array): Uint8Array[] {

@@ -1,81 +1,89 @@
 /** IPv6 for the registry: addresses by router advertisements and DHCPv6. */
 import type { Result, Route } from '../../../chain/protocol/result.ts'
-import type { Family, Holding, Setting } from '../daemon/family.ts'
-import { decodeLease6, encodeLease, LEASE6_ENDING, type StoredLease6 } from '../daemon/state.ts'
-import type { Place } from '../link/client-link.ts'
+import type { Family, LeaseHandle, Setting } from '../daemon/family.ts'
+import { decodeLease6, encodeLease6, type StoredLease6 } from '../daemon/lease-file.ts'
+import { LEASE6_ENDING } from '../daemon/state.ts'
+import type { ClientLink } from '../link/client-link.ts'
+import type { NetworkRoute } from '../link/ipv6.ts'
 import { identityOf } from '../v6/message.ts'
-import { createKeeper, type Keeper } from './lease-client.ts'
+import { createLeaseClient, type LeaseClient } from './lease-client.ts'
 import { problemOf } from './lifetimes.ts'
-import type { NetworkRoute } from './network.ts'
 import type { Lease } from './types.ts'
 
 type Own = Omit<StoredLease6, 'lease'>
 
 export const ipv6: Family<Own, Lease> = {
   ending: LEASE6_ENDING,
-  isWanted: wish => wish.ipv6 !== undefined,
+  isWanted: spec => spec.ipv6 !== undefined,
   includes: address => address.includes(':'),
   addressOf: ({ held }) => held.map(({ address }) => address).join(', '),
   describe: (facts, { ipv6 }) => ({ ...facts, mode: ipv6 ?? 'auto' }),
-  encode: (own, lease, ahead) => encodeLease({ ...own, lease }, ahead),
+  encode: (own, lease, clockOffset) => encodeLease6({ ...own, lease }, clockOffset),
   decode(text) {
     const { lease, ...own } = decodeLease6(text) ?? {}
     return lease && { own: own as Own, lease }
   },
-  hold: (place, own, setting) => holdingOf(keeperOf(place, own, setting), own),
-  adopt(place, { own, lease }, setting) {
-    const keeper = keeperOf(place, own, setting)
-    keeper.adopt(lease)
-    return holdingOf(keeper, own)
+  hold: (clientLink, own, setting) => leaseHandleOf(leaseClientOf(clientLink, own, setting), own),
+  adopt(clientLink, { own, lease }, setting) {
+    const leaseClient = leaseClientOf(clientLink, own, setting)
+    leaseClient.adopt(lease)
+    return leaseHandleOf(leaseClient, own)
   },
   // servers are reached on the client's link only (RFC 8415, 18.2.7): the lease ends in its time
-  giveBack: ({ lease }) => ({
+  releaseOrphan: ({ lease }) => ({
     event: 'abandoned',
     address: lease.held.map(({ address }) => address).join(', '),
     why: 'its namespace or interface has gone',
   }),
 }
 
-function keeperOf(place: Place, { mode, priority }: Own, setting: Setting<Lease>): Keeper {
-  const { identifier, options, surroundings } = setting
+function leaseClientOf(
+  clientLink: ClientLink,
+  { mode, priority }: Own,
+  setting: Setting<Lease>,
+): LeaseClient {
+  const { identifier, options, context } = setting
   const client = { ...identityOf(identifier), mode, timing: options.timing }
-  return createKeeper(place, client, { surroundings, priority })
+  return createLeaseClient(clientLink, client, { context, priority })
 }
 
-function holdingOf(keeper: Keeper, { priority }: Own): Holding {
-  const state = keeper.state
+function leaseHandleOf(leaseClient: LeaseClient, { priority }: Own): LeaseHandle {
+  const state = leaseClient.state
   const reason = () => {
     const { phase, reason } = state()
     return phase === 'stopped' && reason !== 'released' ? reason : undefined
   }
   return {
-    place: keeper.place,
-    isOver: () => state().phase === 'stopped' || keeper.isClosed(),
+    clientLink: leaseClient.clientLink,
+    isOver: () => state().phase === 'stopped' || leaseClient.isClosed(),
     isHeld: () => state().phase === 'held',
     problem: () => problemOf(state()) ?? reason(),
     // what has come since is not news to whoever asks again: the attachment is what ADD was told
-    ready: async () => resultOf(await keeper.ready(), priority),
-    acquire: async (before, about) => resultOf(await keeper.acquire(before?.address(), about), priority),
-    confirm: async addresses => resultOf(await keeper.confirm(addresses), priority),
+    ready: async () => resultOf(await leaseClient.ready(), priority),
+    acquire: async (before, about) => resultOf(await leaseClient.acquire(before?.address(), about), priority),
+    confirm: async addresses => resultOf(await leaseClient.confirm(addresses), priority),
     address: () => state().lease.dhcp?.address,
-    release: keeper.release,
-    close: keeper.close,
+    release: leaseClient.release,
+    close: leaseClient.close,
   }
 }
 
 /** A lease as a result: addresses with their router, routes with the link's MTU, name servers and domains. `priority` 0 says none. */
-export function resultOf({ held, network, routes, dhcp, told }: Lease, priority: number): Result {
+export function resultOf(
+  { held, network, routes, dhcp, otherConfiguration }: Lease,
+  priority: number,
+): Result {
   const gateway = routes.find(({ destination }) => destination === '::/0')?.router
   const only = (values: readonly (string | undefined)[]) => [
     ...new Set(values.filter(value => value !== undefined)),
   ]
   const nameservers = only([
     ...network.nameServers.map(({ value }) => value),
-    ...[dhcp, told].flatMap(each => each?.nameServers ?? []),
+    ...[dhcp, otherConfiguration].flatMap(each => each?.nameServers ?? []),
   ])
   const search = only([
     ...network.search.map(({ value }) => value),
-    ...[dhcp, told].flatMap(each => each?.search ?? []),
+    ...[dhcp, otherConfiguration].flatMap(each => each?.search ?? []),
   ])
   return {
     interfaces: [],

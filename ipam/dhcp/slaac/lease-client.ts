@@ -3,18 +3,18 @@
  * and carries out what the state machine says.
  */
 import { CniError, code } from '../../../chain/protocol/error.ts'
-import { createRunner, type Happening, type Runner, type Surroundings } from '../engine/event-loop.ts'
-import { bringUp, type Line, type Place } from '../link/client-link.ts'
+import { createEventLoop, type EventLoop, type LeaseContext, type NewEvent } from '../engine/event-loop.ts'
+import { bringUp, type ClientLink, type FrameSocket } from '../link/client-link.ts'
 import {
+  applyAddressState,
   changeRoutes,
-  claimLink,
   isPassing,
   linkLocalAddress,
   linkLocalNow,
-  openNeighbourLine,
-  openRouterLine,
-  openServerLine,
-  standAddress,
+  openNeighbourSocket,
+  openRouterSocket,
+  openServerSocket,
+  takeOverLink,
   tellServers,
 } from '../link/ipv6.ts'
 import { neighbourClaimant, neighbourProbe } from '../link/neighbour.ts'
@@ -24,8 +24,8 @@ import { decodeAdvertisement, encodeSolicitation } from './advertisement.ts'
 import { step } from './lease.ts'
 import { type Action, type Client, type Event, initialState, type Lease, type State } from './types.ts'
 
-export interface Keeper {
-  place: Place
+export interface LeaseClient {
+  clientLink: ClientLink
   state(): State
   isClosed(): boolean
   /** What there is, once it is; throws why there is nothing. */
@@ -47,60 +47,60 @@ const ADDRESS_WAIT = 3000
 const REOPEN = 1000
 const PROBES = 3
 
-/** What a keeper has in hand. */
+/** What a lease client has in hand. */
 interface Work {
-  readonly place: Place
+  readonly clientLink: ClientLink
   readonly client: Client
   readonly priority: number
-  readonly surroundings: Surroundings<Lease>
-  readonly runner: Runner<State, Event, Lease>
-  routers?: Line | undefined
-  servers?: Line | undefined
-  neighbours?: Line | undefined
+  readonly context: LeaseContext<Lease>
+  readonly loop: EventLoop<State, Event, Lease>
+  routers?: FrameSocket | undefined
+  servers?: FrameSocket | undefined
+  neighbours?: FrameSocket | undefined
   probed: string[]
   timers: Set<Timer>
 }
 
-/** Makes a keeper. `priority` is the metric of the routes; 0 says none. */
-export function createKeeper(
-  place: Place,
+/** Makes a lease client. `priority` is the metric of the routes; 0 says none. */
+export function createLeaseClient(
+  clientLink: ClientLink,
   client: Client,
-  { surroundings, priority }: { surroundings: Surroundings<Lease>; priority: number },
-): Keeper {
-  const runner: Runner<State, Event, Lease> = createRunner<State, Event, Action, Lease>(place, {
+  { context, priority }: { context: LeaseContext<Lease>; priority: number },
+): LeaseClient {
+  const loop: EventLoop<State, Event, Lease> = createEventLoop<State, Event, Action, Lease>(clientLink, {
     initial: initialState,
     step: (state, event) => step(client, state, event),
     carryOut: action => carryOut(work, action),
     settled: (state, closed) => settled(work, state, closed),
     addressOf: ({ lease }) => lease.held.map(({ address }) => address).join(', '),
-    surroundings,
+    context,
     retry: client.timing.timeout,
   })
-  const work: Work = { place, client, priority, surroundings, runner, probed: [], timers: new Set() }
-  const begin = (fresh: boolean, happening: (linkLocal: string) => Happening<Event>) =>
-    runner.begin(async () => {
-      claimLink(place, { fresh })
-      await bringUp(place, CARRIER_WAIT)
-      const linkLocal = await linkLocalAddress(place, ADDRESS_WAIT)
-      if (!runner.isClosed()) hearRouters(work)
-      return happening(linkLocal)
+  const work: Work = { clientLink, client, priority, context, loop, probed: [], timers: new Set() }
+  const begin = (fresh: boolean, event: (linkLocal: string) => NewEvent<Event>) =>
+    loop.begin(async () => {
+      takeOverLink(clientLink, { fresh })
+      await bringUp(clientLink, CARRIER_WAIT)
+      const linkLocal = await linkLocalAddress(clientLink, ADDRESS_WAIT)
+      if (!loop.isClosed()) hearRouters(work)
+      return event(linkLocal)
     })
   return {
-    place,
-    state: runner.state,
-    isClosed: runner.isClosed,
-    ready: () => runner.outcome.promise,
+    clientLink,
+    state: loop.state,
+    isClosed: loop.isClosed,
+    ready: () => loop.outcome.promise,
     acquire: (wanted, { fresh }) =>
       begin(fresh, linkLocal => ({ type: 'start', linkLocal, ...(wanted === undefined ? {} : { wanted }) })),
     confirm: addresses => begin(false, linkLocal => ({ type: 'confirm', linkLocal, addresses })),
     adopt(lease) {
-      runner.outcome.resolve(lease)
-      runner.attempt(() => claimLink(place, { fresh: false }))
+      loop.outcome.resolve(lease)
+      loop.attempt(() => takeOverLink(clientLink, { fresh: false }))
       hearRouters(work)
-      runner.happen({ type: 'adopt', lease })
+      loop.happen({ type: 'adopt', lease })
     },
-    release: () => runner.happen({ type: 'release' }),
-    close: runner.close,
+    release: () => loop.happen({ type: 'release' }),
+    close: loop.close,
   }
 }
 
@@ -125,7 +125,7 @@ function settled(work: Work, { phase, dhcp, probeUntil }: State, closed: boolean
 function after(work: Work, milliseconds: number, body: () => unknown): void {
   const timer = setTimeout(() => {
     work.timers.delete(timer)
-    if (!work.runner.isClosed()) work.runner.attempt(body)
+    if (!work.loop.isClosed()) work.loop.attempt(body)
   }, milliseconds)
   work.timers.add(timer)
 }
@@ -134,11 +134,11 @@ function after(work: Work, milliseconds: number, body: () => unknown): void {
 function hearRouters(work: Work, delay = 0): void {
   const failed = () => {
     work.routers = undefined
-    after(work, delay, () => work.runner.isStillThere() && hearRouters(work, REOPEN))
+    after(work, delay, () => work.loop.isStillThere() && hearRouters(work, REOPEN))
   }
-  work.routers = openRouterLine(work.place, {
+  work.routers = openRouterSocket(work.clientLink, {
     failed,
-    heard(frame) {
+    received(frame) {
       delay = 0 // what has worked may be tried at once
       onRouterFrame(work, frame)
     },
@@ -148,33 +148,33 @@ function hearRouters(work: Work, delay = 0): void {
 function onRouterFrame(work: Work, frame: Uint8Array): void {
   understand(work, () => {
     const advertisement = decodeAdvertisement(frame)
-    if (!advertisement || !work.runner.isStillThere()) return
+    if (!advertisement || !work.loop.isStillThere()) return
     const { mtu = 0, ...rest } = advertisement
-    const tooLarge = mtu > work.place.link.mtu // packets of that size would be lost
-    work.runner.happen({ type: 'advertisement', advertisement: tooLarge ? rest : advertisement })
+    const tooLarge = mtu > work.clientLink.link.mtu // packets of that size would be lost
+    work.loop.happen({ type: 'advertisement', advertisement: tooLarge ? rest : advertisement })
   })
 }
 
 function onServerDatagram(work: Work, bytes: Uint8Array): void {
-  understand(work, () => work.runner.happen({ type: 'message', message: decodeMessage(bytes) }))
+  understand(work, () => work.loop.happen({ type: 'message', message: decodeMessage(bytes) }))
 }
 
 /** What cannot be understood is told, and nothing else. */
 function understand(work: Work, body: () => void): void {
-  work.runner.attempt(() => {
+  work.loop.attempt(() => {
     try {
       body()
     } catch (thrown) {
       if (!(thrown instanceof PacketError)) throw thrown
-      work.surroundings.log('ignored', { why: `a packet: ${thrown.message}` })
+      work.context.log('ignored', { why: `a packet: ${thrown.message}` })
     }
   })
 }
 
 function solicit(work: Work): void {
-  const { place, routers } = work
-  const from = linkLocalNow(place)
-  if (from !== undefined) routers?.send(encodeSolicitation(place.link.address, from))
+  const { clientLink, routers } = work
+  const from = linkLocalNow(clientLink)
+  if (from !== undefined) routers?.send(encodeSolicitation(clientLink.link.address, from))
 }
 
 function send(work: Work, { kind, message }: Action & { type: 'send' }): void {
@@ -182,38 +182,41 @@ function send(work: Work, { kind, message }: Action & { type: 'send' }): void {
   try {
     if (kind === 'release' || kind === 'decline') {
       if (work.servers) work.servers.send(bytes)
-      else tellServers(work.place, bytes)
+      else tellServers(work.clientLink, bytes)
       return
     }
     const failed = () => {
       work.servers = undefined // the next transmission opens another one
     }
-    work.servers ??= openServerLine(work.place, { failed, heard: each => onServerDatagram(work, each) })
+    work.servers ??= openServerSocket(work.clientLink, {
+      failed,
+      received: each => onServerDatagram(work, each),
+    })
     work.servers.send(bytes)
   } catch (thrown) {
     if (!isPassing(thrown)) throw thrown
-    work.surroundings.log('unsent', { kind, error: String(thrown) }) // sent again when its time comes
+    work.context.log('unsent', { kind, error: String(thrown) }) // sent again when its time comes
   }
 }
 
 /** Asks three times, evenly spread, who has an address. */
 function probe(work: Work, address: string): void {
-  const { place, client, runner } = work
+  const { clientLink, client, loop } = work
   work.probed.push(address)
-  const heard = (frame: Uint8Array) => {
+  const received = (frame: Uint8Array) => {
     for (const each of work.probed) {
       const hardware = neighbourClaimant(frame, each)
-      if (hardware !== undefined) runner.happen({ type: 'conflict', address: each, hardware })
+      if (hardware !== undefined) loop.happen({ type: 'conflict', address: each, hardware })
     }
   }
-  work.neighbours ??= openNeighbourLine(place, { heard, failed: () => undefined })
-  const ask = () => work.neighbours?.send(neighbourProbe(place.link.address, address))
+  work.neighbours ??= openNeighbourSocket(clientLink, { received, failed: () => undefined })
+  const ask = () => work.neighbours?.send(neighbourProbe(clientLink.link.address, address))
   ask()
   for (let index = 1; index < PROBES; index++) after(work, (client.timing.probe * index) / PROBES, ask)
 }
 
 function carryOut(work: Work, action: Action): void {
-  const { place, priority, runner, surroundings } = work
+  const { clientLink, priority, loop, context } = work
   switch (action.type) {
     case 'send':
       send(work, action)
@@ -225,31 +228,31 @@ function carryOut(work: Work, action: Action): void {
       probe(work, action.address)
       break
     case 'note':
-      surroundings.log(action.what, factsIn(action))
+      context.log(action.what, factsIn(action))
       break
     case 'address':
-      standAddress(place, action.held)
+      applyAddressState(clientLink, action.held)
       break
     case 'routes':
-      changeRoutes(place, action, { mtu: runner.state().lease.network.mtu, priority })
+      changeRoutes(clientLink, action, { mtu: loop.state().lease.network.mtu, priority })
       break
     case 'bound':
-      runner.attempt(() => surroundings.save(action.lease))
-      if (action.how !== 'refreshed') surroundings.log(action.how, factsOf(action.lease))
-      runner.outcome.resolve(action.lease)
+      loop.attempt(() => context.save(action.lease))
+      if (action.how !== 'refreshed') context.log(action.how, factsOf(action.lease))
+      loop.outcome.resolve(action.lease)
       break
     case 'lost':
-      surroundings.log('lost', factsIn(action))
-      surroundings.forget()
+      context.log('lost', factsIn(action))
+      context.forget()
       break
     case 'failed':
-      surroundings.log('failed', { why: action.why })
-      runner.outcome.reject(new CniError(code.tryAgainLater, action.why))
-      surroundings.forget()
+      context.log('failed', { why: action.why })
+      loop.outcome.reject(new CniError(code.tryAgainLater, action.why))
+      context.forget()
       break
     case 'released':
-      surroundings.log('released', { address: addressesOf(runner.state().lease) })
-      surroundings.forget()
+      context.log('released', { address: addressesOf(loop.state().lease) })
+      context.forget()
       break
   }
 }

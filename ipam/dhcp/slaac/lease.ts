@@ -5,10 +5,10 @@
  * The kernel takes no part (accept_ra is 0): the plugin that asked puts addresses and routes on the link, and would find them
  * there already. So their one owner is the daemon, which deprecates and removes them when their time is over.
  */
-import type { Happening } from '../engine/event-loop.ts'
+import type { NewEvent } from '../engine/event-loop.ts'
 import { step as dhcpStep } from '../v6/lease.ts'
 import { type Event as DhcpEvent, initialState as initialDhcp } from '../v6/types.ts'
-import { afterSilence, follow, forward, nextChange } from './lifetimes.ts'
+import { afterSilence, applyLifetimes, forward, nextChange } from './lifetimes.ts'
 import { addressUnder, autonomousPrefixes, learn, prefixLengthOf, routesAt } from './network.ts'
 import { type Client, type Event, type Held, initialState, type State, type Step } from './types.ts'
 
@@ -51,11 +51,11 @@ function respond(client: Client, state: State, event: Event): Step {
 }
 
 /** What a step of DHCPv6 does is part of this one. */
-function toDhcp(client: Client, state: State, { now, random }: Event, happening: Happening<DhcpEvent>): Step {
-  if (!state.dhcp && !['start', 'confirm', 'inform', 'adopt'].includes(happening.type))
+function toDhcp(client: Client, state: State, { now, random }: Event, event: NewEvent<DhcpEvent>): Step {
+  if (!state.dhcp && !['start', 'confirm', 'inform', 'adopt'].includes(event.type))
     return { state, actions: [] }
   const before = state.dhcp ?? initialDhcp
-  const next = dhcpStep(client, before, { ...happening, now, random } as DhcpEvent)
+  const next = dhcpStep(client, before, { ...event, now, random } as DhcpEvent)
   return forward({ ...state, dhcp: next.state }, next.actions, now)
 }
 
@@ -103,7 +103,7 @@ function adopt(client: Client, event: Event & { type: 'adopt' }): Step {
   const leased = dhcp
     ? then(asked, next => toDhcp(client, next, event, { type: 'adopt', lease: dhcp }))
     : asked
-  return then(leased, next => follow(next, now))
+  return then(leased, next => applyLifetimes(next, now))
 }
 
 function onTimer(client: Client, state: State, event: Event): Step {
@@ -115,7 +115,7 @@ function onTimer(client: Client, state: State, event: Event): Step {
   if (now >= (state.dhcp?.wakeAt ?? Number.POSITIVE_INFINITY)) {
     next = then(next, each => toDhcp(client, each, event, { type: 'timer' }))
   }
-  return then(next, each => follow(each, now))
+  return then(next, each => applyLifetimes(each, now))
 }
 
 /** Addresses of a DHCPv6 server are of use without a router: on the link. */
@@ -140,7 +140,7 @@ function onAdvertisement(client: Client, state: State, event: Event & { type: 'a
   const known: State = { ...state, lease: { ...state.lease, network } }
   if (state.phase === 'held') {
     const { solicitAt: _at, ...rest } = known
-    return follow(rest, now)
+    return applyLifetimes(rest, now)
   }
   if (state.plan) return { state: known, actions: [] }
   const { router, managed, other } = advertisement
@@ -174,7 +174,7 @@ function withAddresses({ timing }: Client, state: State, { now }: Event): Step {
       address: addressUnder({ prefix }, state.linkLocal),
       prefixLength: length,
       prefix,
-      standing: 'preferred',
+      state: 'preferred',
     }),
   )
   // of confirmed ones those that the container has: a prefix may have come since
@@ -215,7 +215,7 @@ function completed(step: Step, { now }: Event): Step {
         {
           address: lease.dhcp.address,
           prefixLength: prefixLengthOf(lease.network, lease.dhcp.address, now),
-          standing: 'preferred',
+          state: 'preferred',
         },
       ]
     : []

@@ -1,7 +1,8 @@
-/** Follows what was advertised and leased: which addresses are still to be used, which routes hold, what is to be saved. Pure. */
+/** The lifetimes of what was advertised and leased: which addresses are still to be used, which routes hold, what is to be saved. Pure. */
+import type { AddressState, NetworkRoute } from '../link/ipv6.ts'
 import type { Action as DhcpAction } from '../v6/types.ts'
-import { DEFAULT_ROUTE, hasRoute, type NetworkRoute, nextEnd, routesAt } from './network.ts'
-import type { Action, Held, Lease, Standing, State, Step } from './types.ts'
+import { DEFAULT_ROUTE, hasRoute, nextEnd, routesAt } from './network.ts'
+import type { Action, Held, Lease, State, Step } from './types.ts'
 
 /** What DHCPv6 does, as a part of the whole. */
 export function forward(state: State, actions: readonly DhcpAction[], now: number): Step {
@@ -24,7 +25,7 @@ function forwardOne(state: State, action: DhcpAction, now: number): Step {
     case 'bound': {
       const next: State = { ...state, lease: { ...lease, dhcp: action.lease } }
       if (state.phase !== 'held') return { state: next, actions: [] }
-      const followed = follow(next, now)
+      const followed = applyLifetimes(next, now)
       const bound: Action = { type: 'bound', lease: followed.state.lease, how: 'renewed' }
       return {
         state: { ...followed.state, savedAt: now },
@@ -32,8 +33,11 @@ function forwardOne(state: State, action: DhcpAction, now: number): Step {
       }
     }
     case 'informed': {
-      const { nameServers, search } = action.answer
-      return { state: { ...state, lease: { ...lease, told: { nameServers, search } } }, actions: [] }
+      const { nameServers, search } = action.reply
+      return {
+        state: { ...state, lease: { ...lease, otherConfiguration: { nameServers, search } } },
+        actions: [],
+      }
     }
     case 'failed':
       if (plan?.inform) return { state, actions: [{ type: 'note', what: 'ignored', why: action.why }] }
@@ -57,7 +61,7 @@ function stopped(state: State, last: Action & { why: string }): Step {
 function lostByServer(state: State, why: string, now: number): Step {
   const { dhcp, ...lease } = state.lease
   if (state.phase !== 'held') return stopped(state, { type: 'failed', why })
-  const next = follow({ ...state, lease, reason: why }, now)
+  const next = applyLifetimes({ ...state, lease, reason: why }, now)
   const isToldHere = (action: Action) => action.type === 'note' && action.address === dhcp?.address
   const actions = next.actions.filter(action => !isToldHere(action))
   const last = { why, ...(dhcp ? { address: dhcp.address } : {}) }
@@ -70,12 +74,12 @@ function lostByServer(state: State, why: string, now: number): Step {
 }
 
 /** Compares what the container was given with what holds now. */
-export function follow(state: State, now: number): Step {
+export function applyLifetimes(state: State, now: number): Step {
   if (state.phase !== 'held') return { state, actions: [] }
   const { lease } = state
-  const held = lease.held.map(each => ({ ...each, standing: standingOf(each, lease, now) }))
-  const changed = held.filter(({ standing }, index) => standing !== lease.held[index]?.standing)
-  const present = held.filter(({ standing }) => standing !== 'gone').map(({ address }) => address)
+  const held = lease.held.map(each => ({ ...each, state: addressStateAt(each, lease, now) }))
+  const changed = held.filter(({ state }, index) => state !== lease.held[index]?.state)
+  const present = held.filter(({ state }) => state !== 'gone').map(({ address }) => address)
   const routes = routesAt(lease.network, present, now)
   const added = routes.filter(each => !hasRoute(lease.routes, each))
   const removed = lease.routes.filter(each => !hasRoute(routes, each))
@@ -84,7 +88,7 @@ export function follow(state: State, now: number): Step {
   if (added.length + removed.length > 0)
     actions.push(
       { type: 'routes', added, removed },
-      { type: 'note', what: 'routed', why: wordsOf(added, removed) },
+      { type: 'note', what: 'routed', why: changesText(added, removed) },
     )
   const isStale = actions.length > 0 || now - state.savedAt >= shortestLife(next, now) / 4
   if (!isStale) return { state: { ...state, lease: next }, actions }
@@ -100,9 +104,7 @@ export function afterSilence({ network, ...lease }: Lease, until: number): Lease
   const has = (destination: string, router?: string) =>
     hasRoute(lease.routes, router === undefined ? { destination } : { destination, router })
   const isHeld = (prefix: string, length: number) =>
-    lease.held.some(
-      each => each.prefix === prefix && each.prefixLength === length && each.standing !== 'gone',
-    )
+    lease.held.some(each => each.prefix === prefix && each.prefixLength === length && each.state !== 'gone')
   const lasting = <T extends { until: number }>(each: T) => ({ ...each, until: Math.max(each.until, until) })
   const routers = network.routers.map(each => (has(DEFAULT_ROUTE, each.address) ? lasting(each) : each))
   const routes = network.routes.map(each => (has(each.destination, each.router) ? lasting(each) : each))
@@ -114,7 +116,7 @@ export function afterSilence({ network, ...lease }: Lease, until: number): Lease
   return { ...lease, network: { ...network, routers, routes, prefixes } }
 }
 
-function standingOf({ prefix, prefixLength }: Held, { network, dhcp }: Lease, now: number): Standing {
+function addressStateAt({ prefix, prefixLength }: Held, { network, dhcp }: Lease, now: number): AddressState {
   const advertised = network.prefixes.find(each => each.prefix === prefix && each.length === prefixLength)
   const end = (seconds: number) => (dhcp?.obtainedAt ?? 0) + seconds * 1000
   const { validUntil, preferredUntil } =
@@ -126,17 +128,17 @@ function standingOf({ prefix, prefixLength }: Held, { network, dhcp }: Lease, no
   return validUntil <= now ? 'gone' : preferredUntil <= now ? 'deprecated' : 'preferred'
 }
 
-const words: Readonly<Record<Standing, string>> = {
+const reasons: Readonly<Record<AddressState, string>> = {
   preferred: 'it is to be used again',
   deprecated: 'its preferred lifetime is over',
   gone: 'its valid lifetime is over',
 }
 
-function noteOf({ address, standing }: Held): Action {
-  return { type: 'note', what: standing === 'gone' ? 'lost' : standing, why: words[standing], address }
+function noteOf({ address, state }: Held): Action {
+  return { type: 'note', what: state === 'gone' ? 'lost' : state, why: reasons[state], address }
 }
 
-function wordsOf(added: readonly NetworkRoute[], removed: readonly NetworkRoute[]): string {
+function changesText(added: readonly NetworkRoute[], removed: readonly NetworkRoute[]): string {
   const say = ({ destination, router }: NetworkRoute) => `${destination}${router ? ` via ${router}` : ''}`
   return [...removed.map(each => `not ${say(each)}`), ...added.map(say)].join(', ')
 }
@@ -149,7 +151,7 @@ function shortestLife({ held, network }: Lease, now: number): number {
   return Math.min(...ends, Number.POSITIVE_INFINITY) - now
 }
 
-/** When what `follow` looks at changes next by itself. */
+/** When what `applyLifetimes` looks at changes next by itself. */
 export function nextChange({ phase, lease }: State, now: number): number {
   if (phase !== 'held') return Number.POSITIVE_INFINITY
   const { dhcp, network } = lease
@@ -159,7 +161,7 @@ export function nextChange({ phase, lease }: State, now: number): number {
 
 /** Why the container has not all that it was given; undefined when it has. */
 export function problemOf({ lease, reason }: State): string | undefined {
-  const gone = lease.held.filter(({ standing }) => standing === 'gone').map(({ address }) => address)
+  const gone = lease.held.filter(({ state }) => state === 'gone').map(({ address }) => address)
   return gone.length > 0
     ? `${gone.join(', ')}: ${reason ?? 'no router advertises the prefix any longer'}`
     : undefined

@@ -1,5 +1,7 @@
 /** What a link's routers have said, and until when it holds (RFC 4861, 6.3.4; RFC 4862, 5.5.3). Pure; times are milliseconds since the epoch. */
+
 import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
+import type { NetworkRoute } from '../link/ipv6.ts'
 import { type AdvertisedPrefix, type Advertisement, type Preference, prefixText } from './advertisement.ts'
 
 export interface Network {
@@ -21,12 +23,6 @@ interface Passing {
   until: number
 }
 
-/** A route over the link; without a router to what is on it. */
-export interface NetworkRoute {
-  destination: string
-  router?: string
-}
-
 export const emptyNetwork: Network = { routers: [], prefixes: [], routes: [], nameServers: [], search: [] }
 
 export const DEFAULT_ROUTE = '::/0'
@@ -42,7 +38,7 @@ export function learn(network: Network, heard: Advertisement, now: number): Netw
   const end = (seconds: number) => now + seconds * 1000
   const { router, preference, lifetimeSeconds } = heard
   // what is over makes room: routers and prefixes may change many times in a container's life
-  let { routers, prefixes, routes, nameServers, search } = holding(network, now)
+  let { routers, prefixes, routes, nameServers, search } = unexpired(network, now)
   routers = put(routers, { address: router, preference, until: end(lifetimeSeconds) }, 'address')
   for (const each of heard.prefixes) {
     const known = prefixes.find(isSamePrefix(each))
@@ -58,11 +54,11 @@ export function learn(network: Network, heard: Advertisement, now: number): Netw
     search = put(search, { value, until: end(lifetimeSeconds) }, 'value')
   const mtu = heard.mtu ?? network.mtu
   const all = { routers, prefixes, routes, nameServers, search, ...(mtu === undefined ? {} : { mtu }) }
-  return holding(all, now)
+  return unexpired(all, now)
 }
 
 /** What is not over. */
-function holding(network: Network, now: number): Network {
+function unexpired(network: Network, now: number): Network {
   const lasts = ({ until }: { until: number }) => until > now
   return {
     ...network,
@@ -92,9 +88,9 @@ function isSamePrefix({ prefix, length }: Pick<Prefix, 'prefix' | 'length'>) {
 
 function prefixAfter(known: Prefix | undefined, heard: AdvertisedPrefix, now: number): Prefix {
   const { prefix, length, onLink, autonomous } = heard
-  const told = now + heard.validSeconds * 1000
+  const advertised = now + heard.validSeconds * 1000
   const floor = known && Math.min(known.validUntil, now + TWO_HOURS)
-  const validUntil = Math.max(told, floor ?? told)
+  const validUntil = Math.max(advertised, floor ?? advertised)
   return {
     prefix,
     length,

@@ -1,5 +1,7 @@
-/** The words of what an attachment has of IPv6: addresses by router advertisements, by DHCPv6, or both. Types, and the state it begins with. Pure. */
+/** The types of what an attachment has of IPv6: addresses by router advertisements, by DHCPv6, or both. Types, and the state it begins with. Pure. */
+
 import type { Mode } from '../configuration.ts'
+import type { AddressState, NetworkRoute } from '../link/ipv6.ts'
 import type { Message } from '../v6/packet.ts'
 import type {
   Action as DhcpAction,
@@ -8,14 +10,11 @@ import type {
   State as DhcpState,
 } from '../v6/types.ts'
 import type { Advertisement } from './advertisement.ts'
-import { emptyNetwork, type Network, type NetworkRoute } from './network.ts'
+import { emptyNetwork, type Network } from './network.ts'
 
 export interface Client extends DhcpClient {
   mode: Mode
 }
-
-/** preferred: to be used. deprecated: not for new connections. gone: not to be used. */
-export type Standing = 'preferred' | 'deprecated' | 'gone'
 
 /** An address, and how it last was on the link, as far as this program had a hand in it. */
 export interface Held {
@@ -23,10 +22,10 @@ export interface Held {
   prefixLength: number
   /** The prefix that it was made of; none when a DHCPv6 server gave it. */
   prefix?: string
-  standing: Standing
+  state: AddressState
 }
 
-/** What is kept, also over a restart of the daemon. Names that end in At or Until are milliseconds since the epoch. */
+/** What is kept, also over a restart of the daemon. Moments are milliseconds since the epoch. */
 export interface Lease {
   held: Held[]
   network: Network
@@ -34,7 +33,7 @@ export interface Lease {
   routes: NetworkRoute[]
   dhcp?: DhcpLease
   /** What a DHCPv6 server said besides addresses. */
-  told?: { nameServers: string[]; search: string[] }
+  otherConfiguration?: { nameServers: string[]; search: string[] }
 }
 
 /** acquiring: not all is there yet. held: it is. stopped: over; `reason` says why. */

@@ -4,10 +4,11 @@ import { removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { openRoute } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'
-import type { Family, Holding, Setting } from '../daemon/family.ts'
-import { decodeLease, encodeLease, LEASE_ENDING, type StoredLease } from '../daemon/state.ts'
-import { type Place, sendFromHost, setLinkUp } from '../link/client-link.ts'
-import { createKeeper, type Keeper } from './lease-client.ts'
+import type { Family, LeaseHandle, Setting } from '../daemon/family.ts'
+import { decodeLease, encodeLease, type StoredLease } from '../daemon/lease-file.ts'
+import { LEASE_ENDING } from '../daemon/state.ts'
+import { type ClientLink, sendFromHost, setLinkUp } from '../link/client-link.ts'
+import { createLeaseClient, type LeaseClient } from './lease-client.ts'
 import { resultOf } from './lease-offer.ts'
 import { composeMessage } from './message.ts'
 import { encodeMessage } from './packet.ts'
@@ -17,29 +18,29 @@ type Own = Omit<StoredLease, 'lease'>
 
 export const ipv4: Family<Own, Lease> = {
   ending: LEASE_ENDING,
-  isWanted: wish => wish.ipv4,
+  isWanted: spec => spec.ipv4,
   includes: address => !address.includes(':'),
   addressOf: lease => lease.address,
-  describe: (facts, { provided, requested, ipv6 }, { place, options }) => ({
+  describe: (facts, { provided, requested, ipv6 }, { clientLink, options }) => ({
     ...facts,
     // what an ipvlan link receives is told apart by the address that it does not have yet
-    broadcast: options.broadcast || place.link.kind === 'ipvlan',
+    broadcast: options.broadcast || clientLink.link.kind === 'ipvlan',
     provided: Array.from(provided, ([code, value]) => [code, Buffer.from(value).toString('hex')]),
     requested,
     ...(ipv6 ? { shared: true } : {}),
   }),
-  encode: (own, lease, ahead) => encodeLease({ ...own, lease }, ahead),
+  encode: (own, lease, clockOffset) => encodeLease({ ...own, lease }, clockOffset),
   decode(text) {
     const { lease, ...own } = decodeLease(text) ?? {}
     return lease && { own: own as Own, lease }
   },
-  hold: (place, own, setting) => holdingOf(keeperOf(place, own, setting), own),
-  adopt(place, { own, lease }, setting) {
-    const keeper = keeperOf(place, own, setting)
-    keeper.adopt(lease)
-    return holdingOf(keeper, own)
+  hold: (clientLink, own, setting) => leaseHandleOf(leaseClientOf(clientLink, own, setting), own),
+  adopt(clientLink, { own, lease }, setting) {
+    const leaseClient = leaseClientOf(clientLink, own, setting)
+    leaseClient.adopt(lease)
+    return leaseHandleOf(leaseClient, own)
   },
-  giveBack({ own, lease }, { identifier, options, now }) {
+  releaseOrphan({ own, lease }, { identifier, options, now }) {
     const { address } = lease
     const why = 'its namespace or interface has gone'
     if (now >= lease.obtainedAt + lease.leaseSeconds * 1000)
@@ -57,15 +58,15 @@ export const ipv4: Family<Own, Lease> = {
   },
 }
 
-function keeperOf(place: Place, own: Own, setting: Setting<Lease>): Keeper {
-  return createKeeper(place, clientOf(own, setting), {
-    surroundings: setting.surroundings,
-    forbid: lease => (own.shared ? removeLost(place, lease) : setLinkUp(place, false)), // as with the reference
+function leaseClientOf(clientLink: ClientLink, own: Own, setting: Setting<Lease>): LeaseClient {
+  return createLeaseClient(clientLink, clientOf(own, setting), {
+    context: setting.context,
+    forbid: lease => (own.shared ? removeLost(clientLink, lease) : setLinkUp(clientLink, false)), // as with the reference
   })
 }
 
 /** Whoever lost an address must not use it. */
-function removeLost({ descriptor, link }: Place, { address, prefixLength = 32 }: Lease): void {
+function removeLost({ descriptor, link }: ClientLink, { address, prefixLength = 32 }: Lease): void {
   using route = inNamespace(descriptor, openRoute)
   removeAddress(route, { link: link.index, address, prefixLength })
 }
@@ -82,28 +83,28 @@ function clientOf(own: Own, { identifier, options }: Pick<Setting, 'identifier' 
   }
 }
 
-function holdingOf(keeper: Keeper, { priority }: Own): Holding {
-  const state = keeper.state
+function leaseHandleOf(leaseClient: LeaseClient, { priority }: Own): LeaseHandle {
+  const state = leaseClient.state
   return {
-    place: keeper.place,
-    isOver: () => state().phase === 'stopped' || keeper.isClosed(),
+    clientLink: leaseClient.clientLink,
+    isOver: () => state().phase === 'stopped' || leaseClient.isClosed(),
     isHeld: () => state().lease !== undefined && !['stopped', 'verifying'].includes(state().phase),
     problem: () =>
       state().phase === 'stopped' && state().reason !== 'released' ? state().reason : undefined,
-    ready: async () => resultOf(await keeper.ready(), priority),
+    ready: async () => resultOf(await leaseClient.ready(), priority),
     async acquire(before) {
-      const lease = await keeper.acquire(before?.address())
+      const lease = await leaseClient.acquire(before?.address())
       if (lease.prefixLength !== undefined) return resultOf(lease, priority)
-      keeper.release()
+      leaseClient.release()
       const { address, server } = lease
       throw new CniError(
         code.internal,
         `DHCP option Subnet Mask not found in DHCPACK: the server ${server} gave none with ${address}`,
       )
     },
-    confirm: async ([address = '']) => resultOf(await keeper.confirm(address), priority),
+    confirm: async ([address = '']) => resultOf(await leaseClient.confirm(address), priority),
     address: () => state().lease?.address,
-    release: keeper.release,
-    close: keeper.close,
+    release: leaseClient.release,
+    close: leaseClient.close,
   }
 }

@@ -5,14 +5,14 @@
 
 import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
-import { createRunner, type Happening, type Runner, type Surroundings } from '../engine/event-loop.ts'
+import { createEventLoop, type EventLoop, type LeaseContext, type NewEvent } from '../engine/event-loop.ts'
 import {
   bringUp,
   CLIENT_PORT,
-  type Line,
-  openArpLine,
-  openDhcpLine,
-  type Place,
+  type ClientLink,
+  type FrameSocket,
+  openArpSocket,
+  openDhcpSocket,
   SERVER_PORT,
   sendFromHost,
   sendOnce,
@@ -22,8 +22,8 @@ import { step } from './lease.ts'
 import { decodeMessage, encodeMessage, PacketError } from './packet.ts'
 import { type Action, type Client, type Event, initialState, type Lease, type State } from './types.ts'
 
-export interface Keeper {
-  place: Place
+export interface LeaseClient {
+  clientLink: ClientLink
   state(): State
   isClosed(): boolean
   /** The lease, once it is there; throws why there is none. */
@@ -42,53 +42,53 @@ export interface Keeper {
 const CARRIER_WAIT = 2000
 const PROBES = 3
 
-/** What a keeper has in hand. */
+/** What a lease client has in hand. */
 interface Work {
-  readonly place: Place
+  readonly clientLink: ClientLink
   readonly client: Client
-  readonly surroundings: Surroundings<Lease>
-  readonly runner: Runner<State, Event, Lease>
+  readonly context: LeaseContext<Lease>
+  readonly loop: EventLoop<State, Event, Lease>
   /** What is done about an address that must not be used any longer. */
   readonly forbid: (lease: Lease) => void
-  line?: Line | undefined
-  arp?: Line | undefined
+  socket?: FrameSocket | undefined
+  arp?: FrameSocket | undefined
   probing: Timer[]
 }
 
-/** Makes a keeper. `forbid` sees to it that a lost address is not used. */
-export function createKeeper(
-  place: Place,
+/** Makes a lease client. `forbid` sees to it that a lost address is not used. */
+export function createLeaseClient(
+  clientLink: ClientLink,
   client: Client,
-  { surroundings, forbid }: { surroundings: Surroundings<Lease>; forbid: (lease: Lease) => void },
-): Keeper {
-  const runner: Runner<State, Event, Lease> = createRunner<State, Event, Action, Lease>(place, {
+  { context, forbid }: { context: LeaseContext<Lease>; forbid: (lease: Lease) => void },
+): LeaseClient {
+  const loop: EventLoop<State, Event, Lease> = createEventLoop<State, Event, Action, Lease>(clientLink, {
     initial: initialState,
     step: (state, event) => step(client, state, event),
     carryOut: action => carryOut(work, action),
     settled: (state, closed) => settled(work, state, closed),
     addressOf: ({ lease }) => lease?.address,
-    surroundings,
+    context,
     retry: client.timing.timeout,
   })
-  const work: Work = { place, client, surroundings, runner, forbid, probing: [] }
-  const begin = (happening: Happening<Event>) =>
-    runner.begin(async () => {
-      await bringUp(place, CARRIER_WAIT)
-      return happening
+  const work: Work = { clientLink, client, context, loop, forbid, probing: [] }
+  const begin = (event: NewEvent<Event>) =>
+    loop.begin(async () => {
+      await bringUp(clientLink, CARRIER_WAIT)
+      return event
     })
   return {
-    place,
-    state: runner.state,
-    isClosed: runner.isClosed,
-    ready: () => runner.outcome.promise,
+    clientLink,
+    state: loop.state,
+    isClosed: loop.isClosed,
+    ready: () => loop.outcome.promise,
     acquire: wanted => begin({ type: 'start', ...(wanted === undefined ? {} : { wanted }) }),
     confirm: address => begin({ type: 'confirm', address }),
     adopt(lease) {
-      runner.outcome.resolve(lease)
-      runner.happen({ type: 'adopt', lease })
+      loop.outcome.resolve(lease)
+      loop.happen({ type: 'adopt', lease })
     },
-    release: () => runner.happen({ type: 'release' }),
-    close: runner.close,
+    release: () => loop.happen({ type: 'release' }),
+    close: loop.close,
   }
 }
 
@@ -99,8 +99,8 @@ function settled(work: Work, { phase }: State, closed: boolean): void {
 }
 
 function hangUp(work: Work): void {
-  work.line?.close()
-  work.line = undefined
+  work.socket?.close()
+  work.socket = undefined
 }
 
 function stopProbing(work: Work): void {
@@ -115,20 +115,20 @@ function onFrame(work: Work, frame: Uint8Array): void {
   if (datagram?.destination.port !== CLIENT_PORT) return
   try {
     const message = decodeMessage(datagram.payload)
-    work.runner.happen({ type: 'message', message, hardware: datagram.source.hardware })
+    work.loop.happen({ type: 'message', message, hardware: datagram.source.hardware })
   } catch (thrown) {
     if (!(thrown instanceof PacketError)) throw thrown
     const { address } = datagram.source
-    work.surroundings.log('ignored', { why: `a packet from ${address}: ${thrown.message}` })
+    work.context.log('ignored', { why: `a packet from ${address}: ${thrown.message}` })
   }
 }
 
-function openedLine(work: Work): Line {
+function openedSocket(work: Work): FrameSocket {
   const failed = () => {
-    work.line = undefined // the next transmission opens another one
+    work.socket = undefined // the next transmission opens another one
   }
-  work.line ??= openDhcpLine(work.place, { heard: frame => onFrame(work, frame), failed })
-  return work.line
+  work.socket ??= openDhcpSocket(work.clientLink, { received: frame => onFrame(work, frame), failed })
+  return work.socket
 }
 
 function send(work: Work, { kind, message, from, to }: Action & { type: 'send' }): void {
@@ -139,26 +139,26 @@ function send(work: Work, { kind, message, from, to }: Action & { type: 'send' }
     payload,
   })
   try {
-    if (kind === 'release') sendOnce(work.place, frame)
-    else openedLine(work).send(frame)
+    if (kind === 'release') sendOnce(work.clientLink, frame)
+    else openedSocket(work).send(frame)
   } catch (thrown) {
     if (!isErrno(thrown, errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.ENOBUFS)) throw thrown
     if (kind === 'release') sendFromHost(to.address, payload)
-    else work.surroundings.log('unsent', { kind, error: String(thrown) }) // sent again when its time comes
+    else work.context.log('unsent', { kind, error: String(thrown) }) // sent again when its time comes
   }
 }
 
 /** Asks three times, evenly spread, who has an address. */
 function probe(work: Work, address: string): void {
   const { hardware, timing } = work.client
-  const heard = (frame: Uint8Array) => {
+  const received = (frame: Uint8Array) => {
     const claimant = arpClaimant(frame, address)
-    if (claimant !== undefined) work.runner.happen({ type: 'conflict', address, hardware: claimant })
+    if (claimant !== undefined) work.loop.happen({ type: 'conflict', address, hardware: claimant })
   }
   stopProbing(work)
-  const opened = openArpLine(work.place, { heard, failed: () => undefined })
+  const opened = openArpSocket(work.clientLink, { received, failed: () => undefined })
   work.arp = opened
-  const ask = () => work.runner.attempt(() => opened.send(arpProbe(hardware, address)))
+  const ask = () => work.loop.attempt(() => opened.send(arpProbe(hardware, address)))
   ask()
   for (let index = 1; index < PROBES; index++) {
     work.probing.push(setTimeout(ask, (timing.probe * index) / PROBES))
@@ -166,8 +166,8 @@ function probe(work: Work, address: string): void {
 }
 
 function carryOut(work: Work, action: Action): void {
-  const { surroundings } = work
-  const { outcome } = work.runner
+  const { context } = work
+  const { outcome } = work.loop
   switch (action.type) {
     case 'send':
       send(work, action)
@@ -176,35 +176,33 @@ function carryOut(work: Work, action: Action): void {
       probe(work, action.address)
       break
     case 'note':
-      surroundings.log(action.what, { why: action.why })
+      context.log(action.what, { why: action.why })
       break
     case 'bound':
-      work.runner.attempt(() => surroundings.save(action.lease))
-      surroundings.log(action.how, factsOf(action.lease))
+      work.loop.attempt(() => context.save(action.lease))
+      context.log(action.how, factsOf(action.lease))
       outcome.resolve(action.lease)
       break
     case 'lost':
       lose(work, action)
       break
     case 'failed':
-      surroundings.log('failed', { why: action.why })
+      context.log('failed', { why: action.why })
       outcome.reject(new CniError(code.tryAgainLater, action.why))
-      surroundings.forget()
+      context.forget()
       break
     case 'released':
-      surroundings.log('released', { address: action.lease?.address })
-      surroundings.forget()
+      context.log('released', { address: action.lease?.address })
+      context.forget()
       break
   }
 }
 
 function lose(work: Work, { lease, why }: Action & { type: 'lost' }): void {
-  work.surroundings.log('lost', { why, address: lease.address })
-  work.runner.outcome.reject(
-    new CniError(code.internal, `the DHCP lease of ${lease.address} is lost: ${why}`),
-  )
-  work.runner.attempt(() => work.forbid(lease))
-  work.surroundings.forget()
+  work.context.log('lost', { why, address: lease.address })
+  work.loop.outcome.reject(new CniError(code.internal, `the DHCP lease of ${lease.address} is lost: ${why}`))
+  work.loop.attempt(() => work.forbid(lease))
+  work.context.forget()
 }
 
 function factsOf({ address, prefixLength, server, leaseSeconds }: Lease): Record<string, unknown> {

@@ -1,10 +1,10 @@
-/** What a server granted: an acknowledgement's options as addresses, routes and times. Pure. */
+/** What a server leases: an acknowledgement's options as addresses, routes and times. Pure. */
 import { addressText } from '../../../chain/ip/bytes.ts'
 import type { Result, Route } from '../../../chain/protocol/result.ts'
 import { type Message, option } from './packet.ts'
 
 /** A lease's content; times in seconds from its acknowledgement, `Infinity` for ever. */
-export interface Grant {
+export interface LeaseOffer {
   address: string
   /** From the subnet mask; undefined when the server gave none or one with holes. */
   prefixLength?: number
@@ -13,14 +13,14 @@ export interface Grant {
   renewalSeconds: number
   rebindingSeconds: number
   routers: string[]
-  routes: GrantedRoute[]
+  routes: OfferedRoute[]
   nameServers: string[]
   domain?: string
   search: string[]
   mtu?: number
 }
 
-export interface GrantedRoute {
+export interface OfferedRoute {
   destination: string
   /** "0.0.0.0": the destination is on the link itself. */
   router: string
@@ -30,8 +30,8 @@ const DEFAULT_LEASE_SECONDS = 3600 // as the reference
 const INFINITE = 0xffffffff // RFC 2131, 3.3
 const SMALLEST_MTU = 68 // RFC 2132, 5.1
 
-/** Reads an offer or acknowledgement. Answers what is wrong with it, as words, when it cannot be used. */
-export function readGrant(message: Message): Grant | string {
+/** Reads an offer or acknowledgement. Answers what is wrong with it when it cannot be used. */
+export function readLeaseOffer(message: Message): LeaseOffer | string {
   const { options, yourAddress } = message
   const server = addressesIn(options.get(option.serverIdentifier))[0]
   if (server === undefined || server === '0.0.0.0') return 'it names no server'
@@ -61,7 +61,7 @@ export function readGrant(message: Message): Grant | string {
 function renewalTimes(
   options: Message['options'],
   leaseSeconds: number,
-): Pick<Grant, 'rebindingSeconds' | 'renewalSeconds'> {
+): Pick<LeaseOffer, 'rebindingSeconds' | 'renewalSeconds'> {
   const renewalSeconds = secondsIn(options.get(option.renewalTime)) ?? leaseSeconds / 2
   const rebindingSeconds = secondsIn(options.get(option.rebindingTime)) ?? leaseSeconds * 0.85
   const inOrder = 0 < renewalSeconds && renewalSeconds < rebindingSeconds && rebindingSeconds < leaseSeconds
@@ -108,11 +108,11 @@ function textIn(value: Uint8Array | undefined): string | undefined {
 }
 
 /** Option 121 replaces all others (RFC 3442); else option 33's classful ones, then the default through the first router. */
-function routesIn(options: Message['options'], routers: string[]): GrantedRoute[] {
+function routesIn(options: Message['options'], routers: string[]): OfferedRoute[] {
   const classless = options.get(option.classlessRoutes)
   if (classless) return classlessRoutes(classless)
   const pairs = addressesIn(options.get(option.staticRoutes))
-  const routes: GrantedRoute[] = []
+  const routes: OfferedRoute[] = []
   for (let index = 0; index + 1 < pairs.length; index += 2) {
     const [network, router] = [pairs[index] ?? '', pairs[index + 1] ?? '']
     const length = classfulLength(network)
@@ -129,8 +129,8 @@ function classfulLength(network: string): number | undefined {
 }
 
 /** Length, the network's significant bytes, router. A cut-off or impossible entry ends the list: what follows cannot be read. */
-function classlessRoutes(value: Uint8Array): GrantedRoute[] {
-  const routes: GrantedRoute[] = []
+function classlessRoutes(value: Uint8Array): OfferedRoute[] {
+  const routes: OfferedRoute[] = []
   for (let at = 0; at < value.length; ) {
     const length = value[at] ?? 33
     const significant = Math.ceil(length / 8)
@@ -187,23 +187,23 @@ function nameAt(value: Uint8Array, start: number): { name: string; next: number 
 
 const SCOPE_LINK = 253 // RT_SCOPE_LINK
 
-/** A grant as a result: the reference's, and beyond it name servers, domains and the routes' MTU. `priority` 0 says none. */
-export function resultOf(grant: Grant, priority: number): Result {
-  const [gateway] = grant.routers
-  const domain = grant.domain === undefined ? {} : { domain: grant.domain }
+/** A lease as a result: the reference's, and beyond it name servers, domains and the routes' MTU. `priority` 0 says none. */
+export function resultOf(offer: LeaseOffer, priority: number): Result {
+  const [gateway] = offer.routers
+  const domain = offer.domain === undefined ? {} : { domain: offer.domain }
   return {
     interfaces: [],
-    ips: [{ address: `${grant.address}/${grant.prefixLength ?? 32}`, ...(gateway ? { gateway } : {}) }],
-    routes: grant.routes.map(route => routeOf(route, grant.mtu, priority)),
+    ips: [{ address: `${offer.address}/${offer.prefixLength ?? 32}`, ...(gateway ? { gateway } : {}) }],
+    routes: offer.routes.map(route => routeOf(route, offer.mtu, priority)),
     dns: {
-      ...(grant.nameServers.length > 0 ? { nameservers: grant.nameServers } : {}),
+      ...(offer.nameServers.length > 0 ? { nameservers: offer.nameServers } : {}),
       ...domain,
-      ...(grant.search.length > 0 ? { search: grant.search } : {}),
+      ...(offer.search.length > 0 ? { search: offer.search } : {}),
     },
   }
 }
 
-function routeOf({ destination, router }: GrantedRoute, mtu: number | undefined, priority: number): Route {
+function routeOf({ destination, router }: OfferedRoute, mtu: number | undefined, priority: number): Route {
   return {
     dst: destination,
     ...(router === '0.0.0.0' ? { scope: SCOPE_LINK } : { gw: router }),

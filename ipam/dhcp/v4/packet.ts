@@ -66,7 +66,7 @@ export const messageType = {
   request: 3,
   decline: 4,
   acknowledge: 5,
-  refuse: 6,
+  nak: 6,
   release: 7,
 } as const
 

@@ -1,6 +1,6 @@
 /** What a DHCP client makes of what it hears: offers, acknowledgements, refusals, and other hosts that have its address. Pure. */
 
-import { readGrant } from './lease-offer.ts'
+import { readLeaseOffer } from './lease-offer.ts'
 import { type Message, messageType, option } from './packet.ts'
 import { discoverAgain, lose, pause, sendAction, settle, stop, transmit } from './transitions.ts'
 import type { Action, Client, Event, Lease, State, Step } from './types.ts'
@@ -16,7 +16,7 @@ export function onMessage(client: Client, state: State, event: Event & { type: '
   const type = message.options.get(option.messageType)?.[0]
   if (type === messageType.offer && state.phase === 'selecting') return onOffer(client, state, event)
   if (type === messageType.acknowledge) return onAcknowledge(client, state, event)
-  if (type === messageType.refuse) return onRefusal(client, state, event)
+  if (type === messageType.nak) return onRefusal(client, state, event)
   return { state, actions: [] }
 }
 
@@ -26,17 +26,17 @@ function ignored(state: State, why: string): Step {
 
 /** The first usable offer is taken; after a refusal, only one of the address that is in use. */
 function onOffer(client: Client, state: State, event: Event & { type: 'message' }): Step {
-  const grant = readGrant(event.message)
-  if (typeof grant === 'string') return ignored(state, `an offer: ${grant}`)
-  if (state.lease && grant.address !== state.lease.address) {
-    return lose(state, state.lease, `the address was refused, and ${grant.address} offered instead`)
+  const offered = readLeaseOffer(event.message)
+  if (typeof offered === 'string') return ignored(state, `an offer: ${offered}`)
+  if (state.lease && offered.address !== state.lease.address) {
+    return lose(state, state.lease, `the address was refused, and ${offered.address} offered instead`)
   }
-  const offer = { ...grant, serverHardware: event.hardware }
+  const offer = { ...offered, serverHardware: event.hardware }
   const asked = transmit(client, { ...state, phase: 'requesting', offer, sends: 0 }, event)
   if (state.lease || client.timing.probe === 0) return asked
   return {
     state: { ...asked.state, probeUntil: event.now + client.timing.probe },
-    actions: [...asked.actions, { type: 'probe', address: grant.address }],
+    actions: [...asked.actions, { type: 'probe', address: offered.address }],
   }
 }
 
@@ -48,14 +48,14 @@ function onAcknowledge(client: Client, state: State, event: Event & { type: 'mes
   const { message, hardware, now } = event
   const expected = expectedAddress(state)
   if (expected === undefined) return { state, actions: [] }
-  const grant = readGrant(message)
-  if (typeof grant === 'string') return ignored(state, `an acknowledgement: ${grant}`)
-  if (state.phase === 'requesting' && state.offer && grant.server !== state.offer.server) {
-    return ignored(state, `an acknowledgement from ${grant.server}, which was not asked`)
+  const offered = readLeaseOffer(message)
+  if (typeof offered === 'string') return ignored(state, `an acknowledgement: ${offered}`)
+  if (state.phase === 'requesting' && state.offer && offered.server !== state.offer.server) {
+    return ignored(state, `an acknowledgement from ${offered.server}, which was not asked`)
   }
-  if (grant.address !== expected)
-    return ignored(state, `an acknowledgement of ${grant.address}, asked was ${expected}`)
-  const lease: Lease = { ...grant, serverHardware: hardware, obtainedAt: now }
+  if (offered.address !== expected)
+    return ignored(state, `an acknowledgement of ${offered.address}, asked was ${expected}`)
+  const lease: Lease = { ...offered, serverHardware: hardware, obtainedAt: now }
   const next: State = { ...state, lease }
   if (state.phase === 'rebooting') return settle(next, 'confirmed')
   if (state.phase !== 'requesting' || state.lease) return settle(next, 'renewed')
@@ -75,10 +75,10 @@ function expectedAddress({ phase, offer, lease, wanted }: State): string | undef
 function onRefusal(client: Client, state: State, event: Event & { type: 'message' }): Step {
   const { phase, lease, offer } = state
   const server = serverOf(event.message)
-  const words = event.message.options.get(option.message)
+  const text = event.message.options.get(option.message)
   const why = `${server}${
-    words
-      ? `: ${Buffer.from(words)
+    text
+      ? `: ${Buffer.from(text)
           .toString()
           .replace(/[^ -~]/g, '?')}`
       : ''

@@ -1,7 +1,7 @@
-/** The words of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
+/** The types of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 
 import type { Timing } from '../engine/timing.ts'
-import type { Grant } from './lease-offer.ts'
+import type { LeaseOffer } from './lease-offer.ts'
 import type { Message } from './packet.ts'
 
 /** Who asks, for what, and how patiently: all that does not change while a lease lives. */
@@ -16,7 +16,7 @@ export interface Client {
   timing: Timing
 }
 
-export interface Lease extends Grant {
+export interface Lease extends LeaseOffer {
   /** Hardware address from which the acknowledgement came: the server's, or its relay's. */
   serverHardware: string
   obtainedAt: number
@@ -50,7 +50,7 @@ export interface State {
   wakeAt?: number
   /** An address that it had, and would have again. */
   wanted?: string
-  offer?: Grant & { serverHardware: string }
+  offer?: LeaseOffer & { serverHardware: string }
   /** Until when others may say that the address is theirs; who did. */
   probeUntil?: number
   claimant?: string

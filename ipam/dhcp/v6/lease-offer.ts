@@ -1,6 +1,6 @@
 /** What a DHCPv6 server says: an ADVERTISE or REPLY as an address, times, name servers, or why there is none. Pure. */
 import { addressText } from '../../../chain/ip/bytes.ts'
-import { isLinkLocal } from '../slaac/advertisement.ts'
+import { isLinkLocal } from '../link/neighbour.ts'
 import { namesIn } from '../v4/lease-offer.ts'
 import { PacketError } from '../v4/packet.ts'
 import { decodeOptions, type Message, option, optionValue, statusCode } from './packet.ts'
@@ -12,7 +12,7 @@ export interface Identity {
 }
 
 /** A lease's content; times in seconds from the REPLY, `Infinity` for ever. */
-export interface Grant {
+export interface LeaseOffer {
   address: string
   /** The server's DUID in hexadecimal. */
   server: string
@@ -27,10 +27,10 @@ export interface Grant {
 
 export interface Status {
   code: number
-  words: string
+  message: string
 }
 
-export interface Answer {
+export interface Reply {
   server: string
   preference: number
   /** Of the whole message, and of its association of addresses. */
@@ -51,8 +51,8 @@ export interface Association {
 
 const FOREVER = 0xffffffff // RFC 8415, 7.7
 
-/** What a server says to a client; words when it says nothing to it (RFC 8415, 16). Throws PacketError for cut-off options. */
-export function readAnswer({ duid, iaid }: Identity, { options }: Message): Answer | string {
+/** What a server says to a client; why, where it says nothing to it (RFC 8415, 16). Throws PacketError for cut-off options. */
+export function readReply({ duid, iaid }: Identity, { options }: Message): Reply | string {
   const server = optionValue(options, option.server)
   const client = optionValue(options, option.client)
   if (!server || server.length < 2 || server.length > 130) return 'it names no server'
@@ -75,9 +75,9 @@ export function readAnswer({ duid, iaid }: Identity, { options }: Message): Answ
   }
 }
 
-/** The address that an answer grants: the wanted one if it is among them. Words when there is none that can be used. */
-export function grantIn(answer: Answer, wanted: string | undefined): Grant | string {
-  const { server, preference, association, status, nameServers, search } = answer
+/** The address that a reply grants: the wanted one if it is among them. Why, where there is none that can be used. */
+export function leaseOfferIn(reply: Reply, wanted: string | undefined): LeaseOffer | string {
+  const { server, preference, association, status, nameServers, search } = reply
   if (status && status.code !== statusCode.success) return describe(status)
   if (!association) return 'it has no addresses for this client'
   if (association.status && association.status.code !== statusCode.success)
@@ -103,17 +103,17 @@ function isUsable({ address, preferredSeconds, validSeconds }: AssociatedAddress
 function renewalTimes(
   { renewalSeconds, rebindingSeconds }: Association,
   { preferredSeconds, validSeconds }: AssociatedAddress,
-): Pick<Grant, 'rebindingSeconds' | 'renewalSeconds'> {
+): Pick<LeaseOffer, 'rebindingSeconds' | 'renewalSeconds'> {
   const inOrder = 0 < renewalSeconds && renewalSeconds <= rebindingSeconds && rebindingSeconds < validSeconds
   if (inOrder) return { renewalSeconds, rebindingSeconds }
   const base = preferredSeconds > 0 ? preferredSeconds : validSeconds
   return { renewalSeconds: base * 0.5, rebindingSeconds: base * 0.8 }
 }
 
-export function describe({ code, words }: Status): string {
+export function describe({ code, message }: Status): string {
   const name = Object.entries(statusCode).find(([, each]) => each === code)?.[0] ?? `status ${code}`
   const spaced = name.replace(/[A-Z]/g, letter => ` ${letter.toLowerCase()}`)
-  return words ? `${spaced}: ${words}` : spaced
+  return message ? `${spaced}: ${message}` : spaced
 }
 
 function associationIn(value: Uint8Array): (Association & { iaid: number }) | undefined {
@@ -144,10 +144,10 @@ function addressIn(value: Uint8Array): AssociatedAddress {
 
 function statusIn(value: Uint8Array | undefined): Status | undefined {
   if (!value || value.length < 2) return undefined
-  const words = Buffer.from(value.subarray(2))
+  const message = Buffer.from(value.subarray(2))
     .toString()
     .replace(/[^ -~]/g, '?')
-  return { code: viewOf(value).getUint16(0), words }
+  return { code: viewOf(value).getUint16(0), message }
 }
 
 function addressesIn(value: Uint8Array | undefined): string[] {

@@ -44,7 +44,7 @@ export function composeMessage(client: Client, state: State, kind: Kind, now: nu
 }
 
 const requested = Uint8Array.from(
-  [option.nameServers, option.search, option.longestSolicit].flatMap(word => [0, word]),
+  [option.nameServers, option.search, option.longestSolicit].flatMap(code => [0, code]),
 )
 
 function isToOne(kind: Kind): boolean {

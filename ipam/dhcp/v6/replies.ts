@@ -1,6 +1,6 @@
 /** What a DHCPv6 client makes of what it hears: offers, replies, refusals, and other hosts that have its address. Pure. */
 
-import { type Answer, describe, type Grant, grantIn, readAnswer, type Status } from './lease-offer.ts'
+import { describe, type LeaseOffer, leaseOfferIn, type Reply, readReply, type Status } from './lease-offer.ts'
 import { messageType, statusCode } from './packet.ts'
 import { begin, lose, sendOnce, settle, stop } from './transitions.ts'
 import type { Action, Client, Event, Lease, State, Step } from './types.ts'
@@ -21,14 +21,13 @@ export function onMessage(client: Client, state: State, event: MessageEvent): St
   if (message.transaction !== state.transaction) return { state, actions: [] }
   const expected = state.phase === 'soliciting' ? messageType.advertise : messageType.reply
   if (message.type !== expected || !isWaiting(state)) return { state, actions: [] }
-  const answer = readAnswer(client, message)
-  if (typeof answer === 'string') return ignored(state, answer)
-  if (answer.server === state.shunned) return { state, actions: [] }
-  const next =
-    answer.longestSolicit === undefined ? state : { ...state, longestSolicit: answer.longestSolicit }
-  if (state.phase === 'soliciting') return onOffer(client, next, { answer, event })
-  if (state.phase === 'informing') return stop(next, { type: 'informed', answer })
-  return onReply(client, next, { answer, event })
+  const reply = readReply(client, message)
+  if (typeof reply === 'string') return ignored(state, reply)
+  if (reply.server === state.excludedServer) return { state, actions: [] }
+  const next = reply.longestSolicit === undefined ? state : { ...state, longestSolicit: reply.longestSolicit }
+  if (state.phase === 'soliciting') return onOffer(client, next, { reply, event })
+  if (state.phase === 'informing') return stop(next, { type: 'informed', reply })
+  return onReply(client, next, { reply, event })
 }
 
 function isWaiting({ phase, sends }: State): boolean {
@@ -40,18 +39,18 @@ function ignored(state: State, why: string): Step {
 }
 
 interface Said<E extends Event = Event> {
-  answer: Answer
+  reply: Reply
   event: E
 }
 
 /** The offer of the highest preference is taken, the first of equal ones. */
-function onOffer(client: Client, state: State, { answer, event }: Said): Step {
-  const grant = grantIn(answer, state.wanted)
-  if (typeof grant === 'string') return ignored({ ...state, refusal: grant }, grant)
-  const better = !state.offer || grant.preference > state.offer.preference
+function onOffer(client: Client, state: State, { reply, event }: Said): Step {
+  const offered = leaseOfferIn(reply, state.wanted)
+  if (typeof offered === 'string') return ignored({ ...state, refusal: offered }, offered)
+  const better = !state.offer || offered.preference > state.offer.preference
   const collectUntil = state.collectUntil ?? event.now + COLLECT
-  const next: State = { ...state, ...(better ? { offer: grant } : {}), collectUntil }
-  if (grant.preference === HIGHEST_PREFERENCE) return request(client, next, event)
+  const next: State = { ...state, ...(better ? { offer: offered } : {}), collectUntil }
+  if (offered.preference === HIGHEST_PREFERENCE) return request(client, next, event)
   return { state: { ...next, wakeAt: Math.min(collectUntil, state.deadline) }, actions: [] }
 }
 
@@ -68,17 +67,17 @@ export function request(client: Client, state: State, event: Event): Step {
 }
 
 function onReply(client: Client, state: State, said: Said): Step {
-  const { answer, event } = said
+  const { reply, event } = said
   const { phase, offer, lease, wanted } = state
   const asked = phase === 'requesting' ? offer?.server : phase === 'renewing' ? lease?.server : undefined
-  if (asked !== undefined && answer.server !== asked) return ignored(state, 'its server was not asked')
-  const refusal = refusalIn(answer)
+  if (asked !== undefined && reply.server !== asked) return ignored(state, 'its server was not asked')
+  const refusal = refusalIn(reply)
   if (refusal) return onRefusal(client, state, { ...said, refusal })
   const expected = phase === 'requesting' ? offer?.address : phase === 'confirming' ? wanted : lease?.address
-  const grant = grantIn(answer, expected)
-  if (typeof grant === 'string') return ignored(state, grant)
-  if (grant.address !== expected) return otherAddress(client, state, { grant, expected, event })
-  const got: Lease = { ...grant, obtainedAt: event.now }
+  const offered = leaseOfferIn(reply, expected)
+  if (typeof offered === 'string') return ignored(state, offered)
+  if (offered.address !== expected) return otherAddress(client, state, { offered, expected, event })
+  const got: Lease = { ...offered, obtainedAt: event.now }
   if (phase === 'confirming') return settle(state, got, 'confirmed')
   if (phase !== 'requesting' || lease) return settle(state, got, 'renewed')
   const next: State = { ...state, lease: got }
@@ -91,16 +90,16 @@ function onReply(client: Client, state: State, said: Said): Step {
 function otherAddress(
   client: Client,
   state: State,
-  { grant, expected, event }: { grant: Grant; expected: string | undefined; event: Event },
+  { offered, expected, event }: { offered: LeaseOffer; expected: string | undefined; event: Event },
 ): Step {
-  if (state.phase !== 'requesting') return ignored(state, `it grants ${grant.address}, asked was ${expected}`)
+  if (state.phase !== 'requesting')
+    return ignored(state, `it grants ${offered.address}, asked was ${expected}`)
   if (state.lease)
-    return withoutThatServer(client, state, { why: `it grants ${grant.address} instead`, event })
-  const offered: State = { ...state, offer: grant }
-  return solicitAgain(client, { ...offered, wanted: grant.address }, event)
+    return withoutThatServer(client, state, { why: `it grants ${offered.address} instead`, event })
+  return solicitAgain(client, { ...state, offer: offered, wanted: offered.address }, event)
 }
 
-function refusalIn({ status, association }: Answer): Status | undefined {
+function refusalIn({ status, association }: Reply): Status | undefined {
   return [status, association?.status].find(each => each !== undefined && each.code !== statusCode.success)
 }
 
@@ -123,9 +122,9 @@ function onRefusal(client: Client, state: State, { refusal, event }: Said & { re
 /** A server that knows nothing of a lease that is held is asked to make it anew (RFC 8415, 18.2.10.1): for the same address. */
 function askAnew(client: Client, state: State, event: MessageEvent | Event): Step {
   const { lease } = state
-  const server = event.type === 'message' ? readAnswer(client, event.message) : undefined
+  const server = event.type === 'message' ? readReply(client, event.message) : undefined
   if (!lease || server === undefined || typeof server === 'string') return { state, actions: [] }
-  const offer: Grant = { ...lease, server: server.server }
+  const offer: LeaseOffer = { ...lease, server: server.server }
   return request(client, { ...state, offer, deadline: event.now + client.timing.timeout }, event)
 }
 
@@ -142,7 +141,12 @@ export function withoutThatServer(
   if (!lease) return { state, actions: [] }
   if (offer?.server === lease.server)
     return lose(state, lease, `its server does not grant it any more: ${why}`)
-  return begin(client, { ...rest, lease, ...(offer ? { shunned: offer.server } : {}) }, 'rebinding', event)
+  return begin(
+    client,
+    { ...rest, lease, ...(offer ? { excludedServer: offer.server } : {}) },
+    'rebinding',
+    event,
+  )
 }
 
 /** From the start: at once the first time. */

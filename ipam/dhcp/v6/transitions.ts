@@ -95,7 +95,7 @@ export function sleepUntilRenewal(state: State, lease: Lease): Step {
 }
 
 export function settle(state: State, lease: Lease, how: 'acquired' | 'confirmed' | 'renewed'): Step {
-  const { offer: _offer, probeUntil: _until, claimant: _claimant, shunned: _shunned, ...rest } = state
+  const { offer: _offer, probeUntil: _until, claimant: _claimant, excludedServer: _shunned, ...rest } = state
   const { state: bound } = sleepUntilRenewal({ ...rest, lease }, lease)
   return { state: bound, actions: [{ type: 'bound', lease, how }] }
 }

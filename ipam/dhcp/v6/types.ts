@@ -1,6 +1,6 @@
-/** The words of a DHCPv6 client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
+/** The types of a DHCPv6 client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 import type { Timing } from '../engine/timing.ts'
-import type { Answer, Grant, Identity } from './lease-offer.ts'
+import type { Identity, LeaseOffer, Reply } from './lease-offer.ts'
 import type { Message } from './packet.ts'
 
 /** Who asks, and how patiently. */
@@ -9,7 +9,7 @@ export interface Client extends Identity {
 }
 
 /** Milliseconds since the epoch. */
-export interface Lease extends Grant {
+export interface Lease extends LeaseOffer {
   obtainedAt: number
 }
 
@@ -45,7 +45,7 @@ export interface State {
   /** An address that it had, and would have again. */
   wanted?: string
   /** The best offer so far. */
-  offer?: Grant
+  offer?: LeaseOffer
   /** While offers are collected: until when. */
   collectUntil?: number
   /** Until when others may say that the address is theirs; who did. */
@@ -53,7 +53,7 @@ export interface State {
   claimant?: string
   declined: number
   /** A server that has not the lease that another one gave: its answers are passed over. */
-  shunned?: string
+  excludedServer?: string
   /** Why the last server that answered gave nothing. */
   refusal?: string
   lease?: Lease
@@ -80,7 +80,7 @@ export type Action =
   | { type: 'send'; kind: Kind; message: Message }
   | { type: 'probe'; address: string }
   | { type: 'bound'; lease: Lease; how: 'acquired' | 'confirmed' | 'renewed' }
-  | { type: 'informed'; answer: Pick<Answer, 'nameServers' | 'search'> }
+  | { type: 'informed'; reply: Pick<Reply, 'nameServers' | 'search'> }
   | { type: 'note'; what: 'declined' | 'ignored' | 'refused' | 'rebinding'; why: string }
   /** The address must not be used any longer. */
   | { type: 'lost'; lease: Lease; why: string }

@@ -11,12 +11,12 @@ test('a bridge with dhcp: the container has its address and route, they are chec
   host.createLink({ name: 'dhcp0', address: '02:00:00:00:09:01', kind: { type: 'bridge' } }, '10.9.0.1/24')
   try {
     await using _server = await udhcpd(host, { interface: 'dhcp0' }, 'option lease 4')
-    await using keeper = await daemon()
+    await using dhcpDaemon = await daemon()
     using container = freshNamespace('container')
     const config = {
       type: 'bridge',
       bridge: 'dhcp0',
-      ipam: { type: 'dhcp', daemonSocketPath: keeper.socket },
+      ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket },
     }
     const attachment = { config, netns: container, delegates: [dhcp] }
     const result = await mustCall(bridge, 'ADD', attachment)
@@ -25,10 +25,10 @@ test('a bridge with dhcp: the container has its address and route, they are chec
       destination: '0.0.0.0',
       gateway: '10.9.0.1',
     })
-    await keeper.event('renewed')
+    await dhcpDaemon.event('renewed')
     await mustCall(bridge, 'CHECK', { ...attachment, config: { ...config, prevResult: result } })
     await mustCall(bridge, 'DEL', { ...attachment, config: { ...config, prevResult: result } })
-    await keeper.event('released')
+    await dhcpDaemon.event('released')
     expect(container.links().map(({ name }) => name)).toEqual(['lo'])
   } finally {
     host.run('ip', 'link', 'delete', 'dhcp0')
@@ -38,7 +38,7 @@ test('a bridge with dhcp: the container has its address and route, they are chec
 test('a macvlan with dhcp: two containers on the LAN of their host', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   using host = hostNamespace()
   connect({ namespace: host, name: 'lan0' }, { namespace: network.namespace, name: 'host0' })
   network.namespace.run('ip', 'link', 'set', 'host0', 'master', 'br0')
@@ -48,7 +48,7 @@ test('a macvlan with dhcp: two containers on the LAN of their host', async () =>
     const config = {
       type: 'macvlan',
       master: 'lan0',
-      ipam: { type: 'dhcp', daemonSocketPath: keeper.socket },
+      ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket },
     }
     const calls = [one, two].map((netns, index) => ({
       config,
@@ -70,17 +70,17 @@ test('a macvlan with dhcp: two containers on the LAN of their host', async () =>
 test('an ADD that fails after the address was taken gives it back', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {}, '--dhcp-option=121,192.168.7.0/24,172.31.0.1')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   using host = hostNamespace()
   connect({ namespace: host, name: 'lan0' }, { namespace: network.namespace, name: 'host0' })
   network.namespace.run('ip', 'link', 'set', 'host0', 'master', 'br0')
   try {
     using container = freshNamespace('container')
-    const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, request: [{ option: '121' }] }
+    const ipam = { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, request: [{ option: '121' }] }
     const config = { type: 'macvlan', master: 'lan0', ipam }
     const outcome = await call(macvlan, 'ADD', { config, netns: container, delegates: [dhcp] })
     expect(outcome.json.msg).toContain('192.168.7.0/24')
-    await keeper.event('released')
+    await dhcpDaemon.event('released')
     await server.says(/DHCPRELEASE/)
     expect(container.links().map(({ name }) => name)).toEqual(['lo'])
   } finally {

@@ -7,16 +7,6 @@ import {
   clientOptions,
   configuration,
 } from '../../../ipam/dhcp/configuration.ts'
-import { parseDuration, parseFlags, UsageError } from '../../../ipam/dhcp/daemon/flags.ts'
-import {
-  decodeLease,
-  encodeLease,
-  fileName,
-  LEASE_ENDING,
-  type StoredLease,
-  stateFolder,
-} from '../../../ipam/dhcp/daemon/state.ts'
-import { defaultTiming } from '../../../ipam/dhcp/engine/timing.ts'
 
 const provided = (provide: Configuration['ipam']['provide'], args = '') =>
   Object.fromEntries(
@@ -111,121 +101,6 @@ test.each<{ name: string; ipam: Configuration['ipam']; message: string }>([
 test('an identity has 254 bytes at most', () => {
   expect(clientIdentifier('c1', 'net', 'eth0')).toBe('c1/net/eth0')
   expect(clientIdentifier('c'.repeat(300), 'net', 'eth0')).toBe('c'.repeat(254))
-})
-
-const defaults = {
-  pidFile: '',
-  hostPrefix: '',
-  socketPath: '/run/cni/dhcp.sock',
-  broadcast: false,
-  timing: defaultTiming,
-}
-
-test.each([
-  { words: '', options: {} },
-  {
-    words: '-pidfile /run/x --hostprefix=/host -socketpath /s -broadcast',
-    options: { pidFile: '/run/x', hostPrefix: '/host', socketPath: '/s', broadcast: true },
-  },
-  { words: '-broadcast=false', options: {} },
-  { words: '-socketpath= -broadcast', options: { broadcast: true } },
-  // flags end where Go's end: at a word that is none, at "-" and at "--"
-  { words: '-broadcast word -pidfile relative', options: { broadcast: true } },
-  { words: 'word', options: {} },
-  { words: '-', options: {} },
-  { words: '-broadcast -- -colour', options: { broadcast: true } },
-  {
-    words: '-timeout 1m30s -resendmax=1.5s --resendtimeout 2h -probe 0',
-    options: { timing: { timeout: 90_000, resendMax: 1500, resendTimeout: 7_200_000, probe: 0 } },
-  },
-])('daemon $words', ({ words, options }) => {
-  expect(parseFlags(words.split(' ').filter(Boolean))).toEqual({ ...defaults, ...options })
-})
-
-test.each([
-  '-colour red',
-  '-pidfile relative',
-  '-timeout',
-  '-timeout ten',
-  '-timeout 10',
-  '-broadcast=maybe',
-])('daemon %s is refused', words => {
-  expect(() => parseFlags(words.split(' '))).toThrow(UsageError)
-})
-
-test.each([
-  ['300ms', 300],
-  ['1.5h', 5_400_000],
-  ['1h2m3.5s', 3_723_500],
-  ['2us', 0.002],
-] as const)('%s is %p ms', (text, milliseconds) => {
-  expect(parseDuration('timeout', text)).toBeCloseTo(milliseconds, 9)
-})
-
-const stored: StoredLease = {
-  containerId: 'c1',
-  network: 'net',
-  ifname: 'eth0',
-  netns: '/run/netns/c1',
-  netnsIdentity: '0:4/4026532',
-  link: 7,
-  hardware: '02:00:00:00:00:01',
-  broadcast: false,
-  provided: [[12, '776562']],
-  requested: [3, 1],
-  priority: 0,
-  lease: {
-    ...{
-      address: '10.0.0.5',
-      prefixLength: 24,
-      server: '10.0.0.1',
-      serverHardware: '02:00:00:00:00:ff',
-      obtainedAt: 1,
-    },
-    ...{
-      leaseSeconds: 120,
-      renewalSeconds: 60,
-      rebindingSeconds: 105,
-      routers: [],
-      routes: [],
-      nameServers: [],
-      search: [],
-    },
-  },
-}
-
-test('a lease comes back from its file as it was, also one for ever', () => {
-  expect(decodeLease(encodeLease(stored))).toEqual(stored)
-  const times = { leaseSeconds: Infinity, renewalSeconds: Infinity, rebindingSeconds: Infinity }
-  const forever = { ...stored, lease: { ...stored.lease, ...times } }
-  expect(decodeLease(encodeLease(forever))).toEqual(forever)
-})
-
-test('every cut of a file, and every file without one of its parts, is none', () => {
-  const text = encodeLease(stored)
-  for (let length = 0; length < text.length - 1; length++)
-    expect(decodeLease(text.slice(0, length))).toBeUndefined()
-  for (const key of [
-    'version',
-    'containerId',
-    'netns',
-    'link',
-    'provided',
-    'requested',
-    'lease',
-    'hardware',
-  ]) {
-    const { [key]: _, ...rest } = JSON.parse(text)
-    expect(decodeLease(JSON.stringify(rest))).toBeUndefined()
-  }
-})
-
-test('files are found by plugin and daemon alike', () => {
-  expect(stateFolder('/run/cni/dhcp.sock')).toBe('/var/lib/cni/dhcp/run-cni-dhcp.sock')
-  const lease = fileName('c1/net/eth0', LEASE_ENDING)
-  const note = fileName('c1/net/eth0')
-  expect([lease, note].map(name => name.replace(/^[0-9a-f]{32}/, ''))).toEqual(['.lease', '.released'])
-  expect(fileName('c2/net/eth0', LEASE_ENDING)).not.toBe(lease)
 })
 
 test.each([2 ** 32, 0.5])('a priority of %p, which no route can have, is refused', priority => {

@@ -1,7 +1,7 @@
 /** A network with DHCP servers and containers in namespaces, and a daemon in this process, each as a `using` value. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { hear } from '../../../chain/linux/event-socket.ts'
+import { openEventSocket } from '../../../chain/linux/event-socket.ts'
 import { send } from '../../../chain/linux/libc/socket.ts'
 import { ETH_P_IP, openLinkSocket, udpPortFilter } from '../../../chain/linux/packet-socket.ts'
 import { runDaemon } from '../../../ipam/dhcp/daemon/main.ts'
@@ -256,8 +256,8 @@ export function ear(
       }),
     )
   }
-  const hearing = hear(descriptor, {
-    heard(frame) {
+  const eventSocket = openEventSocket(descriptor, {
+    received(frame) {
       const datagram = decodeFrame(frame)
       if (!datagram) return
       const one = { ...datagram, message: decodeMessage(datagram.payload) }
@@ -284,6 +284,6 @@ export function ear(
         })
       }
     },
-    [Symbol.dispose]: hearing.close,
+    [Symbol.dispose]: eventSocket.close,
   }
 }

@@ -39,9 +39,9 @@ const lease = {
 test('the Go plugin gets, checks and releases a lease from our daemon', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {}, ...routes)
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = configFor(keeper.socket)
+  const config = configFor(dhcpDaemon.socket)
   const added = await goPlugin('ADD', container, config)
   expect(added).toEqual({ status: 0, json: { cniVersion: '1.0.0', ...lease } })
   expect(await goPlugin('CHECK', container, { ...config, prevResult: added.json })).toEqual({
@@ -50,14 +50,14 @@ test('the Go plugin gets, checks and releases a lease from our daemon', async ()
   })
   expect(await goPlugin('DEL', container, config)).toEqual({ status: 0, json: undefined })
   await server.says(/DHCPRELEASE/)
-  await keeper.end()
+  await dhcpDaemon.end()
 })
 
 test('our daemon refuses the Go plugin in words that it passes on', async () => {
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   using network = lan()
   const container = network.attach('container')
-  const config = { ipam: { daemonSocketPath: keeper.socket, request: [{ option: 'colour' }] } }
+  const config = { ipam: { daemonSocketPath: dhcpDaemon.socket, request: [{ option: 'colour' }] } }
   const { status, json } = await goPlugin('ADD', container, config)
   expect(status).toBe(1)
   expect(json).toMatchObject({

@@ -89,13 +89,13 @@ test.concurrent('a namespace that disappears takes nothing with it: its address 
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: container })
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: container })
   container[Symbol.dispose]()
-  expect(await keeper.event('abandoned')).toMatchObject({ why: 'its namespace has gone' })
+  expect(await dhcpDaemon.event('abandoned')).toMatchObject({ why: 'its namespace has gone' })
   expect((await listener.next(messageType.release)).message.clientAddress).toBe(addressOf(result))
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('CHECK has a server confirm an address that the daemon does not know, and takes no other', async () => {
@@ -132,8 +132,8 @@ test.concurrent('STATUS says 50 without a daemon, and nothing with one', async (
     code: 50,
     msg: 'error dialing DHCP daemon: dial unix /run/cni/nobody.sock: connect: no such file or directory',
   })
-  await using keeper = await daemon()
-  await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
+  await using dhcpDaemon = await daemon()
+  await mustCall(dhcp, 'STATUS', { config: configFor(dhcpDaemon.socket) })
 })
 
 test.concurrent('a socket that accepts and says nothing costs five seconds, and then an error', async () => {
@@ -192,8 +192,8 @@ test.concurrent('a DEL while a daemon starts waits for it: no note stays that no
 test.concurrent('GC gives back the leases of its network that no valid attachment has', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
-  await using keeper = await daemon()
-  const config = configFor(keeper.socket)
+  await using dhcpDaemon = await daemon()
+  const config = configFor(dhcpDaemon.socket)
   for (const containerId of ['alive', 'dead']) {
     await mustCall(dhcp, 'ADD', { config, netns: network.attach(containerId), containerId })
   }
@@ -201,19 +201,19 @@ test.concurrent('GC gives back the leases of its network that no valid attachmen
   await mustCall(dhcp, 'ADD', { config: other, netns: network.attach('other'), containerId: 'other' })
   const valid = [{ containerID: 'alive', ifname: 'eth0' }]
   await mustCall(dhcp, 'GC', { config: { ...config, 'cni.dev/valid-attachments': valid } })
-  expect(await keeper.event('released')).toMatchObject({ container: 'dead' })
+  expect(await dhcpDaemon.event('released')).toMatchObject({ container: 'dead' })
   await server.says(/DHCPRELEASE/)
-  expect(filesOf(keeper)).toHaveLength(2)
+  expect(filesOf(dhcpDaemon)).toHaveLength(2)
 })
 
 test.concurrent('a plugin that is killed while it waits leaves no address behind', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const plugin = Bun.spawn([process.execPath, `${import.meta.dir}/../../../../ipam/dhcp.ts`], {
     stdin: Buffer.from(
-      JSON.stringify({ cniVersion: '1.1.0', name: 'test-net', ...configFor(keeper.socket) }),
+      JSON.stringify({ cniVersion: '1.1.0', name: 'test-net', ...configFor(dhcpDaemon.socket) }),
     ),
     env: {
       CNI_COMMAND: 'ADD',
@@ -225,9 +225,9 @@ test.concurrent('a plugin that is killed while it waits leaves no address behind
   })
   await listener.next(messageType.discover)
   plugin.kill('SIGKILL')
-  await keeper.event('hung up')
-  await keeper.event('released')
-  expect(filesOf(keeper)).toEqual([])
+  await dhcpDaemon.event('hung up')
+  await dhcpDaemon.event('released')
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('a socket that a killed daemon left is replaced, one that answers is not', async () => {
@@ -248,9 +248,9 @@ test.concurrent('a socket that a killed daemon left is replaced, one that answer
   left.kill('SIGKILL')
   await left.exited
   expect(existsSync(path)).toBe(true)
-  const keeper = await daemonAt(path)
+  const dhcpDaemon = await daemonAt(path)
   await mustCall(dhcp, 'STATUS', { config: configFor(path) })
-  await keeper.end()
+  await dhcpDaemon.end()
   expect(existsSync(path)).toBe(false)
 })
 
@@ -280,7 +280,7 @@ test.concurrent('a daemon in a container finds socket, namespaces and leases und
   mkdirSync('/run/host/var/lib/cni', { recursive: true })
   symlinkSync('/run/netns', '/run/host/run/netns')
   const socket = '/run/cni/prefixed.sock'
-  await using keeper = await daemonAt(socket, '-hostprefix', '/run/host')
+  await using dhcpDaemon = await daemonAt(socket, '-hostprefix', '/run/host')
   const container = network.attach('container')
   const config = configFor(`/run/host${socket}`)
   await mustCall(dhcp, 'ADD', { config, netns: container })
@@ -288,33 +288,33 @@ test.concurrent('a daemon in a container finds socket, namespaces and leases und
     1,
   )
   await mustCall(dhcp, 'DEL', { config, netns: container })
-  await keeper.event('released')
+  await dhcpDaemon.event('released')
 })
 
 test.concurrent('servers are asked to broadcast when the daemon is told so', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
-  await using keeper = await daemon('-broadcast')
-  await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: network.attach('container') })
+  await using dhcpDaemon = await daemon('-broadcast')
+  await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: network.attach('container') })
   expect((await listener.next(messageType.discover)).message.broadcast).toBe(true)
 })
 
 test.concurrent('two daemons do not keep the same leases', async () => {
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const words: string[] = []
   const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
-  expect(await runDaemon(['-socketpath', keeper.socket], world)).toBe(1)
+  expect(await runDaemon(['-socketpath', dhcpDaemon.socket], world)).toBe(1)
   expect(JSON.parse(words.join(''))).toMatchObject({
     event: 'failed to start',
-    error: `another daemon keeps the leases of ${keeper.socket}`,
+    error: `another daemon keeps the leases of ${dhcpDaemon.socket}`,
   })
 })
 
 test.concurrent('the pid file holds the number of the process, and goes with it', async () => {
-  const keeper = await daemon('--pidfile=/run/dhcp.pid')
+  const dhcpDaemon = await daemon('--pidfile=/run/dhcp.pid')
   expect(readFileSync('/run/dhcp.pid', 'utf8')).toBe(String(process.pid))
-  await keeper.end()
+  await dhcpDaemon.end()
   expect(existsSync('/run/dhcp.pid')).toBe(false)
 })
 
@@ -326,20 +326,20 @@ test.concurrent('on a disk that takes no change a lease that is lost is not used
   mkdirSync(folder, { recursive: true })
   const mount = (...words: string[]) => Bun.spawnSync(['mount', ...words])
   mount('-t', 'tmpfs', 'state', folder)
-  await using keeper = await daemonAt(socket)
+  await using dhcpDaemon = await daemonAt(socket)
   const container = network.attach('container')
   const config = configFor(socket)
   await mustCall(dhcp, 'ADD', { config, netns: container })
   mount('-o', 'remount,ro', folder)
   await server[Symbol.asyncDispose]()
-  await keeper.event('lost')
+  await dhcpDaemon.event('lost')
   expect(container.link('eth0').up).toBe(false)
-  expect((await keeper.event('error')).error).toContain('EROFS')
+  expect((await dhcpDaemon.event('error')).error).toContain('EROFS')
   const { json } = await call(dhcp, 'DEL', { config, netns: container })
   expect(json.msg).toContain('EROFS')
   mount('-o', 'remount,rw', folder)
   await mustCall(dhcp, 'DEL', { config, netns: container })
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('what cannot be said to a plugin is given back, and others are answered', async () => {
@@ -455,8 +455,8 @@ test('hundreds of containers get their addresses at once', async () => {
     { first: '10.9.0.3', last: '10.9.0.254' },
     '--dhcp-lease-max=1000',
   )
-  await using keeper = await daemon('-timeout', '2s')
-  const config = configFor(keeper.socket)
+  await using dhcpDaemon = await daemon('-timeout', '2s')
+  const config = configFor(dhcpDaemon.socket)
   const containers = Array.from({ length: 200 }, (_, index) => network.attach(`many-${index}`))
   const results = await Promise.all(
     containers.map((netns, index) => mustCall(dhcp, 'ADD', { config, netns, containerId: `c${index}` })),
@@ -465,22 +465,22 @@ test('hundreds of containers get their addresses at once', async () => {
   await Promise.all(
     containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
   )
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 }, 60_000)
 
 test('root alone may call, whatever the umask; whoever talks nonsense is hung up on and told once', async () => {
   const before = process.umask(0)
-  const keeper = await daemon()
+  const dhcpDaemon = await daemon()
   process.umask(before)
-  await using _keeper = keeper
-  expect(statSync(keeper.socket).mode & 0o777).toBe(0o660)
+  await using _daemon = dhcpDaemon
+  expect(statSync(dhcpDaemon.socket).mode & 0o777).toBe(0o660)
   const closed = Promise.withResolvers<void>()
   const socket = await Bun.connect({
-    unix: keeper.socket,
+    unix: dhcpDaemon.socket,
     socket: { data() {}, close: () => closed.resolve(), error() {} },
   })
   socket.write(Buffer.alloc(20_000, 65))
   await closed.promise
-  expect(keeper.events.filter(({ event }) => event === 'error')).toHaveLength(1)
-  await mustCall(dhcp, 'STATUS', { config: configFor(keeper.socket) })
+  expect(dhcpDaemon.events.filter(({ event }) => event === 'error')).toHaveLength(1)
+  await mustCall(dhcp, 'STATUS', { config: configFor(dhcpDaemon.socket) })
 })

@@ -50,16 +50,16 @@ test('the first who asks starts the daemon, which takes the socket that systemd 
     '-socketpath',
     socket,
   ]
-  await using keeper = start(host, command)
-  await keeper.says(/Listening on/)
+  await using dhcpDaemon = start(host, command)
+  await dhcpDaemon.says(/Listening on/)
   const config = { ipam: { type: 'dhcp', daemonSocketPath: socket } }
   const container = network.attach('container')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
-  expect(await keeper.says(/"event":"started","socket":"descriptor 3"/)).toBeDefined()
+  expect(await dhcpDaemon.says(/"event":"started","socket":"descriptor 3"/)).toBeDefined()
   await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
   await mustCall(dhcp, 'DEL', { config, netns: container })
   await server.says(/DHCPRELEASE/)
-  await keeper.stop('SIGTERM')
+  await dhcpDaemon.stop('SIGTERM')
   expect(existsSync(socket)).toBe(true)
 })
 
@@ -77,9 +77,9 @@ test('more than one socket is a mistake in a unit, and told', async () => {
     '-socketpath',
     one,
   ]
-  await using keeper = start(host, command)
-  await keeper.says(/Listening on .*activated-2/)
+  await using dhcpDaemon = start(host, command)
+  await dhcpDaemon.says(/Listening on .*activated-2/)
   const { json } = await call(dhcp, 'STATUS', { config: { ipam: { type: 'dhcp', daemonSocketPath: one } } })
   expect(json.code).toBe(50)
-  expect(await keeper.says(/LISTEN_FDS: one socket is expected: got 2/)).toBeDefined()
+  expect(await dhcpDaemon.says(/LISTEN_FDS: one socket is expected: got 2/)).toBeDefined()
 })

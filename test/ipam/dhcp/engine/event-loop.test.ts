@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
-import { createRunner, type Machine, sleepFor } from '../../../../ipam/dhcp/engine/event-loop.ts'
-import { openPlace } from '../../../../ipam/dhcp/link/client-link.ts'
+import { createEventLoop, type Machine, sleepFor } from '../../../../ipam/dhcp/engine/event-loop.ts'
+import { openClientLink } from '../../../../ipam/dhcp/link/client-link.ts'
 import { connect, freshNamespace } from '../../../fixtures/namespace.ts'
 
 test.each([
@@ -26,7 +26,7 @@ function sleeper(wakeAt: number, looked: () => void): Machine<State, Event, stri
     carryOut: () => undefined,
     settled: () => undefined,
     addressOf: () => undefined,
-    surroundings: {
+    context: {
       clock: () => {
         looked()
         return 1000
@@ -48,16 +48,16 @@ test.each([1000 + 0xfffffffe * 1000, Number.POSITIVE_INFINITY])(
     using other = freshNamespace('other')
     connect({ namespace: one, name: 'eth0' }, { namespace: other, name: 'eth0' })
     let looks = 0
-    const runner = createRunner(
-      openPlace(one.path, 'eth0'),
+    const loop = createEventLoop(
+      openClientLink(one.path, 'eth0'),
       sleeper(wakeAt, () => looks++),
     )
-    runner.happen({ type: 'start' })
+    loop.happen({ type: 'start' })
     const before = looks
     const { promise, resolve } = Promise.withResolvers<void>()
     setTimeout(resolve, 50)
     await promise
     expect({ before: before > 0, after: looks - before }).toEqual({ before: true, after: 0 })
-    runner.close()
+    loop.close()
   },
 )

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { addressBytes } from '../../../../chain/ip/bytes.ts'
 import type { Mode } from '../../../../ipam/dhcp/configuration.ts'
-import { decodeLease6, encodeLease } from '../../../../ipam/dhcp/daemon/state.ts'
+import { decodeLease6, encodeLease6 } from '../../../../ipam/dhcp/daemon/lease-file.ts'
 import { defaultTiming } from '../../../../ipam/dhcp/engine/timing.ts'
 import type { Advertisement } from '../../../../ipam/dhcp/slaac/advertisement.ts'
 import { step } from '../../../../ipam/dhcp/slaac/lease.ts'
@@ -87,9 +87,7 @@ function story(mode: Mode, timing: Partial<typeof defaultTiming> = {}) {
 }
 
 const held = (one: ReturnType<typeof story>) =>
-  one
-    .state()
-    .lease.held.map(({ address, prefixLength, standing }) => `${address}/${prefixLength} ${standing}`)
+  one.state().lease.held.map(({ address, prefixLength, state }) => `${address}/${prefixLength} ${state}`)
 
 describe('acquiring', () => {
   test('auto: a prefix makes an address, which is probed for', () => {
@@ -121,7 +119,7 @@ describe('acquiring', () => {
     expect(told.names()).toEqual(['probe', 'send inform'])
     told.wait().serve('reply', { nameServers: ['fd00:9::53'] })
     told.waitUntil(() => told.state().phase === 'held')
-    expect(told.state().lease.told).toEqual({ nameServers: ['fd00:9::53'], search: [] })
+    expect(told.state().lease.otherConfiguration).toEqual({ nameServers: ['fd00:9::53'], search: [] })
     const silent = story('auto').start().hear({ other: true })
     silent.waitUntil(() => silent.state().phase === 'held')
     expect(silent.now()).toBe(defaultTiming.timeout)
@@ -297,7 +295,7 @@ describe('holding', () => {
       ...{ containerId: 'c1', network: 'net', ifname: 'eth0', netns: '/n', netnsIdentity: '1/2', link: 3 },
       ...{ hardware: '02:00:00:00:00:01', priority: 0, mode: 'auto' as const },
     }
-    const stored = decodeLease6(encodeLease({ ...own, lease }, 0))?.lease
+    const stored = decodeLease6(encodeLease6({ ...own, lease }, 0))?.lease
     expect(stored).toEqual(lease)
     const adopt = (now: number) => story('auto').at(now).happen({ type: 'adopt', lease })
     expect(adopt(20_000).names()).toEqual(['solicit'])
@@ -327,7 +325,7 @@ describe('holding', () => {
       ...{ containerId: 'c1', network: 'net', ifname: 'eth0', netns: '/n', netnsIdentity: '1/2', link: 3 },
       ...{ hardware: '02:00:00:00:00:01', priority: 0, mode: 'slaac' as const },
     }
-    const text = encodeLease({ ...own, lease: one.state().lease }, 5000)
+    const text = encodeLease6({ ...own, lease: one.state().lease }, 5000)
     const { network } = decodeLease6(text)?.lease ?? one.state().lease
     expect(network.routers[0]?.until).toBe(1_800_000 + 5000)
     expect(network.prefixes[0]?.validUntil).toBe(Number.POSITIVE_INFINITY)

@@ -36,34 +36,34 @@ test.concurrent('a lease of seconds is renewed, by the server that comes back re
   using network = lan6()
   using listener = ear6(network.namespace)
   const first = await kea(network.namespace, { valid: 8 })
-  await using keeper = await daemon('-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
-  const config = configFor(keeper.socket, 'dhcp')
+  const config = configFor(dhcpDaemon.socket, 'dhcp')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
-  expect(await keeper.event('renewed')).toMatchObject({ address: `${addressOf(result)}/128`, seconds: 8 })
+  expect(await dhcpDaemon.event('renewed')).toMatchObject({ address: `${addressOf(result)}/128`, seconds: 8 })
   await first[Symbol.asyncDispose]()
-  await keeper.event('rebinding')
+  await dhcpDaemon.event('rebinding')
   await using second = await kea(network.namespace, { valid: 8 })
   await listener.next(messageType.rebind)
-  await keeper.event('renewed')
+  await dhcpDaemon.event('renewed')
   await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
   expect(container.addresses('eth0')).toEqual([result.ips[0].address])
   await mustCall(dhcp, 'DEL', { config, netns: container })
   await second.says(/RELEASE \(type 8\)/)
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('of a lease that nobody renews, the address goes when it ends, the link stays up, and CHECK says why', async () => {
   using network = lan6()
   const server = await kea(network.namespace, { valid: 3 })
-  await using keeper = await daemon('-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
-  const config = configFor(keeper.socket, 'dhcp')
+  const config = configFor(dhcpDaemon.socket, 'dhcp')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   await server[Symbol.asyncDispose]()
-  expect(await keeper.event('lost')).toMatchObject({
+  expect(await dhcpDaemon.event('lost')).toMatchObject({
     address: addressOf(result),
     why: 'the lease has expired',
   })
@@ -72,20 +72,20 @@ test.concurrent('of a lease that nobody renews, the address goes when it ends, t
   const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
   expect(json).toMatchObject({ code: 999, msg: expect.stringContaining('the lease has expired') })
   await mustCall(dhcp, 'DEL', { config, netns: container })
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('a lost IPv4 lease takes its address and not the link, which has IPv6 addresses too', async () => {
   using network = lan6()
   const server = await udhcpd(network.namespace, {}, 'option lease 2')
   await using _router = await dnsmasq6(network.namespace, 'ra-only')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'slaac' } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'slaac' } }
   const { ips } = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, { ips })
   await server[Symbol.asyncDispose]()
-  await keeper.event('lost')
+  await dhcpDaemon.event('lost')
   expect(container.addresses('eth0')).toEqual([ips[1].address])
   expect(container.link('eth0').up).toBe(true)
   const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: { ips } }, netns: container })
@@ -110,14 +110,14 @@ test.concurrent('the Go plugin’s CHECK, an ALLOCATE, takes nothing from a cont
 test.concurrent('an address that its server does not grant any more after a change of its pool is kept to its end, and no longer', async () => {
   using network = lan6()
   const old = await kea(network.namespace, { valid: 4 })
-  await using keeper = await daemon('-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
-  const config = configFor(keeper.socket, 'dhcp')
+  const config = configFor(dhcpDaemon.socket, 'dhcp')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   await old[Symbol.asyncDispose]()
   await using _new = await kea(network.namespace, { valid: 4, pool: 'fd00:9::300-fd00:9::3ff' })
-  await keeper.event('lost')
+  await dhcpDaemon.event('lost')
   expect(container.addresses('eth0')).toEqual([])
 })
 
@@ -125,21 +125,21 @@ test.concurrent('a prefix that is not advertised any more: its address is deprec
   using network = lan6()
   const lifetimes = ['AdvPreferredLifetime 4;', 'AdvValidLifetime 6;']
   const router = await radvd(network.namespace, lifetimes, 'AdvDefaultLifetime 5;')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = configFor(keeper.socket, 'slaac')
+  const config = configFor(dhcpDaemon.socket, 'slaac')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   const check = () => call(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
   expect((await check()).status).toBe(0)
   await router.stop('SIGKILL')
-  await keeper.event('deprecated')
+  await dhcpDaemon.event('deprecated')
   expect(container.run('ip', '-6', 'address', 'show', 'dev', 'eth0', 'deprecated')).toContain(
     addressOf(result),
   )
-  expect((await keeper.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
+  expect((await dhcpDaemon.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
   expect(defaultRoutes(container)).toEqual([])
-  expect(await keeper.event('lost')).toMatchObject({
+  expect(await dhcpDaemon.event('lost')).toMatchObject({
     address: addressOf(result),
     why: 'its valid lifetime is over',
   })
@@ -149,8 +149,8 @@ test.concurrent('a prefix that is not advertised any more: its address is deprec
   )
   await router[Symbol.asyncDispose]()
   await using _again = await radvd(network.namespace, lifetimes)
-  await keeper.event('preferred')
-  expect((await keeper.event('routed')).why).toBe(`::/0 via ${ROUTER}`)
+  await dhcpDaemon.event('preferred')
+  expect((await dhcpDaemon.event('routed')).why).toBe(`::/0 via ${ROUTER}`)
   expect(container.addresses('eth0')).toEqual([result.ips[0].address])
   expect(defaultRoutes(container)).toEqual([ROUTER])
   expect((await check()).status).toBe(0)
@@ -159,20 +159,20 @@ test.concurrent('a prefix that is not advertised any more: its address is deprec
 test.concurrent('a router that takes its leave takes the default route, and what it says again holds again', async () => {
   using network = lan6()
   const router = await radvd(network.namespace, [])
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = configFor(keeper.socket, 'auto')
+  const config = configFor(dhcpDaemon.socket, 'auto')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   putOn(container, result)
   connect({ namespace: container, name: 'eth1' }, { namespace: network.namespace, name: 'other' })
   container.run('ip', '-6', 'route', 'append', 'default', 'via', 'fe80::99', 'dev', 'eth1') // another network's
   await router.stop('SIGTERM')
-  expect((await keeper.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
+  expect((await dhcpDaemon.event('routed')).why).toBe(`not ::/0 via ${ROUTER}`)
   expect(defaultRoutes(container)).toEqual(['fe80::99'])
   expect(container.addresses('eth0')).toEqual([result.ips[0].address])
   await router[Symbol.asyncDispose]()
   await using _again = await radvd(network.namespace, [])
-  await keeper.event('routed')
+  await dhcpDaemon.event('routed')
   expect(container.run('ip', '-6', 'route', 'show', 'default')).toContain(`via ${ROUTER} dev eth0`)
   expect(container.run('ip', '-6', 'route', 'show', 'default')).toContain('via fe80::99 dev eth1')
 })
@@ -180,15 +180,18 @@ test.concurrent('a router that takes its leave takes the default route, and what
 test.concurrent('a link that was down for a while hears its router again', async () => {
   using network = lan6()
   await using router = await radvd(network.namespace, [], 'AdvDefaultLifetime 9000;')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket, 'slaac'), netns: container })
+  const result = await mustCall(dhcp, 'ADD', {
+    config: configFor(dhcpDaemon.socket, 'slaac'),
+    netns: container,
+  })
   container.run('ip', 'link', 'set', 'eth0', 'down')
   await router.says(/timer_handler called/)
   container.run('ip', 'link', 'set', 'eth0', 'up')
   putOn(container, result)
   await router.stop('SIGTERM')
-  await keeper.event('routed')
+  await dhcpDaemon.event('routed')
   expect(defaultRoutes(container)).toEqual([])
 })
 
@@ -249,13 +252,13 @@ test.concurrent('CHECK has what the daemon does not know confirmed, and takes no
 test.concurrent('a namespace that disappears: its address is given back when it would be renewed', async () => {
   using network = lan6()
   await using server = await kea(network.namespace, { valid: 4 })
-  await using keeper = await daemon('-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
-  await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket, 'dhcp'), netns: container })
+  await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket, 'dhcp'), netns: container })
   container[Symbol.dispose]()
-  expect(await keeper.event('abandoned')).toMatchObject({ why: 'its namespace has gone' })
+  expect(await dhcpDaemon.event('abandoned')).toMatchObject({ why: 'its namespace has gone' })
   await server.says(/RELEASE \(type 8\)/)
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
 test.concurrent('what there was is given up where its namespace went while no daemon ran, and a torn file is told', async () => {
@@ -311,17 +314,17 @@ function isDescriptorOf(descriptor: string, { path }: Namespace): boolean {
 test.concurrent('GC gives back both families of what no valid attachment has', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
-  await using keeper = await daemon()
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'dhcp' } }
+  await using dhcpDaemon = await daemon()
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'dhcp' } }
   for (const containerId of ['alive', 'dead'])
     await mustCall(dhcp, 'ADD', { config, netns: network.attach(containerId), containerId })
   const valid = [{ containerID: 'alive', ifname: 'eth0' }]
   await mustCall(dhcp, 'GC', { config: { ...config, 'cni.dev/valid-attachments': valid } })
-  expect(await keeper.event('released')).toMatchObject({ container: 'dead' })
-  expect(await keeper.event('released')).toMatchObject({ container: 'dead' })
+  expect(await dhcpDaemon.event('released')).toMatchObject({ container: 'dead' })
+  expect(await dhcpDaemon.event('released')).toMatchObject({ container: 'dead' })
   await server.says(/DHCPRELEASE/)
   expect(
-    filesOf(keeper)
+    filesOf(dhcpDaemon)
       .map(name => name.slice(32))
       .sort(),
   ).toEqual(['.lease', '.lease6'])
@@ -330,8 +333,8 @@ test.concurrent('GC gives back both families of what no valid attachment has', a
 test('a hundred containers get their addresses at once', async () => {
   using network = lan6()
   await using _server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-lease-max=1000')
-  await using keeper = await daemon('-timeout', '2s')
-  const config = configFor(keeper.socket, 'auto')
+  await using dhcpDaemon = await daemon('-timeout', '2s')
+  const config = configFor(dhcpDaemon.socket, 'auto')
   const containers = Array.from({ length: 100 }, (_, index) => network.attach(`many-${index}`))
   const started = performance.now()
   const results: Result[] = await Promise.all(
@@ -342,5 +345,5 @@ test('a hundred containers get their addresses at once', async () => {
   await Promise.all(
     containers.map((netns, index) => mustCall(dhcp, 'DEL', { config, netns, containerId: `c${index}` })),
   )
-  expect(filesOf(keeper)).toEqual([])
+  expect(filesOf(dhcpDaemon)).toEqual([])
 }, 60_000)

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { decodeFrame } from '../../../../ipam/dhcp/link/frame.ts'
-import { type Grant, readGrant, resultOf } from '../../../../ipam/dhcp/v4/lease-offer.ts'
+import { type LeaseOffer, readLeaseOffer, resultOf } from '../../../../ipam/dhcp/v4/lease-offer.ts'
 import { decodeMessage, type Message } from '../../../../ipam/dhcp/v4/packet.ts'
 import { acknowledge, bytes } from '../captured.ts'
 
@@ -16,7 +16,7 @@ function changed(options: Record<number, string | undefined>, rest: Partial<Mess
   return { ...message, ...rest, options: changed }
 }
 
-const usual: Grant = {
+const usual: LeaseOffer = {
   address: '10.9.0.91',
   prefixLength: 24,
   server: '10.9.0.1',
@@ -33,7 +33,7 @@ const usual: Grant = {
 }
 
 test('what dnsmasq granted', () => {
-  expect(readGrant(message)).toEqual(usual)
+  expect(readLeaseOffer(message)).toEqual(usual)
 })
 
 const forever = Number.POSITIVE_INFINITY
@@ -140,13 +140,13 @@ test.each([
     expected: { search: ['a'] },
   },
 ])('$name', ({ options, expected }) => {
-  const grant = readGrant(changed(options))
+  const grant = readLeaseOffer(changed(options))
   const { prefixLength, ...others } = usual
   const wanted =
     'prefixLength' in expected
       ? { ...others, ...(expected.prefixLength === undefined ? {} : expected) }
       : { ...usual, ...expected }
-  expect(grant).toEqual(wanted as Grant)
+  expect(grant).toEqual(wanted as LeaseOffer)
   expect(prefixLength).toBe(24)
 })
 
@@ -169,11 +169,11 @@ test.each([
     why: '255.255.255.255 is no address for a host',
   },
 ])('of no use: $name', ({ given, why }) => {
-  expect(readGrant(given)).toBe(why)
+  expect(readLeaseOffer(given)).toBe(why)
 })
 
 test('a result as the reference makes it, with metric, MTU and DNS', () => {
-  const grant: Grant = {
+  const grant: LeaseOffer = {
     ...usual,
     mtu: 1400,
     nameServers: ['1.1.1.1'],

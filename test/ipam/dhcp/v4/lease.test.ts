@@ -27,7 +27,7 @@ const bytes = (...values: number[]) => Uint8Array.from(values)
 const address = (text: string) => Uint8Array.from(text.split('.'), Number)
 
 type Answer = {
-  type: 'offer' | 'acknowledge' | 'refuse'
+  type: 'offer' | 'acknowledge' | 'nak'
   address?: string
   server?: string
   seconds?: number
@@ -163,7 +163,7 @@ describe('acquiring', () => {
     { name: 'another transaction', answer: { type: 'offer', transaction: 7 } },
     { name: 'another client', answer: { type: 'offer', hardware: OTHER } },
     { name: 'an acknowledgement of nothing', answer: { type: 'acknowledge' } },
-    { name: 'a refusal of nothing', answer: { type: 'refuse' } },
+    { name: 'a refusal of nothing', answer: { type: 'nak' } },
     { name: 'zero seconds', answer: { type: 'offer', seconds: 0 } },
     { name: 'no server', answer: { type: 'offer', server: '0.0.0.0' } },
   ] as { name: string; answer: Answer }[])('an answer of $name changes nothing', ({ answer }) => {
@@ -179,7 +179,7 @@ describe('acquiring', () => {
     { name: 'another server', answer: { type: 'acknowledge', server: '10.0.0.2' } },
     { name: 'another address', answer: { type: 'acknowledge', address: '10.0.0.6' } },
     { name: 'a late offer', answer: { type: 'offer', server: '10.0.0.2' } },
-    { name: 'a refusal of another server', answer: { type: 'refuse', server: '10.0.0.2' } },
+    { name: 'a refusal of another server', answer: { type: 'nak', server: '10.0.0.2' } },
   ] as { name: string; answer: Answer }[])('while requesting, $name changes nothing', ({ answer }) => {
     const one = story()
     one.happen({ type: 'start' })
@@ -193,10 +193,10 @@ describe('acquiring', () => {
     const one = story()
     one.happen({ type: 'start' })
     one.answer({ type: 'offer' })
-    one.answer({ type: 'refuse' })
+    one.answer({ type: 'nak' })
     expect(one.names()).toEqual(['note', 'send discover'])
     one.answer({ type: 'offer' })
-    one.answer({ type: 'refuse' })
+    one.answer({ type: 'nak' })
     expect(one.names()).toEqual(['note'])
     expect(one.wait()).toBe(2 * SECOND)
     expect(one.names()).toEqual(['send discover'])
@@ -316,7 +316,7 @@ describe('a lease', () => {
   test('that is refused is asked for once more, and goes on when the same address is granted', () => {
     const one = story().acquired()
     one.wait()
-    one.answer({ type: 'refuse' })
+    one.answer({ type: 'nak' })
     expect(one.names()).toEqual(['note', 'send discover'])
     expect([...((one.actions()[1] as { message: Message }).message.options.get(50) ?? [])]).toEqual([
       10, 0, 0, 5,
@@ -330,7 +330,7 @@ describe('a lease', () => {
   test('that is refused is lost when another address is offered, or none', () => {
     const one = story().acquired()
     one.wait()
-    one.answer({ type: 'refuse' })
+    one.answer({ type: 'nak' })
     const refused = one.state()
     one.answer({ type: 'offer', address: '10.0.0.6' })
     expect(one.actions()).toMatchObject([
@@ -343,7 +343,7 @@ describe('a lease', () => {
   test('is refused before T2 by its own server only', () => {
     const one = story().acquired()
     one.wait()
-    one.answer({ type: 'refuse', server: '10.0.0.9' })
+    one.answer({ type: 'nak', server: '10.0.0.9' })
     expect(one.state().phase).toBe('renewing')
   })
 
@@ -410,7 +410,7 @@ describe('an address that is to be confirmed', () => {
   test('may be refused', () => {
     const one = story()
     one.happen({ type: 'confirm', address: '10.0.0.5' })
-    one.answer({ type: 'refuse' })
+    one.answer({ type: 'nak' })
     expect(one.actions()).toEqual([{ type: 'failed', why: '10.0.0.5 was refused by 10.0.0.1' }])
   })
 })
@@ -429,7 +429,7 @@ test('pauses: four times 2 s, then 8, 16, 32, 64, 64, give or take a second, and
 test('a message that comes at a time when nobody asks changes nothing', () => {
   const one = story().acquired()
   const before = one.state()
-  for (const type of ['offer', 'acknowledge', 'refuse'] as const) one.answer({ type })
+  for (const type of ['offer', 'acknowledge', 'nak'] as const) one.answer({ type })
   expect(one.state()).toEqual(before)
 })
 
@@ -442,7 +442,7 @@ test('whatever happens in whatever order, the client stops or waits for somethin
       if (chance < 0.3) one.answer({ type: 'offer', seconds: 1 + Math.floor(Math.random() * 100) })
       else if (chance < 0.55)
         one.answer({ type: 'acknowledge', seconds: 1 + Math.floor(Math.random() * 100) })
-      else if (chance < 0.65) one.answer({ type: 'refuse' })
+      else if (chance < 0.65) one.answer({ type: 'nak' })
       else if (chance < 0.7) one.happen({ type: 'conflict', address: '10.0.0.5', hardware: OTHER })
       else one.wait()
       const { phase, wakeAt, lease } = one.state()

@@ -66,9 +66,9 @@ test.concurrent.each(nonsense)(
       if (answers++ < 2) reply(to, answer)
       answer(to, sane(to))
     })
-    await using keeper = await daemon()
+    await using dhcpDaemon = await daemon()
     const container = network.attach('container')
-    const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
+    const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
     const { ips } = await mustCall(dhcp, 'ADD', { config, netns: container })
     expect(ips).toEqual([{ address: '10.9.0.77/24' }])
   },
@@ -79,9 +79,9 @@ test.concurrent.each(nonsense)(
   async ({ reply }) => {
     using network = lan()
     using _server = ear(network.namespace, 'br0', reply)
-    await using keeper = await daemon('-timeout', '50ms', '-resendtimeout', '200ms')
+    await using dhcpDaemon = await daemon('-timeout', '50ms', '-resendtimeout', '200ms')
     const container = network.attach('container')
-    const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
+    const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
     const { json } = await call(dhcp, 'ADD', { config, netns: container })
     expect(json).toMatchObject({
       code: 999,
@@ -89,7 +89,7 @@ test.concurrent.each(nonsense)(
         'error calling DHCP.Allocate: no more tries: no server offered an address',
       ),
     })
-    expect(readdirSync(stateFolder(keeper.socket))).toEqual(['lock'])
+    expect(readdirSync(stateFolder(dhcpDaemon.socket))).toEqual(['lock'])
   },
 )
 
@@ -102,9 +102,9 @@ test.concurrent('ten thousand options are read, and the lease is what it is', as
   const container = network.attach('container')
   network.namespace.run('ip', 'link', 'set', 'br0', 'mtu', '65000')
   network.namespace.run('ip', 'link', 'set', 'port1', 'mtu', '65000')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   container.run('ip', 'link', 'set', 'eth0', 'mtu', '65000')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
   expect((await mustCall(dhcp, 'ADD', { config, netns: container })).ips).toEqual([
     { address: '10.9.0.77/24' },
   ])
@@ -115,9 +115,9 @@ test.concurrent('a server that offers and never acknowledges: ADD ends in time, 
   using server = ear(network.namespace, 'br0', (to, answer) => {
     if (to.message.options.get(53)?.[0] === messageType.discover) answer(to, sane(to))
   })
-  await using keeper = await daemon('-timeout', '500ms', '-resendtimeout', '600ms')
+  await using dhcpDaemon = await daemon('-timeout', '500ms', '-resendtimeout', '600ms')
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
   const { json } = await call(dhcp, 'ADD', { config, netns: container })
   expect(json.msg).toContain('no server acknowledged the request')
   expect((await server.next(messageType.release)).message.clientAddress).toBe('10.9.0.77')
@@ -126,9 +126,9 @@ test.concurrent('a server that offers and never acknowledges: ADD ends in time, 
 test.concurrent('a server that gives no subnet mask is of no use', async () => {
   using network = lan()
   using server = ear(network.namespace, 'br0', without(1))
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
   const { json } = await call(dhcp, 'ADD', { config, netns: container })
   expect(json.msg).toContain(
     'DHCP option Subnet Mask not found in DHCPACK: the server 10.9.0.1 gave none with 10.9.0.77',

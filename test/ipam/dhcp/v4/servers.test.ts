@@ -19,9 +19,9 @@ test.concurrent.each([
     using network = lan()
     using listener = ear(network.namespace, 'br0')
     await using server = await start(network.namespace, {})
-    await using keeper = await daemon()
+    await using dhcpDaemon = await daemon()
     const container = network.attach('container')
-    const config = configFor(keeper.socket)
+    const config = configFor(dhcpDaemon.socket)
     const result = await mustCall(dhcp, 'ADD', { config, netns: container })
     expect(result).toEqual({
       cniVersion: '1.1.0',
@@ -56,10 +56,10 @@ test.concurrent('routes, name servers, domains and MTU of the server are in the 
       '--dhcp-option=26,1400',
     ],
   )
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const request = ['121', '6', '15', '119', 'interface-mtu'].map(option => ({ option }))
-  const config = configFor(keeper.socket, { request, priority: 77 })
+  const config = configFor(dhcpDaemon.socket, { request, priority: 77 })
   expect(await mustCall(dhcp, 'ADD', { config, netns: container })).toEqual({
     cniVersion: '1.1.0',
     dns: {
@@ -79,13 +79,13 @@ test.concurrent('options of the configuration and of CNI_ARGS reach the server',
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const provide = [
     { option: 'host-name', value: 'literal', fromArg: 'K8S_POD_NAME' },
     { option: '60', value: 'vendor' },
   ]
-  const config = configFor(keeper.socket, { provide, request: [{ option: '121' }] })
+  const config = configFor(dhcpDaemon.socket, { provide, request: [{ option: '121' }] })
   await mustCall(dhcp, 'ADD', { config, netns: container, args: 'IgnoreUnknown=1;K8S_POD_NAME=web=1' })
   const { message } = await listener.next(messageType.request)
   const text = (code: number) => Buffer.from(message.options.get(code) ?? []).toString()
@@ -101,12 +101,12 @@ test.concurrent('a lease is renewed at half its time, by unicast to its server',
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: container })
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: container })
   await listener.next(messageType.request)
   const renewal = await listener.next(messageType.request)
-  await keeper.event('renewed')
+  await dhcpDaemon.event('renewed')
   expect(renewal.message.clientAddress).toBe(addressOf(result))
   expect(renewal.message.options.has(50) || renewal.message.options.has(54)).toBe(false)
   expect(renewal.destination).toEqual({
@@ -114,23 +114,23 @@ test.concurrent('a lease is renewed at half its time, by unicast to its server',
     hardware: network.namespace.link('br0').address,
     port: 67,
   })
-  await keeper.event('renewed')
+  await dhcpDaemon.event('renewed')
 })
 
 test.concurrent('a server that was gone and comes back finds its clients as they were', async () => {
   using network = lan()
   using listener = ear(network.namespace, 'br0')
   const first = await udhcpd(network.namespace, {}, 'option lease 8')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = configFor(keeper.socket)
+  const config = configFor(dhcpDaemon.socket)
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   container.addAddress('eth0', result.ips[0].address)
   await first[Symbol.asyncDispose]()
-  await keeper.event('rebinding')
+  await dhcpDaemon.event('rebinding')
   const pool = { first: '10.9.0.150', last: '10.9.0.199' }
   await using _second = await dnsmasq(network.namespace, pool, '--dhcp-authoritative')
-  expect(await keeper.event('renewed')).toMatchObject({ address: result.ips[0].address })
+  expect(await dhcpDaemon.event('renewed')).toMatchObject({ address: result.ips[0].address })
   const broadcast = listener.heard.filter(each => each.destination.address === '255.255.255.255')
   expect(broadcast.at(-1)?.message.clientAddress).toBe(addressOf(result))
   await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
@@ -139,12 +139,12 @@ test.concurrent('a server that was gone and comes back finds its clients as they
 test.concurrent('of a lease that nobody renews, the interface goes down when it ends, and CHECK says why', async () => {
   using network = lan()
   const server = await udhcpd(network.namespace, {}, 'option lease 2')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = configFor(keeper.socket)
+  const config = configFor(dhcpDaemon.socket)
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   await server[Symbol.asyncDispose]()
-  await keeper.event('lost')
+  await dhcpDaemon.event('lost')
   expect(container.link('eth0').up).toBe(false)
   const { json } = await call(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
   expect(json).toMatchObject({ code: 999, msg: expect.stringContaining('the lease has expired') })
@@ -156,10 +156,10 @@ test.concurrent('an address that somebody has already is declined, and another o
   using listener = ear(network.namespace, 'br0')
   network.attach('squatter', '10.9.0.50/24')
   await using server = await dnsmasq(network.namespace, {}, '--dhcp-sequential-ip')
-  await using keeper = await daemon('-probe', '200ms')
+  await using dhcpDaemon = await daemon('-probe', '200ms')
   const container = network.attach('container')
-  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: container })
-  expect((await keeper.event('declined')).why).toMatch(/^10\.9\.0\.50 is in use by [0-9a-f:]{17}$/)
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: container })
+  expect((await dhcpDaemon.event('declined')).why).toMatch(/^10\.9\.0\.50 is in use by [0-9a-f:]{17}$/)
   expect(addressOf(result)).not.toBe('10.9.0.50')
   const { message } = await listener.next(messageType.decline)
   expect([...(message.options.get(50) ?? [])]).toEqual([10, 9, 0, 50])
@@ -171,11 +171,11 @@ test.concurrent('of two servers one is taken, and the other told so', async () =
   const other = network.attach('server', '10.9.0.2/24')
   await using one = await dnsmasq(network.namespace, {})
   await using two = await dnsmasq(other, { first: '10.9.0.200', last: '10.9.0.220', interface: 'eth0' })
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const containers = Array.from({ length: 4 }, (_, index) => network.attach(`container-${index}`))
   const results = await Promise.all(
     containers.map((netns, index) =>
-      mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns, containerId: `c${index}` }),
+      mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns, containerId: `c${index}` }),
     ),
   )
   const granted = [one, two].flatMap(server =>
@@ -188,9 +188,9 @@ test.concurrent('of two servers one is taken, and the other told so', async () =
 test.concurrent('an address that its server refuses after a change of its pool is given up', async () => {
   using network = lan()
   const old = await udhcpd(network.namespace, {}, 'option lease 4')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const result = await mustCall(dhcp, 'ADD', { config: configFor(keeper.socket), netns: container })
+  const result = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: container })
   container.addAddress('eth0', result.ips[0].address)
   await old[Symbol.asyncDispose]()
   await using _new = await dnsmasq(
@@ -198,8 +198,8 @@ test.concurrent('an address that its server refuses after a change of its pool i
     { first: '10.9.0.230', last: '10.9.0.240' },
     '--dhcp-authoritative',
   )
-  await keeper.event('refused')
-  expect(await keeper.event('lost')).toMatchObject({
+  await dhcpDaemon.event('refused')
+  expect(await dhcpDaemon.event('lost')).toMatchObject({
     address: addressOf(result),
     why: expect.stringContaining('offered instead'),
   })
@@ -210,9 +210,9 @@ test.concurrent('a container that nobody answers waits without keeping others fr
   using network = lan()
   using silent = lan()
   await using _server = await dnsmasq(network.namespace, {})
-  await using keeper = await daemon('-resendtimeout', '2s', '-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-resendtimeout', '2s', '-timeout', '300ms')
   const [lucky, unlucky] = [network.attach('lucky'), silent.attach('unlucky')]
-  const config = configFor(keeper.socket)
+  const config = configFor(dhcpDaemon.socket)
   const waiting = call(dhcp, 'ADD', { config, netns: unlucky, containerId: 'unlucky' })
   const order: string[] = []
   const failed = waiting.then(outcome => {

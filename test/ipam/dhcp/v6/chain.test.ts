@@ -39,9 +39,9 @@ test.each([
     }
     try {
       await using server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
-      await using keeper = await daemon()
+      await using dhcpDaemon = await daemon()
       using container = freshNamespace('container')
-      const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'auto' }
+      const ipam = { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'auto' }
       const attachment = { config: { ...config, ipam }, netns: container, delegates: [dhcp] }
       const result = await mustCall(main, 'ADD', attachment)
       expect(result.ips).toHaveLength(3)
@@ -58,7 +58,7 @@ test.each([
       await server.says(/DHCPRELEASE/)
       await server.says(/DHCPRELEASE/)
       expect(container.links().map(({ name }) => name)).toEqual(['lo'])
-      expect(filesOf(keeper)).toEqual([])
+      expect(filesOf(dhcpDaemon)).toEqual([])
     } finally {
       if (main === bridge) host.run('ip', 'link', 'delete', 'plug0')
     }
@@ -69,10 +69,10 @@ test('macvlans of one host have addresses of their own', async () => {
   using network = lan6()
   using _place = hostOn(network)
   await using _router = await dnsmasq6(network.namespace, 'ra-only')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   using one = freshNamespace('one')
   using two = freshNamespace('two')
-  const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, ipv4: false, ipv6: 'slaac' }
+  const ipam = { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv4: false, ipv6: 'slaac' }
   const config = { type: 'macvlan', master: 'lan0', ipam }
   const [first, second] = await Promise.all(
     [one, two].map((netns, index) =>
@@ -91,10 +91,10 @@ testOn(
     using network = lan6()
     using _place = hostOn(network)
     await using _router = await dnsmasq6(network.namespace, 'ra-only')
-    await using keeper = await daemon('-timeout', '4s')
+    await using dhcpDaemon = await daemon('-timeout', '4s')
     using one = freshNamespace('one')
     using two = freshNamespace('two')
-    const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, ipv4: false, ipv6: 'slaac' }
+    const ipam = { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv4: false, ipv6: 'slaac' }
     const config = { type: 'ipvlan', master: 'lan0', ipam }
     const call = (netns: Namespace, containerId: string) =>
       mustCall(ipvlan, 'ADD', { config, netns, containerId, delegates: [dhcp] })
@@ -109,7 +109,7 @@ testOn(
 test('what the kernel had configured by itself before ADD is taken away', async () => {
   using network = lan6()
   await using _server = await dnsmasq6(network.namespace, 'ra-only')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   // as the kernel would: an address and a route from an advertisement
   container.addAddress('eth0', 'fd00:9::dead/64')
@@ -128,7 +128,7 @@ test('what the kernel had configured by itself before ADD is taken away', async 
     'metric',
     '1024',
   )
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv4: false, ipv6: 'slaac' } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv4: false, ipv6: 'slaac' } }
   await mustCall(dhcp, 'ADD', { config, netns: container })
   expect(container.addresses('eth0')).toEqual([])
   expect(container.routes().filter(({ gateway }) => gateway === ROUTER)).toEqual([])
@@ -161,9 +161,9 @@ test('a daemon that knows no IPv6 is noticed, and what it gave is given back', a
 test('the Go plugin gets both families from our daemon', async () => {
   using network = lan6()
   await using _server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const ipam = { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'dhcp' }
+  const ipam = { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'dhcp' }
   const child = Bun.spawn([peerExecutable('dhcp')], {
     stdin: Buffer.from(JSON.stringify({ cniVersion: '1.0.0', name: 'test-net', type: 'bridge', ipam })),
     env: {

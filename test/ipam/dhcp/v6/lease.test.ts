@@ -340,7 +340,7 @@ describe('holding', () => {
     const one = story().happen({ type: 'inform' })
     expect(one.names()).toEqual(['send inform'])
     expect(one.answer('reply', { more }).actions()).toMatchObject([
-      { type: 'informed', answer: { nameServers: ['fd00::53'] } },
+      { type: 'informed', reply: { nameServers: ['fd00::53'] } },
     ])
     const two = story().happen({ type: 'inform' })
     while (two.state().phase !== 'stopped') two.wait()

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { addressBytes, addressText, hardwareAddressText } from '../../../../chain/ip/bytes.ts'
-import { hear } from '../../../../chain/linux/event-socket.ts'
+import { openEventSocket } from '../../../../chain/linux/event-socket.ts'
 import { close } from '../../../../chain/linux/libc/file.ts'
 import { SOCK_DGRAM, send, sendTo, socket } from '../../../../chain/linux/libc/socket.ts'
 import { ETH_P_IPV6, openLinkSocket } from '../../../../chain/linux/packet-socket.ts'
@@ -158,8 +158,8 @@ export function ear6(
   const heard: Heard6[] = []
   const taken = new Set<Heard6>()
   const wake: (() => void)[] = []
-  const hearing = hear(descriptor, {
-    heard(frame) {
+  const eventSocket = openEventSocket(descriptor, {
+    received(frame) {
       const next = frame[ETHERNET_HEADER + 6]
       if (next === 58 && frame[UDP_AT] === 133) solicited?.(ear)
       if (next !== 17 || ((frame[UDP_AT + 2] ?? 0) << 8) + (frame[UDP_AT + 3] ?? 0) !== 547) return
@@ -208,7 +208,7 @@ export function ear6(
       send(descriptor, spoil(frame))
     },
     [Symbol.dispose]() {
-      hearing.close()
+      eventSocket.close()
       close(out)
     },
   }

@@ -99,8 +99,8 @@ const nonsense: { name: string; reply: (to: Heard6, ear: Ear6) => void }[] = [
   { name: 'noise', reply: spoilt(bytes => crypto.getRandomValues(bytes)) },
 ]
 
-const configFor = (keeper: Daemon, ipv6: string) => ({
-  ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv4: false, ipv6 },
+const configFor = (dhcpDaemon: Daemon, ipv6: string) => ({
+  ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv4: false, ipv6 },
 })
 const filesOf = ({ socket }: Daemon) => readdirSync(stateFolder(socket))
 
@@ -115,9 +115,9 @@ test.concurrent.each(nonsense)(
         ear.answer(to, answerTo(to))
       },
     })
-    await using keeper = await daemon('-timeout', '100ms')
+    await using dhcpDaemon = await daemon('-timeout', '100ms')
     const container = network.attach('container')
-    const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
+    const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'dhcp'), netns: container })
     expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
   },
 )
@@ -127,14 +127,14 @@ test.concurrent.each(nonsense)(
   async ({ reply }) => {
     using network = lan6()
     using _server = ear6(network.namespace, { reply })
-    await using keeper = await daemon('-timeout', '50ms', '-resendtimeout', '300ms')
+    await using dhcpDaemon = await daemon('-timeout', '50ms', '-resendtimeout', '300ms')
     const container = network.attach('container')
-    const { json } = await call(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
+    const { json } = await call(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'dhcp'), netns: container })
     expect(json).toMatchObject({
       code: 999,
       msg: expect.stringContaining('no DHCPv6 server offered an address'),
     })
-    expect(filesOf(keeper)).toEqual(['lock'])
+    expect(filesOf(dhcpDaemon)).toEqual(['lock'])
   },
 )
 
@@ -146,9 +146,9 @@ test.concurrent('an empty datagram before every answer ends no socket', async ()
       ear.answer(to, answerTo(to))
     },
   })
-  await using keeper = await daemon('-timeout', '100ms', '-resendtimeout', '2s')
+  await using dhcpDaemon = await daemon('-timeout', '100ms', '-resendtimeout', '2s')
   const container = network.attach('container')
-  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
+  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'dhcp'), netns: container })
   expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
 })
 
@@ -164,15 +164,15 @@ test.concurrent('no answer to a renewal that is nonsense takes an address away',
       else ear.answer(to, answerTo(to))
     },
   })
-  await using keeper = await daemon('-timeout', '100ms')
+  await using dhcpDaemon = await daemon('-timeout', '100ms')
   const container = network.attach('container')
-  const config = configFor(keeper, 'dhcp')
+  const config = configFor(dhcpDaemon, 'dhcp')
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   container.addAddress('eth0', result.ips[0].address)
-  expect(await keeper.event('renewed')).toMatchObject({ address: 'fd00:9::77/128', seconds: 120 })
+  expect(await dhcpDaemon.event('renewed')).toMatchObject({ address: 'fd00:9::77/128', seconds: 120 })
   expect(renewals).toBe(2)
   expect(container.addresses('eth0')).toEqual(['fd00:9::77/128'])
-  expect(keeper.events.filter(({ event }) => event === 'lost')).toEqual([])
+  expect(dhcpDaemon.events.filter(({ event }) => event === 'lost')).toEqual([])
 })
 
 test.concurrent('ten thousand options are read, and the lease is what it is', async () => {
@@ -186,8 +186,8 @@ test.concurrent('ten thousand options are read, and the lease is what it is', as
     [container, 'eth0'],
   ] as const)
     namespace.run('ip', 'link', 'set', link, 'mtu', '65000')
-  await using keeper = await daemon('-timeout', '300ms')
-  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'dhcp'), netns: container })
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
+  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'dhcp'), netns: container })
   expect(ips).toEqual([{ address: 'fd00:9::77/128' }])
 })
 
@@ -248,9 +248,9 @@ test.concurrent.each(badRouters)(
         if (++solicitations === 2) ear.advertise(advertised(1800, prefix(900, 900)))
       },
     })
-    await using keeper = await daemon('-timeout', '100ms')
+    await using dhcpDaemon = await daemon('-timeout', '100ms')
     const container = network.attach('container')
-    const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+    const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })
     expect(ips).toEqual([
       { address: expect.stringMatching(/^fd00:9::\S+\/64$/), gateway: expect.any(String) },
     ])
@@ -273,8 +273,8 @@ test.concurrent('thousands of prefixes in one advertisement: sixteen addresses, 
     [container, 'eth0'],
   ] as const)
     namespace.run('ip', 'link', 'set', link, 'mtu', '65535')
-  await using keeper = await daemon('-timeout', '500ms')
-  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+  await using dhcpDaemon = await daemon('-timeout', '500ms')
+  const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })
   expect(ips.length).toBe(16)
 })
 
@@ -282,13 +282,13 @@ test.concurrent('of a flood of nonsense a few lines are told, and what makes sen
   using network = lan6()
   const sound = advertised(1800, prefix(900, 900))
   using router = ear6(network.namespace, { solicited: ear => ear.advertise(sound) })
-  await using keeper = await daemon('-timeout', '100ms')
+  await using dhcpDaemon = await daemon('-timeout', '100ms')
   const container = network.attach('container')
-  await mustCall(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+  await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })
   for (let count = 0; count < 200; count++) router.advertise(advertised(1800, [3, 0, 0, 0, 0, 0, 0, 0]))
   router.advertise(advertised(0, prefix(900, 900)))
-  await keeper.event('routed')
-  const ignored = keeper.events.filter(({ event }) => event === 'ignored')
+  await dhcpDaemon.event('routed')
+  const ignored = dhcpDaemon.events.filter(({ event }) => event === 'ignored')
   expect(ignored).toHaveLength(10)
   expect(ignored.at(-1)).toMatchObject({ quiet: 'what else is ignored in this minute is not told' })
 })
@@ -297,8 +297,8 @@ test.concurrent('an interface without a link-local address is told', async () =>
   using network = lan()
   const container = network.attach('container')
   container.setSysctl('net/ipv6/conf/eth0/addr_gen_mode', '1')
-  await using keeper = await daemon('-timeout', '100ms')
-  const { json } = await call(dhcp, 'ADD', { config: configFor(keeper, 'slaac'), netns: container })
+  await using dhcpDaemon = await daemon('-timeout', '100ms')
+  const { json } = await call(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })
   expect(json.msg).toContain('ipam.ipv6: eth0 has no link-local address')
-  expect(filesOf(keeper)).toEqual(['lock'])
+  expect(filesOf(dhcpDaemon)).toEqual(['lock'])
 })

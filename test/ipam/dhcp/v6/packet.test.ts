@@ -8,7 +8,7 @@ import {
 } from '../../../../ipam/dhcp/link/neighbour.ts'
 import { decodeAdvertisement, encodeSolicitation } from '../../../../ipam/dhcp/slaac/advertisement.ts'
 import { PacketError } from '../../../../ipam/dhcp/v4/packet.ts'
-import { grantIn, readAnswer } from '../../../../ipam/dhcp/v6/lease-offer.ts'
+import { leaseOfferIn, readReply } from '../../../../ipam/dhcp/v6/lease-offer.ts'
 import { composeMessage, identityOf } from '../../../../ipam/dhcp/v6/message.ts'
 import { decodeMessage, encodeMessage } from '../../../../ipam/dhcp/v6/packet.ts'
 import { type Client, initialState } from '../../../../ipam/dhcp/v6/types.ts'
@@ -141,8 +141,8 @@ describe('DHCPv6', () => {
     ['REQUEST', captured.request, 'request'],
     ['RELEASE', captured.release, 'release'],
   ] as const)('%s as it was sent', (_, sent, kind) => {
-    const grant = grantIn(
-      readAnswer(client, decodeMessage(captured.keaAdvertise)) as never,
+    const grant = leaseOfferIn(
+      readReply(client, decodeMessage(captured.keaAdvertise)) as never,
       undefined,
     ) as never
     const { transaction } = decodeMessage(sent)
@@ -155,8 +155,8 @@ describe('DHCPv6', () => {
   })
 
   test('an ADVERTISE of kea', () => {
-    const answer = readAnswer(client, decodeMessage(captured.keaAdvertise))
-    expect(grantIn(answer as never, undefined)).toEqual({
+    const answer = readReply(client, decodeMessage(captured.keaAdvertise))
+    expect(leaseOfferIn(answer as never, undefined)).toEqual({
       address: 'fd00:9::200',
       server: '000200000001666430303a393a3a3230302d66643030',
       preference: 0,
@@ -170,14 +170,14 @@ describe('DHCPv6', () => {
   })
 
   test('a REPLY of dnsmasq, and one of kea that says how it went', () => {
-    expect(readAnswer(client, decodeMessage(captured.dnsmasqReply))).toMatchObject({
-      status: { code: 0, words: 'success' },
+    expect(readReply(client, decodeMessage(captured.dnsmasqReply))).toMatchObject({
+      status: { code: 0, message: 'success' },
       association: { renewalSeconds: 60, rebindingSeconds: 105 },
       nameServers: ['fd00:9::53'],
       search: ['example.org'],
     })
-    expect(readAnswer(client, decodeMessage(captured.keaReleased))).toMatchObject({
-      association: { status: { code: 0, words: expect.stringContaining('Lease released') }, addresses: [] },
+    expect(readReply(client, decodeMessage(captured.keaReleased))).toMatchObject({
+      association: { status: { code: 0, message: expect.stringContaining('Lease released') }, addresses: [] },
     })
   })
 
@@ -221,16 +221,16 @@ describe('DHCPv6', () => {
     ['no addresses left', `${iaid} 00000000 00000000 000d 0006 0002 66756c6c`, 'no addresses: full'],
     ['nothing', `${iaid} 00000000 00000000`, 'it grants no address'],
   ])('%s', (_, association, expected) => {
-    const grant = grantIn(readAnswer(client, decodeMessage(reply(association))) as never, undefined)
+    const grant = leaseOfferIn(readReply(client, decodeMessage(reply(association))) as never, undefined)
     if (typeof expected === 'string') expect(grant).toBe(expected)
     else expect(grant).toMatchObject(expected)
   })
 
   test('what is for another client, or names no server, says nothing', () => {
     const other = { ...client, ...identityOf('c2/test-net/eth0') }
-    expect(readAnswer(other, decodeMessage(captured.dnsmasqReply))).toBe('it is for another client')
+    expect(readReply(other, decodeMessage(captured.dnsmasqReply))).toBe('it is for another client')
     const { options, ...rest } = decodeMessage(captured.dnsmasqReply)
-    expect(readAnswer(client, { ...rest, options: options.filter(({ code }) => code !== 2) })).toBe(
+    expect(readReply(client, { ...rest, options: options.filter(({ code }) => code !== 2) })).toBe(
       'it names no server',
     )
   })
@@ -239,7 +239,7 @@ describe('DHCPv6', () => {
     for (const whole of [captured.keaAdvertise, captured.keaReleased, captured.dnsmasqReply]) {
       for (let length = 0; length < whole.length; length++) {
         try {
-          readAnswer(client, decodeMessage(whole.subarray(0, length)))
+          readReply(client, decodeMessage(whole.subarray(0, length)))
         } catch (thrown) {
           expect(thrown).toBeInstanceOf(PacketError)
         }

@@ -23,9 +23,9 @@ test.concurrent.each([
   async ({ ipv6, addresses }) => {
     using network = lan6()
     await using server = await dnsmasq6(network.namespace)
-    await using keeper = await daemon()
+    await using dhcpDaemon = await daemon()
     const container = network.attach('container')
-    const config = configFor(keeper.socket, { ipv6, priority: 7 })
+    const config = configFor(dhcpDaemon.socket, { ipv6, priority: 7 })
     const result = await mustCall(dhcp, 'ADD', { config, netns: container })
     expect(result).toEqual({
       cniVersion: '1.1.0',
@@ -46,9 +46,9 @@ test.concurrent.each([
 test.concurrent('both families in one result, each given back', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-range=10.9.0.50,10.9.0.99,120')
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'dhcp' } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'dhcp' } }
   const result = await mustCall(dhcp, 'ADD', { config, netns: container })
   expect(result.ips.map(({ address }: { address: string }) => address)).toEqual([
     expect.stringMatching(/^10\.9\.0\.\d+\/24$/),
@@ -64,9 +64,9 @@ test.concurrent('both families in one result, each given back', async () => {
 test.concurrent('where one family cannot be had, the other is given back', async () => {
   using network = lan6()
   await using server = await dnsmasq6(network.namespace)
-  await using keeper = await daemon('-resendtimeout', '1500ms', '-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-resendtimeout', '1500ms', '-timeout', '300ms')
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: keeper.socket, ipv6: 'dhcp' } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket, ipv6: 'dhcp' } }
   const { json } = await call(dhcp, 'ADD', { config, netns: container })
   expect(json.msg).toContain('no more tries: no server offered an address')
   await server.says(/DHCPRELEASE/)
@@ -80,10 +80,10 @@ test.concurrent('a router that advertises DHCPv6 for other things: the address i
     { name: 'domain-search', data: 'a.example.org, example.org' },
   ]
   await using _server = await kea(network.namespace, { options })
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const result = await mustCall(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'auto' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'auto' }),
     netns: container,
   })
   expect(result.ips).toEqual([{ address: expect.stringMatching(MADE), gateway: ROUTER }])
@@ -103,10 +103,10 @@ test.concurrent('routes, name servers, domains and MTU that a router advertises 
     ],
     'route fd00:77::/48 { AdvRoutePreference low; };',
   )
-  await using keeper = await daemon()
+  await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const result = await mustCall(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'slaac' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'slaac' }),
     netns: container,
   })
   expect(result).toMatchObject({
@@ -123,8 +123,8 @@ test.concurrent('an MTU that is larger than the link’s is passed over', async 
   await using _router = await radvd(network.namespace, [], 'AdvLinkMTU 1400;')
   const container = network.attach('container')
   container.run('ip', 'link', 'set', 'eth0', 'mtu', '1300')
-  await using keeper = await daemon()
-  const config = configFor(keeper.socket, { ipv6: 'slaac' })
+  await using dhcpDaemon = await daemon()
+  const config = configFor(dhcpDaemon.socket, { ipv6: 'slaac' })
   const { routes } = await mustCall(dhcp, 'ADD', { config, netns: container })
   expect(routes).toEqual([{ dst: '::/0', gw: ROUTER }])
 })
@@ -132,10 +132,10 @@ test.concurrent('an MTU that is larger than the link’s is passed over', async 
 test.concurrent('a server without a router gives an address on no network, and no route', async () => {
   using network = lan6()
   await using _server = await kea(network.namespace)
-  await using keeper = await daemon('-timeout', '200ms')
+  await using dhcpDaemon = await daemon('-timeout', '200ms')
   const container = network.attach('container')
   const result = await mustCall(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'dhcp' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'dhcp' }),
     netns: container,
   })
   expect(result).toEqual({
@@ -149,9 +149,12 @@ test.concurrent.each(['auto', 'slaac'])(
   async ipv6 => {
     using network = lan6()
     using listener = ear6(network.namespace)
-    await using keeper = await daemon('-timeout', '100ms')
+    await using dhcpDaemon = await daemon('-timeout', '100ms')
     const container = network.attach('container')
-    const { json } = await call(dhcp, 'ADD', { config: configFor(keeper.socket, { ipv6 }), netns: container })
+    const { json } = await call(dhcp, 'ADD', {
+      config: configFor(dhcpDaemon.socket, { ipv6 }),
+      netns: container,
+    })
     expect(json).toMatchObject({
       code: 999,
       msg: 'error calling DHCP.Allocate: no IPv6 address: no router has answered a solicitation',
@@ -163,10 +166,10 @@ test.concurrent.each(['auto', 'slaac'])(
 test.concurrent('a router without prefix and server is named', async () => {
   using network = lan6()
   await using _router = await radvd(network.namespace, ['AdvAutonomous off;'])
-  await using keeper = await daemon('-timeout', '300ms')
+  await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
   const { json } = await call(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'auto' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'auto' }),
     netns: container,
   })
   expect(json.msg).toContain(`router ${ROUTER} advertises neither an autonomous prefix nor DHCPv6`)
@@ -178,8 +181,8 @@ test.concurrent('of two servers one is asked and the other is not, for each cont
   settle(other, 'eth0', 'fd00:9::2/64')
   await using one = await dnsmasq6(network.namespace)
   await using _two = await kea(other, { interface: 'eth0', options: [{ name: 'preference', data: '9' }] })
-  await using keeper = await daemon()
-  const config = configFor(keeper.socket, { ipv6: 'dhcp' })
+  await using dhcpDaemon = await daemon()
+  const config = configFor(dhcpDaemon.socket, { ipv6: 'dhcp' })
   const addresses: string[] = []
   for (const containerId of ['c1', 'c2', 'c3', 'c4', 'c5']) {
     const result = await mustCall(dhcp, 'ADD', { config, netns: network.attach(containerId), containerId })
@@ -196,13 +199,13 @@ test.concurrent('an address that somebody has already is declined, and another o
   using listener = ear6(network.namespace)
   network.attach('squatter', 'fd00:9::200/64')
   await using _server = await kea(network.namespace, { pool: 'fd00:9::200-fd00:9::201' })
-  await using keeper = await daemon('-probe', '200ms', '-timeout', '500ms')
+  await using dhcpDaemon = await daemon('-probe', '200ms', '-timeout', '500ms')
   const container = network.attach('container')
   const result = await mustCall(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'dhcp' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'dhcp' }),
     netns: container,
   })
-  expect((await keeper.event('declined')).why).toMatch(/^fd00:9::200 is in use by [0-9a-f:]{17}$/)
+  expect((await dhcpDaemon.event('declined')).why).toMatch(/^fd00:9::200 is in use by [0-9a-f:]{17}$/)
   expect(result.ips[0].address).toBe('fd00:9::201/128')
   const { message } = await listener.next(messageType.decline)
   expect(optionValue(message.options, option.server)).toBeDefined()
@@ -216,9 +219,9 @@ test.concurrent('an address of a prefix that somebody has already is an error th
   const [a = '', b = '', c = '', d = '', e = '', f = ''] = address.split(':')
   const identifier = `${(Number.parseInt(a, 16) ^ 2).toString(16)}${b}:${c}ff:fe${d}:${e}${f}`
   network.attach('squatter', `fd00:9::${identifier}/64`)
-  await using keeper = await daemon('-probe', '200ms')
+  await using dhcpDaemon = await daemon('-probe', '200ms')
   const { json } = await call(dhcp, 'ADD', {
-    config: configFor(keeper.socket, { ipv6: 'slaac' }),
+    config: configFor(dhcpDaemon.socket, { ipv6: 'slaac' }),
     netns: container,
   })
   expect(json.msg).toMatch(/no IPv6 address: fd00:9::\S+ is in use by [0-9a-f:]{17}$/)
