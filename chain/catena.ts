@@ -17,7 +17,7 @@ import { encodeText } from './linux/bytes.ts'
 import { writeAll } from './linux/libc/file.ts'
 import { startedPath } from './linux/libc/process.ts'
 import type { Plugin } from './plugin/define.ts'
-import { commandOf, processWorld, run } from './plugin/run.ts'
+import { processWorld, run } from './plugin/run.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
 
 interface Entry {
@@ -26,6 +26,8 @@ interface Entry {
   load(): Promise<Plugin>
   /** Versions of the specification, where it does not take all: VERSION is answered without loading the plugin. */
   versions?: readonly string[]
+  /** Programs in the plugin's file that stay, by the first word after its name; each answers the exit status. */
+  programs?: Readonly<Record<string, (args: readonly string[]) => Promise<number>>>
 }
 
 /** Every plugin by its type. */
@@ -46,7 +48,11 @@ export const plugins: Readonly<Record<string, Entry>> = {
     file: 'ipam/host-local.ts',
     load: async () => (await import('../ipam/host-local.ts')).hostLocal,
   },
-  dhcp: { file: 'ipam/dhcp.ts', load: async () => (await import('../ipam/dhcp.ts')).dhcp },
+  dhcp: {
+    file: 'ipam/dhcp.ts',
+    load: async () => (await import('../ipam/dhcp.ts')).dhcp,
+    programs: { daemon: async args => (await import('../ipam/dhcp/daemon/main.ts')).startDaemon(args) },
+  },
   portmap: { file: 'meta/portmap.ts', load: async () => (await import('../meta/portmap.ts')).portmap },
   static: { file: 'ipam/static.ts', load: async () => (await import('../ipam/static.ts')).staticAddresses },
   bandwidth: {
@@ -101,15 +107,14 @@ async function runInProcess(
   return { status, ...output }
 }
 
-async function runPlugin({ load, versions = supportedVersions }: Entry): Promise<number> {
+async function runPlugin({ load, programs = {}, versions = supportedVersions }: Entry): Promise<number> {
   if (process.env.CNI_COMMAND === 'VERSION') {
     writeAll(1, encodeText(`${JSON.stringify(versionReply(versions))}\n`))
     return 0
   }
-  const plugin = await load()
-  const [word = '', ...words] = process.argv.slice(2)
-  const command = commandOf(plugin, word)
-  return command ? command(words) : run(plugin, processWorld(builtins))
+  const [word = '', ...args] = process.argv.slice(2)
+  const program = Object.hasOwn(programs, word) ? programs[word] : undefined
+  return program ? program(args) : run(await load(), processWorld(builtins))
 }
 
 async function runCommand(): Promise<number> {

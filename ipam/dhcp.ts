@@ -9,7 +9,7 @@ import {
   definePlugin,
   readablePrevious,
 } from '../chain/plugin/define.ts'
-import { main } from '../chain/plugin/run.ts'
+import { exitWith, main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
@@ -45,7 +45,6 @@ type Configuration = z.infer<typeof configuration>
 export const dhcp = definePlugin({
   name: 'dhcp',
   config: configuration,
-  commands: { daemon: async args => (await import('./dhcp/daemon/main.ts')).runDaemon(args) },
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
@@ -210,4 +209,9 @@ async function releaseOrNote(request: BaseRequest<Configuration>, of: ReleaseNot
   }
 }
 
-if (import.meta.main) main(dhcp)
+/** The process that keeps the leases is another program in the same file: `dhcp daemon`. */
+async function daemon(args: readonly string[]): Promise<number> {
+  return (await import('./dhcp/daemon/main.ts')).startDaemon(args)
+}
+
+if (import.meta.main) process.argv[2] === 'daemon' ? exitWith(daemon(process.argv.slice(3))) : main(dhcp)

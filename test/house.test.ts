@@ -135,6 +135,17 @@ test('what a comment says is no import and no call', () => {
   expect(problemsOf({ path: 'main/bridge.ts', text })).toEqual([])
 })
 
+test('what runs where a plugin’s file is started as a program may touch the process, and nothing before it', () => {
+  const entry = 'if (import.meta.main) start(process.argv)\n'
+  expect(problemsOf({ path: 'ipam/dhcp.ts', text: said + entry })).toEqual([])
+  expect(
+    problemsOf({ path: 'ipam/dhcp.ts', text: `${said}const { env } = process.env\n${entry}` }),
+  ).toHaveLength(1)
+  expect(
+    problemsOf({ path: 'ipam/dhcp/daemon/main.ts', text: `${said}process.once('SIGTERM', end)\n` }),
+  ).toEqual([])
+})
+
 test('execa may be loaded when it is needed, zod/mini and a part of ip-address at once', () => {
   const lazy = `${said}const run = async () => (await import('execa')).execaSync('nft')\n`
   const parts = `${said}import { z } from 'zod/mini'\nimport { Address4 } from 'ip-address/dist/ipv4.js'\n`

@@ -83,8 +83,6 @@ export interface Plugin<Configuration = unknown> {
   del(request: DelRequest<Configuration>): Promise<void> | void
   status?(request: BaseRequest<Configuration>): Promise<void> | void
   gc?(request: GcRequest<Configuration>): Promise<void> | void
-  /** What a person or a service manager can start it as, by the first word after its name; answers the exit status. */
-  commands?: Readonly<Record<string, (words: readonly string[]) => Promise<number>>>
 }
 
 /** Declares a plugin; the configuration's type follows from its schema, and is the plugin's own affair from then on. */

@@ -213,40 +213,16 @@ export function processWorld(builtins?: World['builtins']): World {
   }
 }
 
-/** What a plugin is started as by the first word after its name; undefined for what is no word of its. */
-export function commandOf({ commands = {} }: Plugin, word: string) {
-  return Object.hasOwn(commands, word) ? commands[word] : undefined
+/** Runs a plugin as this process. */
+export function main(plugin: Plugin): void {
+  exitWith(run(plugin, processWorld()))
 }
 
-/** Runs a plugin as this process. The exit status is set, not forced: forcing it cuts long output short. */
-export function main(plugin: Plugin): void {
-  const [word = '', ...words] = process.argv.slice(2)
-  const command = commandOf(plugin, word)
-  const running = command ? command(words) : run(plugin, processWorld())
+/** Ends the process with what a program answers. The exit status is set, not forced: forcing it cuts long output short. */
+export function exitWith(running: Promise<number>): void {
   running
     .catch(async thrown => (await import('./last-words.ts')).lastWords(thrown))
     .then(status => {
       process.exitCode = status
     })
-}
-
-/** The process as one that stays sees it. */
-export interface Service {
-  env: Readonly<Record<string, string | undefined>>
-  pid: number
-  stderr(text: string): void
-  /** Calls back with the name of the signal that asks the process to end. */
-  onEnd(callback: (signal: string) => void): void
-}
-
-export function processService(): Service {
-  const { env, pid } = process
-  return {
-    env,
-    pid,
-    stderr: text => writeAll(2, encodeText(text), 'standard error'),
-    onEnd(callback) {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => callback(signal))
-    },
-  }
 }

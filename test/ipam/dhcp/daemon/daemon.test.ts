@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { close, duplicate } from '../../../../chain/linux/libc/file.ts'
 import { emptyResult } from '../../../../chain/protocol/result.ts'
-import { runDaemon } from '../../../../ipam/dhcp/daemon/main.ts'
+import { runDaemon } from '../../../../ipam/dhcp/daemon/daemon.ts'
 import type { Registry } from '../../../../ipam/dhcp/daemon/registry.ts'
 import { serve } from '../../../../ipam/dhcp/daemon/server.ts'
 import { stateFolder } from '../../../../ipam/dhcp/daemon/state.ts'
@@ -419,11 +419,11 @@ function listeningSocket(path: string): number {
 }
 
 test.concurrent('systemd hands the socket over', async () => {
-  const daemonFile = `${import.meta.dir}/../../../../ipam/dhcp/daemon/main.ts`
+  const folder = `${import.meta.dir}/../../../../ipam/dhcp/daemon`
   const listener = `/run/cni-systemd.sock`
   const program = `
-    import { runDaemon } from '${daemonFile}'
-    import { processService } from '${import.meta.dir}/../../../../chain/plugin/run.ts'
+    import { runDaemon } from '${folder}/daemon.ts'
+    import { processService } from '${folder}/main.ts'
     const service = processService()
     process.exitCode = await runDaemon(['-socketpath', '${listener}'], { ...service, env: { LISTEN_PID: String(service.pid), LISTEN_FDS: '1' } })`
   const descriptor = listeningSocket(listener)
