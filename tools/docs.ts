@@ -1,10 +1,17 @@
 /** Makes the pages of docs/ that follow from the code: `bun tools/docs.ts`. A test fails when the committed ones are others. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { architecturePage } from './docs/architecture.ts'
-import { indexPage, pageOf } from './docs/markdown.ts'
+import { indexPage, pageOf, pluginTable } from './docs/markdown.ts'
 import { types } from './docs/schemas.ts'
 
 const ROOT = `${import.meta.dir}/..`
+
+/** The README with its list of plugins made anew. */
+function readme(): string {
+  const text = readFileSync(`${ROOT}/README.md`, 'utf8')
+  const [before, rest = ''] = text.split(/(?<=<!-- plugins -->\n)/)
+  return `${before}${pluginTable('docs/plugins/')}\n${rest.slice(rest.indexOf('<!-- /plugins -->'))}`
+}
 
 /** What is made, by its path from the root of the repository. */
 export async function generatedFiles(): Promise<Record<string, string>> {
@@ -12,6 +19,7 @@ export async function generatedFiles(): Promise<Record<string, string>> {
     types.map(async type => [`docs/plugins/${type}.md`, await pageOf(type)] as const),
   )
   return {
+    'README.md': readme(),
     'docs/architecture.md': architecturePage(),
     'docs/plugins/README.md': indexPage(),
     ...Object.fromEntries(plugins),

@@ -140,9 +140,10 @@ export async function pageOf(type: string): Promise<string> {
     ...section('State on disk', page.state && list(page.state)),
     ...section('Errors', page.refusals.length === 0 ? undefined : refusalsSection(page)),
     ...section('Worth knowing', page.notes && list(page.notes)),
+    ...section('Where it differs from the Go plugin', page.differs && list(page.differs)),
     ...section('Example', exampleSection(type, page.example)),
   ]
-  return `${parts.join('\n\n')}\n\nAll codes and what to do: [errors](../errors.md). What differs from the Go plugin: [differences](../upstream-differences.md).\n`
+  return `${parts.join('\n\n')}\n\nAll codes and what to do: [errors](../errors.md). Decisions that concern several plugins: [differences](../upstream-differences.md).\n`
 }
 
 function kindOf(type: string): string {
@@ -152,8 +153,13 @@ function kindOf(type: string): string {
     : 'Main plugin, first in a list'
 }
 
-/** The table of all pages, for docs/plugins/README.md. */
+/** The table of all pages; `folder` leads from where the table stands to theirs. */
+export function pluginTable(folder: string): string {
+  const rows = types.map(type => [`[${type}](${folder}${type}.md)`, pages[type]?.line ?? ''])
+  return table(['plugin', 'what it does'], rows)
+}
+
+/** docs/plugins/README.md. */
 export function indexPage(): string {
-  const rows = types.map(type => [`[${type}](${type}.md)`, pages[type]?.line ?? ''])
-  return `${HEAD}\n\n# Plugins\n\n${table(['plugin', 'what it does'], rows)}\n`
+  return `${HEAD}\n\n# Plugins\n\n${pluginTable('')}\n`
 }

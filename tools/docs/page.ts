@@ -57,6 +57,8 @@ export interface Page {
   refusals: readonly Refusal[]
   /** Where state is kept on disk. */
   state?: readonly string[]
+  /** Where it does otherwise than the Go plugin. */
+  differs?: readonly string[]
   /** What else one has to know. */
   notes?: readonly string[]
 }

@@ -39,6 +39,12 @@ export const page: Page = {
       remedy: 'Bits a second; 0: no limit.',
     },
   ],
+  differs: [
+    'Two interfaces of one container do not collide.',
+    'All or nothing.',
+    'CHECK compares everything.',
+    'GC.',
+  ],
   example: {
     plugins: [
       { type: 'ptp', ipam: { type: 'host-local', ranges: [[{ subnet: '10.41.0.0/24' }]] } },

@@ -82,6 +82,18 @@ export const page: Page = {
     'With `bridge` as a later plugin of a list, the interface of prevResult becomes the port, and no pair is made.',
     'A bridge that others made keeps its hardware address, its MTU and its VLAN filtering.',
   ],
+  differs: [
+    'Masquerade is nftables, or iptables with the reference’s chains and rules ([which when](../backends.md)).',
+    'A bridge without VLAN filtering is refused in words.',
+    'An interface of `prevResult` is attached in chained mode.',
+    'The bridge has a stable hardware address of its own.',
+    'Announcements go out when the port forwards (the reference’s are lost).',
+    'IPv6 addresses are usable at once.',
+    'A retry recognises its own half-done ADD.',
+    'A failed ADD leaves nothing.',
+    'DEL needs no namespace.',
+    'A default route without gateway from IPAM counts as one.',
+  ],
   example: {
     plugins: [
       {

@@ -45,6 +45,16 @@ export const page: Page = {
     'The daemon: `dhcp daemon [-pidfile FILE] [-hostprefix PATH] [-socketpath PATH] [-broadcast] [-timeout DURATION] [-resendmax NUMBER] [-resendtimeout DURATION] [-probe]`.',
     'Either side may be the Go one; a daemon that knows IPv4 only is noticed where IPv6 is asked for.',
   ],
+  differs: [
+    'Leases survive the daemon’s restart.',
+    'Renewal and release are unicast.',
+    'CHECK asks for the lease the container has, never for another.',
+    'DEL succeeds while the daemon is down, which releases later.',
+    'STATUS says 50 then.',
+    'Either side may be the Go one. `ipv6: "auto"`, `"dhcp"` or `"slaac"`: DHCPv6 (RFC 8415) and router advertisements (RFC 4861, 4191, 8106).',
+    'Addresses, default route, routes, MTU and DNS are in the result, kept up by the daemon and taken away when their time is over.',
+    'A daemon that knows IPv4 only is noticed.',
+  ],
   example: {
     host: ['ip link add lan0 type bridge', 'ip address add 10.9.0.1/24 dev lan0', 'ip link set lan0 up'],
     daemon: 'dhcp',

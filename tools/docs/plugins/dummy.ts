@@ -10,6 +10,12 @@ export const page: Page = {
     { change: { ipam: undefined }, code: 7, says: 'ipam', remedy: 'Name the plugin that gives addresses.' },
   ],
   notes: ['STATUS says 50 where the kernel has no dummy links.'],
+  differs: [
+    'DEL works without `ipam`.',
+    'CHECK looks at routes too.',
+    'STATUS says 50 when the kernel has no dummy links.',
+    'GC.',
+  ],
   example: {
     plugins: [{ type: 'dummy', ipam: { type: 'host-local', ranges: [[{ subnet: '10.36.0.0/24' }]] } }],
     needs: ['dummy'],

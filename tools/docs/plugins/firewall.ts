@@ -35,6 +35,15 @@ export const page: Page = {
       remedy: 'Choose another name.',
     },
   ],
+  differs: [
+    'Backends nftables, iptables and firewalld (over D-Bus, no program is run).',
+    'Silent means firewalld where it runs, else iptables where the node uses it, else nftables ([which when](../backends.md)).',
+    'An administrator’s chain of iptables is obeyed whatever the backend.',
+    'Overrides go into `CNI-ADMIN` of `ip catena` and `ip6 catena` and stay.',
+    'A policy goes with its last container, and `isolated` needs no br_netfilter.',
+    'Rules are found again without `prevResult`.',
+    'STATUS, GC.',
+  ],
   example: {
     plugins: [
       {

@@ -41,6 +41,12 @@ export const page: Page = {
       remedy: 'Leave them out.',
     },
   ],
+  differs: [
+    'CHECK, STATUS and GC reach the delegate.',
+    'The state goes only after the delegate’s DEL.',
+    'Two interfaces of one container do not collide.',
+    'A broken `subnet.env` is refused by its line.',
+  ],
   example: {
     host: [
       'mkdir -p /run/flannel',

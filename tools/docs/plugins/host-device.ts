@@ -32,6 +32,15 @@ export const page: Page = {
       remedy: 'Name one.',
     },
   ],
+  differs: [
+    'Moved and renamed in one step of the kernel, no namespace in between.',
+    'No wait for IPv6.',
+    'A failed ADD brings the device back as it was, up again.',
+    'A second ADD leaves the live attachment alone.',
+    'CHECK wants the alias that holds the old name.',
+    'DEL always releases the address, works without namespace, without device and with a selector that leads nowhere, and gives a device that the kernel sent home its name back.',
+    'GC.',
+  ],
   example: {
     host: ['ip link add nic0 type veth peer name nic1', 'ip link set nic1 up'],
     plugins: [

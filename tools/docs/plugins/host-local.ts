@@ -50,6 +50,14 @@ export const page: Page = {
     },
   ],
   notes: ['`catena status NETWORK` says 50 when a set is full, with the numbers.'],
+  differs: [
+    'The same files, byte for byte.',
+    'No file is read to allocate, except once after a reboot or after another program has changed the folder.',
+    'A set known to be full is refused without a listing.',
+    'Torn files count as free.',
+    'What was reserved before a reboot is taken back when no link has it, and the same container gets the same address again.',
+    'GC and STATUS (50, with numbers).',
+  ],
   example: {
     plugins: [
       {

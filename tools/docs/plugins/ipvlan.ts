@@ -27,6 +27,12 @@ export const page: Page = {
   refusals: [
     { change: { mode: 'l9' }, code: 7, says: 'unknown ipvlan mode: "l9"', remedy: 'One of the modes above.' },
   ],
+  differs: [
+    'As macvlan.',
+    '`mtu` is held against the master’s.',
+    'With `linkInContainer` a refused creation is an error.',
+    'CHECK and DEL work without `master`.',
+  ],
   example: {
     host: [
       'ip link add uplink0 type veth peer name uplink1',

@@ -7,5 +7,6 @@ export const page: Page = {
   makes: ['`lo` is up, whatever CNI_IFNAME says. DEL sets it down.'],
   look: [{ run: 'ip -n web address show lo', shows: '127.0.0.1/8' }],
   refusals: [],
+  differs: ['Prints the result in the configuration’s version.'],
   example: { plugins: [{ type: 'loopback' }] },
 }

@@ -35,6 +35,15 @@ export const page: Page = {
     { change: { mtu: 9000 }, code: 7, says: 'mtu', remedy: 'At most the master’s MTU.' },
   ],
   notes: ['The host itself does not reach the container through the master: the kernel keeps the two apart.'],
+  differs: [
+    'Created under its final name (before Linux 6.15 renamed only where the host has a link of that name).',
+    'No wait for IPv6.',
+    'CHECK compares master and MTU.',
+    'A failed ADD leaves no link.',
+    'A retry recognises its own half-done ADD.',
+    'DEL asks neither for master nor for namespace.',
+    'STATUS says 50 when the master or the kind of link is missing.',
+  ],
   example: {
     host: [
       'ip link add uplink0 type veth peer name uplink1',

@@ -71,6 +71,19 @@ export const page: Page = {
     },
   ],
   notes: ['A host port that a live container holds is refused, and that one named.'],
+  differs: [
+    'nftables maps: a new connection costs the same with one port and with thousands.',
+    'Or iptables, chain by chain as the Go plugin ([which when](../backends.md)).',
+    'One port said twice with one destination is one.',
+    'Conditions belong to their network alone.',
+    'Two interfaces are two owners.',
+    'A host port that a live container holds is refused, naming the holder, a dead holder’s is taken over.',
+    '127.0.0.0/8 from outside is dropped where `route_localnet` is on.',
+    'UDP connections are forgotten on ADD and on DEL.',
+    'On several networks of one container the first holds the ports, and the next takes them over when it goes.',
+    'A port needs no `runtimeConfig` to be deleted.',
+    'DEL and GC sweep both backends.',
+  ],
   example: {
     plugins: [
       {

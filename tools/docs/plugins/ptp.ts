@@ -33,6 +33,16 @@ export const page: Page = {
     },
     { change: { mtu: 'large' }, code: 7, says: 'mtu: must be', remedy: 'A number, without quotes.' },
   ],
+  differs: [
+    'Masquerade as `bridge`.',
+    'The pair comes before the IPAM plugin is asked, so a second ADD takes no address.',
+    'An address that the host routes to another container is refused and that one named.',
+    'IPv6 addresses are usable at once.',
+    'CHECK looks at the host’s end, its routes and the rules too.',
+    'A failed ADD leaves nothing.',
+    'DEL needs no namespace, and sweeps the rules also when `ipMasq` is off by now.',
+    'GC.',
+  ],
   example: {
     plugins: [
       {

@@ -21,6 +21,11 @@ export const page: Page = {
     { run: 'ip -n web route show table 100', shows: 'default via 10.42.0.1 dev eth0' },
   ],
   refusals: [{ change: { table: 254 }, code: 7, says: 'table', remedy: '253 to 255 are the kernel’s own.' }],
+  differs: [
+    'IPv6.',
+    'All or nothing.',
+    'DEL takes what is left and never creates a file at the namespace’s path.',
+  ],
   example: {
     plugins: [
       {

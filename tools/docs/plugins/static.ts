@@ -21,6 +21,7 @@ export const page: Page = {
       remedy: 'Add the prefix length: `10.38.0.5/24`.',
     },
   ],
+  differs: ['The same answers, byte for byte.'],
   example: {
     plugins: [
       {

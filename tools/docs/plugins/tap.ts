@@ -30,6 +30,17 @@ export const page: Page = {
     },
   ],
   notes: ['`/dev/net/tun` is needed; STATUS says 50 without it.'],
+  differs: [
+    'No `ip` is run.',
+    'Made under its final name, whole or not at all.',
+    '`mtu` and `mac` count also with `owner` and `group`.',
+    'Packet information is never switched on.',
+    'A name that is taken is an error.',
+    '`selinuxContext` is taken on by the plugin itself, so the policy must allow that change.',
+    'CHECK compares kind, address, MTU and bridge.',
+    'STATUS says 50 without `/dev/net/tun`.',
+    'GC.',
+  ],
   example: {
     plugins: [
       { type: 'tap', multiQueue: true, ipam: { type: 'host-local', ranges: [[{ subnet: '10.35.0.0/24' }]] } },

@@ -38,6 +38,12 @@ export const page: Page = {
     },
     { change: { mac: 'no' }, code: 7, says: 'mac', remedy: 'Six bytes between colons.' },
   ],
+  differs: [
+    'All or nothing.',
+    'Each sysctl is read back.',
+    'Interface names with dots.',
+    'Stale backups go.',
+  ],
   example: {
     plugins: [
       { type: 'ptp', ipam: { type: 'host-local', ranges: [[{ subnet: '10.40.0.0/24' }]] } },

@@ -25,6 +25,13 @@ export const page: Page = {
       remedy: 'Name the link that carries the VLAN.',
     },
   ],
+  differs: [
+    'As macvlan.',
+    '`ipam` may be left out.',
+    'A VLAN that is in use on the master and a master that is down are said in words.',
+    'Neighbours are told of the addresses.',
+    'DEL works without master.',
+  ],
   example: {
     host: [
       'ip link add uplink0 type veth peer name uplink1',

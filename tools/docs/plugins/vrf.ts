@@ -19,6 +19,7 @@ export const page: Page = {
     { change: { vrfname: undefined }, code: 7, says: 'vrfname', remedy: 'Name it.' },
     { change: { table: 254 }, code: 7, says: 'table', remedy: '253 to 255 are the kernel’s own.' },
   ],
+  differs: ['Tables of the kernel and of others are not chosen.', 'DEL with half of it gone succeeds.'],
   example: {
     plugins: [
       { type: 'ptp', ipam: { type: 'host-local', ranges: [[{ subnet: '10.43.0.0/24' }]] } },
