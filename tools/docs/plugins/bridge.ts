@@ -83,11 +83,11 @@ export const page: Page = {
     'A bridge that others made keeps its hardware address, its MTU and its VLAN filtering.',
   ],
   differs: [
-    'Masquerade is nftables, or iptables with the reference’s chains and rules ([which when](../backends.md)).',
+    'Masquerade is nftables, or iptables with the Go plugin’s chains and rules ([which when](../backends.md)).',
     'A bridge without VLAN filtering is refused in words.',
     'An interface of `prevResult` is attached in chained mode.',
     'The bridge has a stable hardware address of its own.',
-    'Announcements go out when the port forwards (the reference’s are lost).',
+    'Announcements go out when the port forwards (the Go plugin’s are lost).',
     'IPv6 addresses are usable at once.',
     'A retry recognises its own half-done ADD.',
     'A failed ADD leaves nothing.',
