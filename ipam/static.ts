@@ -25,7 +25,10 @@ const ips = z.optional(z.array(z.string()))
 
 export const configuration = z.object({
   ipam: z.object({
-    addresses: z._default(z.array(z.object({ address: z.string(), gateway: z.optional(z.string()) })), []),
+    addresses: z._default(
+      z.array(z.object({ address: z._default(z.string(), ''), gateway: z.optional(z.string()) })),
+      [],
+    ),
     routes,
     dns,
   }),

@@ -111,7 +111,8 @@ async function publish(call: Call, targets: readonly Target[], decision: Decisio
   remember({ ...attachment, netns, addresses, published: publication.published ?? [] })
   undo('delete the rules', () => sweepPorts(engine, attachment))
   undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
-  const localnet = config.snat ? linkToContainer(targets) : undefined
+  const isOnLoopback = config.snat && portMappings(config).some(({ families }) => families.includes(4))
+  const localnet = isOnLoopback ? linkToContainer(targets) : undefined
   await publication.add(localnet)
   if (localnet !== undefined) openLocalnet(localnet)
 }

@@ -127,12 +127,12 @@ export function checkInterfaceName(value: string): void {
   const invalid = value.includes('/') ? '/' : value.includes(':') ? ':' : ''
   if (invalid)
     refuse(
-      'interface name contains / or :',
+      'interface name contains / or : or whitespace characters',
       `Interface name (${value}) contains an invalid character ${invalid}`,
     )
   // what Go's unicode.IsSpace takes for it: \s has U+FEFF in addition, and lacks U+0085
   if (!isPlain && /\p{White_Space}/u.test(value))
-    refuse('interface name contains whitespace characters', JSON.stringify(value))
+    refuse('interface name contains / or : or whitespace characters', JSON.stringify(value))
 }
 
 /**

@@ -97,7 +97,7 @@ const refusals: [string, Call, string][] = [
   [
     'an address that is missing',
     { config: { ipam: { addresses: [{}] } } },
-    'ipam.addresses[0].address: is missing',
+    "ipam.addresses[0].address: the 'address' field is expected to be in CIDR notation, got: ''",
   ],
   [
     'a gateway that is none',

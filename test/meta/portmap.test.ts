@@ -155,6 +155,23 @@ test.each([
   await chain.del()
 })
 
+test('a port of IPv6 alone needs no table of IPv4, and opens no way from 127.0.0.1', async () => {
+  using host = hostNamespace()
+  using outside = outsideHost()
+  host.run('nft', 'flush', 'ruleset')
+  using container = freshNamespace()
+  const chain = published(container, {
+    mappings: [http(8080, { hostIP: '::' })],
+    bridge: { ipMasq: false },
+  })
+  await chain.add()
+  using _server = serveHttp(container, { port: 80 })
+  expect(await getHttp(outside, { address: '2001:db8::1', port: 8080 })).toMatch(/:2$/)
+  expect(host.sysctl('net/ipv4/conf/cni0/route_localnet')).toBe('0')
+  expect(await chain.check()).toMatchObject({ status: 0 })
+  await chain.del()
+})
+
 test("one network's conditions never touch another's", async () => {
   using outside = outsideHost()
   using one = freshNamespace()

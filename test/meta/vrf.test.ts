@@ -311,7 +311,10 @@ describe('refused before anything is touched', () => {
     [{ vrfname: '' }, { code: 7, msg: `${valid} the VRF is a link: got ""` }],
     [{ vrfname: null }, { code: 7, msg: `${valid} the VRF is a link: got ""` }],
     [{ vrfname: 7 }, { code: 7, msg: 'vrfname: must be a string: got 7' }],
-    [{ vrfname: 'a/b' }, { code: 7, msg: `${valid} interface name contains / or :: got "a/b"` }],
+    [
+      { vrfname: 'a/b' },
+      { code: 7, msg: `${valid} interface name contains / or : or whitespace characters: got "a/b"` },
+    ],
     [
       { vrfname: 'sixteen-letters-' },
       { code: 7, msg: `${valid} interface name is too long: got "sixteen-letters-"` },

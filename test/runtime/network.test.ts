@@ -345,7 +345,12 @@ test.each([
     message: 'invalid characters in containerID',
   },
   { name: 'empty container ID', change: { containerId: '' }, code: 3, message: 'missing containerID' },
-  { name: 'interface name', change: { ifname: 'a/b' }, code: 4, message: 'interface name contains / or :' },
+  {
+    name: 'interface name',
+    change: { ifname: 'a/b' },
+    code: 4,
+    message: 'interface name contains / or : or whitespace characters',
+  },
 ])('a bad $name is refused before any plugin runs', async ({ change, code, message }) => {
   using plugins = fakePlugins('one')
   using options = runtime(plugins)

@@ -49,9 +49,9 @@ function lockTablesIfPossible(shared: boolean): Disposable | undefined {
 /** Each one that fails is another's that succeeded. */
 const ATTEMPTS = 50
 
-/** The parts of our tables that an owner's elements are in. */
-function partsOf({ elements }: Owned): { family: OurFamily; part: Part }[] {
-  const parts = elements.map(({ family, collection }) => ({
+/** The parts of our tables that an owner's elements are in, and those that he shares. */
+function partsOf({ elements, shared = [] }: Owned): { family: OurFamily; part: Part }[] {
+  const parts = [...elements, ...shared].map(({ family, collection }) => ({
     family,
     part: partOf(roleOf(family, collection)),
   }))
