@@ -64,6 +64,17 @@ describe('docs/operate.md', () => {
   })
 })
 
+test('docs/glossary.md has each word once, in order, in one sentence', async () => {
+  const rows = Array.from((await read('docs/glossary.md')).matchAll(/^\| ([\w-][\w -]*) \| (.*) \|$/gm))
+  const entries = rows.filter(([, word]) => word !== 'word')
+  const words = entries.map(([, word = '']) => word)
+  expect(words.length).toBeGreaterThan(20)
+  expect(words).toEqual([...new Set(words)].toSorted((a, b) => a.localeCompare(b, 'en')))
+  expect(
+    entries.filter(([, , says = '']) => !/^[^.]*(\.\d[^.]*)*\.$/.test(says)).map(([row]) => row),
+  ).toEqual([])
+})
+
 /** A page's links that lead to files that are not there. */
 async function deadLinks(path: string): Promise<string[]> {
   const text = await read(path)

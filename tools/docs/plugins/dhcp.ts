@@ -7,7 +7,7 @@ export const page: Page = {
     'ipam.daemonSocketPath': { says: 'Where the daemon listens.', default: '/run/cni/dhcp.sock' },
     'ipam.priority': 'Metric of the routes that the server names.',
     'ipam.provide[].option':
-      'An option to send: its number, or one of the names `host-name`, `dhcp-client-identifier` and the like.',
+      'An option to send: its number, or a name such as `host-name`, `user-class`, `dhcp-client-identifier`.',
     'ipam.provide[].value': 'Its value.',
     'ipam.provide[].fromArg': 'The key of CNI_ARGS that has its value.',
     'ipam.request[].option': 'An option to ask for.',

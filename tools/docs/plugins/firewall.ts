@@ -6,7 +6,8 @@ export const page: Page = {
   keys: {
     backend:
       '`iptables`, `nftables` or `firewalld`. Silent, empty or something else: firewalld where it runs, else iptables on a node that uses it, else nftables ([backends](../backends.md)).',
-    iptablesAdminChainName: 'The chain for an administrator’s own rules, which come first.',
+    iptablesAdminChainName:
+      'The chain for an administrator’s own rules, which come before those that accept the containers’ packets.',
     firewalldZone: 'The zone that the container’s addresses join.',
     ingressPolicy: {
       says: '`same-bridge`: packets of other bridges’ containers do not come in. `isolated`: nor do those of its own bridge’s others.',

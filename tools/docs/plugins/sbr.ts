@@ -14,7 +14,7 @@ export const page: Page = {
   },
   makes: [
     'In the container a routing table for each address of the interface, with its routes out of the main table, and a rule that leads packets of that source there.',
-    'DEL takes away the rules and what they lead to.',
+    'DEL takes away the rules. What the tables hold goes with the interface.',
   ],
   look: [
     { run: 'ip -n web rule show', shows: 'from 10.42.0.2 lookup 100' },

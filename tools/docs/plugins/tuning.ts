@@ -4,8 +4,8 @@ import { macKey, type Page } from '../page.ts'
 const settings = (path: string, from = '') => ({
   [`${path}sysctl`]: `Parameters of the kernel in the container, by name. \`/etc/cni/tuning/allowlist.conf\` says which are allowed, where it is.${from}`,
   [`${path}mac`]: macKey + from,
-  [`${path}promisc`]: `Whether the interface takes all frames.${from}`,
-  [`${path}mtu`]: `The interface’s MTU.${from}`,
+  [`${path}promisc`]: `Whether the interface takes all frames; \`false\` leaves it alone.${from}`,
+  [`${path}mtu`]: `The interface’s MTU; 0 leaves it alone.${from}`,
   [`${path}allmulti`]: `Whether it takes all multicast.${from}`,
   [`${path}txQLen`]: `Length of its queue, modulo 2^32.${from}`,
 })
@@ -15,8 +15,8 @@ export const page: Page = {
   keys: {
     ...settings(''),
     dataDir: { says: 'Folder of backups; an absolute path.', default: '/run/cni/tuning' },
-    'runtimeConfig.mac': `${macKey} Comes before \`args.cni.mac\`, MAC in CNI_ARGS and \`mac\`.`,
-    ...settings('args.cni.', ' Comes before the key of that name.'),
+    'runtimeConfig.mac': `${macKey} Comes before MAC in CNI_ARGS, and that before \`mac\`.`,
+    ...settings('args.cni.', ' Comes before the key of that name above; `mac` before the runtime’s too.'),
   },
   makes: [
     'Each parameter is written and read back, all or none.',
