@@ -2,7 +2,8 @@
 
 import { withBackend } from '../chain/filter/backend.ts'
 import { describeDecision } from '../chain/filter/decision.ts'
-import { addOwned, missingOwned, removeOwned } from '../chain/filter/nftables/apply.ts'
+import { addOwned, missingOwned } from '../chain/filter/nftables/apply.ts'
+import { sweepElements } from '../chain/filter/sweep.ts'
 import { requirePrevious } from '../chain/interface/configure.ts'
 import { hasNftables } from '../chain/linux/nftables/list.ts'
 import type { Engine } from '../chain/linux/nftables/nft.ts'
@@ -103,7 +104,7 @@ export const firewall = definePlugin({
   async gc({ network, valid, engine, world }) {
     const isOwner = isStale(network, valid)
     await everyStep({
-      'delete stale rules': () => removeOwned(engine, { roles, isOwner }),
+      'delete stale rules': () => sweepElements(engine, { roles, isOwner }),
       'delete stale addresses': async () => {
         for (const id of recorded().filter(isOwner))
           await release(world.env, id, recall(id) ?? { addresses: [], ingress: 'unknown' })
@@ -136,7 +137,7 @@ async function apply(request: Request, way: { previous: Result; choice: Choice }
 }
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {
-  return removeOwned(engine, { roles, isOwner: owner => owner === id })
+  return sweepElements(engine, { roles, isOwner: owner => owner === id })
 }
 
 if (import.meta.main) main(firewall)

@@ -2,7 +2,6 @@
 import { decideBackend, withBackend } from '../chain/filter/backend.ts'
 import { type Backend, type Decision, describeDecision } from '../chain/filter/decision.ts'
 import { hasOwnChain, PORTS_PREFIX } from '../chain/filter/iptables/chains.ts'
-import { closeOwnLocalnet, openLocalnet } from '../chain/filter/localnet.ts'
 import { sweepStale } from '../chain/filter/sweep.ts'
 import { requirePrevious } from '../chain/interface/configure.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
@@ -17,7 +16,8 @@ import {
   portMappings,
 } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
-import { enableHairpin, linkToContainer } from './portmap/hairpin.ts'
+import { enableHairpin } from './portmap/hairpin.ts'
+import { closeOwnLocalnet, linkToContainer, openLocalnet } from './portmap/localnet.ts'
 import { recall, recorded, remember } from './portmap/publishers.ts'
 import { forgetPublisher } from './portmap/reservations.ts'
 import { transferPorts } from './portmap/standby.ts'

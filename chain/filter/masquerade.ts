@@ -10,7 +10,7 @@ import { decideBackend, withBackend } from './backend.ts'
 import { type Backend, type Decision, describeDecision } from './decision.ts'
 import { hasOwnChain, MASQUERADE_PREFIX, partOf, requireIptables } from './iptables/chains.ts'
 import { addOwned, missingOwned } from './nftables/apply.ts'
-import { masquerade, type Owned, type OwnedElement, type Source } from './nftables/elements.ts'
+import { type Element, masquerade, type Owned, type Source } from './nftables/elements.ts'
 import { goPluginsMasquerade } from './nftables/go-plugins.ts'
 import type { Role } from './nftables/layout.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
@@ -24,7 +24,7 @@ export interface MasqueradeSpec {
   sources: readonly Source[]
   backend: MasqueradeBackend
   /** More for our nftables tables. */
-  elements?: readonly OwnedElement[]
+  elements?: readonly Element[]
 }
 
 function ownedBy({ attachment, sources, elements = [] }: MasqueradeSpec, backend: Backend): Owned {

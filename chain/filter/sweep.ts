@@ -16,7 +16,8 @@ import {
   staleAttachments,
   TABLE,
 } from './iptables/chains.ts'
-import { removeOwned } from './nftables/apply.ts'
+import { closeGuardedLinks } from './localnet.ts'
+import { type Removal, removeOwned } from './nftables/apply.ts'
 import type { Role } from './nftables/layout.ts'
 
 /** What of an attachment is swept. */
@@ -55,7 +56,7 @@ async function sweep(
     leaving = leaveChains(attachments, chains)
     const filter = { ...leaving, lock }
     try {
-      await removeOwned(engine, {
+      await sweepElements(engine, {
         roles,
         isOwner,
         extra: netfilter => [
@@ -68,4 +69,9 @@ async function sweep(
     }
   }
   await leaving.finish()
+}
+
+/** What owners have in our nftables tables; what a table's elements guard is closed before the table goes. */
+export function sweepElements(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
+  return removeOwned(engine, { ...removal, beforeEmptied: closeGuardedLinks })
 }

@@ -1,9 +1,9 @@
 /** What a container on the bridge has in packet filters: masquerade, and the guard of its port. */
 
 import * as masquerade from '../../chain/filter/masquerade.ts'
-import { guardPort } from '../../chain/filter/nftables/elements.ts'
+import type { Element } from '../../chain/filter/nftables/elements.ts'
 import { goPluginsSpoofCheck } from '../../chain/filter/nftables/go-plugins.ts'
-import { collectionNamed } from '../../chain/filter/nftables/layout.ts'
+import { collectionsWith } from '../../chain/filter/nftables/layout.ts'
 import { listIn } from '../../chain/filter/nftables/read.ts'
 import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
@@ -40,18 +40,26 @@ export function rulesFor(parts: {
   }
 }
 
+/** Frames from a bridge port (by name) are let through with this hardware address only. */
+export function guardPort(port: string, mac: string): Element[] {
+  return [
+    { family: 'bridge', kind: 'guarded-port', key: [port] },
+    { family: 'bridge', kind: 'allowed-source', key: [port, mac] },
+  ]
+}
+
 /**
  * The hardware address that a guarded port of this attachment lets through; undefined when there is none. CHECK asks, since a
  * plugin after this one (tuning) may have given the container's interface another address.
  */
 export function allowedAddress(attachment: Attachment, port: string): string | undefined {
-  const collection = collectionNamed('bridge', 'allowed_source')
   using netfilter = openNetfilterIfPresent()
-  if (!netfilter || !collection) return undefined
+  if (!netfilter) return undefined
   const { id } = ownerOf(attachment)
-  const found = listIn(netfilter, 'bridge', [collection])
-  const mac = found.find(({ owner, key }) => owner === id && key[0] === port)?.key[1]
-  return typeof mac === 'string' ? mac : undefined
+  for (const element of listIn(netfilter, 'bridge', collectionsWith('bridge', 'allowed-source')))
+    if (element.kind === 'allowed-source' && element.owner === id && element.key[0] === port)
+      return element.key[1]
+  return undefined
 }
 
 export function sweepRules(engine: Engine, attachment: Attachment): Promise<void> {

@@ -2,6 +2,7 @@
 
 import { decideBackend } from '../../chain/filter/backend.ts'
 import type { Backend, Decision } from '../../chain/filter/decision.ts'
+import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import { TABLE } from '../../chain/filter/nftables/layout.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import {
@@ -14,7 +15,7 @@ import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { adminChain, type FirewallConfiguration, namedBackend, zoneOf } from './configuration.ts'
 import { isRunning, missingSource } from './firewalld.ts'
-import { familiesOf, familyOf } from './ingress.ts'
+import { familiesOf } from './ingress.ts'
 import { adminFilters, filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
 import { type Filter, type FirewallRecord, recall } from './records.ts'
 

@@ -1,5 +1,6 @@
 /** Whom the firewall is for: the addresses of prevResult, and the bridge that an ingress policy is about. */
 
+import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import { onHost } from '../../chain/interface/configure.ts'
 import { formatAddress, parseCidr } from '../../chain/ip/address.ts'
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
@@ -7,9 +8,6 @@ import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import { type FirewallConfiguration, type Policy, policyOf } from './configuration.ts'
-
-/** An address, as a family of packet filters knows it. */
-export const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
 
 export const familiesOf = (addresses: readonly string[]) => [...new Set(addresses.map(familyOf))]
 

@@ -4,6 +4,7 @@
  */
 
 import { FORWARD_CHAIN } from '../../chain/filter/backend.ts'
+import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import {
   applyPlan,
   IptablesError,
@@ -26,7 +27,7 @@ import { unlessUnwritable } from '../../chain/linux/lock.ts'
 import { findChain, openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import { familyOf, hostCidr, type Ingress } from './ingress.ts'
+import { hostCidr, type Ingress } from './ingress.ts'
 import type { Filter, FirewallRecord } from './records.ts'
 
 const TABLE = 'filter'

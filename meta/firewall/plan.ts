@@ -51,7 +51,7 @@ export function planFirewall(
       accept: backend === 'nftables',
       admin,
       ingress,
-      ingressPolicy: !isIptables,
+      keepsPolicy: !isIptables,
       isolate: !isIptables || hasNftables(),
     }),
     filters,

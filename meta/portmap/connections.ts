@@ -1,12 +1,11 @@
 /** What connection tracking remembers of published UDP ports, and has to forget: UDP has no connections of its own. */
 
-import { collectionsOf } from '../../chain/filter/nftables/layout.ts'
-import { listIn } from '../../chain/filter/nftables/read.ts'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { flushConnections } from '../../chain/linux/netlink/conntrack.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { PortMapping } from './configuration.ts'
+import { listPublished } from './elements.ts'
 import { type Published, recall } from './publishers.ts'
 
 const UDP = 17
@@ -30,30 +29,9 @@ export function publishedBy(owner: string): Published[] {
   return [...publishedInNftables(owner), ...(recall(owner)?.published ?? [])]
 }
 
-/** Maps of ports to what they lead to. */
-const targetCollections = collectionsOf('ip').filter(
-  ({ role, value }) => role === 'ports' && (value === 'address' || value === 'port'),
-)
-
 function publishedInNftables(owner: string): Published[] {
   using netfilter = openNetfilterIfPresent()
-  if (!netfilter) return []
-  const own = (['ip', 'ip6'] as const)
-    .flatMap(family => listIn(netfilter, family, targetCollections))
-    .filter(element => element.owner === owner)
-  const ports = new Map(
-    own
-      .filter(({ collection }) => /^(port|hostip)_port$/.test(collection))
-      .map(({ key, value }) => [JSON.stringify(key), value]),
-  )
-  return own
-    .filter(({ collection }) => /^(port|hostip)_address$/.test(collection))
-    .map(({ key, value }) => ({
-      protocol: String(key.at(-2)),
-      hostPort: Number(key.at(-1)),
-      address: String(value),
-      containerPort: Number(ports.get(JSON.stringify(key))),
-    }))
+  return netfilter ? listPublished(netfilter).filter(port => port.owner === owner) : []
 }
 
 /** After the rules have gone, it would still reach whoever has the address next. */

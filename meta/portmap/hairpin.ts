@@ -1,25 +1,8 @@
-/** What the host has to let through for published ports, besides the rules. */
-import { errno } from '../../chain/linux/libc/errno.ts'
+/** What a bridge has to let through, besides the rules, for a container's connections to its own published ports. */
 import { changeBridgePort, findLink } from '../../chain/linux/netlink/link.ts'
-import { routeTo } from '../../chain/linux/netlink/route.ts'
-import { isRefusal, openRoute, request } from '../../chain/linux/netlink/socket.ts'
+import { openRoute, request } from '../../chain/linux/netlink/socket.ts'
 import { type Keep, reversible, type Undo } from '../../chain/plugin/undo.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { Target } from './target.ts'
-
-/** The link towards the container: the host's 127.0.0.1 reaches it only if that link lets loopback addresses through. */
-export function linkToContainer(targets: readonly Target[]): string | undefined {
-  const target = targets.find(({ family }) => family === 4)
-  if (!target) return undefined
-  using host = openRoute()
-  try {
-    const { link } = routeTo(host, target.address)
-    return link === undefined ? undefined : findLink(host, link)?.name
-  } catch (thrown) {
-    if (isRefusal(thrown, errno.ENETUNREACH, errno.EHOSTUNREACH)) return undefined
-    throw thrown
-  }
-}
 
 /**
  * With br_netfilter, a container's connection to its own published port is translated inside the bridge and has to leave

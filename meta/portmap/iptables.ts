@@ -12,12 +12,12 @@ import {
   requireIptables,
   type SharedRules,
 } from '../../chain/filter/iptables/chains.ts'
-import { keepLocalnetOpen } from '../../chain/filter/localnet.ts'
 import { IptablesError } from '../../chain/linux/iptables/apply.ts'
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
+import { keepLocalnetOpen } from './localnet.ts'
 import { portsPublishedBy, reserve } from './reservations.ts'
 import type { Call, PortBackend, Target } from './target.ts'
 

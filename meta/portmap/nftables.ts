@@ -1,14 +1,8 @@
 /** Published ports as elements of our nftables tables. */
 
-import { localnetGuard } from '../../chain/filter/localnet.ts'
 import { addOwned, missingOwned } from '../../chain/filter/nftables/apply.ts'
-import {
-  hairpinSources,
-  type Owned,
-  type OwnedChain,
-  type OwnedElement,
-  publish,
-} from '../../chain/filter/nftables/elements.ts'
+import type { Element, Owned, OwnedChain } from '../../chain/filter/nftables/elements.ts'
+import { conditionsChain } from '../../chain/filter/nftables/layout.ts'
 import type { FoundElement } from '../../chain/filter/nftables/read.ts'
 import { openNetfilter, rulesetGeneration } from '../../chain/linux/nftables/list.ts'
 import { NftError, translateMatches } from '../../chain/linux/nftables/nft.ts'
@@ -16,6 +10,8 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
+import { hairpinSources, hostPortOf, publish } from './elements.ts'
+import { localnetGuard } from './localnet.ts'
 import { recall, resolveConflict } from './publishers.ts'
 import { portsPublishedBy, resolveReservations } from './reservations.ts'
 import { waitForPort } from './standby.ts'
@@ -45,7 +41,7 @@ export const plan: PortBackend['plan'] = async (call, targets) => {
 }
 
 /** The guard of a bridge is everybody's; that of a pair of the container's own goes with the container. */
-function guarded(owned: Owned, guard: OwnedElement[], attachment: Attachment): Owned {
+function guarded(owned: Owned, guard: Element[], attachment: Attachment): Owned {
   const isOwn = guard.some(({ key }) => key[0] === hostEndName(attachment))
   return isOwn ? { ...owned, elements: [...owned.elements, ...guard] } : { ...owned, shared: guard }
 }
@@ -65,7 +61,7 @@ export function requireReady(): void {
 /** What this attachment has in our tables: what ADD puts there and CHECK looks for. */
 async function ownedBy({ config, attachment }: Call, targets: readonly Target[]): Promise<Owned> {
   const owner = ownerOf(attachment)
-  const chains = await Promise.all(targets.map(target => conditionsChain(config, target, owner.id)))
+  const chains = await Promise.all(targets.map(target => ownConditions(config, target, owner.id)))
   const elements = targets.flatMap((target, index) => {
     const mappings = portMappings(config).filter(({ families }) => families.includes(target.family))
     return [
@@ -82,7 +78,7 @@ async function ownedBy({ config, attachment }: Call, targets: readonly Target[])
 function published(
   { protocol, hostPort, containerPort, hostAddress }: PortMapping,
   options: { config: PortmapConfiguration; target: Target; conditions: string | undefined },
-): OwnedElement[] {
+): Element[] {
   const { config, target, conditions } = options
   return publish({
     protocol,
@@ -106,7 +102,7 @@ function masqueradedSources({ masqAll }: PortmapConfiguration, { family, network
 }
 
 /** The chain that lets connections through to translation only under the network's conditions. */
-async function conditionsChain(
+async function ownConditions(
   { conditionsV4, conditionsV6 }: PortmapConfiguration,
   { family }: Target,
   owner: string,
@@ -118,7 +114,7 @@ async function conditionsChain(
     const matches = await translateMatches(table, conditions.join(' '))
     return {
       family: table,
-      name: `conditions-${owner}`,
+      name: conditionsChain(owner),
       rules: [[...matches, { goto: { target: 'translate' } }]],
     }
   } catch (thrown) {
@@ -130,9 +126,13 @@ async function conditionsChain(
   }
 }
 
-function resolve(held: FoundElement, wanted: OwnedElement, { attachment }: Call): 'take' | 'leave' {
-  if (!/^(port|hostip)_/.test(wanted.collection)) return 'take'
-  const [protocol, port] = wanted.key.slice(-2)
+function resolve(held: FoundElement, wanted: Element, { attachment }: Call): 'take' | 'leave' {
+  const port = hostPortOf(wanted)
+  if (!port) return 'take'
   const publisher = held.owner === undefined ? undefined : recall(held.owner)
-  return resolveConflict(publisher, { attachment, port: `${port}/${protocol}`, words: wordsIn(held.comment) })
+  return resolveConflict(publisher, {
+    attachment,
+    port: `${port.hostPort}/${port.protocol}`,
+    words: wordsIn(held.comment),
+  })
 }

@@ -3,7 +3,7 @@
  * A claim counts as long as its owner's container is alive.
  */
 
-import { listOwned } from '../../chain/filter/nftables/read.ts'
+import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
@@ -11,6 +11,7 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { portMappings } from './configuration.ts'
+import { listPublished } from './elements.ts'
 import { forget, type Published, type Publisher, recall, resolveConflict } from './publishers.ts'
 import { standbysOf, stopWaiting, waitForPort } from './standby.ts'
 import { sweepPorts } from './sweep.ts'
@@ -22,10 +23,8 @@ const LOCK = 'lock'
 
 const pathOf = (key: string) => `${FOLDER}/${key}`
 
-const familyOf = ({ address }: Pick<Published, 'address'>) => (address.includes(':') ? 'ip6' : 'ip')
-
 function keyOf(port: Published): string {
-  return [familyOf(port), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
+  return [familyOf(port.address), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
 }
 
 /** What an attachment publishes: its mappings, each with the address of its family. */
@@ -89,13 +88,12 @@ async function resolveElements(call: Call, published: readonly Published[]): Pro
   if (!netfilter) return
   const own = ownerOf(call.attachment).id
   const held = new Map(
-    listOwned(netfilter, ['ip', 'ip6'])
-      .filter(({ collection, owner }) => /^(port|hostip)_address$/.test(collection) && owner !== own)
-      .map(({ family, key, owner }) => [JSON.stringify([family, ...key]), owner]),
+    listPublished(netfilter).flatMap(port =>
+      port.owner === own ? [] : [[keyOf(port), port.owner] as const],
+    ),
   )
   for (const port of published) {
-    const address = port.hostAddress === undefined ? [] : [port.hostAddress]
-    const owner = held.get(JSON.stringify([familyOf(port), ...address, port.protocol, port.hostPort]))
+    const owner = held.get(keyOf(port))
     if (owner !== undefined) await resolveWith(call, port, recall(owner))
   }
 }

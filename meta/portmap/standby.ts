@@ -4,8 +4,9 @@
  */
 
 import { addOwned } from '../../chain/filter/nftables/apply.ts'
-import type { Owned } from '../../chain/filter/nftables/elements.ts'
-import type { Engine } from '../../chain/linux/nftables/nft.ts'
+import { collectionOf, type Element, elementOf, type Owned } from '../../chain/filter/nftables/elements.ts'
+import { collectionsOf, type OurFamily } from '../../chain/filter/nftables/layout.ts'
+import type { Engine, Json } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { isObject, recordsIn } from '../../chain/plugin/state.ts'
@@ -19,18 +20,56 @@ export interface StandbyPublisher {
   claims?: readonly Published[]
 }
 
+/** An element in a record, by the name of its set or map. */
+interface StoredElement {
+  family: OurFamily
+  collection: string
+  key: readonly Json[]
+  value?: Json
+}
+
+interface StoredOwned extends Omit<Owned, 'elements' | 'shared'> {
+  elements: readonly StoredElement[]
+  shared?: readonly StoredElement[]
+}
+
+/** As every version writes it, in the folder that the first one has chosen: a node may go from one to the other and back. */
+type Stored = Omit<StandbyPublisher, 'owned'> & { owned?: StoredOwned }
+
 /** Of each container, its standbys by their owners' IDs. */
-const standbys = recordsIn<Record<string, StandbyPublisher>>('ports/heirs', found =>
+const standbys = recordsIn<Record<string, Stored>>('ports/heirs', found =>
   Object.values(found).every(isObject),
 )
 
+function stored(element: Element): StoredElement {
+  const { family, key, value } = element
+  return { family, collection: collectionOf(element).name, key, ...(value === undefined ? {} : { value }) }
+}
+
+function storedOwned({ elements, shared = [], ...rest }: Owned): StoredOwned {
+  return { ...rest, elements: elements.map(stored), shared: shared.map(stored) }
+}
+
+/** None where somebody has meddled with the record. */
+function restored({ family, collection, key, value }: StoredElement): Element[] {
+  const found = collectionsOf(family).find(({ name }) => name === collection)
+  if (!found || found.waitsFor !== undefined || key.length !== found.key.length) return []
+  return [elementOf({ family, kind: found.kind, key, ...(value === undefined ? {} : { value }) })]
+}
+
+function restoredOwned({ elements, shared = [], ...rest }: StoredOwned): Owned {
+  return { ...rest, elements: elements.flatMap(restored), shared: shared.flatMap(restored) }
+}
+
 export function waitForPort({ attachment }: { attachment: Attachment }, standby: StandbyPublisher): void {
   const { containerId } = attachment
-  standbys.remember(containerId, { ...standbys.recall(containerId), [ownerOf(attachment).id]: standby })
+  const { owned, ...rest } = standby
+  const own = { ...rest, ...(owned ? { owned: storedOwned(owned) } : {}) }
+  standbys.remember(containerId, { ...standbys.recall(containerId), [ownerOf(attachment).id]: own })
 }
 
 /** The standbys of an interface that are alive. */
-export function standbysOf(attachment: Attachment): (StandbyPublisher & { id: string })[] {
+export function standbysOf(attachment: Attachment): (Stored & { id: string })[] {
   const own = ownerOf(attachment).id
   return Object.entries(standbys.recall(attachment.containerId) ?? {}).flatMap(([id, standby]) => {
     const publisher = id === own ? undefined : recall(id)
@@ -46,7 +85,8 @@ export async function transferPorts(engine: Engine, attachment: Attachment): Pro
   const { id } = ownerOf(attachment)
   for (const { owned } of standbysOf(attachment)) {
     try {
-      if (owned) await addOwned(engine, owned, ({ owner }) => (owner === id ? 'take' : 'leave'))
+      if (owned)
+        await addOwned(engine, restoredOwned(owned), ({ owner }) => (owner === id ? 'take' : 'leave'))
     } catch (thrown) {
       if (!(thrown instanceof CniError)) throw thrown
     }

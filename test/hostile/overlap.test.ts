@@ -2,15 +2,7 @@
 import { afterAll, afterEach, beforeEach, expect, test } from 'bun:test'
 import { addOwned, missingOwned, removeOwned } from '../../chain/filter/nftables/apply.ts'
 import { chainsOf } from '../../chain/filter/nftables/chains.ts'
-import {
-  additions,
-  forwarded,
-  hairpinSources,
-  ingressPolicy,
-  masquerade,
-  type Owned,
-  publish,
-} from '../../chain/filter/nftables/elements.ts'
+import { additions, collectionOf, masquerade, type Owned } from '../../chain/filter/nftables/elements.ts'
 import { listOwned } from '../../chain/filter/nftables/read.ts'
 import { applyRuleset } from '../../chain/linux/nftables/engine.ts'
 import { openNetfilter } from '../../chain/linux/nftables/list.ts'
@@ -19,7 +11,9 @@ import type { Plugin } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { bridge } from '../../main/bridge.ts'
+import { forwarded, ingressPolicy } from '../../meta/firewall/rules.ts'
 import { firewall } from '../../meta/firewall.ts'
+import { hairpinSources, publish } from '../../meta/portmap/elements.ts'
 import { portmap } from '../../meta/portmap.ts'
 import { outsideHost, reaches, removeBridges } from '../fixtures/bridge.ts'
 import { chainOf } from '../fixtures/chain.ts'
@@ -45,8 +39,8 @@ const sweep = ({ owner }: Owned) =>
 function lookedUp(): string[] {
   using netfilter = openNetfilter()
   return listOwned(netfilter)
-    .filter(({ collection }) => !collection.startsWith('waiting_'))
-    .map(({ family, collection, key }) => `${family} ${collection} ${key.map(textOf).join(' ')}`)
+    .filter(({ kind }) => kind !== 'waiting')
+    .map(element => `${element.family} ${collectionOf(element).name} ${element.key.map(textOf).join(' ')}`)
     .sort()
 }
 
@@ -94,7 +88,7 @@ test.each([
       : everything(network),
   )
   const [one, two, three] = all as [Owned, Owned, Owned]
-  three.elements = three.elements.filter(({ collection }) => !collection.startsWith('port_'))
+  three.elements = three.elements.filter(({ kind }) => !kind.startsWith('published-'))
   for (const owned of all) await addOwned(applyRuleset, owned)
   const left = new Set(all)
   for (const owned of left) expect(missingOwned(owned)).toEqual([])

@@ -15,19 +15,17 @@ import {
 } from '../../linux/nftables/list.ts'
 import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
 import { CniError, code } from '../../protocol/error.ts'
-import { closeLocalnet } from '../localnet.ts'
-import { chainsOf, isOurChain, landmarkOf, OVERRIDES, overrideCommands, ruleCounts } from './chains.ts'
+import { chainsOf, landmarkOf, OVERRIDES, overrideCommands, ruleCounts } from './chains.ts'
 import { clearTheWay, type OnConflict } from './conflict.ts'
-import { additions, elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
+import { additions, collectionOf, type Element, elementCommands, keyText, type Owned } from './elements.ts'
 import {
-  collectionNamed,
   collectionsOf,
   families,
   type OurFamily,
+  ownChains,
   type Part,
   partOf,
   type Role,
-  roleOf,
   TABLE,
 } from './layout.ts'
 import { type FoundElement, listIn, listOwned, ownedChains } from './read.ts'
@@ -51,11 +49,11 @@ const ATTEMPTS = 50
 
 /** The parts of our tables that an owner's elements are in, and those that he shares. */
 function partsOf({ elements, shared = [] }: Owned): { family: OurFamily; part: Part }[] {
-  const parts = [...elements, ...shared].map(({ family, collection }) => ({
-    family,
-    part: partOf(roleOf(family, collection)),
-  }))
-  return [...new Map(parts.map(each => [`${each.family} ${each.part}`, each])).values()]
+  return families.flatMap(family => {
+    const own = [...elements, ...shared].filter(element => element.family === family)
+    const parts = new Set(own.map(element => partOf(collectionOf(element).role)))
+    return [...parts].map(part => ({ family, part }))
+  })
 }
 
 /** Commands for what of the tables themselves is missing. */
@@ -130,6 +128,8 @@ export interface Removal {
   isOwner(owner: string): boolean
   /** More to delete in the same transaction, such as what the Go plugins left. */
   extra?(netfilter: Transport): Command[]
+  /** Before a table goes in which nobody owns anything: for what its own elements guard. */
+  beforeEmptied?(netfilter: Transport, family: OurFamily): void
 }
 
 /**
@@ -154,7 +154,7 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
   using _exclusive = lockTablesIfPossible(false)
   for (let attempt = 1; ; attempt++) {
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
-    if (emptied.includes('ip')) closeLocalnet(netfilter)
+    for (const family of emptied) removal.beforeEmptied?.(netfilter, family)
     const tables = emptied.map<Command>(family => ({ verb: 'delete', kind: 'table', family, name: TABLE }))
     const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
     const left = await applyRemoval(engine, all, { isLast: attempt === ATTEMPTS })
@@ -195,7 +195,7 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
   const present = families.filter(family => tableExists(netfilter, family, TABLE))
   const picked: Picked = {
     isOwner: owner => owner !== undefined && isOwner(owner),
-    hasRole: role => role !== undefined && roles.includes(role),
+    hasRole: role => roles.includes(role),
   }
   const listed = (family: OurFamily, ofThese: boolean) =>
     listIn(
@@ -236,17 +236,16 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
 function holdsRulesOfOthers(netfilter: Transport, family: OurFamily): boolean {
   const owned = family === 'bridge' ? [] : ownedChains(netfilter, family).map(({ name }) => name)
   return listRules(netfilter, family, TABLE).some(
-    ({ chain }) => !isOurChain(family, chain) && !owned.includes(chain),
+    ({ chain }) => !ownChains[family].includes(chain) && !owned.includes(chain),
   )
 }
 
 /** An element of a collection that another one keeps, in which nothing stays that begins as it does. */
-function isOrphan({ family, collection, key }: FoundElement, staying: readonly FoundElement[]): boolean {
-  const keeper = collectionNamed(family, collection)?.keptBy
-  if (keeper === undefined) return false
-  return !staying.some(
-    other => other.family === family && other.collection === keeper && other.key[0] === key[0],
-  )
+function isOrphan(element: FoundElement, staying: readonly FoundElement[]): boolean {
+  const { family, key } = element
+  const { keptBy } = collectionOf(element)
+  if (keptBy === undefined) return false
+  return !staying.some(other => other.family === family && other.kind === keptBy && other.key[0] === key[0])
 }
 
 /**
@@ -258,7 +257,7 @@ export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean 
   if (elements.length === 0 && chains.length === 0) return []
   using netfilter = openNetfilter()
   const found = new Map(listOwned(netfilter).map(element => [keyText(element), element]))
-  const isWaiting = (element: OwnedElement) =>
+  const isWaiting = (element: Element) =>
     isShareable(element) &&
     found.has(keyText(waitingElement(element, owner.id))) &&
     [...found.values()].some(held => areRivals(held, element))
@@ -287,8 +286,9 @@ export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean 
   ]
 }
 
-function describeElement({ family, collection, key }: OwnedElement): string {
-  return `${family} ${TABLE} ${collection} ${JSON.stringify(key)}`
+function describeElement(element: Element): string {
+  const { family, key } = element
+  return `${family} ${TABLE} ${collectionOf(element).name} ${JSON.stringify(key)}`
 }
 
 function missingFoundations(netfilter: Transport, owned: Owned): string[] {

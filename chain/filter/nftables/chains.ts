@@ -238,16 +238,6 @@ function frameRules(): Command[] {
   ]
 }
 
-/** The chains of a table that are ours, and no administrator's. */
-export function isOurChain(family: OurFamily, name: string): boolean {
-  const ours = (['base', 'forward'] as const).flatMap(part => rulesOf(family, part)).flatMap(chainIn)
-  return ours.includes(name)
-}
-
-function chainIn(command: Command): string[] {
-  return command.kind === 'chain' ? [command.name] : []
-}
-
 /** How many rules each chain of a part has: what CHECK compares with. */
 export function ruleCounts(family: OurFamily, part: Part): Map<string, number> {
   const counts = new Map<string, number>()

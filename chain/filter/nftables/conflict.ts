@@ -3,14 +3,14 @@ import type { Transport } from '../../linux/netlink/socket.ts'
 import type { Command } from '../../linux/nftables/nft.ts'
 import { isSameNetwork } from '../../plugin/owner.ts'
 import { collectionCommand } from './chains.ts'
-import { elementCommands, keyText, type Owned, type OwnedElement } from './elements.ts'
-import { collectionNamed, roleOf } from './layout.ts'
+import { collectionOf, type Element, elementCommands, keyText, type Owned } from './elements.ts'
+import { families } from './layout.ts'
 import { type FoundElement, listOwned } from './read.ts'
 import { type Picked, removals } from './remove.ts'
-import { areRivals, type Exchange, foundElement, isShareable, promotions, settle } from './sharing.ts'
+import { areRivals, type Exchange, foundElement, isShareable, placeAmong, promotions } from './sharing.ts'
 
 /** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
-export type OnConflict = (held: FoundElement, wanted: OwnedElement) => 'take' | 'leave'
+export type OnConflict = (held: FoundElement, wanted: Element) => 'take' | 'leave'
 
 /** Owners that stand in the way give up what they have in these roles; the same owner's leftovers go as well. */
 export function clearTheWay(
@@ -19,15 +19,15 @@ export function clearTheWay(
   onConflict: OnConflict,
 ): { commands: Command[]; wanted: Owned } {
   const found = listOwned(netfilter)
-  const roles = new Set(owned.elements.map(({ family, collection }) => roleOf(family, collection)))
+  const roles = new Set(owned.elements.map(element => collectionOf(element).role))
   const { owners, elements } = takenOver(found, owned, onConflict)
   const picked: Picked = {
     isOwner: owner => owner !== undefined && owners.has(owner),
     hasRole: role => roles.has(role),
   }
-  const others = found.filter(({ family, collection, owner }) => {
-    return !(picked.isOwner(owner) && picked.hasRole(roleOf(family, collection)))
-  })
+  const others = found.filter(
+    element => !(picked.isOwner(element.owner) && picked.hasRole(collectionOf(element).role)),
+  )
   const { deleted, created, free } = share(others, { ...owned, elements })
   return {
     commands: [
@@ -48,7 +48,7 @@ function takenOver(
   found: readonly FoundElement[],
   { owner, elements }: Owned,
   onConflict: OnConflict,
-): { owners: Set<string>; elements: OwnedElement[] } {
+): { owners: Set<string>; elements: Element[] } {
   const held = new Map(found.map(element => [keyText(element), element]))
   const owners = new Set([owner.id])
   const wanted = elements.filter(element => {
@@ -63,12 +63,9 @@ function takenOver(
 }
 
 /** What others have stays: their own elements that waited for those that go, and the new owner's beside them. */
-function share(
-  others: readonly FoundElement[],
-  { owner, elements }: Owned,
-): Exchange & { free: OwnedElement[] } {
+function share(others: readonly FoundElement[], { owner, elements }: Owned): Exchange & { free: Element[] } {
   const { deleted, created } = promotions(others)
-  const free: OwnedElement[] = []
+  const free: Element[] = []
   const active = [...others, ...created.map(({ element, comment }) => foundElement(element, comment))]
   for (const element of elements) {
     const rivals = isShareable(element) ? active.filter(one => areRivals(one, element)) : []
@@ -76,7 +73,7 @@ function share(
       free.push(element)
       continue
     }
-    const exchange = settle(element, { rivals, owner })
+    const exchange = placeAmong(element, { rivals, owner })
     deleted.push(...exchange.deleted)
     created.push(...exchange.created)
   }
@@ -85,13 +82,11 @@ function share(
 
 /** The sets that elements are to wait in, if they are not there yet. */
 function waitingCollections(created: Exchange['created']): Command[] {
-  const names = new Map(
-    created.map(({ element: { family, collection } }) => [
-      `${family} ${collection}`,
-      { family, collection: collectionNamed(family, collection) },
-    ]),
-  )
-  return [...names.values()].flatMap(({ family, collection }) =>
-    collection?.waitsFor === undefined ? [] : [collectionCommand(family, collection)],
-  )
+  return families.flatMap(family => {
+    const elements = created.map(({ element }) => element).filter(element => element.family === family)
+    const collections = new Set(elements.map(collectionOf))
+    return [...collections]
+      .filter(({ waitsFor }) => waitsFor !== undefined)
+      .map(collection => collectionCommand(family, collection))
+  })
 }

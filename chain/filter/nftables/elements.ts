@@ -4,15 +4,85 @@
  */
 import type { Command, Json } from '../../linux/nftables/nft.ts'
 import type { Owner } from '../../plugin/owner.ts'
-import { type OurFamily, TABLE } from './layout.ts'
+import { type Collection, collectionsOf, families, type Kind, type OurFamily, TABLE } from './layout.ts'
 
-/** An element to add: one key of one collection, for one owner. */
-export interface OwnedElement {
+/** A network as nft takes it: an address alone where that is all of it. */
+export type Network = string | { prefix: { addr: string; len: number } }
+
+/** A port of the host, on all of its addresses or on one. */
+export type HostPort =
+  | readonly [protocol: string, port: number]
+  | readonly [hostAddress: string, protocol: string, port: number]
+
+interface Internet {
+  family: 'ip' | 'ip6'
+  value?: undefined
+}
+
+interface Published {
+  family: 'ip' | 'ip6'
+  key: HostPort
+}
+
+interface Frames {
+  family: 'bridge'
+  value?: undefined
+}
+
+/** What packets are looked up in: a key, and in a map its value. Links are named as in the host. */
+export type ActiveElement =
+  | (Internet & { kind: 'masquerade'; key: readonly [address: string] })
+  | (Internet & { kind: 'masquerade-exception'; key: readonly [address: string, destination: Network] })
+  | (Internet & { kind: 'hairpin'; key: readonly [address: string, protocol: string, port: number] })
+  | (Internet & { kind: 'hairpin-source'; key: readonly [address: string, source: Network] })
+  | (Published & { kind: 'published-address'; value: string })
+  | (Published & { kind: 'published-port'; value: number })
+  | (Published & { kind: 'published-conditions'; value: { goto: { target: string } } })
+  | (Internet & { kind: 'localnet-guard'; key: readonly [link: string] })
+  | (Internet & { kind: 'forwarded'; key: readonly [address: string] })
+  | (Internet & { kind: 'policy-member' | 'isolated'; key: readonly [bridge: string, address: string] })
+  | (Internet & { kind: 'policy-bridge'; key: readonly [bridge: string] })
+  | (Internet & { kind: 'policy-inside'; key: readonly [input: string, output: string] })
+  | (Frames & { kind: 'guarded-port' | 'isolated-port'; key: readonly [port: string] })
+  | (Frames & { kind: 'allowed-source'; key: readonly [port: string, mac: string] })
+
+/** What another network's container has by now: its owner before the key (sharing.ts). */
+export interface WaitingElement extends Internet {
+  kind: 'waiting'
+  waitsFor: ActiveElement['kind']
+  key: readonly [owner: string, ...Json[]]
+}
+
+export type Element = ActiveElement | WaitingElement
+
+/** What may be an element: as the kernel has it, or a record. */
+export interface Fields {
   family: OurFamily
-  collection: string
-  /** A part per field of the collection's key. */
+  kind: Element['kind']
+  waitsFor?: Kind
   key: readonly Json[]
-  value?: Json
+  value?: Json | undefined
+}
+
+function findCollection({ family, kind, waitsFor, key }: Fields): Collection | undefined {
+  return collectionsOf(family).find(
+    each => each.kind === kind && each.waitsFor === waitsFor && each.key.length === key.length,
+  )
+}
+
+const isElement = (fields: Fields): fields is Element => findCollection(fields) !== undefined
+
+/** Fields as the element that they are. The layout says which are. */
+export function elementOf(fields: Fields): Element {
+  if (isElement(fields)) return fields
+  throw new TypeError(`nothing of ${fields.family} is ${fields.kind} ${JSON.stringify(fields.key)}`)
+}
+
+/** The set or map that an element is in. */
+export function collectionOf(element: Element): Collection {
+  const found = findCollection(element)
+  if (found) return found
+  throw new TypeError(`no collection holds ${JSON.stringify(element)}`)
 }
 
 /** A chain of an owner's own, named after it, with rules. */
@@ -24,19 +94,23 @@ export interface OwnedChain {
 
 export interface Owned {
   owner: Owner
-  elements: readonly OwnedElement[]
+  elements: readonly Element[]
   chains?: readonly OwnedChain[]
   /** Elements that belong to all: they stay as long as the table, or as long as their collection is kept. */
-  shared?: readonly OwnedElement[]
+  shared?: readonly Element[]
   /** Chains that an administrator fills, and that the overrides jump to. They are made if need be, and left alone. */
   overrides?: readonly { family: 'ip' | 'ip6'; name: string }[]
 }
 
-const prefixOf = (cidr: string): Json => {
+/** A network in CIDR notation. */
+export function networkIn(cidr: string): Network {
   const [addr = '', length] = cidr.split('/')
   const full = addr.includes(':') ? 128 : 32
   return Number(length) === full ? addr : { prefix: { addr, len: Number(length) } }
 }
+
+/** The table that an address belongs to. */
+export const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
 
 /** An address of a container, and the network that it reaches without masquerade ("10.1.0.0/16"). */
 export interface Source {
@@ -45,111 +119,14 @@ export interface Source {
 }
 
 /** Addresses of a container whose traffic leaves masqueraded, but for their own networks. */
-export function masquerade(sources: readonly Source[]): OwnedElement[] {
-  return sources.flatMap(({ address, network }) => {
-    const family = address.includes(':') ? 'ip6' : 'ip'
-    return [
-      { family, collection: 'masquerade_source', key: [address] },
-      { family, collection: 'masquerade_local', key: [address, prefixOf(network)] },
-    ] satisfies OwnedElement[]
-  })
+export function masquerade(sources: readonly Source[]): Element[] {
+  return sources.flatMap<Element>(({ address, network }) => [
+    { family: familyOf(address), kind: 'masquerade', key: [address] },
+    { family: familyOf(address), kind: 'masquerade-exception', key: [address, networkIn(network)] },
+  ])
 }
 
-export interface PublishedPort {
-  protocol: 'tcp' | 'udp' | 'sctp'
-  hostPort: number
-  /** The host address that it is reachable on; absent: on all. */
-  hostAddress?: string
-  containerPort: number
-  /** Address of the container; its family is the mapping's. */
-  address: string
-  /** Connections from `hairpinSources` must be masqueraded to come back the same way. */
-  hairpin: boolean
-  /** Name of the owner's chain with conditions, if there are any. */
-  conditions?: string
-}
-
-/** The elements that publish a port. */
-export function publish(port: PublishedPort): OwnedElement[] {
-  const { protocol, hostPort, hostAddress, containerPort, address, hairpin, conditions } = port
-  const family = address.includes(':') ? 'ip6' : 'ip'
-  const kind = hostAddress === undefined ? 'port' : 'hostip'
-  const key = [...(hostAddress === undefined ? [] : [hostAddress]), protocol, hostPort]
-  return [
-    { family, collection: `${kind}_address`, key, value: address },
-    { family, collection: `${kind}_port`, key, value: containerPort },
-    ...(conditions === undefined
-      ? []
-      : [
-          {
-            family,
-            collection: `${kind}_conditions`,
-            key,
-            value: { goto: { target: conditions } },
-          } as OwnedElement,
-        ]),
-    ...(hairpin
-      ? [{ family, collection: 'hairpin_port', key: [address, protocol, containerPort] } as OwnedElement]
-      : []),
-  ]
-}
-
-/** Networks from which connections to a container's published ports are masqueraded. */
-export function hairpinSources(address: string, networks: readonly string[]): OwnedElement[] {
-  return networks.map(network => ({
-    family: familyOf(address),
-    collection: 'hairpin_source',
-    key: [address, prefixOf(network)],
-  }))
-}
-
-/** Frames from a bridge port (by name) are let through with this hardware address only. */
-export function guardPort(port: string, address: string): OwnedElement[] {
-  return [
-    { family: 'bridge', collection: 'guarded_port', key: [port] },
-    { family: 'bridge', collection: 'allowed_source', key: [port, address] },
-  ]
-}
-
-const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
-
-/** Containers whose packets, and the answers to them, are forwarded. */
-export function forwarded(addresses: readonly string[]): OwnedElement[] {
-  return addresses.map(address => ({ family: familyOf(address), collection: 'forwarded', key: [address] }))
-}
-
-export interface IngressPolicy {
-  /** The link that containers are reached over: a bridge, or a host end that is on none. */
-  bridge: string
-  addresses: readonly string[]
-  isolated: boolean
-}
-
-/** Containers that other fenced bridges do not reach; when isolated, their own neighbours neither. */
-export function ingressPolicy({
-  bridge,
-  addresses,
-  isolated,
-}: IngressPolicy): Pick<Owned, 'elements' | 'shared'> {
-  const families = [...new Set(addresses.map(familyOf))]
-  const collections = isolated ? ['policy_member', 'isolated'] : ['policy_member']
-  return {
-    elements: collections.flatMap(collection =>
-      addresses.map(address => ({ family: familyOf(address), collection, key: [bridge, address] }) as const),
-    ),
-    shared: families.flatMap<OwnedElement>(family => [
-      { family, collection: 'policy_bridge', key: [bridge] },
-      { family, collection: 'policy_inside', key: [bridge, bridge] },
-    ]),
-  }
-}
-
-/** A bridge's port (by name) between which and the other ports no frame goes. */
-export function isolatePort(port: string): OwnedElement[] {
-  return [{ family: 'bridge', collection: 'isolated_port', key: [port] }]
-}
-
-function elementJson({ key, value }: OwnedElement, comment?: string): Json {
+function elementJson({ key, value }: Element, comment?: string): Json {
   const [first = null] = key
   const whole: Json = key.length === 1 ? first : { concat: [...key] }
   const element: Json = comment === undefined ? whole : { elem: { val: whole, comment } }
@@ -159,24 +136,33 @@ function elementJson({ key, value }: OwnedElement, comment?: string): Json {
 /** Elements of one collection in one command: nft then sends them in one message. */
 export function elementCommands(
   verb: 'create' | 'add' | 'delete',
-  elements: readonly { element: OwnedElement; comment?: string }[],
+  elements: readonly { element: Element; comment?: string }[],
 ): Command[] {
-  const groups = new Map<string, Json[]>()
-  for (const { element, comment } of elements) {
-    const name = `${element.family} ${element.collection}`
-    const group = groups.get(name) ?? []
-    group.push(elementJson(element, comment))
-    groups.set(name, group)
-  }
-  return [...groups].map<Command>(([name, elem]) => {
-    const [family, collection = ''] = name.split(' ') as [OurFamily, string]
-    return { verb, kind: 'element', family, table: TABLE, name: collection, elem }
+  return families.flatMap(family => {
+    const groups = new Map<Collection, Json[]>()
+    for (const { element, comment } of elements) {
+      if (element.family !== family) continue
+      const collection = collectionOf(element)
+      const group = groups.get(collection) ?? []
+      group.push(elementJson(element, comment))
+      groups.set(collection, group)
+    }
+    return [...groups].map<Command>(([{ name }, elem]) => ({
+      verb,
+      kind: 'element',
+      family,
+      table: TABLE,
+      name,
+      elem,
+    }))
   })
 }
 
 function chainCommands({ owner, chains = [] }: Owned): Command[] {
   return chains.flatMap(({ family, name, rules }) => [
-    { verb: 'create', kind: 'chain', family, table: TABLE, name },
+    // whatever of it a flush has left is the owner's own
+    { verb: 'add', kind: 'chain', family, table: TABLE, name },
+    { verb: 'flush', kind: 'chain', family, table: TABLE, name },
     ...rules.map<Command>(expr => ({
       verb: 'add',
       kind: 'rule',
@@ -206,6 +192,6 @@ export function additions(owned: Owned): Command[] {
 }
 
 /** A key as text, for comparing. */
-export function keyText({ family, collection, key }: OwnedElement): string {
-  return JSON.stringify([family, collection, key])
+export function keyText(element: Element): string {
+  return JSON.stringify([element.family, collectionOf(element).name, element.key])
 }

@@ -43,77 +43,123 @@ export function partOf(role: Role | undefined): Part {
   return role === 'firewall' ? 'forward' : 'base'
 }
 
+/** What an element says of its owner: elements.ts has the keys and values of each. */
+export type Kind =
+  | 'masquerade'
+  | 'masquerade-exception'
+  | 'hairpin'
+  | 'hairpin-source'
+  | 'published-address'
+  | 'published-port'
+  | 'published-conditions'
+  | 'localnet-guard'
+  | 'forwarded'
+  | 'policy-member'
+  | 'policy-bridge'
+  | 'policy-inside'
+  | 'isolated'
+  | 'guarded-port'
+  | 'allowed-source'
+  | 'isolated-port'
+
 export interface Collection {
   name: string
+  /** What its elements are; `waiting` of those that wait for `waitsFor`. */
+  kind: Kind | 'waiting'
   role: Role
   key: readonly Field[]
   interval?: boolean
   /** Two networks may have one address: of two owners of a key the second one's waits in a collection of its own. */
   shareable?: boolean
-  /** The collection that elements of this one wait for. It comes to be with the first of them. */
-  waitsFor?: string
+  /** What elements of this one wait to be. The collection comes to be with the first of them. */
+  waitsFor?: Kind
   /** A map's values; absent for a set. */
   value?: 'address' | 'port' | 'verdict'
-  /** Elements are everybody's, and stay as long as this collection has one that begins with the same field. */
-  keptBy?: string
+  /** Elements are everybody's, and stay as long as there is one of this kind that begins with the same field. */
+  keptBy?: Kind
 }
 
 const port: readonly Field[] = ['protocol', 'port']
 const hostPort: readonly Field[] = ['address', 'protocol', 'port']
+const onBridge: readonly Field[] = ['interface', 'address']
 
-const lookedUp: readonly Collection[] = [
-  { name: 'masquerade_source', role: 'masquerade', key: ['address'], shareable: true },
+const masquerading: readonly Collection[] = [
+  { name: 'masquerade_source', kind: 'masquerade', role: 'masquerade', key: ['address'], shareable: true },
   {
     name: 'masquerade_local',
+    kind: 'masquerade-exception',
     role: 'masquerade',
     key: ['address', 'address'],
     interval: true,
     shareable: true,
   },
+]
+
+const publishing: readonly Collection[] = [
   // two sets, since the look-up in one of intervals costs more with each element that begins alike: a port each
-  { name: 'hairpin_port', role: 'ports', key: ['address', 'protocol', 'port'], shareable: true },
+  { name: 'hairpin_port', kind: 'hairpin', role: 'ports', key: hostPort, shareable: true },
   {
     name: 'hairpin_source',
+    kind: 'hairpin-source',
     role: 'ports',
     key: ['address', 'address'],
     interval: true,
     shareable: true,
   },
-  { name: 'port_address', role: 'ports', key: port, value: 'address' },
-  { name: 'port_port', role: 'ports', key: port, value: 'port' },
-  { name: 'port_conditions', role: 'ports', key: port, value: 'verdict' },
-  { name: 'hostip_address', role: 'ports', key: hostPort, value: 'address' },
-  { name: 'hostip_port', role: 'ports', key: hostPort, value: 'port' },
-  { name: 'hostip_conditions', role: 'ports', key: hostPort, value: 'verdict' },
-  { name: 'route_localnet', role: 'ports', key: ['interface'] },
-  { name: 'forwarded', role: 'firewall', key: ['address'], shareable: true },
-  { name: 'policy_member', role: 'firewall', key: ['interface', 'address'], shareable: true },
-  { name: 'policy_bridge', role: 'firewall', key: ['interface'], keptBy: 'policy_member' },
-  { name: 'policy_inside', role: 'firewall', key: ['interface', 'interface'], keptBy: 'policy_member' },
-  { name: 'isolated', role: 'firewall', key: ['interface', 'address'], shareable: true },
+  { name: 'port_address', kind: 'published-address', role: 'ports', key: port, value: 'address' },
+  { name: 'port_port', kind: 'published-port', role: 'ports', key: port, value: 'port' },
+  { name: 'port_conditions', kind: 'published-conditions', role: 'ports', key: port, value: 'verdict' },
+  { name: 'hostip_address', kind: 'published-address', role: 'ports', key: hostPort, value: 'address' },
+  { name: 'hostip_port', kind: 'published-port', role: 'ports', key: hostPort, value: 'port' },
+  { name: 'hostip_conditions', kind: 'published-conditions', role: 'ports', key: hostPort, value: 'verdict' },
+  { name: 'route_localnet', kind: 'localnet-guard', role: 'ports', key: ['interface'] },
 ]
 
-export const waitingFor = (collection: string) => `waiting_${collection}`
+const forwarding: readonly Collection[] = [
+  { name: 'forwarded', kind: 'forwarded', role: 'firewall', key: ['address'], shareable: true },
+  { name: 'policy_member', kind: 'policy-member', role: 'firewall', key: onBridge, shareable: true },
+  {
+    name: 'policy_bridge',
+    kind: 'policy-bridge',
+    role: 'firewall',
+    key: ['interface'],
+    keptBy: 'policy-member',
+  },
+  {
+    name: 'policy_inside',
+    kind: 'policy-inside',
+    role: 'firewall',
+    key: ['interface', 'interface'],
+    keptBy: 'policy-member',
+  },
+  { name: 'isolated', kind: 'isolated', role: 'firewall', key: onBridge, shareable: true },
+]
+
+const lookedUp = [...masquerading, ...publishing, ...forwarding]
 
 /** Before the same key its owner; and no interval, since many may wait for it: a prefix is an address and a length. */
-function waitingCollection({ name, role, key, interval }: Collection): Collection {
-  return {
-    name: waitingFor(name),
-    role,
-    key: ['owner', ...key, ...(interval ? (['length'] as const) : [])],
-    waitsFor: name,
-  }
+function waitingCollection({ name, kind, role, key, interval }: Collection): Collection[] {
+  if (kind === 'waiting') return []
+  return [
+    {
+      name: `waiting_${name}`,
+      kind: 'waiting',
+      role,
+      key: ['owner', ...key, ...(interval ? (['length'] as const) : [])],
+      waitsFor: kind,
+    },
+  ]
 }
 
 const internetCollections = [
   ...lookedUp,
-  ...lookedUp.filter(({ shareable }) => shareable).map(waitingCollection),
+  ...lookedUp.filter(({ shareable }) => shareable).flatMap(waitingCollection),
 ]
 
 const bridgeCollections: readonly Collection[] = [
-  { name: 'guarded_port', role: 'frames', key: ['interface'] },
-  { name: 'allowed_source', role: 'frames', key: ['interface', 'hardware'] },
-  { name: 'isolated_port', role: 'firewall', key: ['interface'] },
+  { name: 'guarded_port', kind: 'guarded-port', role: 'frames', key: ['interface'] },
+  { name: 'allowed_source', kind: 'allowed-source', role: 'frames', key: ['interface', 'hardware'] },
+  { name: 'isolated_port', kind: 'isolated-port', role: 'firewall', key: ['interface'] },
 ]
 
 /** The families that have a table of ours. */
@@ -124,12 +170,9 @@ export function collectionsOf(family: OurFamily): readonly Collection[] {
   return family === 'bridge' ? bridgeCollections : internetCollections
 }
 
-export function collectionNamed(family: OurFamily, name: string): Collection | undefined {
-  return collectionsOf(family).find(collection => collection.name === name)
-}
-
-export function roleOf(family: OurFamily, name: string): Role | undefined {
-  return collectionNamed(family, name)?.role
+/** The collections that hold elements of a kind: the published ports of any host address are in one, those of one in another. */
+export function collectionsWith(family: OurFamily, ...kinds: Kind[]): readonly Collection[] {
+  return collectionsOf(family).filter(({ kind }) => kinds.some(one => one === kind))
 }
 
 /** The length of a prefix that is one address. */
@@ -143,3 +186,23 @@ export function fieldLength(field: Field, family: OurFamily): number {
   const lengths = { protocol: 1, port: 2, length: 2, interface: 16, hardware: 6, owner: 16, address }
   return lengths[field]
 }
+
+/** The chains of our tables that are no owner's and no administrator's. */
+export const ownChains: Readonly<Record<OurFamily, readonly string[]>> = (() => {
+  const internet = [
+    'prerouting',
+    'output',
+    'published',
+    'translate',
+    'postrouting',
+    'guard',
+    'forward',
+    'overrides',
+  ]
+  return { ip: internet, ip6: internet.filter(name => name !== 'guard'), bridge: ['prerouting', 'forward'] }
+})()
+
+/** What an owner's chain of conditions is called; whose it is, its rules and the elements that lead there say. */
+export const conditionsChain = (owner: string) => `${CONDITIONS}${owner}`
+export const isConditionsChain = (name: string) => name.startsWith(CONDITIONS)
+const CONDITIONS = 'conditions-'

@@ -2,22 +2,32 @@
 import { addressText, hardwareAddressText } from '../../ip/bytes.ts'
 import { readText } from '../../linux/netlink/codec.ts'
 import type { Transport } from '../../linux/netlink/socket.ts'
-import { type Element, filledSets, listChains, listElements } from '../../linux/nftables/list.ts'
+import {
+  filledSets,
+  type Element as KernelElement,
+  listChains,
+  listElements,
+  listRules,
+} from '../../linux/nftables/list.ts'
 import type { Json } from '../../linux/nftables/nft.ts'
 import { ownerIn } from '../../plugin/owner.ts'
-import type { OwnedElement } from './elements.ts'
+import { type Element, elementOf } from './elements.ts'
 import {
   type Collection,
   collectionsOf,
+  collectionsWith,
   type Field,
   families,
   fieldLength,
+  isConditionsChain,
   type OurFamily,
   TABLE,
 } from './layout.ts'
 
 /** An element found in the kernel. */
-export interface FoundElement extends OwnedElement {
+export type FoundElement = Element & Ownership
+
+interface Ownership {
   owner: string | undefined
   comment: string
 }
@@ -36,19 +46,31 @@ export function listIn(
   const filled = filledSets(netfilter, family, TABLE)
   return collections
     .filter(({ name }) => filled.includes(name))
-    .flatMap(({ name, key, value }) =>
-      listElements(netfilter, family, TABLE, name).map(element => ({
-        family,
-        collection: name,
-        key: readKey(element, key, family),
-        ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+    .flatMap(collection =>
+      listElements(netfilter, family, TABLE, collection.name).map(element => ({
+        ...readElement(element, collection, family),
         comment: element.comment,
         owner: ownerIn(element.comment),
       })),
     )
 }
 
-function readKey({ key, keyEnd }: Element, fields: readonly Field[], family: OurFamily): Json[] {
+/** The kernel's bytes as the collection's fields describe them. */
+function readElement(
+  element: KernelElement,
+  { kind, waitsFor, key, value }: Collection,
+  family: OurFamily,
+): Element {
+  return elementOf({
+    family,
+    kind,
+    ...(waitsFor === undefined ? {} : { waitsFor }),
+    key: readKey(element, key, family),
+    ...(value === undefined ? {} : { value: readValue(element, value, family) }),
+  })
+}
+
+function readKey({ key, keyEnd }: KernelElement, fields: readonly Field[], family: OurFamily): Json[] {
   let at = 0
   return fields.map(field => {
     const length = fieldLength(field, family)
@@ -89,14 +111,32 @@ function readInterval(start: Uint8Array, end: Uint8Array): Json {
   return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }
 }
 
-function readValue({ data, target }: Element, kind: 'address' | 'port' | 'verdict', family: OurFamily): Json {
+function readValue(
+  { data, target }: KernelElement,
+  kind: 'address' | 'port' | 'verdict',
+  family: OurFamily,
+): Json {
   if (kind === 'verdict') return { goto: { target: target ?? '' } }
   return readField(kind, data.subarray(0, fieldLength(kind, family)), undefined)
 }
 
-/** Chains of conditions carry their owner in their name: "<owner id>" or "<owner id>-…". */
+/** Owners' chains of conditions. Whose one is, its rules say, and the elements that lead there: either may have been flushed. */
 export function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
-  return listChains(netfilter, family, ({ table }) => table === TABLE)
-    .map(({ name }) => ({ family, name, owner: /^conditions-([0-9a-f]{16}-[0-9a-f]{16})/.exec(name)?.[1] }))
-    .filter(({ owner }) => owner !== undefined)
+  const chains = listChains(
+    netfilter,
+    family,
+    ({ table, name }) => table === TABLE && isConditionsChain(name),
+  )
+  if (chains.length === 0) return []
+  const owners = new Map<string, string>()
+  for (const { value, owner } of listIn(netfilter, family, collectionsWith(family, 'published-conditions')))
+    if (owner !== undefined && typeof value === 'object') owners.set(value.goto.target, owner)
+  for (const { chain, comment } of listRules(netfilter, family, TABLE)) {
+    const owner = ownerIn(comment)
+    if (owner !== undefined) owners.set(chain, owner)
+  }
+  return chains.flatMap(({ name }) => {
+    const owner = owners.get(name)
+    return owner === undefined ? [] : [{ family, name, owner }]
+  })
 }

@@ -6,8 +6,8 @@
 import { addressBytes, addressText } from '../../ip/bytes.ts'
 import type { Json } from '../../linux/nftables/nft.ts'
 import { ownerIn } from '../../plugin/owner.ts'
-import { keyText, type OwnedElement } from './elements.ts'
-import { collectionNamed, prefixWidth, waitingFor } from './layout.ts'
+import { collectionOf, type Element, elementOf, keyText, type WaitingElement } from './elements.ts'
+import { collectionsWith, prefixWidth } from './layout.ts'
 import type { FoundElement } from './read.ts'
 
 /** The owner's ID as the first field of a key: sixteen bytes, which nft shows as an address. */
@@ -15,7 +15,7 @@ export function ownerKey(owner: string): string {
   return addressText(Uint8Array.fromHex(owner.replace('-', '')))
 }
 
-function prefixOf(field: Json, family: OwnedElement['family']): { addr: string; len: number } {
+function prefixOf(field: Json, family: Element['family']): { addr: string; len: number } {
   const { prefix } = (typeof field === 'object' && field !== null ? field : {}) as {
     prefix?: { addr: string; len: number }
   }
@@ -23,44 +23,47 @@ function prefixOf(field: Json, family: OwnedElement['family']): { addr: string; 
 }
 
 /** Whether elements of this one's collection may be wanted by owners of several networks. */
-export function isShareable({ family, collection }: OwnedElement): boolean {
-  return collectionNamed(family, collection)?.shareable === true
+export function isShareable(element: Element): boolean {
+  return collectionOf(element).shareable === true
 }
 
 /** An element as it waits for its owner. */
-export function waitingElement({ family, collection, key }: OwnedElement, owner: string): OwnedElement {
-  const isInterval = collectionNamed(family, collection)?.interval
-  const fields = !isInterval
+export function waitingElement(element: Element, owner: string): WaitingElement {
+  const { family, kind, key } = element
+  if (kind === 'waiting' || family === 'bridge') throw new TypeError(`no ${kind} of ${family} waits`)
+  const fields = !collectionOf(element).interval
     ? key
-    : key.flatMap((field, at) => {
+    : key.flatMap<Json>((field, at) => {
         const { addr, len } = prefixOf(field, family)
         return at === key.length - 1 ? [addr, len] : [field]
       })
-  return { family, collection: waitingFor(collection), key: [ownerKey(owner), ...fields] }
+  return { family, kind: 'waiting', waitsFor: kind, key: [ownerKey(owner), ...fields] }
 }
 
 /** What an element waits to be; undefined for one that does not wait. */
-export function awaited({ family, collection, key }: OwnedElement): OwnedElement | undefined {
-  const target = collectionNamed(family, collection)?.waitsFor
-  if (target === undefined) return undefined
-  const fields = key.slice(1)
-  if (!collectionNamed(family, target)?.interval) return { family, collection: target, key: fields }
+export function awaited(element: Element): Element | undefined {
+  if (element.kind !== 'waiting') return undefined
+  const { family, waitsFor: kind } = element
+  const [, ...fields] = element.key
+  const [target] = collectionsWith(family, kind)
+  if (!target?.interval) return elementOf({ family, kind, key: fields })
   const [addr, len] = fields.slice(-2)
   const last = len === prefixWidth(family) ? (addr ?? '') : { prefix: { addr: addr ?? '', len: len ?? 0 } }
-  return { family, collection: target, key: [...fields.slice(0, -2), last] }
+  return elementOf({ family, kind, key: [...fields.slice(0, -2), last] })
 }
 
 /** Whether all keys of one element are the other's, too: the same key, or a prefix within the other's. */
-function isWithin(one: OwnedElement, other: OwnedElement): boolean {
-  if (one.family !== other.family || one.collection !== other.collection) return false
-  if (!collectionNamed(one.family, one.collection)?.interval) return keyText(one) === keyText(other)
+function isWithin(one: Element, other: Element): boolean {
+  const collection = collectionOf(one)
+  if (one.family !== other.family || collection !== collectionOf(other)) return false
+  if (!collection.interval) return keyText(one) === keyText(other)
   const [last, otherLast] = [one, other].map(({ key, family }) => prefixOf(key.at(-1) ?? '', family))
   const sameBefore = JSON.stringify(one.key.slice(0, -1)) === JSON.stringify(other.key.slice(0, -1))
   return Boolean(sameBefore && last && otherLast && contains(otherLast, last))
 }
 
 /** Whether the kernel would refuse one of them beside the other. */
-export function areRivals(one: OwnedElement, other: OwnedElement): boolean {
+export function areRivals(one: Element, other: Element): boolean {
   return isWithin(one, other) || isWithin(other, one)
 }
 
@@ -75,7 +78,7 @@ const bitsOf = (address: string, length: number) =>
     .slice(0, length)
 
 /** An element as it will be found once it is there. */
-export const foundElement = (element: OwnedElement, comment: string): FoundElement => ({
+export const foundElement = (element: Element, comment: string): FoundElement => ({
   ...element,
   comment,
   owner: ownerIn(comment),
@@ -83,8 +86,8 @@ export const foundElement = (element: OwnedElement, comment: string): FoundEleme
 
 /** What is to be done about elements, as two lists. */
 export interface Exchange {
-  deleted: OwnedElement[]
-  created: { element: OwnedElement; comment: string }[]
+  deleted: Element[]
+  created: { element: Element; comment: string }[]
 }
 
 /**
@@ -101,15 +104,14 @@ export function promotions(staying: readonly FoundElement[]): Exchange {
   for (const { element, target } of waiting.toSorted(widestFirst)) {
     const rivals = [...active, ...exchange.created.map(({ element }) => element)]
     if (rivals.some(rival => areRivals(rival, target))) continue
-    exchange.deleted.push({ family: element.family, collection: element.collection, key: element.key })
+    exchange.deleted.push(element)
     exchange.created.push({ element: target, comment: element.comment })
   }
   return exchange
 }
 
-function widestFirst(one: { target: OwnedElement }, other: { target: OwnedElement }): number {
-  const width = ({ target: { key, family } }: { target: OwnedElement }) =>
-    prefixOf(key.at(-1) ?? '', family).len
+function widestFirst(one: { target: Element }, other: { target: Element }): number {
+  const width = ({ target: { key, family } }: { target: Element }) => prefixOf(key.at(-1) ?? '', family).len
   return width(one) - width(other)
 }
 
@@ -117,15 +119,15 @@ function widestFirst(one: { target: OwnedElement }, other: { target: OwnedElemen
  * Where an owner's element goes that others stand in the way of: in the place of all of them, if it is wider than each, and
  * they wait; else it waits.
  */
-export function settle(
-  wanted: OwnedElement,
+export function placeAmong(
+  wanted: Element,
   { rivals, owner }: { rivals: readonly FoundElement[]; owner: { id: string; comment: string } },
 ): Exchange {
   const isWider = rivals.every(rival => rival.owner !== undefined && !isWithin(wanted, rival))
   if (!isWider)
     return { deleted: [], created: [{ element: waitingElement(wanted, owner.id), comment: owner.comment }] }
   return {
-    deleted: rivals.map(({ family, collection, key }) => ({ family, collection, key })),
+    deleted: [...rivals],
     created: [
       ...rivals.map(rival => ({
         element: waitingElement(rival, rival.owner ?? ''),

@@ -2,17 +2,7 @@ import { beforeAll, expect, test } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { addOwned, missingOwned, removeOwned } from '../../../chain/filter/nftables/apply.ts'
 import { chainsOf } from '../../../chain/filter/nftables/chains.ts'
-import {
-  additions,
-  forwarded,
-  guardPort,
-  hairpinSources,
-  ingressPolicy,
-  isolatePort,
-  masquerade,
-  type Owned,
-  publish,
-} from '../../../chain/filter/nftables/elements.ts'
+import { additions, masquerade, type Owned } from '../../../chain/filter/nftables/elements.ts'
 import { families, type Role } from '../../../chain/filter/nftables/layout.ts'
 import { listOwned } from '../../../chain/filter/nftables/read.ts'
 import { errno } from '../../../chain/linux/libc/errno.ts'
@@ -27,6 +17,9 @@ import {
   nftDocument,
 } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
+import { guardPort } from '../../../main/bridge/rules.ts'
+import { forwarded, ingressPolicy, isolatePort } from '../../../meta/firewall/rules.ts'
+import { hairpinSources, publish } from '../../../meta/portmap/elements.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 /** Other tests leave what the Go plugins leave: empty chains. */
