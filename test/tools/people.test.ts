@@ -196,4 +196,21 @@ describe('what docs/operate.md says about privileges', () => {
     expect(run.output).toMatch(/open \/run\/catena\/[^:]*: Read-only file system \(EROFS\)/)
     expect(shell('catena del privileges-nftables limited').status).toBe(0)
   })
+
+  test.each([
+    [
+      'RestrictNamespaces',
+      'namespaces',
+      'enter network namespace /run/netns/limited: Operation not permitted (EPERM)',
+    ],
+    ['RestrictAddressFamilies', 'netlink', 'Address family not supported by protocol (EAFNOSUPPORT)'],
+  ])('what %s does is said in words', (_, denied, words) => {
+    const program = '/run/deny'
+    expect(Bun.spawnSync(['gcc', '-o', program, `${root}/test/static/deny.c`]).stderr.toString()).toBe('')
+    const { status, output } = shell(
+      `exec ${program} ${denied} ${ours}/catena add privileges-nftables limited ${ports}`,
+    )
+    expect({ status, output }).toEqual({ status: 1, output: expect.stringContaining(words) })
+    expect(shell('catena del privileges-nftables limited').status).toBe(0)
+  })
 })

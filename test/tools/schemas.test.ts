@@ -58,8 +58,8 @@ describe('what a plugin refuses is underlined where it stands', () => {
     ],
     [
       'what an entry must have',
-      bridge({ ipam: { type: 'static', addresses: [{}] } }),
-      "/plugins/0/ipam/addresses/0 must have required property 'address'",
+      bridge({ ipam: { type: 'static', routes: [{}] } }),
+      "/plugins/0/ipam/routes/0 must have required property 'dst'",
     ],
     [
       'the second plugin',

@@ -81,9 +81,8 @@ function withoutHugeBounds(schema: JsonSchema): void {
   if (schema.maximum === HUGE) delete schema.maximum
 }
 
-function addWords(type: string, { path, schema }: Key): void {
-  const text = pages[type]?.keys[path]
-  if (text === undefined) throw new Error(`${type}: nothing is said about the key ${path}`)
+function addWords({ path, schema }: Key, text: KeyText | undefined): void {
+  if (text === undefined) throw new Error(`nothing is said about the key ${path}`)
   const { says, values, minimum, maximum } = describedKey(text)
   withoutHugeBounds(schema)
   schema.description = says.replaceAll(/\]\([^)]*\)/g, ']').replaceAll(/[`[\]]/g, '')
@@ -92,18 +91,27 @@ function addWords(type: string, { path, schema }: Key): void {
   if (maximum !== undefined) schema.maximum = maximum
 }
 
-/** A plugin's configuration; throws where a key has no words, or words have no key. */
+/** A schema with what a page says about its keys; throws where a key has no words, or words have no key. */
+export function withWords(json: JsonSchema, words: Readonly<Record<string, KeyText>>): JsonSchema {
+  const keys = keysOf(json)
+  for (const key of keys) addWords(key, words[key.path])
+  const unknown = Object.keys(words).find(path => !keys.some(key => key.path === path))
+  if (unknown !== undefined) throw new Error(`there is no key ${unknown}`)
+  return json
+}
+
+/** A plugin's configuration, with its page's words. */
 export async function jsonSchemaOf(type: string): Promise<JsonSchema> {
   const schema = await schemaOf(type)
   const json: JsonSchema = schema
     ? (z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema)
     : { type: 'object', properties: {} }
   delete json.$schema
-  const keys = keysOf(json)
-  for (const key of keys) addWords(type, key)
-  const unknown = Object.keys(pages[type]?.keys ?? {}).find(path => !keys.some(key => key.path === path))
-  if (unknown !== undefined) throw new Error(`${type}: there is no key ${unknown}`)
-  return json
+  try {
+    return withWords(json, pages[type]?.keys ?? {})
+  } catch (thrown) {
+    throw new Error(`tools/docs/plugins/${type}.ts: ${thrown instanceof Error ? thrown.message : thrown}`)
+  }
 }
 
 const DRAFT = 'https://json-schema.org/draft/2020-12/schema'
