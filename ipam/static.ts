@@ -11,7 +11,7 @@ import {
   parseCidr,
   sameAddress,
 } from '../chain/ip/address.ts'
-import { type BaseRequest, definePlugin } from '../chain/plugin/define.ts'
+import { type BaseRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns } from '../chain/plugin/schema.ts'
@@ -64,9 +64,7 @@ export const staticAddresses = definePlugin({
   },
 
   check(request) {
-    if (!request.previous)
-      throw new CniError(code.invalidConfiguration, 'prevResult: static: Required prevResult missing')
-    const { ips: present } = request.previous
+    const { ips: present } = requirePrevious(request.previous, 'static')
     for (const { cidr, gateway } of addressesOf(request)) {
       if (!gateway || isUnspecified(gateway)) continue
       const same = present.filter(({ address }) => {

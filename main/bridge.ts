@@ -7,14 +7,18 @@ import {
   configureInterface,
   onHost,
   openContainer,
-  requirePrevious,
 } from '../chain/interface/configure.ts'
 import { interfaceIn } from '../chain/interface/create.ts'
 import { removeHostEnds, removePair } from '../chain/interface/pair.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, type Attachment, definePlugin, readablePrevious } from '../chain/plugin/define.ts'
-import { allocate } from '../chain/plugin/delegate.ts'
+import {
+  type AddRequest,
+  type Attachment,
+  definePlugin,
+  readablePrevious,
+  requirePrevious,
+} from '../chain/plugin/define.ts'
 import { randomMac } from '../chain/plugin/mac.ts'
 import { isStale } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -38,6 +42,7 @@ const CONTAINER = 2
 
 export const bridge = definePlugin({
   name: 'bridge',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -46,8 +51,8 @@ export const bridge = definePlugin({
     return existing ? await attachExisting(host, request, existing) : await attachNew(host, request)
   },
 
-  async check({ config, args, attachment, netns, previous, delegate }) {
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+  async check({ config, args, attachment, netns, previous, ipam }) {
+    await ipam.check()
     const result = requirePrevious(previous, 'bridge')
     using host = openRoute()
     const link = checkBridge(host, config, result)
@@ -65,12 +70,12 @@ export const bridge = definePlugin({
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
 
-  async del({ config, attachment, netns, previous, engine, delegate, world }) {
+  async del({ config, attachment, netns, previous, engine, ipam, world }) {
     using host = openRoute()
     const attached = chained.namedInterface(config, previous)
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+      'release the addresses': () => ipam.remove(),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () => sweepRules(engine, attachment),
       ...(attached === undefined
@@ -82,19 +87,19 @@ export const bridge = definePlugin({
   },
 
   async status(request) {
-    const { config, delegate } = request
+    const { config, ipam } = request
     onHost(host => checkUsable(host, config))
     await requireBackend(request)
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+    await ipam.status()
   },
 
   async gc(request) {
-    const { config, network, valid, delegate } = request
+    const { network, valid, ipam } = request
     const isOwner = isStale(network, valid)
     await everyStep({
       'delete stale rules': () => sweepStaleRules(request, sweep),
       'delete stale host ends': () => onHost(host => removeHostEnds(host, isOwner)),
-      'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+      'release stale addresses': () => ipam.gc(),
     })
   },
 })
@@ -108,7 +113,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
     plugIn(host, { request, bridge, mac: chosen }),
   )
   vlan.setPortVlans(host, hostEnd, config)
-  const addressed = config.ipam?.type ? await takeAddresses(request, config.ipam.type) : emptyResult()
+  const addressed = request.ipam.type ? await takeAddresses(request) : emptyResult()
   const described = describe(addressed, { link, hostEnd, attachment, netns })
   const result = becomeGateway(host, { request, link, hostEnd, result: described })
   const left = config.disableContainerInterface
@@ -196,19 +201,14 @@ function plugIn(
 }
 
 /** What a killed ADD left goes, and its addresses with it. */
-async function clearAway(
-  host: Transport,
-  { config, attachment, netns, delegate, alone }: Request,
-): Promise<void> {
+async function clearAway(host: Transport, { attachment, netns, ipam, alone }: Request): Promise<void> {
   openContainer(netns).close() // says what is wrong with the path before anything is made
   await alone(interfaceIn(netns, attachment.ifname))
-  if (port.removeHalfDone(host, attachment) === 'removed' && config.ipam?.type)
-    await delegate.del(config.ipam.type)
+  if (port.removeHalfDone(host, attachment) === 'removed') await ipam.remove()
 }
 
-async function takeAddresses(request: Request, type: string): Promise<Result> {
-  const { config } = request
-  const result = await allocate(request, type)
+async function takeAddresses({ config, ipam, undo }: Request): Promise<Result> {
+  const result = await ipam.add(undo)
   const complete = {
     ...result,
     ips: (isGateway(config) ? gateway.withGateways(result.ips) : result.ips).map(ip => ({

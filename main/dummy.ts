@@ -1,61 +1,47 @@
 /** dummy: an interface that leads nowhere, for addresses that belong to the container itself. */
 import * as z from 'zod/mini'
-import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
-import { finishInterface, removeSingle, sweepSingle, takeAddresses } from '../chain/interface/finish.ts'
+import { collectStale, finishInterface, removeFinished } from '../chain/interface/finish.ts'
 import { requireReady } from '../chain/interface/master.ts'
 import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { ipam } from '../chain/plugin/schema.ts'
-import { CniError, code } from '../chain/protocol/error.ts'
 
 const configuration = z.object({ ipam })
 
-type Configuration = z.infer<typeof configuration>
-
 export const dummy = definePlugin({
   name: 'dummy',
+  ipam: 'required',
   config: configuration,
 
   async add(request) {
-    const { config, attachment } = request
+    const { attachment } = request
     const name = attachment.ifname
-    requireIpam(config)
     await createOnce(request, {
       create: container => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
       clear: container => removePending(container, name),
     })
-    const addresses = await takeAddresses(request)
+    const addresses = await request.ipam.add(request.undo)
     return finishInterface(request, { addresses, announcement: 'none' }).result
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
-    await delegate.check(requireIpam(config))
+  async check({ attachment, netns, previous, ipam }) {
+    await ipam.check()
     requirePrevious(previous, 'dummy')
     checkInterface({ netns, name: attachment.ifname, previous, kind: 'dummy' })
   },
 
-  async del(request) {
-    await removeSingle(request)
-  },
+  del: removeFinished,
 
-  async status({ config, delegate }) {
+  async status({ ipam }) {
     requireReady('dummy')
-    await delegate.status(requireIpam(config))
+    await ipam.status()
   },
 
-  async gc(request) {
-    await sweepSingle(request)
-  },
+  gc: collectStale,
 })
-
-function requireIpam({ ipam }: Configuration): string {
-  if (ipam?.type) return ipam.type
-  throw new CniError(code.invalidConfiguration, 'ipam.type: dummy interface requires an IPAM configuration', {
-    details: 'without addresses the interface would be of no use',
-  })
-}
 
 if (import.meta.main) main(dummy)

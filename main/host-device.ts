@@ -7,9 +7,8 @@ import {
   onHost,
   openContainer,
   openContainerIfPresent,
-  requirePrevious,
 } from '../chain/interface/configure.ts'
-import { placeOn, takeAddresses } from '../chain/interface/finish.ts'
+import { placeOn } from '../chain/interface/finish.ts'
 import {
   claimInterface,
   type LentDevice,
@@ -21,7 +20,7 @@ import {
 } from '../chain/interface/owner.ts'
 import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, type DelRequest, definePlugin } from '../chain/plugin/define.ts'
+import { type AddRequest, type DelRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
@@ -39,6 +38,7 @@ import { identityOf, isLent, moveBack, moveIn, renameReturned, requireFreeName }
 
 export const hostDevice = definePlugin({
   name: 'host-device',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -46,17 +46,17 @@ export const hostDevice = definePlugin({
     openContainer(netns).close() // says what is wrong with the path before anything is moved
     const selection = selectionOf(config)
     const place = { name: attachment.ifname, sandbox: netns }
-    if (selection.dpdk) return withDns(placeOn(await takeAddresses(request), place), config)
+    if (selection.dpdk) return withDns(placeOn(await request.ipam.add(request.undo), place), request)
     const host = keep(openRoute())
     takeIn(host, request, findDevice(host, selection))
-    const result = placeOn(await takeAddresses(request), place)
+    const result = placeOn(await request.ipam.add(request.undo), place)
     const link = configureInterface({ netns, name: attachment.ifname, result })
-    return withDns(placeOn(result, { ...place, mac: link.address }), config)
+    return withDns(placeOn(result, { ...place, mac: link.address }), request)
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
+  async check({ config, attachment, netns, previous, ipam }) {
     const selection = selectionOf(config)
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    await ipam.check()
     const result = requirePrevious(previous, 'host-device')
     const name = attachment.ifname
     findOwnInterface(result, { netns, name })
@@ -79,20 +79,20 @@ export const hostDevice = definePlugin({
   },
 
   async del(request) {
-    const { config, attachment, delegate } = request
+    const { attachment, ipam } = request
     const name = attachment.ifname
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+      'release the addresses': () => ipam.remove(),
       [`bring ${name} back to the host`]: () => bringBack(request),
     })
   },
 
-  async status({ config, delegate }) {
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+  async status({ ipam }) {
+    await ipam.status()
   },
 
-  async gc({ config, network, valid, delegate }) {
+  async gc({ network, valid, ipam }) {
     const loans = staleLoans(network, valid)
     await everyStep({
       ...Object.fromEntries(
@@ -101,7 +101,7 @@ export const hostDevice = definePlugin({
           () => endLoan(loan),
         ]),
       ),
-      'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+      'release stale addresses': () => ipam.gc(),
     })
   },
 })
@@ -123,8 +123,8 @@ function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configu
   claimInterface(attachment, { netns, index: lent.index, device: lent })
 }
 
-function withDns(result: Result, config: Configuration): Result {
-  return config.ipam?.type ? { ...result, dns: configuredDns(config.dns) ?? {} } : result
+function withDns(result: Result, { config, ipam }: AddRequest<Configuration>): Result {
+  return ipam.type ? { ...result, dns: configuredDns(config.dns) ?? {} } : result
 }
 
 /** The same for who is dead, but whose namespace may be another's by now. */

@@ -1,13 +1,12 @@
 /** ipvlan: an interface that shares its master's hardware address. Behind another plugin, it stands on that one's interface. */
 import * as z from 'zod/mini'
-import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
-import { expectedMtu, removeSingle, sweepSingle } from '../chain/interface/finish.ts'
+import { collectStale, expectedMtu, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
 import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
 import { ipvlanModes } from '../chain/linux/netlink/link-kind.ts'
-import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
-import { allocate } from '../chain/plugin/delegate.ts'
+import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, modeNumber, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -26,6 +25,7 @@ type Configuration = z.infer<typeof configuration>
 
 export const ipvlan = definePlugin({
   name: 'ipvlan',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -39,15 +39,14 @@ export const ipvlan = definePlugin({
       create: container => createChild(container, { attachment, master, kind, mtu }),
       clear: container => clearChild(container, attachment),
     })
-    const type = config.ipam?.type
-    const addresses = type || !previous ? await allocate(request, type ?? '') : previous
+    const addresses = request.ipam.type || !previous ? await request.ipam.add(request.undo) : previous
     const { result } = finishChild(request, { addresses, announcement: 'when up', master })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
+  async check({ config, attachment, netns, previous, ipam }) {
     const mode = modeOf(config)
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    await ipam.check()
     const result = requirePrevious(previous, 'ipvlan')
     const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'ipvlan' })
@@ -61,19 +60,15 @@ export const ipvlan = definePlugin({
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
   },
 
-  async del(request) {
-    await removeSingle(request)
-  },
+  del: removeFinished,
 
-  async status({ config, delegate }) {
+  async status({ config, ipam }) {
     // Without a master, it may be the interface of a plugin before this one.
     requireReady('ipvlan', config.master ? config : undefined)
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+    await ipam.status()
   },
 
-  async gc(request) {
-    await sweepSingle(request)
-  },
+  gc: collectStale,
 })
 
 function modeOf({ mode }: Configuration): number {
@@ -85,8 +80,8 @@ function nameOf(mode: number | undefined): string {
 }
 
 /** Addresses come from an IPAM plugin, or from the plugin before this one. */
-function requireAddresses({ config, previous }: AddRequest<Configuration>): void {
-  if (config.ipam?.type || (previous && previous.ips.length > 0)) return
+function requireAddresses({ ipam, previous }: AddRequest<Configuration>): void {
+  if (ipam.type || (previous && previous.ips.length > 0)) return
   throw new CniError(code.invalidConfiguration, 'ipam.type: no plugin name provided', {
     details: 'there is no prevResult with addresses to take instead',
   })

@@ -1,18 +1,12 @@
 /** macvlan: an interface with a hardware address of its own on a link of the host. */
 import * as z from 'zod/mini'
-import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
-import {
-  expectedMtu,
-  finishInterface,
-  removeSingle,
-  sweepSingle,
-  takeAddresses,
-} from '../chain/interface/finish.ts'
+import { collectStale, expectedMtu, finishInterface, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
 import { clearChild, createChild } from '../chain/interface/sub-interface.ts'
 import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
   chooseMac,
@@ -43,6 +37,7 @@ type Configuration = z.infer<typeof configuration>
 
 export const macvlan = definePlugin({
   name: 'macvlan',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -60,14 +55,14 @@ export const macvlan = definePlugin({
       create: container => createChild(container, { attachment, master, kind, mtu: config.mtu, mac }),
       clear: container => clearChild(container, attachment),
     })
-    const addresses = await takeAddresses(request)
+    const addresses = await request.ipam.add(request.undo)
     const { result } = finishInterface(request, { addresses, announcement: 'again' })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
+  async check({ config, attachment, netns, previous, ipam }) {
     const mode = modeOf(config)
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    await ipam.check()
     const result = requirePrevious(previous, 'macvlan')
     const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'macvlan' })
@@ -81,18 +76,14 @@ export const macvlan = definePlugin({
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
   },
 
-  async del(request) {
-    await removeSingle(request)
-  },
+  del: removeFinished,
 
-  async status({ config, delegate }) {
+  async status({ config, ipam }) {
     requireReady('macvlan', config)
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+    await ipam.status()
   },
 
-  async gc(request) {
-    await sweepSingle(request)
-  },
+  gc: collectStale,
 })
 
 function modeOf({ mode }: Configuration): number {

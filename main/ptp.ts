@@ -8,13 +8,7 @@ import {
   sweepRules,
   sweepStaleRules,
 } from '../chain/filter/masquerade.ts'
-import {
-  checkInterface,
-  configureInterface,
-  onHost,
-  openContainer,
-  requirePrevious,
-} from '../chain/interface/configure.ts'
+import { checkInterface, configureInterface, onHost, openContainer } from '../chain/interface/configure.ts'
 import { createOnce, markFinished } from '../chain/interface/create.ts'
 import { expectedMtu } from '../chain/interface/finish.ts'
 import { enableForwarding } from '../chain/interface/forwarding.ts'
@@ -24,8 +18,7 @@ import { removeHostEnds, removePair, removePendingPair } from '../chain/interfac
 import { awaitLink } from '../chain/interface/ready.ts'
 import type { Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, type Attachment, definePlugin } from '../chain/plugin/define.ts'
-import { allocate } from '../chain/plugin/delegate.ts'
+import { type AddRequest, type Attachment, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { hostEndName, isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import {
@@ -54,14 +47,14 @@ const sweep = { roles: ['masquerade'] } as const
 
 export const ptp = definePlugin({
   name: 'ptp',
+  ipam: 'required',
   config: configuration,
 
   async add(request) {
-    const { config, attachment, netns, keep } = request
-    const type = requireIpam(config)
+    const { config, attachment, netns, undo, keep } = request
     const host = keep(openRoute())
     const hostEnd = await plugIn(host, request)
-    const addresses = await allocate(request, type)
+    const addresses = await request.ipam.add(undo)
     const hops = hopsOf(addresses)
     enableForwarding(hops.map(({ address }) => address))
     const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
@@ -76,8 +69,8 @@ export const ptp = definePlugin({
     }
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
-    await delegate.check(requireIpam(config))
+  async check({ config, attachment, netns, previous, ipam }) {
+    await ipam.check()
     const result = requirePrevious(previous, 'ptp')
     const name = attachment.ifname
     const containerEnd = checkInterface({ netns, name, previous, kind: 'veth' })
@@ -96,11 +89,11 @@ export const ptp = definePlugin({
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
-  async del({ config, attachment, netns, engine, delegate, world }) {
+  async del({ attachment, netns, engine, ipam, world }) {
     using host = openRoute()
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
-      'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+      'release the addresses': () => ipam.remove(),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () => sweepRules(engine, attachment, sweep),
       'delete the veth pair': () => removePair(host, { attachment, netns, world }),
@@ -108,31 +101,24 @@ export const ptp = definePlugin({
   },
 
   async status(request) {
-    const { config, delegate } = request
+    const { ipam } = request
     requireReady('veth')
     await requireBackend(request)
-    await delegate.status(requireIpam(config))
+    await ipam.status()
   },
 
   async gc(request) {
-    const { config, network, valid, delegate } = request
+    const { network, valid, ipam } = request
     const isOwner = isStale(network, valid)
     await everyStep({
       'delete stale rules': () => sweepStaleRules(request, sweep),
       'delete stale host ends': () => onHost(host => removeHostEnds(host, isOwner)),
-      'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+      'release stale addresses': () => ipam.gc(),
     })
   },
 })
 
 type Configuration = z.infer<typeof configuration>
-
-function requireIpam({ ipam }: Configuration): string {
-  if (ipam?.type) return ipam.type
-  throw new CniError(code.invalidConfiguration, 'ipam.type: no plugin name provided', {
-    details: 'ptp routes to the container by its address, so it needs an IPAM plugin',
-  })
-}
 
 async function plugIn(host: Transport, request: AddRequest<Configuration>): Promise<Link> {
   const { config, attachment, netns } = request

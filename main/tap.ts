@@ -1,14 +1,8 @@
 /** tap: a device whose frames go to and from a program, such as a virtual machine. */
 import * as z from 'zod/mini'
-import { checkInterface, openContainer, requirePrevious } from '../chain/interface/configure.ts'
+import { checkInterface, openContainer } from '../chain/interface/configure.ts'
 import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
-import {
-  expectedMtu,
-  finishInterface,
-  removeSingle,
-  sweepSingle,
-  takeAddresses,
-} from '../chain/interface/finish.ts'
+import { collectStale, expectedMtu, finishInterface, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu } from '../chain/interface/master.ts'
 import { errno, isErrno, SystemError } from '../chain/linux/libc/errno.ts'
 import { status } from '../chain/linux/libc/status.ts'
@@ -17,7 +11,7 @@ import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'
 import { inContext } from '../chain/linux/selinux.ts'
 import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -46,6 +40,7 @@ type Configuration = z.infer<typeof configuration>
 
 export const tap = definePlugin({
   name: 'tap',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -60,13 +55,13 @@ export const tap = definePlugin({
       create: container => create(container, { config, netns, name, mac }),
       clear: container => removePending(container, name),
     })
-    const addresses = await takeAddresses(request)
+    const addresses = await request.ipam.add(request.undo)
     const { result } = finishInterface(request, { addresses, announcement: 'when up' })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+  async check({ config, attachment, netns, previous, ipam }) {
+    await ipam.check()
     const result = requirePrevious(previous, 'tap')
     const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'tun' })
@@ -80,22 +75,18 @@ export const tap = definePlugin({
     }
   },
 
-  async del(request) {
-    await removeSingle(request)
-  },
+  del: removeFinished,
 
-  async status({ config, delegate }) {
+  async status({ ipam }) {
     if (!status(TUN_DEVICE)) {
       throw new CniError(code.pluginNotAvailable, `there is no ${TUN_DEVICE}`, {
         details: 'the kernel has no TAP devices, or its module is missing: `modprobe tun` tells why',
       })
     }
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+    await ipam.status()
   },
 
-  async gc(request) {
-    await sweepSingle(request)
-  },
+  gc: collectStale,
 })
 
 /** The bridge that the device is to be on, if one is configured. */

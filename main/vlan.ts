@@ -1,8 +1,8 @@
 /** vlan: an interface for one VLAN (802.1Q) of a link of the host. */
 import * as z from 'zod/mini'
-import { checkInterface, requirePrevious } from '../chain/interface/configure.ts'
+import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
-import { expectedMtu, removeSingle, sweepSingle, takeAddresses } from '../chain/interface/finish.ts'
+import { collectStale, expectedMtu, removeFinished } from '../chain/interface/finish.ts'
 import {
   checkLinkMtu,
   checkMaster,
@@ -14,7 +14,7 @@ import {
 import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
 import { errno } from '../chain/linux/libc/errno.ts'
 import { isRefusal } from '../chain/linux/netlink/socket.ts'
-import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
 import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -32,6 +32,7 @@ type Configuration = z.infer<typeof configuration>
 
 export const vlan = definePlugin({
   name: 'vlan',
+  ipam: 'optional',
   config: configuration,
 
   async add(request) {
@@ -41,15 +42,15 @@ export const vlan = definePlugin({
     const master = findMaster(config, netns)
     checkMtu(config.mtu, master)
     await createTagged(request, { id, master })
-    const addresses = await takeAddresses(request)
+    const addresses = await request.ipam.add(request.undo)
     const { result } = finishChild(request, { addresses, announcement: 'again', master })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 
-  async check({ config, attachment, netns, previous, delegate }) {
+  async check({ config, attachment, netns, previous, ipam }) {
     requireMaster(config)
     const id = idOf(config)
-    if (config.ipam?.type) await delegate.check(config.ipam.type)
+    await ipam.check()
     const result = requirePrevious(previous, 'vlan')
     const name = attachment.ifname
     const link = checkInterface({ netns, name, previous, kind: 'vlan' })
@@ -60,19 +61,15 @@ export const vlan = definePlugin({
     checkLinkMtu(link, expectedMtu(result, { netns, name, configured: config.mtu }))
   },
 
-  async del(request) {
-    await removeSingle(request)
-  },
+  del: removeFinished,
 
-  async status({ config, delegate }) {
+  async status({ config, ipam }) {
     requireMaster(config)
     requireReady('vlan', config)
-    if (config.ipam?.type) await delegate.status(config.ipam.type)
+    await ipam.status()
   },
 
-  async gc(request) {
-    await sweepSingle(request)
-  },
+  gc: collectStale,
 })
 
 function requireMaster({ master }: Configuration): void {

@@ -1,6 +1,6 @@
 /** bandwidth: limits what goes to a container and what comes from it, with bursts, by token buckets on the host. */
 import * as z from 'zod/mini'
-import { openContainer, openContainerIfPresent, requirePrevious } from '../chain/interface/configure.ts'
+import { openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherThan, sayLeft } from '../chain/interface/owner.ts'
 import { createLink, findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -39,18 +39,17 @@ type Configuration = z.infer<typeof config>
 /** A link of our own carries the container's traffic alone: what reaches it is shaped whole. */
 const EVERYTHING = { only: false, subnets: [] }
 
-/** The host's interfaces, which limits are put on, are in results since this version. */
-const versions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']
-
 export const bandwidth = definePlugin({
   name: 'bandwidth',
-  versions,
+  chained: true,
+  versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'], // the host's interfaces, which limits are put on, are in results since
   config,
 
+  validate: config => void limitsOf(config),
+
   add(request) {
-    const { attachment, config, netns, undo, keep } = request
+    const { attachment, config, netns, previous, undo, keep } = request
     const { ingress, egress, scope } = limitsOf(config)
-    const previous = requirePrevious(request.previous, 'must be called as chained plugin: bandwidth')
     if (!ingress && !egress) return previous
     using container = openContainer(netns)
     const host = keep(openRoute())
@@ -64,8 +63,7 @@ export const bandwidth = definePlugin({
     return { ...previous, interfaces: [...previous.interfaces, ifb] }
   },
 
-  check({ attachment, config, netns, previous: given }) {
-    const previous = requirePrevious(given, 'bandwidth')
+  check({ attachment, config, netns, previous }) {
     const { ingress, egress, scope } = limitsOf(config)
     if (!ingress && !egress) return
     using container = openContainer(netns)

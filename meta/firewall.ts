@@ -4,7 +4,6 @@ import { withBackend } from '../chain/filter/backend.ts'
 import { describeDecision } from '../chain/filter/decision.ts'
 import { addOwned, missingOwned } from '../chain/filter/nftables/apply.ts'
 import { sweepElements } from '../chain/filter/sweep.ts'
-import { requirePrevious } from '../chain/interface/configure.ts'
 import { hasNftables } from '../chain/linux/nftables/list.ts'
 import type { Engine } from '../chain/linux/nftables/nft.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
@@ -30,16 +29,14 @@ import { recall, recorded, remember } from './firewall/records.ts'
 import { release } from './firewall/release.ts'
 import { roles } from './firewall/rules.ts'
 
-const NO_RESULT = 'missing prevResult from earlier plugin'
-
 export const firewall = definePlugin({
   name: 'firewall',
+  chained: true,
   versions: ['0.4.0', '1.0.0', '1.1.0'],
   config: configuration,
 
   async add(request) {
-    const { attachment, config, engine, world } = request
-    const previous = requirePrevious(request.previous, NO_RESULT)
+    const { attachment, config, engine, previous, world } = request
     const { id } = ownerOf(attachment)
     const addresses = addressesOf(previous)
     const decision = await chooseBackend(request, familiesOf(addresses))
@@ -54,7 +51,7 @@ export const firewall = definePlugin({
   },
 
   async check(request) {
-    const previous = requirePrevious(request.previous, NO_RESULT)
+    const { previous } = request
     const choice = await choiceAtAdd(request, addressesOf(previous))
     const { owned, filters, wanted, sources } = planFirewall(request, { previous, choice })
     const missing = [

@@ -3,7 +3,6 @@ import { decideBackend, withBackend } from '../chain/filter/backend.ts'
 import { type Backend, type Decision, describeDecision } from '../chain/filter/decision.ts'
 import { hasOwnChain, PORTS_PREFIX } from '../chain/filter/iptables/chains.ts'
 import { sweepStale } from '../chain/filter/sweep.ts'
-import { requirePrevious } from '../chain/interface/configure.ts'
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -26,12 +25,11 @@ import { type PortBackend, type Publication, type Target, targetsOf } from './po
 
 export const portmap = definePlugin({
   name: 'portmap',
+  chained: true,
   config: configuration,
 
   async add(call) {
     const { config, attachment, previous, engine, world } = call
-    if (!previous)
-      throw new CniError(code.invalidConfiguration, 'prevResult: must be called as chained plugin')
     const mappings = portMappings(config)
     if (mappings.length === 0) return previous
     const targets = targetsOf(previous, call)
@@ -49,10 +47,9 @@ export const portmap = definePlugin({
   },
 
   async check(call) {
-    const result = requirePrevious(call.previous, 'portmap')
     if (portMappings(call.config).length === 0) return
     const { plan } = await loadBackend(backendAtAdd(call))
-    const missing = await (await plan(call, targetsOf(result, call))).missing()
+    const missing = await (await plan(call, targetsOf(call.previous, call))).missing()
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },

@@ -1,11 +1,6 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
 import * as z from 'zod/mini'
-import {
-  onHost,
-  openContainer,
-  openContainerIfPresent,
-  requirePrevious,
-} from '../chain/interface/configure.ts'
+import { onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
 import { formatAddress, parseAddress, parseCidr } from '../chain/ip/address.ts'
@@ -53,11 +48,11 @@ const FIRST_TABLE = 100
 
 export const sbr = definePlugin({
   name: 'sbr',
+  chained: true,
   config,
 
   async add(request) {
-    const { attachment, config, netns, undo, keep } = request
-    const previous = requirePrevious(request.previous, 'This plugin must be called as chained plugin: sbr')
+    const { attachment, config, netns, previous, undo, keep } = request
     const ips = withGateways(ownAddresses(previous, attachment.ifname), config)
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
@@ -73,7 +68,7 @@ export const sbr = definePlugin({
   },
 
   check({ attachment, config, netns, previous }) {
-    const ips = withGateways(ownAddresses(requirePrevious(previous, 'sbr'), attachment.ifname), config)
+    const ips = withGateways(ownAddresses(previous, attachment.ifname), config)
     using container = openContainer(netns)
     const link = findLink(container, attachment.ifname)
     const rules = listRules(container)

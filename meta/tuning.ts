@@ -1,11 +1,6 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
 import * as z from 'zod/mini'
-import {
-  announceInterface,
-  openContainer,
-  openContainerIfPresent,
-  requirePrevious,
-} from '../chain/interface/configure.ts'
+import { announceInterface, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { parseHardwareAddress } from '../chain/ip/address.ts'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -65,14 +60,14 @@ const DATA_FOLDER = '/run/cni/tuning'
 
 export const tuning = definePlugin({
   name: 'tuning',
+  chained: true,
   config,
 
   add(request) {
-    const { attachment, netns, undo, keep } = request
+    const { attachment, netns, previous, undo, keep } = request
     const settings = settingsWanted(request)
     requireAllowed(settings.map(({ key }) => key))
     const wanted = attributesWanted(request)
-    const result = requirePrevious(request.previous, 'tuning')
     const container = keep(openContainer(netns))
     const link = namesIn(wanted).length > 0 ? mustFind(container, request) : undefined
     if (link) requireFitting(wanted, link)
@@ -81,15 +76,14 @@ export const tuning = definePlugin({
         undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(before)))
       inNamespace(netns, () => applySetting(setting, noted))
     }
-    if (!link) return result
+    if (!link) return previous
     saveBackup(folderOf(request), undo, { attachment, original: currentOf(link, namesIn(wanted)) })
     tune(request, { container, link, wanted })
-    return announce(request, describe(result, { name: link.name, wanted }), wanted)
+    return announce(request, describe(previous, { name: link.name, wanted }), wanted)
   },
 
   check(request) {
-    const { netns, previous } = request
-    requirePrevious(previous, 'tuning')
+    const { netns } = request
     const settings = settingsWanted(request)
     const wanted = attributesWanted(request)
     using container = openContainer(netns)

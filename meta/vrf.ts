@@ -1,11 +1,6 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
 import * as z from 'zod/mini'
-import {
-  onHost,
-  openContainer,
-  openContainerIfPresent,
-  requirePrevious,
-} from '../chain/interface/configure.ts'
+import { onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
 import {
@@ -36,13 +31,13 @@ type Configuration = z.infer<typeof config>
 
 export const vrf = definePlugin({
   name: 'vrf',
+  chained: true,
   versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   config,
 
   async add(request) {
-    const { attachment, config, netns, undo, keep } = request
+    const { attachment, config, netns, previous, undo, keep } = request
     checkName(config, attachment)
-    const previous = requirePrevious(request.previous, 'vrf: missing prevResult from earlier plugin')
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
     const link = mustFind(container, attachment.ifname, netns)
@@ -61,9 +56,8 @@ export const vrf = definePlugin({
     return previous
   },
 
-  check({ attachment, config, netns, previous }) {
+  check({ attachment, config, netns }) {
     checkName(config, attachment)
-    requirePrevious(previous, 'vrf')
     using container = openContainer(netns)
     const differs = (message: string) =>
       new CniError(code.internal, message, { details: `${netns} no longer is as ADD left it` })

@@ -25,6 +25,7 @@ import {
 } from '../linux/netlink/socket.ts'
 import { inNamespace, namespaceState } from '../linux/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../linux/sysctl.ts'
+import { requirePrevious } from '../plugin/define.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Interface, Result, Route } from '../protocol/result.ts'
 
@@ -234,12 +235,6 @@ export interface InterfaceExpectation {
   kind?: string
   /** True when ADD left the link down, without addresses and routes. */
   leftDown?: boolean
-}
-
-/** prevResult, which CHECK needs. */
-export function requirePrevious(previous: Result | undefined, plugin: string): Result {
-  if (previous) return previous
-  throw new CniError(code.invalidConfiguration, `prevResult: ${plugin}: Required prevResult missing`)
 }
 
 /** The interface of prevResult that is ours: by name and namespace, the last one. */

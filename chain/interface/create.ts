@@ -32,10 +32,7 @@ export interface Creation {
   other?: string
 }
 
-type Request = Pick<
-  AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
-  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'keep' | 'alone'
->
+type Request = Pick<AddRequest<unknown>, 'netns' | 'attachment' | 'ipam' | 'undo' | 'keep' | 'alone'>
 
 /** The name under which one ADD at a time makes an interface of a container. */
 export function interfaceIn(netns: string, name: string): string {
@@ -45,7 +42,7 @@ export function interfaceIn(netns: string, name: string): string {
 /** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
 export async function createOnce(request: Request, creation: Creation): Promise<void> {
   const { create, clear } = creation
-  const { config, netns, delegate, undo, keep } = request
+  const { netns, ipam, undo, keep } = request
   const name = request.attachment.ifname
   // another plugin's ADD, or another network's, may be at work on the same name
   await request.alone(interfaceIn(netns, name))
@@ -57,7 +54,7 @@ export async function createOnce(request: Request, creation: Creation): Promise<
   } catch (thrown) {
     if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear(container) === 'absent')
       throw explainTaken(container, thrown, { ...request, ...creation })
-    if (config.ipam?.type) await delegate.del(config.ipam.type)
+    await ipam.remove()
     create(container)
   }
   undo(`delete ${name}`, () => removeLink(container, name))

@@ -3,10 +3,8 @@ import { findLink, type Link } from '../linux/netlink/link.ts'
 import { inNamespace } from '../linux/netns.ts'
 import { ensureSysctl } from '../linux/sysctl.ts'
 import type { AddRequest, DelRequest, GcRequest } from '../plugin/define.ts'
-import { allocate } from '../plugin/delegate.ts'
 import { everyStep } from '../plugin/undo.ts'
 import type { Interface, Result } from '../protocol/result.ts'
-import { emptyResult } from '../protocol/result.ts'
 import {
   announceInterface,
   bestEffort,
@@ -19,46 +17,30 @@ import { markFinished } from './create.ts'
 import { claimInterface, releaseInterface, releaseStaleInterfaces } from './owner.ts'
 import { removeInside } from './pair.ts'
 
-export type SingleRequest = Pick<
-  AddRequest<{ ipam?: { type?: string | undefined } | undefined }>,
-  'config' | 'netns' | 'attachment' | 'delegate' | 'undo' | 'keep'
->
-
-/** The IPAM plugin's answer, or an empty result where the configuration has no IPAM plugin: a link without addresses. */
-export async function takeAddresses(request: SingleRequest): Promise<Result> {
-  const type = request.config.ipam?.type
-  return type ? await allocate(request, type) : emptyResult()
-}
-
 /** DEL of a plugin that has nothing but its interface and addresses. Goes on past a failed step and tells all failures. */
-export async function removeSingle({
-  config,
+export async function removeFinished({
   attachment,
   netns,
-  delegate,
+  ipam,
   world,
-}: Pick<
-  DelRequest<SingleRequest['config']>,
-  'config' | 'attachment' | 'netns' | 'delegate' | 'world'
->): Promise<void> {
+}: Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'ipam' | 'world'>): Promise<void> {
   await everyStep({
     // while the interface is there: a DHCP lease is given back through it
-    'release the addresses': () => config.ipam?.type && delegate.del(config.ipam.type),
+    'release the addresses': () => ipam.remove(),
     [`delete ${attachment.ifname}`]: () => onHost(host => removeInside(host, { attachment, netns, world })),
     'forget whose it was': () => releaseInterface(attachment),
   })
 }
 
 /** GC of such a plugin. */
-export async function sweepSingle({
-  config,
+export async function collectStale({
   network,
   valid,
-  delegate,
-}: Pick<GcRequest<SingleRequest['config']>, 'config' | 'network' | 'valid' | 'delegate'>): Promise<void> {
+  ipam,
+}: Pick<GcRequest<unknown>, 'network' | 'valid' | 'ipam'>): Promise<void> {
   await everyStep({
     'forget whose stale interfaces were': () => releaseStaleInterfaces(network, valid),
-    'release stale addresses': () => config.ipam?.type && delegate.gc(config.ipam.type),
+    'release stale addresses': () => ipam.gc(),
   })
 }
 
@@ -76,7 +58,7 @@ export type Announcement = 'none' | 'when up' | 'again'
 
 /** Puts addresses and routes on CNI_IFNAME and brings it up; it is a finished attachment's from then on. */
 export function finishInterface(
-  { netns, attachment, undo }: Pick<SingleRequest, 'netns' | 'attachment' | 'undo'>,
+  { netns, attachment, undo }: Pick<AddRequest<unknown>, 'netns' | 'attachment' | 'undo'>,
   { addresses, announcement }: { addresses: Result; announcement: Announcement },
 ): { result: Result; link: Link } {
   const name = attachment.ifname

@@ -2,10 +2,11 @@
 import type { z } from 'zod/mini'
 import type { Engine } from '../linux/nftables/nft.ts'
 import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
-import { CniError } from '../protocol/error.ts'
+import { CniError, code } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
 import type { World } from './io.ts'
+import type { Ipam, IpamNeed } from './ipam.ts'
 import type { Keep, Undo } from './undo.ts'
 
 export type { Attachment, ValidAttachment }
@@ -16,8 +17,10 @@ export interface BaseRequest<Configuration> {
   network: string
   /** The configuration's version, "0.1.0" when it names none. */
   cniVersion: string
-  /** Runs other plugins (IPAM, flannel's delegate) with this request's environment and standard input. */
+  /** Runs other plugins (flannel's delegate) with this request's environment and standard input. */
   delegate: Delegate
+  /** Speaks to the IPAM plugin of the configuration; does nothing where there is none. */
+  ipam: Ipam
   /** Applies nftables rulesets. */
   engine: Engine
   world: World
@@ -35,6 +38,21 @@ export interface AttachmentRequest<Configuration> extends BaseRequest<Configurat
   previous: Result | undefined
   /** Waits until nobody else has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
   alone(name: string): Promise<void> | undefined
+}
+
+/** prevResult, which CHECK needs. */
+export function requirePrevious(previous: Result | undefined, plugin: string): Result {
+  if (previous) return previous
+  throw new CniError(code.invalidConfiguration, `prevResult: ${plugin}: Required prevResult missing`)
+}
+
+/** For `chained` plugins: in the phrases of all the Go plugins that are. */
+export function notChained(plugin: string): CniError {
+  return new CniError(
+    code.invalidConfiguration,
+    `prevResult: ${plugin}: Required prevResult missing: This plugin must be called as chained plugin, missing prevResult from earlier plugin`,
+    { details: `${plugin} comes after the plugin that makes the interface, in a list of plugins` },
+  )
 }
 
 /** prevResult, for who can do without: undefined too where it is of another version or cannot be read. */
@@ -68,8 +86,15 @@ export interface GcRequest<Configuration> extends BaseRequest<Configuration> {
   valid: ValidAttachment[]
 }
 
-export interface Plugin<Configuration = unknown> {
+/** What ADD and CHECK are given of prevResult: `chained` plugins are not called without. */
+type WithPrevious<Request, Chained> = Chained extends true ? Request & { previous: Result } : Request
+
+export interface Plugin<Configuration = unknown, Chained extends boolean = boolean> {
   name: string
+  /** Whether it hands the configuration's `ipam` on: required for ADD, CHECK and STATUS, optional, or, when absent, none of its affairs. */
+  ipam?: IpamNeed
+  /** It works on what an earlier plugin made: ADD and CHECK need prevResult. */
+  chained?: Chained
   /** Versions of the specification that it takes; all when absent. */
   versions?: readonly string[]
   /** It keeps nothing and makes nothing: two operations at once need not wait for one another. */
@@ -78,14 +103,18 @@ export interface Plugin<Configuration = unknown> {
   ownLock?: boolean
   /** What its configuration may hold; absent where it takes none, which saves loading zod. */
   config?: z.ZodMiniType<Configuration>
-  add(request: AddRequest<Configuration>): Promise<Result> | Result
-  check(request: CheckRequest<Configuration>): Promise<void> | void
+  /** Refuses what the schema cannot, before ADD and CHECK look at anything else. */
+  validate?(config: Configuration): void
+  add(request: WithPrevious<AddRequest<Configuration>, Chained>): Promise<Result> | Result
+  check(request: WithPrevious<CheckRequest<Configuration>, Chained>): Promise<void> | void
   del(request: DelRequest<Configuration>): Promise<void> | void
   status?(request: BaseRequest<Configuration>): Promise<void> | void
   gc?(request: GcRequest<Configuration>): Promise<void> | void
 }
 
 /** Declares a plugin; the configuration's type follows from its schema, and is the plugin's own affair from then on. */
-export function definePlugin<Configuration>(plugin: Plugin<Configuration>): Plugin {
+export function definePlugin<Configuration, Chained extends boolean = false>(
+  plugin: Plugin<Configuration, Chained>,
+): Plugin {
   return plugin as unknown as Plugin
 }

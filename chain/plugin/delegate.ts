@@ -3,7 +3,6 @@ import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
 import type { World } from './io.ts'
-import type { Undo } from './undo.ts'
 
 export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
 
@@ -119,21 +118,4 @@ function parseDelegateResult(stdout: string, type: string, cniVersion: string): 
     })
   }
   return parseResult(json, cniVersion, `result of plugin ${type}`)
-}
-
-/** Takes addresses from an IPAM plugin; they are given back when ADD fails. A result without addresses is refused. */
-export async function allocate(
-  { delegate, undo }: { delegate: Delegate; undo: Undo },
-  type: string,
-): Promise<Result> {
-  // all or nothing itself: an ADD that says that it failed has nothing to release
-  const result = await delegate.add(type, undefined, () =>
-    undo('release the addresses', () => delegate.del(type)),
-  )
-  if (result.ips.length === 0) {
-    throw new CniError(code.internal, 'IPAM plugin returned missing IP config', {
-      details: `ipam.type: ${type}`,
-    })
-  }
-  return result
 }

@@ -21,9 +21,10 @@ import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult, type Result } from '../protocol/result.ts'
 import { checkVersion, supportedVersions, versionReply } from '../protocol/version.ts'
 import { waitForTurn } from './alone.ts'
-import type { Attachment, AttachmentRequest, Plugin } from './define.ts'
+import { type Attachment, type AttachmentRequest, notChained, type Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
 import type { World } from './io.ts'
+import { type Ipam, ipamOf, missingIpam, noIpam } from './ipam.ts'
 import { allOrNothing } from './undo.ts'
 
 /** Runs a plugin once in a world; prints what it has to and answers the exit status. Never throws. */
@@ -78,7 +79,9 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   const attachment = attachmentOf(environment, base)
   const waiting = waitForTurn(plugin, verb, attachment)
   using turn = waiting instanceof Promise ? await waiting : waiting
-  const request = requestFor({ environment, base, world, stdin, config, attachment, turn })
+  const request = requestFor({ plugin, environment, base, world, stdin, config, attachment, turn })
+  if (verb === 'ADD' || verb === 'CHECK') refuseLacking(plugin, request, base)
+  else if (verb === 'STATUS') requireIpam(plugin, request)
   const netns = environment.netns ?? ''
   const attached = <More extends object>(more: More) => withPrevious({ ...request, ...more }, verb, base)
   switch (verb) {
@@ -141,7 +144,23 @@ function attachmentOf(
   return { network: name, containerId, ifname: ifname }
 }
 
+/** What a plugin of its kind cannot do without. DEL and GC take away whatever the configuration says. */
+function refuseLacking(
+  plugin: Plugin,
+  request: { config: unknown; ipam: Ipam },
+  { prevResult }: BaseConfiguration,
+): void {
+  plugin.validate?.(request.config)
+  requireIpam(plugin, request)
+  if (plugin.chained && prevResult === undefined) throw notChained(plugin.name)
+}
+
+function requireIpam({ name, ipam: need }: Plugin, { ipam }: { ipam: Ipam }): void {
+  if (need === 'required' && ipam.type === undefined) throw missingIpam(name)
+}
+
 function requestFor(given: {
+  plugin: Plugin
   environment: Environment
   base: BaseConfiguration
   world: World
@@ -150,8 +169,9 @@ function requestFor(given: {
   attachment: Attachment
   turn: HeldNames | undefined
 }): Omit<AttachmentRequest<unknown>, 'previous'> {
-  const { environment, base, world, stdin, config, attachment, turn } = given
+  const { plugin, environment, base, world, stdin, config, attachment, turn } = given
   const { cniVersion, name: network } = base
+  const delegate = delegateFor({ world, path: environment.path, stdin, cniVersion })
   return {
     config,
     network,
@@ -161,7 +181,8 @@ function requestFor(given: {
     path: environment.path,
     args: environment.args,
     engine: world.engine ?? applyRuleset,
-    delegate: delegateFor({ world, path: environment.path, stdin, cniVersion }),
+    delegate,
+    ipam: plugin.ipam ? ipamOf(config, delegate) : noIpam,
     attachment,
     alone: name => (turn && !turn.tryHold(name, false) ? turn.hold(name) : undefined),
   }

@@ -3,7 +3,6 @@ import { expect, test } from 'bun:test'
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import * as z from 'zod/mini'
 import { definePlugin } from '../../chain/plugin/define.ts'
-import { allocate } from '../../chain/plugin/delegate.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { staticAddresses } from '../../ipam/static.ts'
 import { fakePlugins } from '../fixtures/fake.ts'
@@ -22,16 +21,17 @@ import { dataFolder, reservations, tree } from './host-local/fixture.ts'
 /** A main plugin that takes addresses, and then succeeds or not. */
 const taker = definePlugin({
   name: 'taker',
+  ipam: 'required',
   config: z.object({ ipam: z.object({ type: z.string() }), fails: z.optional(z.boolean()) }),
-  async add({ delegate, config, undo }) {
-    const result = await allocate({ delegate, undo }, config.ipam.type)
+  async add({ config, ipam, undo }) {
+    const result = await ipam.add(undo)
     if (config.fails) throw new Error('the link was refused')
     return result
   },
-  check: ({ delegate, config }) => delegate.check(config.ipam.type),
-  del: ({ delegate, config }) => delegate.del(config.ipam.type),
-  status: ({ delegate, config }) => delegate.status(config.ipam.type),
-  gc: ({ delegate, config }) => delegate.gc(config.ipam.type),
+  check: ({ ipam }) => ipam.check(),
+  del: ({ ipam }) => ipam.remove(),
+  status: ({ ipam }) => ipam.status(),
+  gc: ({ ipam }) => ipam.gc(),
 })
 
 const places: [string, Call][] = [

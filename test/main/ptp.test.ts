@@ -370,7 +370,11 @@ test.each(damages)('CHECK finds nothing wrong after ADD, and $name', async ({ ha
 })
 
 test.each([
-  { name: 'no IPAM plugin', config: { ipam: {} }, msg: 'ipam.type: no plugin name provided' },
+  {
+    name: 'no IPAM plugin',
+    config: { ipam: {} },
+    msg: 'ipam.type: no plugin name provided: ptp interface requires an IPAM configuration',
+  },
   { name: 'an MTU beyond all', config: { mtu: 2 ** 31 }, msg: 'mtu: must be at most 2147483647' },
   { name: 'an MTU in text', config: { mtu: '1500' }, msg: 'mtu: must be a number: got "1500"' },
   {

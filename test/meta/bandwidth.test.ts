@@ -644,7 +644,7 @@ describe('refused before anything is touched', () => {
     ],
     [
       { prevResult: null },
-      'prevResult: must be called as chained plugin: bandwidth: Required prevResult missing',
+      'prevResult: bandwidth: Required prevResult missing: This plugin must be called as chained plugin, missing prevResult from earlier plugin',
     ],
   ])('%j', async (config, msg) => {
     using net = connected()

@@ -456,7 +456,7 @@ describe('refused before anything is touched', () => {
       { prevResult: null },
       {
         code: 7,
-        msg: 'prevResult: This plugin must be called as chained plugin: sbr: Required prevResult missing',
+        msg: 'prevResult: sbr: Required prevResult missing: This plugin must be called as chained plugin, missing prevResult from earlier plugin',
       },
     ],
     [

@@ -506,7 +506,10 @@ describe('refused before anything is touched', () => {
     { config: { txQLen: 1.5 }, msg: 'txQLen: must be an integer: got 1.5' },
     { config: { args: { cni: { txQLen: 1.5 } } }, msg: 'args.cni.txQLen: must be an integer: got 1.5' },
     { config: { promisc: 'yes' }, msg: 'promisc: must be true or false: got "yes"' },
-    { config: { prevResult: null }, msg: 'prevResult: tuning: Required prevResult missing' },
+    {
+      config: { prevResult: null },
+      msg: 'prevResult: tuning: Required prevResult missing: This plugin must be called as chained plugin, missing prevResult from earlier plugin',
+    },
   ])('%#: $msg', async ({ config, msg }) => {
     using net = wired()
     const before = { link: attributesOf(net.container), host: snapshot() }

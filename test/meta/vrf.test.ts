@@ -336,7 +336,7 @@ describe('refused before anything is touched', () => {
       { prevResult: null },
       {
         code: 7,
-        msg: 'prevResult: vrf: missing prevResult from earlier plugin: Required prevResult missing',
+        msg: 'prevResult: vrf: Required prevResult missing: This plugin must be called as chained plugin, missing prevResult from earlier plugin',
       },
     ],
     [{ cniVersion: '0.3.0' }, { code: 1, msg: 'incompatible CNI versions' }],
