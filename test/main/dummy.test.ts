@@ -68,7 +68,10 @@ testOn(['dummy'], 'CHECK agrees with ADD, and tells what was broken since', asyn
       /Failed to match addr 10.1.0.2\/24 on interface eth0/,
     ],
     [({ route }) => setLink(route, 'eth0', { up: false }), /Interface eth0 is down|on interface eth0/],
-    [({ route }) => setLink(route, 'eth0', { address: '02:00:00:00:00:77' }), /container Mac: 02:00:00:00:00:77/],
+    [
+      ({ route }) => setLink(route, 'eth0', { address: '02:00:00:00:00:77' }),
+      /container Mac: 02:00:00:00:00:77/,
+    ],
     [({ route }) => void removeLink(route, 'eth0'), /interface eth0 is not in/],
     [
       container => {
