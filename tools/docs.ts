@@ -10,7 +10,7 @@ const ROOT = `${import.meta.dir}/..`
 function readme(): string {
   const text = readFileSync(`${ROOT}/README.md`, 'utf8')
   const [before, rest = ''] = text.split(/(?<=<!-- plugins -->\n)/)
-  return `${before}${pluginTable('docs/plugins/')}\n${rest.slice(rest.indexOf('<!-- /plugins -->'))}`
+  return `${before}\n${pluginTable('docs/plugins/')}\n\n${rest.slice(rest.indexOf('<!-- /plugins -->'))}`
 }
 
 /** What is made, by its path from the root of the repository. */

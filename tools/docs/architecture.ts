@@ -50,7 +50,7 @@ export function importsOfRooms(): Map<string, Set<string>> {
     const here = placeOf(path) ?? ''
     const imported = found.getOrInsertComputed(here, () => new Set())
     for (const { specifier } of importsOf(readSource(path))) {
-      if (!specifier.startsWith('.')) continue
+      if (!/^\..*\.ts$/.test(specifier)) continue // a file's text is no part of a room
       const there = placeOf(new URL(specifier, `file:///${path}`).pathname.slice(1))
       if (there !== undefined && there !== here) imported.add(there)
     }
@@ -125,7 +125,6 @@ const way: readonly Step[] = [
   },
   {
     name: 'publish',
-    near: 'elements',
     says: 'the elements as data: `port_address` (`tcp . 8080 : 10.22.0.2`), `port_port` (`tcp . 8080 : 80`), and `hairpin_port` for connections that would be answered past the host.',
   },
   {
