@@ -177,7 +177,7 @@ function removeOwn(host: Transport, attachment: Attachment): 'removed' | 'absent
 
 function refusedPair(refusal: KernelError, attachment: Attachment, host: string): CniError {
   if (refusal.errno === errno.EEXIST) return occupied(attachment, { name: host }, refusal)
-  const message = `failed to make veth pair: create veth pair ${attachment.ifname} – ${host}: ${refusal.sentence ?? refusal.message}`
+  const message = `failed to make veth pair: create veth pair ${attachment.ifname} – ${host}: ${refusal.said ?? refusal.message}`
   return new CniError(code.internal, message, { details: refusal.message, cause: refusal })
 }
 

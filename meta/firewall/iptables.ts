@@ -299,7 +299,7 @@ function explain(thrown: unknown): unknown {
     ? '; install the package iptables: FORWARD of iptables drops packets that are not accepted there, or backend says iptables'
     : ''
   return new CniError(code.internal, thrown.message, {
-    details: `${thrown.words.trim()}${hint}`,
+    details: `${thrown.said.trim()}${hint}`,
     cause: thrown,
   })
 }

@@ -166,14 +166,14 @@ const guard = ['-d', '-s'].map(side => ({
 /** Conditions go to iptables as they are written: what it says of their rule is about them. */
 function explainConditions(thrown: unknown, { conditionsV4, conditionsV6 }: PortmapConfiguration): unknown {
   if (!(thrown instanceof CniError) || !(thrown.cause instanceof IptablesError)) return thrown
-  const { family, line, words } = thrown.cause
+  const { family, line, said } = thrown.cause
   const [key, conditions] = family === 'ip' ? ['conditionsV4', conditionsV4] : ['conditionsV6', conditionsV6]
   if (line?.adds?.chain !== DNAT || !conditions?.length) return thrown
   return new CniError(
     code.invalidConfiguration,
     `${key}: iptables does not take ${JSON.stringify(conditions)}`,
     {
-      details: words.trim(),
+      details: said.trim(),
       cause: thrown,
     },
   )

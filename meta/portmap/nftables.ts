@@ -120,7 +120,7 @@ async function ownConditions(
   } catch (thrown) {
     if (!(thrown instanceof NftError)) throw thrown
     throw new CniError(code.invalidConfiguration, `${key}: nft does not take ${JSON.stringify(conditions)}`, {
-      details: thrown.words.trim(),
+      details: thrown.said.trim(),
       cause: thrown,
     })
   }

@@ -178,8 +178,8 @@ function explainIptables(thrown: unknown): unknown {
   if (!(thrown instanceof IptablesError)) return thrown
   const hint = thrown.isMissing
     ? 'install the package iptables, or set the backend to nftables'
-    : hintFor(thrown.words)
-  const details = [thrown.words.trim(), hint].filter(Boolean).join('; ')
+    : hintFor(thrown.said)
+  const details = [thrown.said.trim(), hint].filter(Boolean).join('; ')
   return new CniError(code.internal, thrown.message, { details, cause: thrown })
 }
 

@@ -118,7 +118,7 @@ function explain(thrown: unknown): unknown {
   const missing = thrown.errno === errno.ENOENT && thrown.command === undefined
   const hint = missing ? '; install the package nftables' : ''
   return new CniError(code.internal, thrown.message, {
-    details: `${thrown.words.trim()}${hint}`,
+    details: `${thrown.said.trim()}${hint}`,
     cause: thrown,
   })
 }

@@ -2,27 +2,28 @@
  * A client of a D-Bus bus: connects over its Unix socket, calls methods, one after the other. All that is waited for, and all
  * that is read, has a limit.
  */
+import { SystemFailure } from '../failure.ts'
 import { type Call, decodeMessage, encodeCall, type Message, type Value } from './codec.ts'
 
 /** A call that failed: the error's name, "org.freedesktop.DBus.Error.NameHasNoOwner", and the words with it. */
-export class DbusError extends Error {
+export class DbusError extends SystemFailure {
   override name = 'DbusError'
   readonly error: string
 
-  constructor(error: string, message: string) {
-    super(message)
+  constructor(error: string, message: string, subject?: string) {
+    super(message, { operation: 'call a method over D-Bus', subject, said: message })
     this.error = error
   }
 }
 
 /** There is no bus to talk to. */
-export class NoBusError extends Error {
+export class NoBusError extends SystemFailure {
   override name = 'NoBusError'
   /** Somebody is there, who does not talk as a bus: what it would have said is not known. */
   readonly isThere: boolean
 
   constructor(message: string, options: { isThere: boolean }) {
-    super(message)
+    super(message, { operation: 'talk to the system bus' })
     this.isThere = options.isThere
   }
 }
@@ -218,7 +219,7 @@ function answer(
   if (isOne && sender !== destination && sender !== BUS.destination) return
   waiting.delete(replySerial)
   if (type === ANSWER) call.resolve(values)
-  else call.reject(new DbusError(errorName, `${values[0] ?? errorName}`))
+  else call.reject(new DbusError(errorName, `${values[0] ?? errorName}`, destination))
 }
 
 /** Nobody is there: no socket, or nobody who listens at it. */

@@ -6,6 +6,7 @@
  * What it refuses for such a reason is made good under a lock, and the transaction tried again.
  */
 
+import { SystemFailure } from '../failure.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from '../lock.ts'
 import { helperPath } from '../surroundings.ts'
 import { checksOf, type EnsuredRule, type Line, lineIn, linesOf, type Plan, type Rule } from './plan.ts'
@@ -29,8 +30,9 @@ export function lockRules(options: { shared: boolean }): HeldLock {
 }
 
 /** A refused plan: what failed, in which table, and the tool's own words. */
-export class IptablesError extends Error {
-  readonly words: string
+export class IptablesError extends SystemFailure {
+  override name = 'IptablesError'
+  declare readonly said: string
   /** The line that the tool names, if it names one. */
   readonly line: Line | undefined
   readonly family: Family
@@ -39,12 +41,11 @@ export class IptablesError extends Error {
 
   constructor(
     message: string,
-    options: { family: Family; words: string; line?: Line | undefined; isMissing?: boolean },
+    options: { family: Family; said: string; subject?: string; line?: Line | undefined; isMissing?: boolean },
   ) {
-    super(message)
-    this.name = 'IptablesError'
+    const { subject, said } = options
+    super(message, { operation: 'apply iptables rules', subject, said })
     this.family = options.family
-    this.words = options.words
     this.line = options.line
     this.isMissing = options.isMissing ?? false
   }
@@ -58,7 +59,7 @@ export function requireTools(family: Family, variant?: Variant): Tools {
   const name = `${family === 'ip' ? 'iptables' : 'ip6tables'}${suffix}`
   throw new IptablesError(`apply ${name} rules: ${name} is not installed`, {
     family,
-    words: `no ${name}, ${name}-restore and ${name}-save in ${helperPath()}`,
+    said: `no ${name}, ${name}-restore and ${name}-save in ${helperPath()}`,
     isMissing: true,
   })
 }
@@ -194,7 +195,8 @@ function explain({ family, table }: Plan, { line, words, status }: Refusal): Ipt
   const said = firstLine(words) || `exit status ${status}`
   return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, {
     family,
-    words,
+    subject: `table ${table}`,
+    said: words,
     line,
   })
 }

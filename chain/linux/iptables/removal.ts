@@ -2,6 +2,7 @@
  * Takes away rules and chains of iptables. Rules that iptables keeps in nf_tables are found and deleted over netlink, without
  * a process; those of ip_tables need its tools, which are asked only where the kernel has such a table.
  */
+import { isNotFound } from '../failure.ts'
 import { readFile } from '../files.ts'
 import { errno, isErrno } from '../libc/errno.ts'
 import type { HeldLock } from '../lock.ts'
@@ -49,8 +50,7 @@ export async function removeRules(
       await applyRuleset(commands)
       return 'removed'
     } catch (thrown) {
-      const isOvertaken = thrown instanceof Error && 'errno' in thrown && thrown.errno === errno.ENOENT
-      if (!isOvertaken || attempt === ATTEMPTS) throw thrown // else another process deleted one of them meanwhile
+      if (!isNotFound(thrown) || attempt === ATTEMPTS) throw thrown // else another process deleted one of them meanwhile
     }
   }
 }

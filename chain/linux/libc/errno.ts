@@ -1,4 +1,5 @@
 /** Refused system calls: error numbers, their names and words, and the check that each call passes. */
+import { SystemFailure } from '../failure.ts'
 import { failureOf, rarely, textAt } from './ffi.ts'
 
 const occasional = {
@@ -58,15 +59,12 @@ export function describeErrno(number: number): string {
 }
 
 /** A refused system call: what was being done, and the errno, to be compared with `errno.X`. */
-export class SystemError extends Error {
-  readonly operation: string
-  readonly errno: number
+export class SystemError extends SystemFailure {
+  override name = 'SystemError'
+  declare readonly errno: number
 
   constructor(operation: string, number: number) {
-    super(`${operation}: ${describeErrno(number)}`)
-    this.name = 'SystemError'
-    this.operation = operation
-    this.errno = number
+    super(`${operation}: ${describeErrno(number)}`, { operation, errno: number })
   }
 }
 

@@ -2,6 +2,7 @@
  * A netlink socket and requests over it: sequence numbers, acknowledgements, dumps, batches, refusals with the kernel's
  * own sentence. Knows no family's objects.
  */
+import { SystemFailure } from '../failure.ts'
 import { describeErrno, errno, isErrno } from '../libc/errno.ts'
 import { unguessable } from '../libc/ffi.ts'
 import { close, waitReadable } from '../libc/file.ts'
@@ -74,17 +75,16 @@ export interface Request {
 }
 
 /** The kernel's refusal: what was being done, errno (to be compared with `errno.X`), and its own sentence if it gave one. */
-export class KernelError extends Error {
-  readonly operation: string
-  readonly errno: number
-  readonly sentence: string | undefined
+export class KernelError extends SystemFailure {
+  override name = 'KernelError'
+  declare readonly errno: number
 
-  constructor(operation: string, number: number, sentence?: string) {
-    super(`${operation}: ${describeErrno(number)}${sentence ? `: ${sentence}` : ''}`)
-    this.name = 'KernelError'
-    this.operation = operation
-    this.errno = number
-    this.sentence = sentence
+  constructor(operation: string, number: number, said?: string) {
+    super(`${operation}: ${describeErrno(number)}${said ? `: ${said}` : ''}`, {
+      operation,
+      errno: number,
+      said,
+    })
   }
 }
 

@@ -2,6 +2,7 @@
  * Rulesets of nf_tables as data (libnftables-json(5)), and the engine that applies one as a single transaction by
  * running nft. Knows no table of ours.
  */
+import { SystemFailure } from '../failure.ts'
 import { errno } from '../libc/errno.ts'
 import { close } from '../libc/file.ts'
 import { inNamespace, openNewNamespace } from '../netns.ts'
@@ -77,22 +78,20 @@ export type Command =
  */
 export type Engine = (commands: readonly Command[], generation?: number) => Promise<void>
 
-/** A refused ruleset: errno if nft named one, the command that failed, and nft's own words. */
-export class NftError extends Error {
-  readonly errno: number | undefined
+/** A refused ruleset: errno if nft named one, and the command that failed. */
+export class NftError extends SystemFailure {
+  override name = 'NftError'
   readonly command: Command | undefined
-  readonly words: string
+  declare readonly said: string
 
   constructor(
     message: string,
-    words: string,
-    options: { errno?: number | undefined; command?: Command | undefined },
+    said: string,
+    { errno, command }: { errno?: number | undefined; command?: Command | undefined },
   ) {
-    super(message)
-    this.name = 'NftError'
-    this.words = words
-    this.errno = options.errno
-    this.command = options.command
+    const subject = command && describeCommand(command)
+    super(message, { operation: 'apply nftables rules', subject, errno, said })
+    this.command = command
   }
 }
 

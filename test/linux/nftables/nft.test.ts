@@ -68,7 +68,7 @@ describe('a refusal', () => {
     { name: 'the last', commands: [table, chain, chain, chain, chain, ruleIn('none')], refused: 5 },
   ])('names $name, and quotes nft', ({ commands, refused }) =>
     withTable(async () => {
-      const { command, words, message, errno: number } = await refusalOf(commands)
+      const { command, said: words, message, errno: number } = await refusalOf(commands)
       expect({ command, number }).toEqual({ command: commands[refused], number: errno.ENOENT })
       expect(words).toContain('No such file or directory')
       expect(message).toBe(
@@ -122,7 +122,7 @@ describe('a refusal', () => {
         chain: 'one',
         expr: [{ nonsense: 1 }],
       }
-      const { errno: number, words, command } = await refusalOf([table, chain, nonsense])
+      const { errno: number, said: words, command } = await refusalOf([table, chain, nonsense])
       expect({ number, command }).toEqual({ number: undefined, command: nonsense })
       expect(words).toContain('nonsense')
     }))
@@ -150,7 +150,8 @@ test('where nft is missing, this is what is said', () => {
     known: true,
     message: 'apply nftables rules: nft is not installed',
     errno: errno.ENOENT,
-    words: expect.stringContaining('no nft in'),
+    operation: 'apply nftables rules',
+    said: expect.stringContaining('no nft in'),
   })
 })
 
