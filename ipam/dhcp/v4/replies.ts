@@ -1,8 +1,9 @@
-/** What a DHCP client makes of what it hears: offers, acknowledgements, refusals, and other hosts that have its address. Pure. */
+/** What a DHCP client makes of what servers reply: offers, acknowledgements, refusals. Pure. */
+import { accept, type ExchangeEvent, lose, probe, stop } from '../engine/exchange.ts'
 
 import { readLeaseOffer } from './lease-offer.ts'
 import { type Message, messageType, option } from './packet.ts'
-import { discoverAgain, lose, pause, sendAction, settle, stop, transmit } from './transitions.ts'
+import { discoverAgain, encoding, pause, transmit } from './transitions.ts'
 import type { Action, Client, Event, Lease, State, Step } from './types.ts'
 
 /** RFC 2131, 3.1.5: wait before asking again after a refusal of an address; here from the second one on. */
@@ -33,11 +34,7 @@ function onOffer(client: Client, state: State, event: Event & { type: 'message' 
   }
   const offer = { ...offered, serverHardware: event.hardware }
   const asked = transmit(client, { ...state, phase: 'requesting', offer, sends: 0 }, event)
-  if (state.lease || client.timing.probe === 0) return asked
-  return {
-    state: { ...asked.state, probeUntil: event.now + client.timing.probe },
-    actions: [...asked.actions, { type: 'probe', address: offered.address }],
-  }
+  return probe(client, asked, event)
 }
 
 function serverOf(message: Message): string {
@@ -56,12 +53,8 @@ function onAcknowledge(client: Client, state: State, event: Event & { type: 'mes
   if (offered.address !== expected)
     return ignored(state, `an acknowledgement of ${offered.address}, asked was ${expected}`)
   const lease: Lease = { ...offered, serverHardware: hardware, obtainedAt: now }
-  const next: State = { ...state, lease }
-  if (state.phase === 'rebooting') return settle(next, 'confirmed')
-  if (state.phase !== 'requesting' || state.lease) return settle(next, 'renewed')
-  if (state.claimant !== undefined) return decline(client, next, event)
-  if (now >= (state.probeUntil ?? 0)) return settle(next, 'acquired')
-  return { state: { ...next, phase: 'verifying', wakeAt: state.probeUntil ?? now }, actions: [] }
+  const confirms = state.phase === 'rebooting'
+  return accept(state, { lease, now, confirms }) ?? decline(client, { ...state, lease }, event)
 }
 
 /** The address that an acknowledgement must be about; undefined where none is waited for. */
@@ -112,21 +105,13 @@ function afterRefusal(client: Client, state: State, { event, why }: { event: Eve
   return { state: next.state, actions: [note, ...next.actions] }
 }
 
-export function onConflict(client: Client, state: State, event: Event & { type: 'conflict' }): Step {
-  if (event.hardware === client.hardware || event.address !== state.offer?.address)
-    return { state, actions: [] }
-  const claimed: State = { ...state, claimant: event.hardware }
-  if (state.phase === 'verifying') return decline(client, claimed, event)
-  return { state: state.phase === 'requesting' ? claimed : state, actions: [] }
-}
-
 /** Tells the server that another host has the address, and asks for one anew: at once the first time. */
-function decline(client: Client, state: State, event: Event): Step {
+export function decline(client: Client, state: State, event: ExchangeEvent): Step {
   const { lease, claimant, offer: _offer, probeUntil: _until, wanted: _wanted, ...rest } = state
   if (!lease) return { state, actions: [] }
   const { claimant: _claimant, ...clean } = { ...rest, claimant }
   const actions: Action[] = [
-    sendAction(client, state, 'decline', event.now),
+    encoding.encodeAlone(client, state, { kind: 'decline', event }),
     { type: 'note', what: 'declined', why: `${lease.address} is in use by ${claimant}` },
   ]
   const declined = state.declined + 1

@@ -1,5 +1,6 @@
 /** The types of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 
+import type { ExchangeAction, Step as ExchangeStep } from '../engine/exchange.ts'
 import type { Timing } from '../engine/timing.ts'
 import type { LeaseOffer } from './lease-offer.ts'
 import type { Message } from './packet.ts'
@@ -80,22 +81,16 @@ export interface Destination {
   address: string
 }
 
-export type Action =
-  | { type: 'send'; kind: Kind; message: Message; from: string; to: Destination }
-  | { type: 'probe'; address: string }
-  /** Acquired, or renewed (perhaps with other times): keep it. */
-  | { type: 'bound'; lease: Lease; how: 'acquired' | 'confirmed' | 'renewed' }
-  /** Something for the log that changes nothing else. */
-  | { type: 'note'; what: 'declined' | 'ignored' | 'refused' | 'rebinding'; why: string }
-  /** The address must not be used any longer. */
-  | { type: 'lost'; lease: Lease; why: string }
-  | { type: 'failed'; why: string }
-  | { type: 'released'; lease?: Lease }
-
-export interface Step {
-  state: State
-  actions: Action[]
+export interface Send {
+  type: 'send'
+  kind: Kind
+  message: Message
+  from: string
+  to: Destination
 }
+
+export type Action = Send | ExchangeAction<Lease>
+export type Step = ExchangeStep<State, Send>
 
 export const initialState: State = {
   phase: 'init',

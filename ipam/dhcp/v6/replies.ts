@@ -1,8 +1,9 @@
-/** What a DHCPv6 client makes of what it hears: offers, replies, refusals, and other hosts that have its address. Pure. */
+/** What a DHCPv6 client makes of what servers reply: offers, grants, refusals. Pure. */
+import { accept, type ExchangeEvent, lose, probe, stop } from '../engine/exchange.ts'
 
 import { describe, type LeaseOffer, leaseOfferIn, type Reply, readReply, type Status } from './lease-offer.ts'
 import { messageType, statusCode } from './packet.ts'
-import { begin, lose, sendOnce, settle, stop } from './transitions.ts'
+import { begin, encoding } from './transitions.ts'
 import type { Action, Client, Event, Lease, State, Step } from './types.ts'
 
 /**
@@ -55,15 +56,11 @@ function onOffer(client: Client, state: State, { reply, event }: Said): Step {
 }
 
 /** Asks for the chosen offer, and whether somebody else has the address. */
-export function request(client: Client, state: State, event: Event): Step {
+export function request(client: Client, state: State, event: ExchangeEvent): Step {
   const { offer, collectUntil: _until, ...rest } = state
   if (!offer) return { state, actions: [] }
   const asked = begin(client, { ...rest, offer }, 'requesting', event)
-  if (state.lease || client.timing.probe === 0) return asked
-  return {
-    state: { ...asked.state, probeUntil: event.now + client.timing.probe },
-    actions: [...asked.actions, { type: 'probe', address: offer.address }],
-  }
+  return probe(client, asked, event)
 }
 
 function onReply(client: Client, state: State, said: Said): Step {
@@ -78,12 +75,11 @@ function onReply(client: Client, state: State, said: Said): Step {
   if (typeof offered === 'string') return ignored(state, offered)
   if (offered.address !== expected) return otherAddress(client, state, { offered, expected, event })
   const got: Lease = { ...offered, obtainedAt: event.now }
-  if (phase === 'confirming') return settle(state, got, 'confirmed')
-  if (phase !== 'requesting' || lease) return settle(state, got, 'renewed')
-  const next: State = { ...state, lease: got }
-  if (state.claimant !== undefined) return decline(client, next, event)
-  if (event.now >= (state.probeUntil ?? 0)) return settle(next, got, 'acquired')
-  return { state: { ...next, phase: 'verifying', wakeAt: state.probeUntil ?? event.now }, actions: [] }
+  const confirms = phase === 'confirming'
+  return (
+    accept(state, { lease: got, now: event.now, confirms }) ??
+    decline(client, { ...state, lease: got }, event)
+  )
 }
 
 /** Acquiring, a server may grant another address than it has offered; while one is held, its user cannot be given another. */
@@ -135,7 +131,7 @@ function askAnew(client: Client, state: State, event: MessageEvent | Event): Ste
 export function withoutThatServer(
   client: Client,
   state: State,
-  { why, event }: { why: string; event: Event },
+  { why, event }: { why: string; event: ExchangeEvent },
 ): Step {
   const { lease, offer, ...rest } = state
   if (!lease) return { state, actions: [] }
@@ -150,7 +146,7 @@ export function withoutThatServer(
 }
 
 /** From the start: at once the first time. */
-export function solicitAgain(client: Client, state: State, event: Event): Step {
+export function solicitAgain(client: Client, state: State, event: ExchangeEvent): Step {
   const { offer: _offer, probeUntil: _until, claimant: _claimant, collectUntil: _collect, ...rest } = state
   const declined = state.declined + 1
   if (declined === 1) return begin(client, { ...rest, declined }, 'soliciting', event)
@@ -158,22 +154,15 @@ export function solicitAgain(client: Client, state: State, event: Event): Step {
   return { state: { ...rest, phase: 'soliciting', sends: 0, declined, wakeAt }, actions: [] }
 }
 
-export function onConflict(client: Client, state: State, event: Event & { type: 'conflict' }): Step {
-  if (event.address !== state.offer?.address) return { state, actions: [] }
-  const claimed: State = { ...state, claimant: event.hardware }
-  if (state.phase === 'verifying') return decline(client, claimed, event)
-  return { state: state.phase === 'requesting' ? claimed : state, actions: [] }
-}
-
 /** Tells the server that another host has the address, and asks for another one. */
-function decline(client: Client, state: State, event: Event): Step {
+export function decline(client: Client, state: State, event: ExchangeEvent): Step {
   const { lease, claimant, wanted: _wanted, ...rest } = state
   if (!lease) return { state, actions: [] }
   const next = solicitAgain(client, rest, event)
   return {
     state: next.state,
     actions: [
-      sendOnce(client, state, 'decline', event),
+      encoding.encodeAlone(client, state, { kind: 'decline', event }),
       { type: 'note', what: 'declined', why: `${lease.address} is in use by ${claimant}` },
       ...next.actions,
     ],

@@ -1,4 +1,5 @@
 /** The types of a DHCPv6 client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
+import type { ExchangeAction, Step as ExchangeStep } from '../engine/exchange.ts'
 import type { Timing } from '../engine/timing.ts'
 import type { Identity, LeaseOffer, Reply } from './lease-offer.ts'
 import type { Message } from './packet.ts'
@@ -76,21 +77,16 @@ export type Event = { now: number; random: () => number } & (
 /** `confirm` is a REBIND for an address that the client had: CONFIRM would tell only that the link is the same. */
 export type Kind = 'solicit' | 'request' | 'confirm' | 'renew' | 'rebind' | 'inform' | 'decline' | 'release'
 
-export type Action =
-  | { type: 'send'; kind: Kind; message: Message }
-  | { type: 'probe'; address: string }
-  | { type: 'bound'; lease: Lease; how: 'acquired' | 'confirmed' | 'renewed' }
-  | { type: 'informed'; reply: Pick<Reply, 'nameServers' | 'search'> }
-  | { type: 'note'; what: 'declined' | 'ignored' | 'refused' | 'rebinding'; why: string }
-  /** The address must not be used any longer. */
-  | { type: 'lost'; lease: Lease; why: string }
-  | { type: 'failed'; why: string }
-  | { type: 'released'; lease?: Lease }
-
-export interface Step {
-  state: State
-  actions: Action[]
+export interface Send {
+  type: 'send'
+  kind: Kind
+  message: Message
 }
+
+/** What DHCPv6 alone does. */
+export type Own = Send | { type: 'informed'; reply: Pick<Reply, 'nameServers' | 'search'> }
+export type Action = Own | ExchangeAction<Lease>
+export type Step = ExchangeStep<State, Own>
 
 const LONGEST_SOLICIT = 3_600_000 // RFC 8415, 7.6: SOL_MAX_RT
 
