@@ -1,5 +1,7 @@
 /** dhcp: IPAM by the DHCP servers and IPv6 routers of the network that a container is connected to. A thin plugin: `dhcp daemon` keeps the leases. */
+
 import type * as z from 'zod/mini'
+import { isIpv6 } from '../chain/ip/family.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../chain/linux/files.ts'
 import { readLink } from '../chain/linux/libc/folder.ts'
 import {
@@ -107,8 +109,8 @@ export const dhcp = definePlugin({
 /** A daemon that knows nothing of families gives IPv4, whatever it is asked for. */
 function complaintAbout({ ips }: Result, { ipv4, ipv6 }: FamilySpec): CniError | undefined {
   if (!ipv6) return undefined
-  const given4 = ips.some(({ address }) => !address.includes(':'))
-  const given6 = ips.some(({ address }) => address.includes(':'))
+  const given4 = ips.some(({ address }) => !isIpv6(address))
+  const given6 = ips.some(({ address }) => isIpv6(address))
   if (given4 === ipv4 && given6) return undefined
   const message = given6
     ? `ipam.ipv4: the DHCP daemon gave ${given4 ? 'an address that is not wanted' : 'no address'}`

@@ -1,7 +1,8 @@
 /** loopback: brings a container's `lo` up. */
 
 import { openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
-import { isLoopback } from '../chain/ip/address.ts'
+import { familyOf } from '../chain/ip/family.ts'
+import { isLoopback } from '../chain/ip/text.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { changeLink, findLink } from '../chain/linux/netlink/link.ts'
 import { batch } from '../chain/linux/netlink/socket.ts'
@@ -50,11 +51,11 @@ export const loopback = definePlugin({
 
 /** The result where no plugin came before: the first address of each family. */
 function describe(netns: string, addresses: readonly { address: string; prefixLength: number }[]): Result {
-  const first = (six: boolean) => addresses.filter(({ address }) => address.includes(':') === six).slice(0, 1)
+  const first = (family: 4 | 6) => addresses.filter(({ address }) => familyOf(address) === family).slice(0, 1)
   return {
     ...emptyResult(),
     interfaces: [{ name: NAME, mac: '00:00:00:00:00:00', sandbox: netns }],
-    ips: [...first(false), ...first(true)].map(({ address, prefixLength }) => ({
+    ips: [...first(4), ...first(6)].map(({ address, prefixLength }) => ({
       address: `${address}/${prefixLength}`,
       interface: 0,
     })),

@@ -1,9 +1,12 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
+
 import * as z from 'zod/mini'
 import { onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
-import { formatAddress, parseAddress, parseCidr } from '../chain/ip/address.ts'
+import { parseAddress, parseCidr } from '../chain/ip/address.ts'
+import { familyOf, isIpv6, widthOf } from '../chain/ip/family.ts'
+import { splitCidr } from '../chain/ip/text.ts'
 import { errno } from '../chain/linux/libc/errno.ts'
 import { listAddresses } from '../chain/linux/netlink/address.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
@@ -151,8 +154,7 @@ function withGateways(ips: readonly IpConfig[], { gateways = [] }: Configuration
 
 /** The address without its prefix length. */
 function hostOf({ address }: IpConfig): string {
-  const parsed = parseCidr(address)
-  return parsed ? formatAddress(parsed.address) : address
+  return splitCidr(address)?.address ?? address
 }
 
 /** Whether a rule is for packets from one of these addresses alone. */
@@ -161,7 +163,7 @@ function isFrom(
   addresses: readonly string[],
   table: number | undefined,
 ): boolean {
-  const whole = source && source.prefixLength === (source.address.includes(':') ? 128 : 32)
+  const whole = source && source.prefixLength === widthOf(familyOf(source.address))
   return Boolean(whole && input === undefined && addresses.includes(source.address) && (table ?? own) === own)
 }
 
@@ -193,7 +195,7 @@ function separate(
       })
     }
   }
-  const families = new Set(ips.map(({ address }) => address.includes(':')))
+  const families = new Set(ips.map(({ address }) => isIpv6(address)))
   const movable = gatewaysFirst(routes).filter(route => isMovable(route, families))
   const hinted = config.addSourceHints ? ips.flatMap(ip => withSourceHint(ip, routes) ?? []) : []
   for (const each of hinted) hint(container, undo, each)

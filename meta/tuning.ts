@@ -1,7 +1,7 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
 import * as z from 'zod/mini'
 import { announceInterface, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
-import { parseHardwareAddress } from '../chain/ip/address.ts'
+import { parseHardwareAddress } from '../chain/ip/hardware.ts'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'

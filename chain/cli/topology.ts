@@ -1,5 +1,7 @@
 /** What is to be drawn of a network, from the results of its attachments. Knows no terminal and asks no kernel. */
+
 import { describeRuleBackends, type RuleBackends } from '../filter/rule-backends.ts'
+import { isIpv6 } from '../ip/family.ts'
 import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { containerIdFor } from './environment.ts'
@@ -78,7 +80,7 @@ function portsOf(mappings: unknown): DrawnPort[] {
     const address = String(mapping.hostIP ?? mapping.HostIP ?? '')
     const port = String(mapping.hostPort ?? mapping.HostPort ?? '')
     return {
-      host: address ? `${address.includes(':') ? `[${address}]` : address}:${port}` : port,
+      host: address ? `${isIpv6(address) ? `[${address}]` : address}:${port}` : port,
       container: Number(mapping.containerPort ?? mapping.ContainerPort ?? 0),
       protocol: String(mapping.protocol ?? mapping.Protocol ?? 'tcp').toLowerCase(),
     }

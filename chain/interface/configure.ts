@@ -3,8 +3,8 @@
  * interface shares. Knows no kind of link.
  */
 
-import { formatAddress, formatCidr, networkOf, parseCidr, realGateway } from '../ip/address.ts'
-import { AF_INET, AF_INET6, familyOf } from '../ip/bytes.ts'
+import { AF_INET, AF_INET6, familyOf, isIpv6 } from '../ip/family.ts'
+import { canonicalCidr, realGateway, splitCidr, splitNetwork } from '../ip/text.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { listAddresses, newAddress } from '../linux/netlink/address.ts'
 import { changeLink, findLink, type Link, removeLink } from '../linux/netlink/link.ts'
@@ -81,7 +81,7 @@ export function configureInterface(setup: InterfaceSetup): Link {
   const { netns, name, result, detectDuplicates = false } = setup
   using container = openContainer(netns)
   const addresses = addressesOf(result, name)
-  if (addresses.some(({ address }) => familyOf(address) === AF_INET6)) {
+  if (addresses.some(({ address }) => isIpv6(address))) {
     inNamespace(netns, () => prepareIpv6(name, detectDuplicates))
   }
   const { index } = mustFind(container, name, netns)
@@ -122,10 +122,10 @@ function addressesOf(result: Result, name: string): { address: string; prefixLen
         },
       )
     }
-    const parsed = parseCidr(address)
-    if (!parsed)
+    const split = splitCidr(address)
+    if (!split)
       throw new CniError(code.internal, `address ${address} of the IPAM result is not an address with prefix`)
-    return [{ address: formatAddress(parsed.address), prefixLength: parsed.prefixLength }]
+    return [split]
   })
 }
 
@@ -181,18 +181,17 @@ function awaitDetection(
 /** The result's routes for a link: without a gateway of their own they go via the first one of their family. */
 function routesOf(result: Result, link: number): KernelRoute[] {
   return result.routes.map(route => {
-    const parsed = parseCidr(route.dst)
-    if (!parsed) throw new CniError(code.internal, `route ${route.dst} is not a network with prefix`)
-    const network = networkOf(parsed)
-    const destination = formatAddress(network.address)
-    const first = route.scope === scopes.link ? undefined : gatewayOf(result, network.address.family)
+    const network = splitNetwork(route.dst)
+    if (!network) throw new CniError(code.internal, `route ${route.dst} is not a network with prefix`)
+    const { address: destination, prefixLength } = network
+    const first = route.scope === scopes.link ? undefined : gatewayOf(result, familyOf(destination))
     // the gateway itself is on the link, also where it is outside of the addresses' subnet
     const fallback = first === destination ? undefined : first
     const gateway = route.gw === undefined ? fallback : realGateway(route.gw)
     const given = (number: number | undefined) => number !== undefined && number > 0
     return {
       destination,
-      prefixLength: network.prefixLength,
+      prefixLength,
       link,
       ...(gateway === undefined ? {} : { gateway }),
       ...(given(route.priority) ? { priority: route.priority } : {}),
@@ -206,7 +205,7 @@ function routesOf(result: Result, link: number): KernelRoute[] {
 
 function gatewayOf(result: Result, family: 4 | 6): string | undefined {
   const gateways = result.ips.map(({ gateway }) => realGateway(gateway))
-  return gateways.find(gateway => gateway !== undefined && (gateway.includes(':') ? 6 : 4) === family)
+  return gateways.find(gateway => gateway !== undefined && familyOf(gateway) === family)
 }
 
 /**
@@ -285,8 +284,8 @@ function checkAddresses(container: Transport, link: Link, result: Result): void 
   )
   for (const { address, interface: index } of result.ips) {
     if (index !== undefined && result.interfaces[index]?.name !== link.name) continue
-    const parsed = parseCidr(address)
-    if (parsed && !present.has(formatCidr(parsed)))
+    const canonical = canonicalCidr(address)
+    if (canonical && !present.has(canonical))
       throw differs(`Failed to match addr ${address} on interface ${link.name}`)
   }
   if (!link.up) throw differs(`Interface ${link.name} is down`)
@@ -306,11 +305,10 @@ function checkRoutes(container: Transport, result: Result): void {
 }
 
 function isRoute(found: KernelRoute, wanted: Route): boolean {
-  const parsed = parseCidr(wanted.dst)
-  if (!parsed) return false
-  const network = networkOf(parsed)
+  const network = splitNetwork(wanted.dst)
   return (
-    found.destination === formatAddress(network.address) &&
+    network !== undefined &&
+    found.destination === network.address &&
     found.prefixLength === network.prefixLength &&
     // sbr and vrf move routes that name no table into one of their own
     ((wanted.table ?? 0) <= 0 ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&

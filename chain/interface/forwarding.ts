@@ -1,11 +1,12 @@
 /** Lets the host route between its links. */
+import { isIpv6 } from '../ip/family.ts'
 import { ensureSysctl } from '../linux/sysctl.ts'
 import { bestEffort } from './configure.ts'
 
 /** Switches forwarding on for the families of these addresses. Stays on: others may rely on it by now. */
 export function enableForwarding(addresses: readonly string[]): void {
-  if (addresses.some(address => !address.includes(':'))) ensureSysctl('net/ipv4/ip_forward', '1')
-  if (addresses.some(address => address.includes(':'))) ensureSysctl('net/ipv6/conf/all/forwarding', '1')
+  if (addresses.some(address => !isIpv6(address))) ensureSysctl('net/ipv4/ip_forward', '1')
+  if (addresses.some(address => isIpv6(address))) ensureSysctl('net/ipv6/conf/all/forwarding', '1')
 }
 
 /**

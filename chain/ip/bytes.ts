@@ -1,48 +1,94 @@
-/** Internet addresses between text and bytes, as the kernel's structures hold them. The text form is RFC 5952's. */
-
-export const AF_INET = 2
-export const AF_INET6 = 10
-
-/** The address family of an address in text. */
-export function familyOf(address: string): typeof AF_INET | typeof AF_INET6 {
-  return address.includes(':') ? AF_INET6 : AF_INET
-}
+/** Internet addresses between text and bytes, as the kernel's structures hold them: the one parser and the one printer. The text form is RFC 5952's. Loops, since each array method is compiled anew in every process. */
+import { isIpv6 } from './family.ts'
 
 /** The bytes of a textual address: 4 or 16. Throws RangeError for what is not one. */
 export function addressBytes(address: string): Uint8Array {
-  const bytes = address.includes(':') ? ipv6Bytes(address) : ipv4Bytes(address)
+  const bytes = parseBytes(address)
   if (bytes === undefined) throw new RangeError(`${JSON.stringify(address)} is not an internet address`)
   return bytes
 }
 
-function ipv4Bytes(text: string): Uint8Array | undefined {
-  const parts = text.split('.')
-  if (parts.length !== 4) return undefined
+/** The bytes of a textual address, 4 or 16; undefined for anything else. */
+export function parseBytes(text: string): Uint8Array | undefined {
+  if (isIpv6(text)) return parseIpv6(text)
   const bytes = new Uint8Array(4)
-  for (let index = 0; index < 4; index++) {
-    const byte = Number(parts[index])
-    // as it is written: no leading zeros, which may mean octal, no signs, no blanks
-    if (!(byte >= 0 && byte < 256) || String(byte) !== parts[index]) return undefined
-    bytes[index] = byte
+  return putIpv4(text, bytes, 0) ? bytes : undefined
+}
+
+/** As `parseBytes`, but an IPv4-mapped address counts as IPv4, as in Go. */
+export function parsePlainBytes(text: string): Uint8Array | undefined {
+  const bytes = parseBytes(text)
+  return bytes && isMapped(bytes) ? bytes.subarray(12) : bytes
+}
+
+/** ::ffff:0:0/96 (RFC 4291, 2.5.5.2) */
+function isMapped(bytes: Uint8Array): boolean {
+  if (bytes.length !== 16 || bytes[10] !== 0xff || bytes[11] !== 0xff) return false
+  for (let at = 0; at < 10; at++) if (bytes[at] !== 0) return false
+  return true
+}
+
+/** A number of up to three digits. Not with leading zeros, which may mean octal. */
+export function parseDecimal(text: string): number | undefined {
+  if (text === '' || text.length > 3 || (text.length > 1 && text.startsWith('0'))) return undefined
+  let value = 0
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit < 0 || digit > 9) return undefined
+    value = value * 10 + digit
   }
+  return value
+}
+
+/** Puts four numbers between dots in their place; false for anything else. */
+function putIpv4(text: string, bytes: Uint8Array, place: number): boolean {
+  const parts = text.split('.')
+  if (parts.length !== 4 || place + 4 > bytes.length) return false
+  for (let index = 0; index < 4; index++) {
+    const byte = parseDecimal(parts[index] ?? '')
+    if (byte === undefined || byte > 255) return false
+    bytes[place + index] = byte
+  }
+  return true
+}
+
+function parseIpv6(text: string): Uint8Array | undefined {
+  const halves = text.split('::')
+  if (halves.length > 2) return undefined
+  const isWhole = halves.length === 1
+  const bytes = new Uint8Array(16)
+  const tail = new Uint8Array(16)
+  const length = putGroups(halves[0] ?? '', bytes, isWhole)
+  const tailLength = putGroups(halves[1] ?? '', tail, true)
+  if (length === undefined || tailLength === undefined) return undefined
+  if (isWhole ? length !== 16 : length + tailLength > 14) return undefined
+  bytes.set(tail.subarray(0, tailLength), 16 - tailLength)
   return bytes
 }
 
-function ipv6Bytes(text: string): Uint8Array | undefined {
-  const halves = text.split('::')
-  if (halves.length > 2 || /\..*:/.test(text)) return undefined // an IPv4 part comes last
-  const [head, tail] = halves.map(half => (half === '' ? [] : half.split(':')).flatMap(groupBytes))
-  if (head === undefined || [...head, ...(tail ?? [])].includes(Number.NaN)) return undefined
-  const missing = 16 - head.length - (tail?.length ?? 0)
-  if (tail === undefined ? missing !== 0 : missing < 2) return undefined
-  return Uint8Array.from([...head, ...new Array<number>(missing).fill(0), ...(tail ?? [])])
+/** Puts groups between colons from the beginning on, and says how many bytes they are; the last may be an IPv4 address where `atEnd`. */
+function putGroups(text: string, bytes: Uint8Array, atEnd: boolean): number | undefined {
+  if (text === '') return 0
+  const parts = text.split(':')
+  let place = 0
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index] ?? ''
+    if (atEnd && index === parts.length - 1 && part.includes('.')) {
+      return putIpv4(part, bytes, place) ? place + 4 : undefined
+    }
+    if (!isHexGroup(part) || place > 14) return undefined
+    const group = Number.parseInt(part, 16)
+    bytes[place] = group >> 8
+    bytes[place + 1] = group & 0xff
+    place += 2
+  }
+  return place
 }
 
-function groupBytes(group: string): number[] {
-  if (group.includes('.')) return Array.from(ipv4Bytes(group) ?? [Number.NaN])
-  if (!/^[0-9a-f]{1,4}$/i.test(group)) return [Number.NaN]
-  const value = Number.parseInt(group, 16)
-  return [value >> 8, value & 0xff]
+function isHexGroup(text: string): boolean {
+  for (let at = 0; at < text.length; at++)
+    if (!'0123456789abcdefABCDEF'.includes(text[at] ?? '')) return false
+  return text.length >= 1 && text.length <= 4
 }
 
 /** The text of an address of 4 or 16 bytes. */
@@ -66,21 +112,4 @@ function longestZeroRun(groups: number[]): { start: number; length: number } | u
     if (length > (best?.length ?? 1)) best = { start, length }
   }
   return best
-}
-
-/** The bytes of a hardware address in its colon form. */
-export function hardwareAddressBytes(address: string): Uint8Array {
-  const parts = address.split(':')
-  const isLength = [6, 8, 20].includes(parts.length) // Ethernet, EUI-64, InfiniBand
-  if (!isLength || !parts.every(part => /^[0-9a-f]{2}$/i.test(part))) {
-    throw new RangeError(`${JSON.stringify(address)} is not a hardware address`)
-  }
-  return Uint8Array.from(parts, part => Number.parseInt(part, 16))
-}
-
-/** A hardware address as lower-case hexadecimal pairs. */
-export function hardwareAddressText(bytes: Uint8Array): string {
-  const pairs: string[] = []
-  for (let at = 0; at < bytes.length; at++) pairs.push((bytes[at] ?? 0).toString(16).padStart(2, '0'))
-  return pairs.join(':')
 }

@@ -1,5 +1,5 @@
 /** The hardware address that a configuration or a runtime asks for. */
-import { parseMac } from '../ip/address.ts'
+import { parseMac } from '../ip/hardware.ts'
 import { parseArguments } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
 

@@ -1,6 +1,8 @@
 /** `routes` of the IPAM plugins: its schema, and what becomes of it in a result. */
+
 import * as z from 'zod/mini'
-import { formatCidr, parseAddress, parseCidr } from '../ip/address.ts'
+import { parseAddress, parseCidr } from '../ip/address.ts'
+import { canonicalCidr } from '../ip/text.ts'
 import type { Route } from '../protocol/result.ts'
 
 const number = z.optional(z.int())
@@ -34,8 +36,7 @@ export const routes = z._default(
 /** Configured routes as a result has them; destinations keep their host bits, as the reference leaves them. */
 export function configuredRoutes(configured: z.infer<typeof routes>): Route[] {
   return configured.map(given => {
-    const dst = parseCidr(given.dst)
     const named = Object.entries(given).filter(([, value]) => value !== undefined && value !== '')
-    return { ...(Object.fromEntries(named) as unknown as Route), dst: dst ? formatCidr(dst) : given.dst }
+    return { ...(Object.fromEntries(named) as unknown as Route), dst: canonicalCidr(given.dst) ?? given.dst }
   })
 }

@@ -1,6 +1,7 @@
 /** Results of an ADD: the newest version's shape is what plugins see; older ones are conversions. Pure. */
 
-import { formatAddress, formatCidr, parseAddress, parseCidr } from '../ip/address.ts'
+import { familyOf, isIpv6 } from '../ip/family.ts'
+import { canonicalAddress, canonicalCidr } from '../ip/text.ts'
 import { lookup } from './configuration.ts'
 import { CniError, code, type ErrorDocument } from './error.ts'
 
@@ -60,7 +61,7 @@ const families: readonly (readonly string[])[] = [
   ['1.0.0', '1.1.0'],
 ]
 
-function familyOf(version: string): readonly string[] {
+function formatsOf(version: string): readonly string[] {
   for (const family of families) if (family.includes(version)) return family
   throw new CniError(code.incompatibleVersion, `unsupported CNI result version "${version}"`)
 }
@@ -71,7 +72,7 @@ function familyOf(version: string): readonly string[] {
  */
 export function parseResult(json: unknown, cniVersion: string, what = 'prevResult'): Result {
   try {
-    return readResult(json, familyOf(cniVersion))
+    return readResult(json, formatsOf(cniVersion))
   } catch (thrown) {
     if (!(thrown instanceof CniError)) throw thrown
     throw new CniError(thrown.code, `could not parse ${what}: ${thrown.message}`, { cause: thrown })
@@ -151,8 +152,8 @@ function readCurrent(result: Json): Result {
 
 /** An address with prefix length in its canonical text; host bits stay. */
 function requireCidr(address: unknown, what: string): string {
-  const parsed = typeof address === 'string' ? parseCidr(address) : undefined
-  if (parsed) return formatCidr(parsed)
+  const canonical = typeof address === 'string' ? canonicalCidr(address) : undefined
+  if (canonical) return canonical
   throw new CniError(
     code.decoding,
     `${what}: invalid CIDR address: ${address ?? ''}: must be an address with prefix: got ${JSON.stringify(address)}`,
@@ -169,8 +170,8 @@ function canonicalIp(ip: IpConfig): IpConfig {
 
 /** An address in its canonical text. */
 function requireAddress(text: string, what: string): string {
-  const address = parseAddress(text)
-  if (address) return formatAddress(address)
+  const address = canonicalAddress(text)
+  if (address) return address
   throw new CniError(code.decoding, `${what}: invalid IP address: ${text}`)
 }
 
@@ -220,7 +221,7 @@ export function printResult(result: Result, cniVersion: string): string {
 
 /** The result as a document of the configuration's version. */
 export function resultDocument(result: Result, cniVersion: string): Json {
-  const family = familyOf(cniVersion)
+  const family = formatsOf(cniVersion)
   if (family.includes('1.1.0')) return currentDocument(result, cniVersion)
   return family.includes('0.4.0') ? middleDocument(result, cniVersion) : oldestDocument(result, cniVersion)
 }
@@ -242,11 +243,9 @@ function dnsDocument({ nameservers, domain, search, options }: Dns): Json {
 }
 
 function routeDocument({ dst, gw, mtu, advmss, priority, table, scope }: Route): Json {
-  const network = parseCidr(dst)
-  const gateway = gw === undefined ? undefined : parseAddress(gw)
   const canonical = {
-    dst: network ? formatCidr(network) : dst,
-    gw: gateway ? formatAddress(gateway) : gw,
+    dst: canonicalCidr(dst) ?? dst,
+    gw: gw === undefined ? undefined : (canonicalAddress(gw) ?? gw),
   }
   return compact({ ...canonical, mtu, advmss, priority, table, scope }, ['mtu', 'advmss', 'priority'])
 }
@@ -287,7 +286,7 @@ function middleDocument({ interfaces, ips, routes, dns }: Result, cniVersion: st
     ...compact({
       interfaces: interfaces.map(({ name, mac, sandbox }) => ({ name, ...compact({ mac, sandbox }) })),
       ips: ips.map(({ address, gateway, interface: index }) =>
-        compact({ version: address.includes(':') ? '6' : '4', interface: index, address, gateway }),
+        compact({ version: `${familyOf(address)}`, interface: index, address, gateway }),
       ),
       routes: routes.map(routeDocument),
     }),
@@ -297,10 +296,10 @@ function middleDocument({ interfaces, ips, routes, dns }: Result, cniVersion: st
 
 function oldestDocument({ ips, routes, dns }: Result, cniVersion: string): Json {
   const part = (six: boolean) => {
-    const ip = ips.find(({ address }) => address.includes(':') === six)
+    const ip = ips.find(({ address }) => isIpv6(address) === six)
     if (!ip) return undefined
     const own = routes
-      .filter(({ dst }) => dst.includes(':') === six)
+      .filter(({ dst }) => isIpv6(dst) === six)
       .map(({ dst, gw }) => routeDocument({ dst, ...(gw === undefined ? {} : { gw }) }))
     return { ip: ip.address, ...compact({ gateway: ip.gateway, routes: own }) }
   }

@@ -12,8 +12,8 @@ import {
   parseAddress,
   parseCidr,
   sameAddress,
-  widthOf,
 } from '../../chain/ip/address.ts'
+import { widthOf } from '../../chain/ip/family.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
 export interface RangeConfiguration {

@@ -10,8 +10,9 @@ import {
   overlaps,
   parseAddress,
   parseCidr,
-  realGateway,
 } from '../../chain/ip/address.ts'
+import { familyOf } from '../../chain/ip/family.ts'
+import { realGateway } from '../../chain/ip/text.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
 import {
   addAddress,
@@ -37,8 +38,8 @@ export function withGateways(ips: readonly IpConfig[]): IpConfig[] {
 /** A default route per family through the first gateway, where the IPAM plugin gave none. */
 export function withDefaultRoutes(result: Result): Result {
   const routes = (['0.0.0.0/0', '::/0'] as const).flatMap(dst => {
-    const six = dst.includes(':')
-    const gateway = result.ips.map(ip => realGateway(ip.gateway)).find(one => one?.includes(':') === six)
+    const gateways = result.ips.flatMap(ip => realGateway(ip.gateway) ?? [])
+    const gateway = gateways.find(one => familyOf(one) === familyOf(dst))
     const given = result.routes.some(route => route.dst === dst)
     return gateway === undefined || given ? [] : [{ dst, gw: gateway }]
   })

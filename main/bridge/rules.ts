@@ -5,7 +5,7 @@ import type { Element } from '../../chain/filter/nftables/elements.ts'
 import { goPluginsSpoofCheck } from '../../chain/filter/nftables/go-plugins.ts'
 import { collectionsWith } from '../../chain/filter/nftables/layout.ts'
 import { listIn } from '../../chain/filter/nftables/read.ts'
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
+import { networkText, splitCidr } from '../../chain/ip/text.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
@@ -29,8 +29,8 @@ export function rulesFor(parts: {
   const sources = result.ips
     .filter(ip => ip.interface === undefined || result.interfaces[ip.interface]?.name === attachment.ifname)
     .flatMap(({ address }) => {
-      const cidr = parseCidr(address)
-      return cidr ? [{ address: formatAddress(cidr.address), network: formatCidr(networkOf(cidr)) }] : []
+      const [split, network] = [splitCidr(address), networkText(address)]
+      return split && network ? [{ address: split.address, network }] : []
     })
   return {
     attachment,

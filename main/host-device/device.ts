@@ -1,7 +1,7 @@
 /** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
 import * as z from 'zod/mini'
 import type { LentDevice } from '../../chain/interface/owner.ts'
-import { parseHardwareAddress } from '../../chain/ip/address.ts'
+import { parseHardwareAddress } from '../../chain/ip/hardware.ts'
 import { listFolder } from '../../chain/linux/files.ts'
 import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { readLink } from '../../chain/linux/libc/folder.ts'

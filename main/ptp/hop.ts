@@ -1,14 +1,8 @@
 /** An address of a container with the gateway by which it leaves: what ptp turns into routes on both ends. */
 
-import {
-  formatAddress,
-  networkOf,
-  parseAddress,
-  parseCidr,
-  realGateway,
-  sameAddress,
-  widthOf,
-} from '../../chain/ip/address.ts'
+import { formatAddress, networkOf, parseAddress, parseCidr, sameAddress } from '../../chain/ip/address.ts'
+import { widthOf } from '../../chain/ip/family.ts'
+import { realGateway } from '../../chain/ip/text.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
 import {
   describeRoute,

@@ -1,6 +1,7 @@
 /** Rates and bursts of a configuration as token buckets, with the reference's arithmetic, so that its CHECK agrees with ours. Pure. */
+
 import * as z from 'zod/mini'
-import { formatAddress, networkOf, parseCidr } from '../../chain/ip/address.ts'
+import { canonicalCidr, splitNetwork } from '../../chain/ip/text.ts'
 import type { Bucket } from '../../chain/linux/netlink/qdisc.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
@@ -18,7 +19,7 @@ const subnets = z.optional(
   z.array(
     z
       .string()
-      .check(z.refine(text => parseCidr(text) !== undefined, 'must be an address with prefix length')),
+      .check(z.refine(text => canonicalCidr(text) !== undefined, 'must be an address with prefix length')),
   ),
 )
 
@@ -123,8 +124,6 @@ function scopeOf({ from, place }: Source): Scope {
 }
 
 function prefixOf(text: string): Prefix[] {
-  const parsed = parseCidr(text)
-  if (!parsed) return []
-  const { address, prefixLength } = networkOf(parsed)
-  return [{ address: formatAddress(address), prefixLength }]
+  const network = splitNetwork(text)
+  return network ? [network] : []
 }

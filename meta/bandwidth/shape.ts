@@ -2,6 +2,7 @@
  * Limits as what the kernel has on two links, set, compared and removed. What goes to the container is shaped where it
  * leaves the host end of the pair; what comes from it is redirected to a link of its own (ifb), and shaped where it leaves that.
  */
+import { isIpv6 } from '../../chain/ip/family.ts'
 import {
   type Filter,
   listFilters,
@@ -35,7 +36,7 @@ function priorityOf(protocol: Protocol, scope: Scope): number {
 }
 
 function prefixFilter(prefix: Prefix, end: 'source' | 'destination', scope: Scope): Filter {
-  const protocol = prefix.address.includes(':') ? 'ipv6' : 'ipv4'
+  const protocol = isIpv6(prefix.address) ? 'ipv6' : 'ipv4'
   return { priority: priorityOf(protocol, scope), protocol, keys: matchPrefix(prefix, end) }
 }
 

@@ -2,8 +2,8 @@
 
 import { decideBackend } from '../../chain/filter/backend.ts'
 import type { Backend, Decision } from '../../chain/filter/decision.ts'
-import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import { TABLE } from '../../chain/filter/nftables/layout.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import {
   findChain,
@@ -118,7 +118,7 @@ const NF_DROP = 0
  * for is not known, so nothing can be done about them.
  */
 export function blockingChains(config: FirewallConfiguration, addresses: readonly string[]): string[] {
-  const used = [...new Set(addresses.map(familyOf))]
+  const used = [...new Set(addresses.map(tableFamilyOf))]
   if (used.length === 0) return []
   const named = namedBackend(config)
   const filters = named === '' || named === 'iptables' ? [] : obstructingFilters(used)

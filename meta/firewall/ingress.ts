@@ -1,25 +1,22 @@
 /** Whom the firewall is for: the addresses of prevResult, and the bridge that an ingress policy is about. */
 
-import { familyOf } from '../../chain/filter/nftables/elements.ts'
 import { onHost } from '../../chain/interface/configure.ts'
-import { formatAddress, parseCidr } from '../../chain/ip/address.ts'
+import { familyOf, tableFamilyOf, widthOf } from '../../chain/ip/family.ts'
+import { splitCidr } from '../../chain/ip/text.ts'
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import { type FirewallConfiguration, type Policy, policyOf } from './configuration.ts'
 
-export const familiesOf = (addresses: readonly string[]) => [...new Set(addresses.map(familyOf))]
+export const familiesOf = (addresses: readonly string[]) => [...new Set(addresses.map(tableFamilyOf))]
 
 /** An address as a network of one. */
-export const hostCidr = (address: string) => `${address}/${address.includes(':') ? 128 : 32}`
+export const hostCidr = (address: string) => `${address}/${widthOf(familyOf(address))}`
 
 /** All addresses of a result, without prefix lengths. */
 export function addressesOf({ ips }: Result): string[] {
-  const addresses = ips.flatMap(({ address }) => {
-    const cidr = parseCidr(address)
-    return cidr ? [formatAddress(cidr.address)] : []
-  })
+  const addresses = ips.flatMap(({ address }) => splitCidr(address)?.address ?? [])
   return [...new Set(addresses)]
 }
 

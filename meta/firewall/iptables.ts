@@ -4,7 +4,7 @@
  */
 
 import { FORWARD_CHAIN } from '../../chain/filter/backend.ts'
-import { familyOf } from '../../chain/filter/nftables/elements.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import {
   applyPlan,
   IptablesError,
@@ -143,7 +143,7 @@ export function obstructingFilters(used: readonly Family[]): Filter[] {
 
 /** Filters in which one of the addresses is accepted, whoever has seen to it. */
 export function filtersThatAccept(addresses: readonly string[]): Filter[] {
-  const used = families.filter(family => addresses.some(address => familyOf(address) === family))
+  const used = families.filter(family => addresses.some(address => tableFamilyOf(address) === family))
   return used.flatMap(family =>
     variants.flatMap(variant => {
       const filter = { family, variant }
@@ -155,7 +155,7 @@ export function filtersThatAccept(addresses: readonly string[]): Filter[] {
 
 /** What of a family's table a container needs. */
 function planFor({ family, variant }: Filter, { addresses, admin, ingress }: FilterSpec): Plan {
-  const own = addresses.filter(address => familyOf(address) === family)
+  const own = addresses.filter(address => tableFamilyOf(address) === family)
   return {
     family,
     variant,
@@ -228,7 +228,7 @@ export async function removeRulesOf(addresses: readonly string[]): Promise<boole
       rule.chain === FORWARD &&
       [rule.source, rule.destination].some(address => address !== undefined && addresses.includes(address)),
   }
-  for (const family of new Set(addresses.map(familyOf))) {
+  for (const family of new Set(addresses.map(tableFamilyOf))) {
     const isThere = hasForwardChain(family)
     if (isThere) await removeRules({ family, variant: 'nf_tables' }, TABLE, filter)
     removeFromLegacy(family, TABLE, filter)

@@ -1,7 +1,7 @@
 /** What a container has in our nftables tables: what ADD puts there and CHECK looks for. */
 
 import type { Element, Owned } from '../../chain/filter/nftables/elements.ts'
-import { familyOf } from '../../chain/filter/nftables/elements.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { familiesOf, type Ingress } from './ingress.ts'
@@ -41,7 +41,7 @@ export function ownedBy(attachment: Attachment, spec: OwnedSpec): Owned {
 
 /** Containers whose packets, and the answers to them, are forwarded. */
 export function forwarded(addresses: readonly string[]): Element[] {
-  return addresses.map(address => ({ family: familyOf(address), kind: 'forwarded', key: [address] }))
+  return addresses.map(address => ({ family: tableFamilyOf(address), kind: 'forwarded', key: [address] }))
 }
 
 export interface IngressPolicy {
@@ -59,7 +59,7 @@ export function ingressPolicy({ bridge, addresses, isolated }: IngressPolicy): {
   const kinds = isolated ? (['policy-member', 'isolated'] as const) : (['policy-member'] as const)
   return {
     elements: kinds.flatMap(kind =>
-      addresses.map<Element>(address => ({ family: familyOf(address), kind, key: [bridge, address] })),
+      addresses.map<Element>(address => ({ family: tableFamilyOf(address), kind, key: [bridge, address] })),
     ),
     shared: familiesOf(addresses).flatMap<Element>(family => [
       { family, kind: 'policy-bridge', key: [bridge] },

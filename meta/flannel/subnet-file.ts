@@ -1,5 +1,7 @@
 /** subnet.env: what flanneld says of the node's share of the network. Knows the file's lines, not who needs them. */
-import { formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
+
+import { familyOf } from '../../chain/ip/family.ts'
+import { networkText } from '../../chain/ip/text.ts'
 
 export interface Subnets {
   /** The whole networks of both families, IPv4 first: what is reached through flannel. */
@@ -85,9 +87,10 @@ function broken({ key, value, line }: Entry, requirement: string): SubnetFileErr
 function cidrsIn(entry: Entry | undefined, family: 4 | 6): string[] {
   if (!entry) return []
   return entry.value.split(',').map(text => {
-    const cidr = parseCidr(text.trim())
-    if (cidr?.address.family !== family) throw broken(entry, `IPv${family} networks with prefix`)
-    return formatCidr(networkOf(cidr))
+    const network = networkText(text.trim())
+    if (network === undefined || familyOf(network) !== family)
+      throw broken(entry, `IPv${family} networks with prefix`)
+    return network
   })
 }
 

@@ -1,8 +1,9 @@
 /** A published port as elements of our nftables tables, and back. */
 
-import { type Element, familyOf, type HostPort, networkIn } from '../../chain/filter/nftables/elements.ts'
+import { type Element, type HostPort, networkIn } from '../../chain/filter/nftables/elements.ts'
 import { collectionsWith } from '../../chain/filter/nftables/layout.ts'
 import { type FoundElement, listIn } from '../../chain/filter/nftables/read.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Published } from './publishers.ts'
 
@@ -17,7 +18,7 @@ export interface PublishedPort extends Published {
 /** The elements that publish a port. */
 export function publish(port: PublishedPort): Element[] {
   const { protocol, hostPort, hostAddress, containerPort, address, hairpin, conditions } = port
-  const family = familyOf(address)
+  const family = tableFamilyOf(address)
   const key: HostPort = hostAddress === undefined ? [protocol, hostPort] : [hostAddress, protocol, hostPort]
   const elements: Element[] = [
     { family, kind: 'published-address', key, value: address },
@@ -32,7 +33,7 @@ export function publish(port: PublishedPort): Element[] {
 /** Networks from which connections to a container's published ports are masqueraded. */
 export function hairpinSources(address: string, networks: readonly string[]): Element[] {
   return networks.map(network => ({
-    family: familyOf(address),
+    family: tableFamilyOf(address),
     kind: 'hairpin-source',
     key: [address, networkIn(network)],
   }))

@@ -12,6 +12,7 @@ import {
   requireIptables,
   type SharedRules,
 } from '../../chain/filter/iptables/chains.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import { IptablesError } from '../../chain/linux/iptables/apply.ts'
 import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
@@ -48,7 +49,9 @@ export function chainFor(
   { config, attachment }: Pick<Call, 'config' | 'attachment'>,
   targets: readonly Target[],
 ): ChainSpec {
-  const parts = targets.map(target => [familyOf(target), partFor(config, attachment, target)] as const)
+  const parts = targets.map(
+    target => [tableFamilyOf(target.address), partFor(config, attachment, target)] as const,
+  )
   return {
     attachment,
     prefix: PORTS_PREFIX,
@@ -56,8 +59,6 @@ export function chainFor(
     parts: Object.fromEntries(parts),
   }
 }
-
-const familyOf = ({ family }: Target): Family => (family === 4 ? 'ip' : 'ip6')
 
 const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
 

@@ -3,7 +3,7 @@
  * A claim counts as long as its owner's container is alive.
  */
 
-import { familyOf } from '../../chain/filter/nftables/elements.ts'
+import { tableFamilyOf } from '../../chain/ip/family.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
@@ -24,7 +24,7 @@ const LOCK = 'lock'
 const pathOf = (key: string) => `${FOLDER}/${key}`
 
 function keyOf(port: Published): string {
-  return [familyOf(port.address), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
+  return [tableFamilyOf(port.address), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
 }
 
 /** What an attachment publishes: its mappings, each with the address of its family. */

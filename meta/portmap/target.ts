@@ -1,6 +1,7 @@
 /** Where connections to published ports are sent, and how a backend is asked to send them there. */
 
-import { formatAddress, formatCidr, networkOf, parseCidr } from '../../chain/ip/address.ts'
+import { familyOf } from '../../chain/ip/family.ts'
+import { networkText, splitCidr } from '../../chain/ip/text.ts'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
@@ -21,10 +22,8 @@ export function targetsOf({ ips, interfaces }: Result, { attachment }: { attachm
     return on === undefined || (on.name === attachment.ifname && Boolean(on.sandbox))
   })
   const targets = own.flatMap(({ address }) => {
-    const cidr = parseCidr(address)
-    if (!cidr) return []
-    const { family } = cidr.address
-    return [{ family, address: formatAddress(cidr.address), network: formatCidr(networkOf(cidr)) }]
+    const [split, network] = [splitCidr(address), networkText(address)]
+    return split && network ? [{ family: familyOf(network), address: split.address, network }] : []
   })
   return ([4, 6] as const).flatMap(family => targets.find(target => target.family === family) ?? [])
 }

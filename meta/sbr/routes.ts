@@ -7,24 +7,20 @@ import {
   networkOf,
   parseAddress,
   parseCidr,
-  realGateway,
-  widthOf,
 } from '../../chain/ip/address.ts'
+import { isIpv6, widthOf } from '../../chain/ip/family.ts'
+import { isLinkLocal, isMulticast, realGateway } from '../../chain/ip/text.ts'
 import type { Route } from '../../chain/linux/netlink/route.ts'
 import type { IpConfig } from '../../chain/protocol/result.ts'
 
-function isSix({ destination }: Route): boolean {
-  return destination.includes(':')
-}
-
-/** Within a link: fe80::/10, and multicast. Packets to these have link-local sources, for which there is no rule. */
-function isLinkLocal({ destination }: Route): boolean {
-  return /^(fe[89ab]|ff)/i.test(destination) && destination.includes(':')
+/** To what is within a link, or multicast, of IPv6. Packets to these have link-local sources, for which there is no rule. */
+function staysOnLink({ destination }: Route): boolean {
+  return isIpv6(destination) && (isLinkLocal(destination) || isMulticast(destination))
 }
 
 /** Routes that go from the main table to the addresses' own: those of families that have any. */
 export function isMovable(route: Route, sixes: ReadonlySet<boolean>): boolean {
-  return sixes.has(isSix(route)) && !isLinkLocal(route)
+  return sixes.has(isIpv6(route.destination)) && !staysOnLink(route)
 }
 
 /**
@@ -44,10 +40,10 @@ export function routesFor(
   if (!network) return []
   const six = network.address.family === 6
   const own = routes
-    .filter(route => isSix(route) === six && concerns(route, network, networks))
+    .filter(route => isIpv6(route.destination) === six && concerns(route, network, networks))
     .map(route => ({ ...route, table }))
   const gateway = realGateway(ip.gateway)
-  const isGiven = gateway !== undefined && gateway.includes(':') === six
+  const isGiven = gateway !== undefined && isIpv6(gateway) === six
   const preset: Route[] = isGiven
     ? [{ destination: six ? '::' : '0.0.0.0', prefixLength: 0, gateway, link, table }]
     : []

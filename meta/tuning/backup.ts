@@ -1,6 +1,6 @@
 /** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
 
-import { parseHardwareAddress } from '../../chain/ip/address.ts'
+import { parseHardwareAddress } from '../../chain/ip/hardware.ts'
 import {
   ensureFolder,
   fileNameFor,

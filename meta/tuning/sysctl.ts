@@ -1,6 +1,6 @@
 /** Sysctls of a configuration: their keys as paths under /proc/sys/net, written, read back and compared. Enter the container first. */
 
-import { formatAddress, parseAddress } from '../../chain/ip/address.ts'
+import { canonicalAddress } from '../../chain/ip/text.ts'
 import { errno, isErrno, SystemError } from '../../chain/linux/libc/errno.ts'
 import { status } from '../../chain/linux/libc/status.ts'
 import { readSysctl, writeSysctl } from '../../chain/linux/sysctl.ts'
@@ -140,8 +140,7 @@ function isSameValue(kernel: string, wanted: string): boolean {
 function canonical(word: string): string {
   if (/^[+-]?(0x[0-9a-f]+|\d+)$/i.test(word)) return String(integerOf(word))
   if (/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(word)) return members(word).join()
-  const address = parseAddress(word)
-  return address ? formatAddress(address) : word.toLowerCase()
+  return canonicalAddress(word) ?? word.toLowerCase()
 }
 
 /** As the kernel's strtoul with base 0: 0x is hexadecimal, a leading 0 octal. */

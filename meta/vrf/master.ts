@@ -1,5 +1,5 @@
 /** Changing an interface's master without losing what the kernel drops on the way: it takes the interface down and up. */
-import { AF_INET6 } from '../../chain/ip/bytes.ts'
+import { AF_INET6 } from '../../chain/ip/family.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
 import { type InterfaceAddress, listAddresses, newAddress } from '../../chain/linux/netlink/address.ts'
 import { changeLink, type Link } from '../../chain/linux/netlink/link.ts'

@@ -1,13 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { Address4, Address6 } from 'ip-address'
-import {
-  addressBytes,
-  addressText,
-  familyOf,
-  hardwareAddressBytes,
-  hardwareAddressText,
-} from '../../chain/ip/bytes.ts'
+import { addressBytes, addressText } from '../../chain/ip/bytes.ts'
 
 const octets = fc.uint8Array({ minLength: 4, maxLength: 4 })
 /** Zeros are frequent, since the shortening of runs of them is what goes wrong. */
@@ -129,28 +123,6 @@ test.each([
   expect(addressText(addressBytes(text))).toBe(canonical)
 })
 
-test('a family is told by its text', () => {
-  expect([familyOf('10.0.0.1'), familyOf('::ffff:10.0.0.1')]).toEqual([2, 10])
-})
-
 test('bytes that are no address are refused', () => {
   expect(() => addressText(new Uint8Array(5))).toThrow('4 or 16 bytes, not 5')
-})
-
-test('hardware addresses are read in any case, also the long ones of InfiniBand, and written in lower case', () => {
-  for (const text of ['02:AB:cd:00:00:0f', Array(20).fill('80').join(':')]) {
-    expect(hardwareAddressText(hardwareAddressBytes(text))).toBe(text.toLowerCase())
-  }
-})
-
-test.each([
-  '',
-  '02:ab',
-  '02:ab:cd:00:00:g0',
-  '02-ab-cd-00-00-0f',
-  '2:ab:cd:0:0:f',
-  '02:ab:cd:00:00:0f:',
-  '02abcd00000f',
-])('%j is not a hardware address', text => {
-  expect(() => hardwareAddressBytes(text)).toThrow(RangeError)
 })

@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test'
 import { existsSync } from 'node:fs'
-import { AF_INET6, addressBytes } from '../../chain/ip/bytes.ts'
+import { addressBytes } from '../../chain/ip/bytes.ts'
+import { AF_INET6 } from '../../chain/ip/family.ts'
 import { openEventSocket } from '../../chain/linux/event-socket.ts'
 import { bind, SOCK_DGRAM, SOCK_NONBLOCK, socket } from '../../chain/linux/libc/socket.ts'
 import { ETH_P_ARP, openLinkSocket } from '../../chain/linux/packet-socket.ts'

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from 'bun:test'
-import { AF_INET } from '../../chain/ip/bytes.ts'
+import { AF_INET } from '../../chain/ip/family.ts'
 import { listConnections, openConntrack } from '../../chain/linux/netlink/conntrack.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'

@@ -1,4 +1,5 @@
 /** Masquerade by iptables, for bridge and ptp: names, comments and order are those of the Go plugins. */
+import { tableFamilyOf } from '../../ip/family.ts'
 import type { Words } from '../../linux/iptables/plan.ts'
 import type { Family, Variant } from '../../linux/iptables/tools.ts'
 import type { Attachment } from '../../plugin/define.ts'
@@ -34,7 +35,7 @@ export function masqueradeChain(attachment: Attachment, sources: readonly Source
     })),
   })
   const parts = families.flatMap(family => {
-    const own = sources.filter(({ address }) => address.includes(':') === (family === 'ip6'))
+    const own = sources.filter(({ address }) => tableFamilyOf(address) === family)
     return own.length === 0 ? [] : [[family, partOf(family, own)] as const]
   })
   return {

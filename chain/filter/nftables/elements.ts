@@ -2,6 +2,7 @@
  * What a container has in our nftables tables, as data: elements and chains of an owner, and the commands that put them there.
  * Pure; the layout itself is layout.ts.
  */
+import { familyOf, tableFamilyOf, widthOf } from '../../ip/family.ts'
 import type { Command, Json } from '../../linux/nftables/nft.ts'
 import type { Owner } from '../../plugin/owner.ts'
 import { type Collection, collectionsOf, families, type Kind, type OurFamily, TABLE } from './layout.ts'
@@ -105,12 +106,9 @@ export interface Owned {
 /** A network in CIDR notation. */
 export function networkIn(cidr: string): Network {
   const [addr = '', length] = cidr.split('/')
-  const full = addr.includes(':') ? 128 : 32
+  const full = widthOf(familyOf(addr))
   return Number(length) === full ? addr : { prefix: { addr, len: Number(length) } }
 }
-
-/** The table that an address belongs to. */
-export const familyOf = (address: string) => (address.includes(':') ? 'ip6' : 'ip')
 
 /** An address of a container, and the network that it reaches without masquerade ("10.1.0.0/16"). */
 export interface Source {
@@ -121,8 +119,8 @@ export interface Source {
 /** Addresses of a container whose traffic leaves masqueraded, but for their own networks. */
 export function masquerade(sources: readonly Source[]): Element[] {
   return sources.flatMap<Element>(({ address, network }) => [
-    { family: familyOf(address), kind: 'masquerade', key: [address] },
-    { family: familyOf(address), kind: 'masquerade-exception', key: [address, networkIn(network)] },
+    { family: tableFamilyOf(address), kind: 'masquerade', key: [address] },
+    { family: tableFamilyOf(address), kind: 'masquerade-exception', key: [address, networkIn(network)] },
   ])
 }
 

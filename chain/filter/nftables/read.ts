@@ -1,5 +1,6 @@
 /** What our nftables tables hold, read from the kernel: every element with its owner, and owners' chains. Changes nothing. */
-import { addressText, hardwareAddressText } from '../../ip/bytes.ts'
+import { addressText } from '../../ip/bytes.ts'
+import { hardwareAddressText } from '../../ip/hardware.ts'
 import { readText } from '../../linux/netlink/codec.ts'
 import type { Transport } from '../../linux/netlink/socket.ts'
 import {

@@ -1,5 +1,6 @@
 /** Internet addresses on links over rtnetlink (linux/if_addr.h). */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
+import { addressBytes, addressText } from '../../ip/bytes.ts'
+import { AF_INET, AF_INET6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
 import { attribute, attributeMap, join, type Message, readUint32, split, uint32 } from './codec.ts'
 import {
@@ -70,7 +71,7 @@ export function newAddress({ link, address, prefixLength, skipDetection }: NewAd
     type: RTM_NEWADDR,
     flags: CREATE | EXCLUSIVE,
     payload: join(
-      header(familyOf(address), prefixLength, link),
+      header(socketFamilyOf(address), prefixLength, link),
       attribute(IFA_LOCAL, bytes),
       attribute(IFA_ADDRESS, bytes),
       ...(broadcast ? [attribute(IFA_BROADCAST, broadcast)] : []),
@@ -101,7 +102,7 @@ export function putAddress(
     type: RTM_NEWADDR,
     flags: CREATE | REPLACE,
     payload: join(
-      header(familyOf(address), prefixLength, link),
+      header(socketFamilyOf(address), prefixLength, link),
       attribute(IFA_LOCAL, bytes),
       attribute(IFA_ADDRESS, bytes),
       uint32(IFA_FLAGS, NO_DETECTION),
@@ -120,7 +121,7 @@ export function removeAddress(
       operation: `delete address ${address}/${prefixLength}`,
       type: RTM_DELADDR,
       payload: join(
-        header(familyOf(address), prefixLength, link),
+        header(socketFamilyOf(address), prefixLength, link),
         attribute(IFA_LOCAL, addressBytes(address)),
       ),
     })

@@ -1,5 +1,6 @@
 /** Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): deletes those that old rules translated. */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
+import { addressBytes, addressText } from '../../ip/bytes.ts'
+import { AF_INET, AF_INET6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
 import { openNetfilter } from '../nftables/list.ts'
 import {
@@ -219,7 +220,7 @@ export function flushConnections(
 ): number {
   using conntrack = openConntrack()
   const { replySource } = wanted
-  const families = replySource === undefined ? ([AF_INET, AF_INET6] as const) : [familyOf(replySource)]
+  const families = replySource === undefined ? ([AF_INET, AF_INET6] as const) : [socketFamilyOf(replySource)]
   let count = 0
   for (const family of families) {
     for (const connection of listConnections(conntrack, family, wanted)) {

@@ -1,6 +1,6 @@
 /** Links of every kind over rtnetlink (linux/if_link.h): list, find, create, change, remove. Knows nothing of CNI. */
 
-import { hardwareAddressBytes, hardwareAddressText } from '../../ip/bytes.ts'
+import { hardwareAddressBytes, hardwareAddressText } from '../../ip/hardware.ts'
 import { encodeText } from '../bytes.ts'
 import { errno } from '../libc/errno.ts'
 import {

@@ -1,5 +1,6 @@
 /** Routes over rtnetlink (linux/rtnetlink.h). */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
+import { addressBytes, addressText } from '../../ip/bytes.ts'
+import { AF_INET, AF_INET6, isIpv6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
 import {
   align,
@@ -92,7 +93,7 @@ function encodeRoute(route: Route): Uint8Array {
     ...(advertisedMss ? [uint32(RTAX_ADVMSS, advertisedMss)] : []),
   ]
   return join(
-    header(route, familyOf(destination)),
+    header(route, socketFamilyOf(destination)),
     ...(prefixLength > 0 ? [attribute(DESTINATION, addressBytes(destination))] : []),
     ...(gateway === undefined ? [] : [attribute(GATEWAY, addressBytes(gateway))]),
     ...(link === undefined ? [] : [uint32(OUTPUT, link)]),
@@ -127,7 +128,7 @@ export function replacingRoutes(routes: readonly Route[]): Request[] {
   const begun = new Set<string>()
   return routes.map(route => {
     const { destination, prefixLength, table = MAIN_TABLE } = route
-    const usual = destination.includes(':') ? IPV6_PRIORITY : 0
+    const usual = isIpv6(destination) ? IPV6_PRIORITY : 0
     const place = `${destination}/${prefixLength} ${route.priority || usual} ${table}`
     const mode = begun.has(place) ? 'beside' : 'replace'
     begun.add(place)
@@ -254,7 +255,7 @@ export function listRouteTables(transport: Transport): Set<number> {
 export function routeTo(transport: Transport, address: string): Route {
   const bytes = addressBytes(address)
   const payload = new Uint8Array(12)
-  payload[0] = familyOf(address)
+  payload[0] = socketFamilyOf(address)
   payload[1] = bytes.length * 8
   const [reply] = request(transport, {
     operation: `look up the route to ${address}`,

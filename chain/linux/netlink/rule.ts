@@ -1,5 +1,6 @@
 /** Routing policy rules over rtnetlink (linux/fib_rules.h): which table is asked for which packets. */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../../ip/bytes.ts'
+import { addressBytes, addressText } from '../../ip/bytes.ts'
+import { AF_INET, AF_INET6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
 import { attribute, attributeMap, join, readText, readUint32, split, text, uint32 } from './codec.ts'
 import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
@@ -55,7 +56,7 @@ export function describeRule({ source, table }: Rule): string {
 
 /** The rule for one address of either family. */
 export function sourceRule(address: string, table: number): Rule {
-  const family = familyOf(address)
+  const family = socketFamilyOf(address)
   return { family, source: { address, prefixLength: family === AF_INET ? 32 : 128 }, table }
 }
 

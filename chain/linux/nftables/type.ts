@@ -1,6 +1,7 @@
 /** nft's datatypes (its datatype.h): number, length in a key, and values as bytes. Pure. */
 
-import { addressBytes, hardwareAddressBytes } from '../../ip/bytes.ts'
+import { addressBytes } from '../../ip/bytes.ts'
+import { hardwareAddressBytes } from '../../ip/hardware.ts'
 import { encodeText, join } from '../bytes.ts'
 import type { Json } from './nft.ts'
 

@@ -1,10 +1,6 @@
 /** UDP datagrams in IPv4 in Ethernet as bytes, for packet sockets (RFC 768, 791, 894), and ARP probes (RFC 826, 5227). Pure; knows no DHCP. */
-import {
-  addressBytes,
-  addressText,
-  hardwareAddressBytes,
-  hardwareAddressText,
-} from '../../../chain/ip/bytes.ts'
+import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
+import { hardwareAddressBytes, hardwareAddressText } from '../../../chain/ip/hardware.ts'
 
 export const BROADCAST_HARDWARE = 'ff:ff:ff:ff:ff:ff'
 export const ANY_ADDRESS = '0.0.0.0'

@@ -1,6 +1,8 @@
 /** A client's interface in its namespace, for IPv6: its settings, its link-local address, sockets, addresses and routes. Knows no leases. */
 
-import { AF_INET6, addressBytes } from '../../../chain/ip/bytes.ts'
+import { addressBytes } from '../../../chain/ip/bytes.ts'
+import { AF_INET6 } from '../../../chain/ip/family.ts'
+import { isLinkLocal } from '../../../chain/ip/text.ts'
 import { openEventSocket } from '../../../chain/linux/event-socket.ts'
 import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
 import { close } from '../../../chain/linux/libc/file.ts'
@@ -25,7 +27,7 @@ import {
 import { ensureSysctl, readSysctl, writeSysctl } from '../../../chain/linux/sysctl.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
 import { type ClientLink, type FrameSocket, frameSocketOf, openFrameSocket } from './client-link.ts'
-import { icmpType, isLinkLocal } from './neighbour.ts'
+import { icmpType } from './neighbour.ts'
 
 /** A route over the link; without a router to what is on it. */
 export interface NetworkRoute {

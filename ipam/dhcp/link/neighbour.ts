@@ -1,10 +1,6 @@
 /** Neighbour discovery as Ethernet frames (RFC 4861): ICMPv6 in IPv6, and the probe for an address that others may have. Pure. */
-import {
-  addressBytes,
-  addressText,
-  hardwareAddressBytes,
-  hardwareAddressText,
-} from '../../../chain/ip/bytes.ts'
+import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
+import { hardwareAddressBytes, hardwareAddressText } from '../../../chain/ip/hardware.ts'
 import { checksum } from './frame.ts'
 
 export const ANY_ADDRESS = '::'
@@ -30,10 +26,6 @@ export interface Neighbourly {
   destination: { hardware: string; address: string }
   /** The ICMPv6 message; its checksum is filled in when it is encoded. */
   message: Uint8Array
-}
-
-export function isLinkLocal(address: string): boolean {
-  return /^fe[89ab][0-9a-f]:/.test(address)
 }
 
 /** The group of hardware addresses that a multicast address is sent to (RFC 2464, 7). */

@@ -3,8 +3,9 @@
  * CNI's Go library. Bytes in, bytes out; knows no socket.
  */
 
-import { parseCidr } from '../../../chain/ip/address.ts'
 import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
+import { isIpv6 } from '../../../chain/ip/family.ts'
+import { canonicalCidr } from '../../../chain/ip/text.ts'
 import { emptyResult, type Result, type Route } from '../../../chain/protocol/result.ts'
 import {
   createDecoder,
@@ -122,10 +123,11 @@ function networkOf(value: Value | undefined): string {
   const address = addressOf(IP)
   if (address === undefined) throw new GobError('a network without address')
   const mask = bytesOf(Mask)
-  const significant = address.includes(':') || mask.length === 4 ? mask : mask.subarray(-4)
+  const significant = isIpv6(address) || mask.length === 4 ? mask : mask.subarray(-4)
   const bits = Array.from(significant, byte => byte.toString(2).padStart(8, '0')).join('')
   const text = `${address}/${bits.replace(/0+$/, '').length}`
-  if (bits.replace(/0+$/, '').includes('0') || !parseCidr(text)) throw new GobError(`a mask of bits ${bits}`)
+  if (bits.replace(/0+$/, '').includes('0') || !canonicalCidr(text))
+    throw new GobError(`a mask of bits ${bits}`)
   return text
 }
 

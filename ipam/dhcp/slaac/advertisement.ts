@@ -1,12 +1,14 @@
 /** Router solicitations and advertisements as bytes (RFC 4861, 4191, 8106). Pure: knows no clock and no sockets. */
-import { addressText, hardwareAddressBytes } from '../../../chain/ip/bytes.ts'
+
+import { addressText } from '../../../chain/ip/bytes.ts'
+import { hardwareAddressBytes } from '../../../chain/ip/hardware.ts'
+import { isLinkLocal, isMulticast } from '../../../chain/ip/text.ts'
 import {
   ALL_ROUTERS,
   ANY_ADDRESS,
   decodeFrame,
   encodeFrame,
   icmpType,
-  isLinkLocal,
   multicastHardware,
   type Neighbourly,
 } from '../link/neighbour.ts'
@@ -134,7 +136,7 @@ function prefixIn(bytes: Uint8Array): AdvertisedPrefix[] {
   const validSeconds = secondsAt(bytes, 4)
   const preferredSeconds = secondsAt(bytes, 8)
   const prefix = prefixText(bytes.subarray(16, 32), length)
-  const useless = prefix === undefined || isLinkLocal(prefix) || /^ff[0-9a-f]{2}:/.test(prefix)
+  const useless = prefix === undefined || isLinkLocal(prefix) || isMulticast(prefix)
   if (useless || preferredSeconds > validSeconds) return []
   const onLink = (flags & 0x80) !== 0
   const autonomous = (flags & 0x40) !== 0

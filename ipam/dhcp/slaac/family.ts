@@ -1,4 +1,5 @@
 /** IPv6 for the registry: addresses by router advertisements and DHCPv6. */
+import { isIpv6 } from '../../../chain/ip/family.ts'
 import type { Result, Route } from '../../../chain/protocol/result.ts'
 import type { Family, LeaseHandle, Setting } from '../daemon/family.ts'
 import { decodeLease6, encodeLease6, type StoredLease6 } from '../daemon/lease-file.ts'
@@ -15,7 +16,7 @@ type Own = Omit<StoredLease6, 'lease'>
 export const ipv6: Family<Own, Lease> = {
   ending: LEASE6_ENDING,
   isWanted: spec => spec.ipv6 !== undefined,
-  includes: address => address.includes(':'),
+  includes: isIpv6,
   addressOf: ({ held }) => held.map(({ address }) => address).join(', '),
   describe: (facts, { ipv6 }) => ({ ...facts, mode: ipv6 ?? 'auto' }),
   encode: (own, lease, clockOffset) => encodeLease6({ ...own, lease }, clockOffset),

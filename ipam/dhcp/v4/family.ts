@@ -1,5 +1,6 @@
 /** IPv4 for the registry: a lease of a DHCP server. */
 
+import { isIpv6 } from '../../../chain/ip/family.ts'
 import { removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { openRoute } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
@@ -19,7 +20,7 @@ type Own = Omit<StoredLease, 'lease'>
 export const ipv4: Family<Own, Lease> = {
   ending: LEASE_ENDING,
   isWanted: spec => spec.ipv4,
-  includes: address => !address.includes(':'),
+  includes: address => !isIpv6(address),
   addressOf: lease => lease.address,
   describe: (facts, { provided, requested, ipv6 }, { clientLink, options }) => ({
     ...facts,

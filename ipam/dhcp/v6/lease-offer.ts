@@ -1,6 +1,7 @@
 /** What a DHCPv6 server says: an ADVERTISE or REPLY as an address, times, name servers, or why there is none. Pure. */
+
 import { addressText } from '../../../chain/ip/bytes.ts'
-import { isLinkLocal } from '../link/neighbour.ts'
+import { isGlobalUnicast } from '../../../chain/ip/text.ts'
 import { namesIn } from '../v4/lease-offer.ts'
 import { PacketError } from '../v4/packet.ts'
 import { decodeOptions, type Message, option, optionValue, statusCode } from './packet.ts'
@@ -94,9 +95,7 @@ export function leaseOfferIn(reply: Reply, wanted: string | undefined): LeaseOff
 type AssociatedAddress = Association['addresses'][number]
 
 function isUsable({ address, preferredSeconds, validSeconds }: AssociatedAddress): boolean {
-  const isHost =
-    !isLinkLocal(address) && !/^ff[0-9a-f]{2}:/.test(address) && address !== '::' && address !== '::1'
-  return isHost && validSeconds > 0 && preferredSeconds <= validSeconds
+  return isGlobalUnicast(address) && validSeconds > 0 && preferredSeconds <= validSeconds
 }
 
 /** T1 and T2 as the server says, if they lie in order within the lifetime; else at 50 and 80 percent of the preferred one (RFC 8415, 21.4). */

@@ -1,7 +1,8 @@
 /** A LAN with IPv6, its routers and DHCPv6 servers, real and played, each as a `using` value. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { addressBytes, addressText, hardwareAddressText } from '../../../../chain/ip/bytes.ts'
+import { addressBytes, addressText } from '../../../../chain/ip/bytes.ts'
+import { hardwareAddressText } from '../../../../chain/ip/hardware.ts'
 import { openEventSocket } from '../../../../chain/linux/event-socket.ts'
 import { close } from '../../../../chain/linux/libc/file.ts'
 import { SOCK_DGRAM, send, sendTo, socket } from '../../../../chain/linux/libc/socket.ts'

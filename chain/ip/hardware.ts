@@ -1,0 +1,37 @@
+/** Hardware addresses: in the forms that people write, in ours (lower-case pairs between colons), and as bytes. */
+
+/** Their bytes: of Ethernet, of EUI-64 (Firewire, IEEE 802.15.4), of InfiniBand. */
+const LENGTHS = [6, 8, 20]
+
+/** A hardware address in colon, dash or dot form, as lower-case colon form; undefined for anything else. */
+export function parseHardwareAddress(text: string): string | undefined {
+  const pairs =
+    /^([0-9a-f]{2}[:-])+[0-9a-f]{2}$/i.test(text) && !(text.includes(':') && text.includes('-'))
+      ? text.split(/[:-]/)
+      : /^([0-9a-f]{4}\.)+[0-9a-f]{4}$/i.test(text)
+        ? text.replaceAll('.', '').match(/../g)
+        : undefined
+  return pairs && LENGTHS.includes(pairs.length) ? pairs.join(':').toLowerCase() : undefined
+}
+
+/** As `parseHardwareAddress`, for Ethernet: six bytes. */
+export function parseMac(text: string): string | undefined {
+  const address = parseHardwareAddress(text)
+  return address?.length === 17 ? address : undefined
+}
+
+/** The bytes of a hardware address in its colon form. */
+export function hardwareAddressBytes(address: string): Uint8Array {
+  const parts = address.split(':')
+  if (!LENGTHS.includes(parts.length) || !parts.every(part => /^[0-9a-f]{2}$/i.test(part))) {
+    throw new RangeError(`${JSON.stringify(address)} is not a hardware address`)
+  }
+  return Uint8Array.from(parts, part => Number.parseInt(part, 16))
+}
+
+/** A hardware address as lower-case hexadecimal pairs. */
+export function hardwareAddressText(bytes: Uint8Array): string {
+  const pairs: string[] = []
+  for (let at = 0; at < bytes.length; at++) pairs.push((bytes[at] ?? 0).toString(16).padStart(2, '0'))
+  return pairs.join(':')
+}
