@@ -85,6 +85,10 @@ describe('under another name', () => {
     { name: 'my-firewall', plugin: 'firewall' },
     { name: 'our-ipvlan', plugin: 'ipvlan' },
     { name: 'our-host-local', plugin: 'host-local' },
+    { name: 'flannel-amd64', plugin: 'flannel' }, // as flannel's releases call it
+    { name: 'bridge.old', plugin: 'bridge' },
+    { name: 'host-local-1.9.1', plugin: 'host-local' },
+    { name: 'bridge-of-vlan', plugin: 'vlan' },
   ])('$name is $plugin, as a copy and as a link', ({ name, plugin }) => {
     const copy = `${folder}/${name}`
     const link = `${folder}/link/${name}`

@@ -1,4 +1,4 @@
-/** Which plugin an executable is that was copied or linked under another name: "cnv-bridge", or a link to "bridge". */
+/** Which plugin an executable is that was copied or linked under another name: "cnv-bridge", a link to "bridge", or "bridge.old". */
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { readLink } from '../linux/libc/folder.ts'
 import { status } from '../linux/libc/status.ts'
@@ -10,6 +10,11 @@ const nameIn = (path: string) => path.slice(path.lastIndexOf('/') + 1)
 /** The plugin whose name a file's name is, or ends in; of "ipvlan" and "vlan" the longer one. */
 function endOf(name: string, names: readonly string[]): string | undefined {
   return names.filter(one => name.endsWith(one)).sort((one, other) => other.length - one.length)[0]
+}
+
+/** The plugin whose name a file's name begins with, before what a release or a backup appends: "flannel-amd64", "bridge.old". */
+function beginningOf(name: string, names: readonly string[]): string | undefined {
+  return names.find(one => name.startsWith(one) && /^[-._@]/.test(name.slice(one.length)))
 }
 
 const MOST_LINKS = 40 // MAXSYMLINKS
@@ -55,11 +60,11 @@ export function pluginNamed(
   const links = [...targetsOf(located(command, searched)), started, ...targetsOf(started)]
   for (const path of [command, ...links, executable]) {
     const name = nameIn(path)
-    if (name === 'catena') return undefined
+    if (name === 'catena') return beginningOf(nameIn(command), names)
     const found = endOf(name, names)
     if (found !== undefined) return found
   }
-  return undefined
+  return beginningOf(nameIn(command), names)
 }
 
 /** The document for a runtime that called the program by a name that is no plugin's. */
