@@ -237,7 +237,8 @@ const badRouters: { name: string; solicited: Solicited }[] = [
   },
 ]
 
-test.concurrent.each(badRouters)(
+// one after another: the router is this process, which the setup of others would keep busy past the client's patience
+test.each(badRouters)(
   'an advertisement $name makes no address, and a sane one after it does',
   async ({ solicited }) => {
     using network = lan6()
@@ -245,16 +246,17 @@ test.concurrent.each(badRouters)(
     using _router = ear6(network.namespace, {
       solicited(ear) {
         solicited(ear)
-        if (++solicitations === 2) ear.advertise(advertised(1800, prefix(900, 900)))
+        if (++solicitations >= 2) ear.advertise(advertised(1800, prefix(900, 900)))
       },
     })
-    await using dhcpDaemon = await daemon('-timeout', '100ms')
+    await using dhcpDaemon = await daemon('-timeout', '300ms')
     const container = network.attach('container')
+    container.setSysctl('net/ipv6/conf/eth0/router_solicitations', '0') // the kernel's own are not to be counted
     const { ips } = await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })
     expect(ips).toEqual([
       { address: expect.stringMatching(/^fd00:9::\S+\/64$/), gateway: expect.any(String) },
     ])
-    expect(solicitations).toBe(2)
+    expect(solicitations).toBeGreaterThanOrEqual(2)
   },
 )
 
