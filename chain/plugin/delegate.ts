@@ -1,4 +1,5 @@
 /** Runs other plugins on behalf of one: IPAM, and flannel's delegate. They get this request's environment and, unless told otherwise, its standard input. */
+import { failureOf, printedError } from '../invoke/failure.ts'
 import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
@@ -71,40 +72,11 @@ async function runDelegate(
     return answer.stdout
   }
   // One that was ended, say, told nobody how far it had got: only a plugin that answers has undone what it did.
-  if (!printedError(answer.stdout)) added?.('unknown')
-  throw failureOf(type, answer)
-}
-
-/** A failed plugin's answer as the error that it printed, or as one made of what it left on standard error. */
-export function failureOf(
-  type: string,
-  answer: { stdout: string; stderr: string; status: number; signal?: string },
-): CniError {
   const printed = printedError(answer.stdout)
-  if (printed) return printed
-  const how = answer.signal ? `was ended by ${answer.signal}` : `ended with status ${answer.status}`
-  const words = answer.stderr.trim()
-  return new CniError(
-    code.internal,
-    `plugin ${type} ${how}${answer.stdout ? ' and no readable error' : ''}`,
-    {
-      details: [words, answer.stdout.trim()].filter(Boolean).join('; ') || 'it printed nothing',
-    },
-  )
-}
-
-function printedError(stdout: string): CniError | undefined {
-  try {
-    const {
-      code: number,
-      msg,
-      details,
-    } = JSON.parse(stdout) as { code?: unknown; msg?: unknown; details?: unknown }
-    if (typeof number !== 'number' || typeof msg !== 'string') return undefined
-    return new CniError(number, msg, { details: typeof details === 'string' ? details : undefined })
-  } catch {
-    return undefined
-  }
+  if (printed) throw printed
+  added?.('unknown')
+  const { code: number, message, details } = failureOf(answer)
+  throw new CniError(number, `plugin ${type}: ${message}`, { details })
 }
 
 function parseDelegateResult(stdout: string, type: string, cniVersion: string): Result {

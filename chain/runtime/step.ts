@@ -1,7 +1,8 @@
 /** One plugin called once on behalf of a runtime: what it is given, and what its answer means. Knows no order and no cache. */
+import { failureOf } from '../invoke/failure.ts'
 import { type Answer, findPlugin, invoke } from '../invoke/invoke.ts'
 import type { JsonObject } from '../protocol/configuration.ts'
-import { CniError, code, toCniError } from '../protocol/error.ts'
+import { CniError, toCniError } from '../protocol/error.ts'
 import type { RuntimeAttachment, RuntimeOptions, RuntimeVerb } from './attachment.ts'
 import type { PluginConfiguration } from './load.ts'
 
@@ -28,7 +29,7 @@ export async function callPlugin(call: PluginCall, options: RuntimeOptions): Pro
   let answer: Answer | undefined
   try {
     answer = await start(call, options)
-    if (answer.status !== 0 || answer.timedOut) throw failureOf(answer, options)
+    if (answer.status !== 0 || answer.timedOut) throw failureOf(answer, options.timeout)
   } catch (thrown) {
     told(answer?.stderr ?? '', toCniError(thrown))
     throw thrown
@@ -65,44 +66,6 @@ function environmentFor(
     CNI_ARGS: (attachment?.args ?? []).map(pair => pair.join('=')).join(';'),
     CNI_IFNAME: attachment?.ifname ?? '',
     CNI_PATH: path.join(':'),
-  }
-}
-
-/** The error that a plugin printed; where it printed none, libcni's words about what it left instead. */
-function failureOf(
-  { stdout, stderr, status, signal, timedOut }: Answer,
-  { timeout }: RuntimeOptions,
-): CniError {
-  if (timedOut) {
-    const details = `${timeout} ms were over; it was killed with all that it had started${stderr ? `; it had said: ${stderr.trim()}` : ''}`
-    return new CniError(code.internal, 'netplugin did not end in time', { details })
-  }
-  const how = signal ? `signal: ${signal}` : `exit status ${status}`
-  if (stdout === '') {
-    const said = stderr
-      ? `netplugin failed: ${JSON.stringify(stderr)}: ${how}`
-      : `netplugin failed with no error message: ${how}`
-    return new CniError(code.internal, said)
-  }
-  return (
-    printedError(stdout) ??
-    new CniError(
-      code.internal,
-      `netplugin failed but error parsing its diagnostic message ${JSON.stringify(stdout)}: ${how}`,
-      { details: stderr.trim() || undefined },
-    )
-  )
-}
-
-function printedError(stdout: string): CniError | undefined {
-  try {
-    const { code: number, msg, details } = JSON.parse(stdout) as Partial<Record<string, unknown>>
-    if (typeof msg !== 'string') return undefined
-    return new CniError(typeof number === 'number' ? number : code.internal, msg, {
-      details: typeof details === 'string' ? details : undefined,
-    })
-  } catch {
-    return undefined
   }
 }
 
