@@ -79,6 +79,11 @@ const TEXT_BUSY_ATTEMPTS = 6 // as libcni: ETXTBSY means that the file is being 
 const TEXT_BUSY_PAUSE = 1000 // milliseconds
 const SIGKILL = 9
 
+/** Bytes: a thousand times what results and errors have. */
+const MOST_OUTPUT = 16 << 20
+/** Milliseconds that what a plugin has printed may take to arrive once it has ended. */
+const PIPE_PATIENCE = 500
+
 async function runProcess(call: Call): Promise<Answer> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -118,13 +123,24 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     stderr: 'pipe',
     detached: isEnded,
   })
-  const output = [drain(child.stdout), drain(child.stderr)] as const
   let timedOut = false
+  let said = ''
+  let isKilled = false
   const endGroup = () => {
-    kill(-child.pid, SIGKILL)
-    // what has left the group may keep the pipes open for ever: nobody waits for it
-    child.exited.then(() => output.forEach(({ stop }) => void stop()))
+    isKilled = true
+    kill(isEnded ? -child.pid : child.pid, SIGKILL)
   }
+  const printsTooMuch = () => {
+    said = `ended, for it has printed more than ${MOST_OUTPUT >> 20} MiB\n`
+    endGroup()
+  }
+  const output = [drain(child.stdout, printsTooMuch), drain(child.stderr)] as const
+  // what it has started may keep the pipes open for ever: nobody waits for it
+  const stop = () => output.forEach(each => void each.stop())
+  let afterwards: Timer | undefined
+  child.exited.then(() => {
+    afterwards = setTimeout(stop, isKilled ? 0 : PIPE_PATIENCE)
+  })
   const overdue = () => {
     timedOut = true
     endGroup()
@@ -135,19 +151,32 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     const [stdout, stderr, status] = await Promise.all([output[0].text, output[1].text, child.exited])
     signal?.throwIfAborted()
     const ended = child.signalCode?.toString()
-    return { status, stdout, stderr, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
+    const words = said ? { stdout: '', stderr: stderr + said } : { stdout, stderr }
+    return { status, ...words, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
   } finally {
     clearTimeout(timer)
+    clearTimeout(afterwards)
     signal?.removeEventListener('abort', endGroup)
   }
 }
 
-/** Reads a stream to its end, or until told to stop; then `text` is what has come so far. */
-function drain(stream: ReadableStream<Uint8Array>): { text: Promise<string>; stop(): Promise<void> } {
+/**
+ * Reads a stream to its end, or until told to stop; then `text` is what has come so far. What is more than anybody needs is let
+ * pass, and told of.
+ */
+function drain(
+  stream: ReadableStream<Uint8Array>,
+  exceeded = () => {},
+): { text: Promise<string>; stop(): Promise<void> } {
   const reader = stream.getReader()
   const parts: Uint8Array[] = []
+  let room = MOST_OUTPUT
   const readOn = async () => {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value)
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      if (room >= 0) parts.push(part.value)
+      if (room >= 0 && room < part.value.length) exceeded()
+      room -= part.value.length
+    }
     return Buffer.concat(parts).toString()
   }
   return { text: readOn(), stop: () => reader.cancel() }
