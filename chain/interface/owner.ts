@@ -18,8 +18,10 @@ export interface LentDevice {
   kind?: string
   permanentAddress?: string
   parentDevice?: string
-  /** Its hardware address, and more names, as they are to be again. */
+  /** Its settings, and more names, as they are to be again. */
   address?: string
+  mtu?: number
+  group?: number
   alternativeNames?: readonly string[]
 }
 

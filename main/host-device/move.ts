@@ -36,11 +36,13 @@ export function requireFreeName({ netns, name }: Place & { netns: string }): voi
 
 /** What the host remembers of a device before a container has it. */
 export function identityOf(link: Link): LentDevice {
-  const { name, index, kind, permanentAddress, parentDevice, address, alternativeNames } = link
+  const { name, index, kind, permanentAddress, parentDevice, address, mtu, group, alternativeNames } = link
   return {
     name,
     index,
     address,
+    mtu,
+    group,
     ...(alternativeNames === undefined ? {} : { alternativeNames }),
     ...(kind === undefined ? {} : { kind }),
     ...(permanentAddress === undefined ? {} : { permanentAddress }),
@@ -102,7 +104,7 @@ export function moveBack(
   } finally {
     close(home)
   }
-  onHost(host => restoreAddress(host, { link, device }))
+  onHost(host => restoreSettings(host, { link, device }))
   return 'removed'
 }
 
@@ -112,10 +114,13 @@ function dropNames(route: Transport, { alternativeNames = [], index }: Link, dev
   if (given.length > 0) removeAlternativeNames(route, index, given)
 }
 
-/** The neighbours of the host know the address that the device had there. */
-function restoreAddress(host: Transport, { link, device }: { link: Link; device: LentDevice }): void {
-  const { address, name } = device
-  if (address && address !== link.address) bestEffort(() => setLink(host, name, { address }))
+/** The neighbours of the host know the address that the device had there; and its MTU the host's connections. */
+function restoreSettings(host: Transport, { link, device }: { link: Link; device: LentDevice }): void {
+  for (const key of ['address', 'mtu', 'group'] as const) {
+    const value = device[key]
+    if (value !== undefined && value !== '' && value !== link[key])
+      bestEffort(() => setLink(host, device.name, { [key]: value }))
+  }
 }
 
 /**
@@ -140,7 +145,7 @@ export function renameReturned(
     setLink(host, link.index, { name: device.name })
   }
   if (link.alias) setLink(host, link.index, { alias: '' })
-  restoreAddress(host, { link, device })
+  restoreSettings(host, { link, device })
   return 'removed'
 }
 

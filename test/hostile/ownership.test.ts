@@ -209,18 +209,24 @@ testOn(
   },
 )
 
-test('a device comes home without the names and the address that the container has given it', async () => {
+test('a device comes home without the names and the settings that the container has given it', async () => {
   using net = lending()
   const { container, device, host, request } = net
-  const { address, index } = host.link(device)
+  const { address, index, mtu, group } = host.link(device)
   host.run('ip', 'link', 'property', 'add', 'dev', device, 'altname', `${device}-known`)
   host.createLink({ name: 'taken2', kind: { type: 'bridge' } })
   await mustCall(hostDevice, 'ADD', request())
   for (const name of ['taken2', 'taken3'])
     container.run('ip', 'link', 'property', 'add', 'dev', 'eth0', 'altname', name)
-  container.run('ip', 'link', 'set', 'eth0', 'address', '02:00:00:00:00:99')
+  container.run('ip', 'link', 'set', 'eth0', 'address', '02:00:00:00:00:99', 'mtu', '68', 'group', '7')
   await mustCall(hostDevice, 'DEL', request())
-  expect(host.link(device)).toMatchObject({ address, index, alternativeNames: [`${device}-known`] })
+  expect(host.link(device)).toMatchObject({
+    address,
+    index,
+    mtu,
+    group,
+    alternativeNames: [`${device}-known`],
+  })
   expect(host.link('taken2').kind).toBe('bridge')
   expect(() => host.link('taken3')).toThrow()
 })
