@@ -11,7 +11,7 @@ export function helperPath(path = Bun.env.PATH ?? ''): string {
 
 /** The first letters that the start of the static executable has blanked (tools/static/start.c), by what follows them. */
 const BLANK = '\u0001'
-const settings = ['BUN_', 'NODE_', 'LD_', 'JSC_', 'ICU_', 'MIMALLOC_', 'MUSL_']
+const settings = ['BUN_', 'NODE_', 'LD_', 'JSC_', 'ICU_', 'MIMALLOC_', 'MUSL_', 'SIMDUTF_']
 
 /**
  * An environment as the caller gave it, for a process that is none of ours: names such as LD_LIBRARY_PATH, which must not

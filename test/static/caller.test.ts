@@ -88,6 +88,7 @@ const settings = [
   'LD_DEBUG=all',
   'MIMALLOC_VERBOSE=1',
   'MIMALLOC_SHOW_STATS=1',
+  'SIMDUTF_FORCE_IMPLEMENTATION=fallback',
   'ICU_DATA=/run/callers',
 ]
 

@@ -117,7 +117,7 @@ static void blank_settings(char **env)
 {
 	for (; *env; env++)
 		if (begins(*env, "BUN_") || begins(*env, "NODE_") || begins(*env, "LD_") || begins(*env, "JSC_") || begins(*env, "ICU_")
-			|| begins(*env, "MIMALLOC_") || begins(*env, "MUSL_"))
+			|| begins(*env, "MIMALLOC_") || begins(*env, "MUSL_") || begins(*env, "SIMDUTF_"))
 			**env = BLANK;
 }
 
