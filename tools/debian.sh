@@ -2,10 +2,12 @@
 # Fetches a package of a Debian release that need not be this machine's, with lists, cache and sources of apt's that are private:
 # the machine's stay as they are. Takes the mirror that the machine's apt uses; apt checks the archive's signature.
 # usage: tools/debian.sh binary|source SUITE PACKAGE FOLDER      leaves the .deb, or the .dsc and what it names, in FOLDER
+#        tools/debian.sh mirror                                  says which mirror that is
 set -euo pipefail
-kind=$1 suite=$2 package=$3 folder=$4
+kind=$1 suite=${2:-} package=${3:-} folder=${4:-}
 
 main() {
+  [ "$kind" != mirror ] || { mirror; exit; }
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work"/{lists/partial,cache/archives/partial,parts} "$folder"

@@ -284,6 +284,7 @@ const ENOUGH = { bytes: 16 << 20, files: 1000 }
 function room({ into, root }: Node): Finding[] {
   return ['/var/lib/cni', '/run', '/etc/cni', into].flatMap(path => {
     const place = `${root}${path}`
+    if (root !== '' && status(place) === undefined) return [] // the folder may be a part of the node, or not be one yet
     const { bytes, files, isReadOnly, mayExecute } = roomIn(nearest(place))
     const problem = (says: string): Finding[] => [{ about: 'disk', level: 'problem', says }]
     if (path === into && !mayExecute)
