@@ -77,8 +77,13 @@ async function runExample(type: string, page: Page): Promise<void> {
   try {
     for (const { run, shows } of look) expect(await mustRun(run)).toContain(shows)
     await mustRun(`catena check ${name} web`)
-  } finally {
     await mustRun(`catena del ${name} web`)
+    for (const { run, shows, stays = false } of look) {
+      const { output } = await shell(run)
+      expect({ run, isSeen: output.includes(shows) }).toEqual({ run, isSeen: stays })
+    }
+  } finally {
+    await shell(`catena del ${name} web`)
     await mustRun('umount /run/netns/web && rm /run/netns/web')
   }
   for (const { change, code, says } of refusals) {

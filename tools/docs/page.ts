@@ -23,6 +23,8 @@ export interface DescribedKey {
 export interface Look {
   run: string
   shows: string
+  /** It is seen after DEL too. */
+  stays?: true
 }
 
 /** A configuration that is refused: tests try it. */

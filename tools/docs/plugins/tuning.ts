@@ -26,7 +26,7 @@ export const page: Page = {
     '`<dataDir>/<container>_<interface>.json`: what the interface was before, as the Go plugin writes it.',
   ],
   look: [
-    { run: 'nsenter --net=/run/netns/web cat /proc/sys/net/core/somaxconn', shows: '512' },
+    { run: 'nsenter --net=/run/netns/web cat /proc/sys/net/core/somaxconn', shows: '512', stays: true },
     { run: 'ip -n web link show eth0', shows: 'mtu 1400' },
   ],
   refusals: [
