@@ -82,8 +82,10 @@ async function runExample(type: string, page: Page): Promise<void> {
       const { output } = await shell(run)
       expect({ run, isSeen: output.includes(shows) }).toEqual({ run, isSeen: stays })
     }
+  } catch (thrown) {
+    await shell(`catena del ${name} web`) // others have the same addresses
+    throw thrown
   } finally {
-    await shell(`catena del ${name} web`)
     await mustRun('umount /run/netns/web && rm /run/netns/web')
   }
   for (const { change, code, says } of refusals) {
