@@ -17,7 +17,7 @@ import { encodeText } from './linux/bytes.ts'
 import { writeAll } from './linux/libc/file.ts'
 import { startedPath } from './linux/libc/process.ts'
 import type { Plugin } from './plugin/define.ts'
-import { processWorld, run } from './plugin/run.ts'
+import { processIo, run } from './plugin/run.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
 
 interface Entry {
@@ -114,7 +114,7 @@ async function runPlugin({ load, programs = {}, versions = supportedVersions }: 
   }
   const [word = '', ...args] = process.argv.slice(2)
   const program = Object.hasOwn(programs, word) ? programs[word] : undefined
-  return program ? program(args) : run(await load(), processWorld(builtins))
+  return program ? program(args) : run(await load(), processIo(builtins))
 }
 
 async function runCommand(): Promise<number> {

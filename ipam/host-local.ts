@@ -9,7 +9,7 @@ import { configuredRoutes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
-import { type Allocation, allocate, type Wish } from './host-local/allocate.ts'
+import { type Allocation, type AllocationSpec, allocate } from './host-local/allocate.ts'
 import {
   anyConfiguration,
   configurationOf,
@@ -20,7 +20,7 @@ import {
   requestedAddresses,
   requireRangeSets,
 } from './host-local/configuration.ts'
-import type { Owner } from './host-local/directory.ts'
+import type { Owner } from './host-local/owner-index.ts'
 import { assign, type RangeSet, rangeOf } from './host-local/ranges.ts'
 import { checkFree } from './host-local/status.ts'
 import {
@@ -51,7 +51,7 @@ export const hostLocal = definePlugin({
   check(request) {
     const sets = requireRangeSets(configurationOf(request), request.cniVersion)
     const held = inFolder(request, folder => {
-      using store = openStoreIfPresent(folder, request.world.stderr)
+      using store = openStoreIfPresent(folder, request.io.stderr)
       return store ? addressesOf(store, request.attachment) : []
     })
     if (held.length === 0)
@@ -67,10 +67,10 @@ export const hostLocal = definePlugin({
   },
 
   del(request) {
-    const { attachment, previous, world } = request
+    const { attachment, previous, io } = request
     const told = (previous?.ips ?? []).flatMap(({ address }) => parseCidr(address)?.address ?? [])
     inFolder(request, folder => {
-      using store = openStoreIfPresent(folder, world.stderr)
+      using store = openStoreIfPresent(folder, io.stderr)
       if (!store) return
       const damaged = damagedOf(store, attachment, told.map(formatAddress))
       release(store, attachment, [...damaged, ...addressesOf(store, attachment)])
@@ -85,7 +85,7 @@ export const hostLocal = definePlugin({
   gc(request) {
     const isKept = isOwnerAmong(request.valid)
     const refusals = inFolder(request, folder => {
-      using store = openStoreIfPresent(folder, request.world.stderr)
+      using store = openStoreIfPresent(folder, request.io.stderr)
       return store ? keepOnly(store, isKept) : []
     })
     if (refusals.length === 0) return
@@ -117,7 +117,7 @@ function inFolder<T>(request: Given, body: (folder: string) => T): T {
 /** One address of each set, under one lock; durable before it is answered, but that without the lock. */
 function allocateAll(
   request: AddRequest<unknown>,
-  given: { sets: readonly RangeSet[]; wanted: readonly Wish['requested'][]; folder: string },
+  given: { sets: readonly RangeSet[]; wanted: readonly AllocationSpec['requested'][]; folder: string },
 ): Allocation[] {
   const allocations: Allocation[] = []
   try {
@@ -133,17 +133,17 @@ function allocateAll(
 }
 
 function allocateLocked(
-  { attachment: owner, world, undo }: AddRequest<unknown>,
+  { attachment: owner, io, undo }: AddRequest<unknown>,
   { sets, wanted, folder }: Parameters<typeof allocateAll>[1],
   allocations: Allocation[],
 ): void {
-  using store = openStore(folder, world.stderr)
+  using store = openStore(folder, io.stderr)
   try {
     for (const [position, set] of sets.entries()) {
-      const wish = { store, owner, set, position, requested: wanted[position] }
-      const allocation = namingRange(position, () => allocate(wish))
+      const spec = { store, owner, set, position, requested: wanted[position] }
+      const allocation = namingRange(position, () => allocate(spec))
       undo(`free ${allocation.name}`, () => {
-        using again = openStore(folder, world.stderr)
+        using again = openStore(folder, io.stderr)
         release(again, owner, [allocation.name])
       })
       allocations.push(allocation)

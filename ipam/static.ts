@@ -86,7 +86,7 @@ export const staticAddresses = definePlugin({
 
 /**
  * Configured ones and those of CNI_ARGS beside them; `args.cni.ips` instead of all that, and `runtimeConfig.ips` instead of
- * everything: the reference's precedence. Configured ones that are replaced may be anything.
+ * everything: the Go plugin's precedence. Configured ones that are replaced may be anything.
  */
 function addressesOf({ config, args, cniVersion }: BaseRequest<unknown> & { args: string }): Assigned[] {
   const { ipam, args: wanted, runtimeConfig } = decode(configuration, config)

@@ -29,15 +29,15 @@ import { emptyResult, type Result } from '../chain/protocol/result.ts'
 import * as chained from './bridge/chained.ts'
 import { checkAttached, checkBridge, checkHostEnd, checkUsable } from './bridge/check.ts'
 import { type BridgeConfiguration, configuration } from './bridge/configuration.ts'
-import * as gateway from './bridge/gateway.ts'
-import { becomeGateway, isGateway } from './bridge/place.ts'
+import * as gateway from './bridge/gateway-addresses.ts'
+import { becomeGateway, isGateway } from './bridge/gateway-link.ts'
 import * as port from './bridge/port.ts'
 import { allowedAddress, rulesFor, sweep, sweepRules } from './bridge/rules.ts'
 import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>
 
-/** Positions in the result, as the reference has them. */
+/** Positions in the result, as the Go plugin has them. */
 const CONTAINER = 2
 
 export const bridge = definePlugin({
@@ -70,7 +70,7 @@ export const bridge = definePlugin({
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },
 
-  async del({ config, attachment, netns, previous, engine, ipam, world }) {
+  async del({ config, attachment, netns, previous, engine, ipam, io }) {
     using host = openRoute()
     const attached = chained.namedInterface(config, previous)
     await everyStep({
@@ -82,7 +82,7 @@ export const bridge = definePlugin({
         ? {}
         : { [`take ${attached} off ${config.bridge}`]: () => chained.detach(host, config, attached) }),
       'delete the veth pair': () =>
-        removePair(host, { attachment, world, netns: attached === undefined ? netns : undefined }),
+        removePair(host, { attachment, io, netns: attached === undefined ? netns : undefined }),
     })
   },
 

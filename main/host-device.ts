@@ -135,9 +135,9 @@ function endLoan({ netns, device, forget }: ReturnType<typeof staleLoans>[number
 }
 
 /** Brings home what ADD lent; where the kernel has sent it home already it gets its name back. */
-function bringBack({ attachment, config, netns, world }: DelRequest<Configuration>): void {
+function bringBack({ attachment, config, netns, io }: DelRequest<Configuration>): void {
   const name = attachment.ifname
-  const device = lentDevice(attachment) ?? unrecorded({ attachment, config, netns, world })
+  const device = lentDevice(attachment) ?? unrecorded({ attachment, config, netns, io })
   if (device && moveBack(netns, device) === 'absent') onHost(host => renameReturned(host, { name, device }))
   releaseInterface(attachment)
 }
@@ -147,18 +147,18 @@ function bringBack({ attachment, config, netns, world }: DelRequest<Configuratio
  * it. So it counts where it says no more than the configuration does.
  */
 function unrecorded(
-  request: Pick<DelRequest<Configuration>, 'attachment' | 'config' | 'netns' | 'world'>,
+  request: Pick<DelRequest<Configuration>, 'attachment' | 'config' | 'netns' | 'io'>,
 ): LentDevice | undefined {
-  const { attachment, config, netns, world } = request
+  const { attachment, config, netns, io } = request
   const selection = selectionIfThere(config)
   using container = openContainerIfPresent(netns)
   const link = container && findLink(container, attachment.ifname)
   if (!container || !link) return selection && onHost(host => findReturned(host, attachment, selection))
   const other = onHost(host => otherOwner(request, { host, container }, link))
-  if (other !== undefined) return void sayLeft(world, `${link.name} in ${netns}`, other)
+  if (other !== undefined) return void sayLeft(io, `${link.name} in ${netns}`, other)
   if (!link.alias || !selection) return undefined
   if (isSelectedElsewhere(selection, link)) return { ...identityOf(link), name: link.alias }
-  world.stderr(
+  io.stderr(
     `${link.name} in ${netns} is left alone: its alias says that it was ${link.alias}, but it is not the device of the configuration\n`,
   )
   return undefined

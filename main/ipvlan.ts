@@ -4,7 +4,11 @@ import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
-import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
+import {
+  clearSubInterface,
+  createSubInterface,
+  finishSubInterface,
+} from '../chain/interface/sub-interface.ts'
 import { ipvlanModes } from '../chain/linux/netlink/link-kind.ts'
 import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -36,11 +40,11 @@ export const ipvlan = definePlugin({
     const mtu = Math.max(config.mtu, 0) // below 0 the kernel chooses, as in the Go plugin
     checkMtu(mtu, master)
     await createOnce(request, {
-      create: container => createChild(container, { attachment, master, kind, mtu }),
-      clear: container => clearChild(container, attachment),
+      create: container => createSubInterface(container, { attachment, master, kind, mtu }),
+      clear: container => clearSubInterface(container, attachment),
     })
     const addresses = request.ipam.type || !previous ? await request.ipam.add(request.undo) : previous
-    const { result } = finishChild(request, { addresses, announcement: 'when up', master })
+    const { result } = finishSubInterface(request, { addresses, announcement: 'when up', master })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 

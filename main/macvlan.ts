@@ -4,7 +4,7 @@ import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, finishInterface, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
-import { clearChild, createChild } from '../chain/interface/sub-interface.ts'
+import { clearSubInterface, createSubInterface } from '../chain/interface/sub-interface.ts'
 import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
 import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
@@ -52,8 +52,8 @@ export const macvlan = definePlugin({
     checkMtu(config.mtu, master)
     const kind = { type: 'macvlan', mode, broadcastQueueLength: config.bcqueuelen } as const
     await createOnce(request, {
-      create: container => createChild(container, { attachment, master, kind, mtu: config.mtu, mac }),
-      clear: container => clearChild(container, attachment),
+      create: container => createSubInterface(container, { attachment, master, kind, mtu: config.mtu, mac }),
+      clear: container => clearSubInterface(container, attachment),
     })
     const addresses = await request.ipam.add(request.undo)
     const { result } = finishInterface(request, { addresses, announcement: 'again' })

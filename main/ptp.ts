@@ -33,14 +33,20 @@ import {
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import { type Hop, hopsOf, leaveByGateways, missingRoutes, networkText } from './ptp/hop.ts'
 import { createPair, missingOnHost, routeToContainer } from './ptp/pair.ts'
+import {
+  leaveByGateways,
+  missingRoutes,
+  networkText,
+  type RoutedAddress,
+  routedAddressesOf,
+} from './ptp/routes.ts'
 
 const configuration = z
   .object({ ipMasq: flag, ipMasqBackend: masqueradeBackend, mtu, dns, ipam })
   .check(knownMasqueradeBackend)
 
-/** Position of the container's end in the result, as the reference has it. */
+/** Position of the container's end in the result, as the Go plugin has it. */
 const CONTAINER = 1
 
 const sweep = { roles: ['masquerade'] } as const
@@ -55,11 +61,11 @@ export const ptp = definePlugin({
     const host = keep(openRoute())
     const hostEnd = await plugIn(host, request)
     const addresses = await request.ipam.add(undo)
-    const hops = hopsOf(addresses)
-    enableForwarding(hops.map(({ address }) => address))
-    const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, hops })
-    routeToContainer(host, hostEnd, hops)
-    await addRules(request, rulesFor({ config, attachment, hops }), sweep)
+    const routed = routedAddressesOf(addresses)
+    enableForwarding(routed.map(({ address }) => address))
+    const { result, containerEnd } = bringUp(addresses, { hostEnd, attachment, netns, routed })
+    routeToContainer(host, hostEnd, routed)
+    await addRules(request, rulesFor({ config, attachment, routed }), sweep)
     awaitLink(host, hostEnd.index)
     markFinished(host, hostEnd.index, ownerOf(attachment).comment)
     return {
@@ -78,25 +84,25 @@ export const ptp = definePlugin({
     using host = openRoute()
     using container = openContainer(netns)
     const hostEnd = findHostEnd({ host, container }, { containerEnd, result })
-    const hops = hopsOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
+    const routed = routedAddressesOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
     const [missing] = [
-      ...missingRoutes(container, { hops, link: containerEnd.index }).map(
+      ...missingRoutes(container, { routed, link: containerEnd.index }).map(
         route => `Expected Route ${route} not found in routing table`,
       ),
-      ...missingOnHost(host, hostEnd, hops),
+      ...missingOnHost(host, hostEnd, routed),
     ]
-    const absent = missing ?? (await missingRules(rulesFor({ config, attachment, hops })))
+    const absent = missing ?? (await missingRules(rulesFor({ config, attachment, routed })))
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
-  async del({ attachment, netns, engine, ipam, world }) {
+  async del({ attachment, netns, engine, ipam, io }) {
     using host = openRoute()
     await everyStep({
       // while the interface is there: a DHCP lease is given back through it
       'release the addresses': () => ipam.remove(),
       // Rules before links: nf_tables and the link then wait for the same grace period.
       'delete the rules': () => sweepRules(engine, attachment, sweep),
-      'delete the veth pair': () => removePair(host, { attachment, netns, world }),
+      'delete the veth pair': () => removePair(host, { attachment, netns, io }),
     })
   },
 
@@ -144,9 +150,9 @@ function describe(ends: { hostEnd: Link; containerEnd: Link; netns: string }): R
 
 function bringUp(
   addresses: Result,
-  parts: { hostEnd: Link; attachment: Attachment; netns: string; hops: readonly Hop[] },
+  parts: { hostEnd: Link; attachment: Attachment; netns: string; routed: readonly RoutedAddress[] },
 ): { result: Result; containerEnd: Link } {
-  const { hostEnd, attachment, netns, hops } = parts
+  const { hostEnd, attachment, netns, routed } = parts
   const name = attachment.ifname
   const result = {
     ...addresses,
@@ -155,7 +161,7 @@ function bringUp(
   }
   const containerEnd = configureInterface({ netns, name, result })
   using container = openContainer(netns)
-  leaveByGateways(container, { hops, link: containerEnd.index })
+  leaveByGateways(container, { routed, link: containerEnd.index })
   return { result, containerEnd }
 }
 
@@ -163,10 +169,10 @@ function bringUp(
 function rulesFor(parts: {
   config: Configuration
   attachment: Attachment
-  hops: readonly Hop[]
+  routed: readonly RoutedAddress[]
 }): MasqueradeSpec {
-  const { config, attachment, hops } = parts
-  const sources = hops.map(hop => ({ address: hop.address, network: networkText(hop) }))
+  const { config, attachment, routed } = parts
+  const sources = routed.map(each => ({ address: each.address, network: networkText(each) }))
   return { attachment, sources: config.ipMasq ? sources : [], backend: config.ipMasqBackend }
 }
 

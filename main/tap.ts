@@ -116,7 +116,7 @@ interface TapSpec {
 function create(container: Transport, { config, netns, name, mac }: TapSpec): void {
   const { multiQueue, owner, group, mtu, selinuxContext } = config
   const bridge = findBridge(container, config)
-  const virtioHeader = owner !== undefined && group !== undefined // as the reference decides
+  const virtioHeader = owner !== undefined && group !== undefined // as the Go plugin decides
   const given = (id: number | undefined) => (id === NOBODY ? undefined : id)
   const prepare = () =>
     setLink(container, name, {

@@ -11,7 +11,11 @@ import {
   type Master,
   requireReady,
 } from '../chain/interface/master.ts'
-import { clearChild, createChild, finishChild } from '../chain/interface/sub-interface.ts'
+import {
+  clearSubInterface,
+  createSubInterface,
+  finishSubInterface,
+} from '../chain/interface/sub-interface.ts'
 import { errno } from '../chain/linux/libc/errno.ts'
 import { isRefusal } from '../chain/linux/netlink/socket.ts'
 import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
@@ -43,7 +47,7 @@ export const vlan = definePlugin({
     checkMtu(config.mtu, master)
     await createTagged(request, { id, master })
     const addresses = await request.ipam.add(request.undo)
-    const { result } = finishChild(request, { addresses, announcement: 'again', master })
+    const { result } = finishSubInterface(request, { addresses, announcement: 'again', master })
     return { ...result, dns: configuredDns(config.dns) ?? {} }
   },
 
@@ -99,8 +103,8 @@ async function createTagged(
   try {
     await createOnce(request, {
       create: container =>
-        createChild(container, { attachment, master, kind: { type: 'vlan', id }, mtu: config.mtu }),
-      clear: container => clearChild(container, attachment),
+        createSubInterface(container, { attachment, master, kind: { type: 'vlan', id }, mtu: config.mtu }),
+      clear: container => clearSubInterface(container, attachment),
     })
   } catch (thrown) {
     if (!isRefusal(thrown, errno.EEXIST)) throw thrown

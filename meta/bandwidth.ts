@@ -81,12 +81,12 @@ export const bandwidth = definePlugin({
     })
   },
 
-  async del({ attachment, netns, world }) {
+  async del({ attachment, netns, io }) {
     using host = openRoute()
     using container = openContainerIfPresent(netns)
     const found = container && findHostEnd(host, container, attachment.ifname)
     const other = otherThan(attachment, found?.alias)
-    if (found && other !== undefined) sayLeft(world, `the limit of ${found.name}`, other)
+    if (found && other !== undefined) sayLeft(io, `the limit of ${found.name}`, other)
     const outside = other === undefined ? found : undefined
     await everyStep({
       'stop shaping': () => outside && removeShape(host, outside.index),

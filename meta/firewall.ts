@@ -36,7 +36,7 @@ export const firewall = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { attachment, config, engine, previous, world } = request
+    const { attachment, config, engine, previous, io } = request
     const { id } = ownerOf(attachment)
     const addresses = addressesOf(previous)
     const decision = await chooseBackend(request, familiesOf(addresses))
@@ -46,7 +46,7 @@ export const firewall = definePlugin({
       apply: choice => apply(request, { previous, choice }),
       sweep: async () => void (await sweep(engine, id)),
     })
-    for (const blocking of blockingChains(config, addresses)) world.stderr(`firewall: ${blocking}\n`)
+    for (const blocking of blockingChains(config, addresses)) io.stderr(`firewall: ${blocking}\n`)
     return previous
   },
 
@@ -58,7 +58,7 @@ export const firewall = definePlugin({
       ...missingOwned(owned),
       ...(await Promise.all(filters.map(filter => iptables.missingFrom(filter, wanted)))),
       ...choice.obeyed.map(filter => iptables.missingWay(filter, wanted.admin)),
-      sources && (await firewalld.missingSource(request.world.env, sources)),
+      sources && (await firewalld.missingSource(request.io.env, sources)),
     ].filter(each => each !== undefined)
     if (missing.length === 0) return
     throw new CniError(code.internal, missing.join('; '), {
@@ -66,7 +66,7 @@ export const firewall = definePlugin({
     })
   },
 
-  async del({ attachment, config, engine, previous, world }) {
+  async del({ attachment, config, engine, previous, io }) {
     const { id } = ownerOf(attachment)
     const told = previous ? addressesOf(previous) : []
     let swept: 'removed' | 'absent' = 'absent'
@@ -80,17 +80,16 @@ export const firewall = definePlugin({
         const zone = record || swept === 'removed' ? record?.zone : zoneOf(config)
         const addresses = [...new Set([...(record?.addresses ?? []), ...told])]
         const known = record ?? { ingress: 'unknown' as const }
-        return release(world.env, id, { ...known, addresses, ...(zone === undefined ? {} : { zone }) })
+        return release(io.env, id, { ...known, addresses, ...(zone === undefined ? {} : { zone }) })
       },
     })
   },
 
-  async status({ config, world }) {
-    const decision = await decide({ config, world })
+  async status({ config, io }) {
+    const decision = await decide({ config, io })
     const { backend } = decision
-    if (backend === 'firewalld') await firewalld.requireRunning(world.env)
-    if (decision.by !== 'configuration')
-      world.stderr(`${describeDecision('packets are accepted', decision)}\n`)
+    if (backend === 'firewalld') await firewalld.requireRunning(io.env)
+    if (decision.by !== 'configuration') io.stderr(`${describeDecision('packets are accepted', decision)}\n`)
     if (backend === 'iptables') return iptables.requireInstalled()
     if (hasNftables()) return
     throw new CniError(code.pluginNotAvailable, 'the kernel has no nf_tables', {
@@ -98,13 +97,13 @@ export const firewall = definePlugin({
     })
   },
 
-  async gc({ network, valid, engine, world }) {
+  async gc({ network, valid, engine, io }) {
     const isOwner = isStale(network, valid)
     await everyStep({
       'delete stale rules': () => sweepElements(engine, { roles, isOwner }),
       'delete stale addresses': async () => {
         for (const id of recorded().filter(isOwner))
-          await release(world.env, id, recall(id) ?? { addresses: [], ingress: 'unknown' })
+          await release(io.env, id, recall(id) ?? { addresses: [], ingress: 'unknown' })
       },
     })
   },
@@ -113,14 +112,14 @@ export const firewall = definePlugin({
 type Request = AddRequest<FirewallConfiguration>
 
 async function apply(request: Request, way: { previous: Result; choice: Choice }): Promise<void> {
-  const { attachment, engine, undo, world } = request
+  const { attachment, engine, undo, io } = request
   const { choice } = way
   const { id } = ownerOf(attachment)
   const { owned, filters, wanted, sources, record } = planFirewall(request, way)
   const earlier = recall(id)
-  if (earlier) await release(world.env, id, earlier) // a killed ADD's, perhaps of other addresses
+  if (earlier) await release(io.env, id, earlier) // a killed ADD's, perhaps of other addresses
   if (record) {
-    undo('release the addresses', () => release(world.env, id, record))
+    undo('release the addresses', () => release(io.env, id, record))
     remember(id, record)
   }
   if (owned.elements.length > 0) {
@@ -130,7 +129,7 @@ async function apply(request: Request, way: { previous: Result; choice: Choice }
   for (const filter of filters) await iptables.addRules(filter, wanted)
   for (const filter of choice.obeyed) await iptables.leadTo(filter, wanted.admin, engine)
   for (const filter of choice.prepared) await iptables.prepare(filter, wanted.admin)
-  if (sources) await firewalld.addSources(world.env, sources)
+  if (sources) await firewalld.addSources(io.env, sources)
 }
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {

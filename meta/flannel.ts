@@ -110,14 +110,14 @@ async function delAsConfigured(
   request: Given & AttachmentRequest<unknown>,
   saved: Saved | undefined,
 ): Promise<void> {
-  const { delegate, world } = request
-  if (saved) world.stderr(`flannel: ${saved.path} is not a configuration: DEL goes by the network's\n`)
+  const { delegate, io } = request
+  if (saved) io.stderr(`flannel: ${saved.path} is not a configuration: DEL goes by the network's\n`)
   try {
     const config = withPrevious(request, delegateConfiguration(request, subnetsIfReadable(request)))
     await asDelegate(config.type, () => delegate.del(config.type, config))
   } catch (thrown) {
     const { message, details } = toCniError(thrown)
-    world.stderr(`flannel: ${[message, details].filter(Boolean).join(': ')}\n`)
+    io.stderr(`flannel: ${[message, details].filter(Boolean).join(': ')}\n`)
   }
 }
 

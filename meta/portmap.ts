@@ -29,12 +29,12 @@ export const portmap = definePlugin({
   config: configuration,
 
   async add(call) {
-    const { config, attachment, previous, engine, world } = call
+    const { config, attachment, previous, engine, io } = call
     const mappings = portMappings(config)
     if (mappings.length === 0) return previous
     const targets = targetsOf(previous, call)
     const decision = await decideBackend(namedBackend(config), call)
-    if (decision.dropsForwarded) world.stderr(`portmap: ${unreachable(targets)}\n`)
+    if (decision.dropsForwarded) io.stderr(`portmap: ${unreachable(targets)}\n`)
     await withBackend<Decision>(call, {
       decision,
       instead: other => other,
@@ -66,13 +66,12 @@ export const portmap = definePlugin({
     })
   },
 
-  async status({ config, engine, world }) {
+  async status({ config, engine, io }) {
     const { proven } = await import('../chain/filter/fallback.ts')
     const decision = await proven(await decideBackend(namedBackend(config)), engine)
     const { requireReady } = await loadBackend(decision.backend)
     requireReady()
-    if (decision.by !== 'configuration')
-      world.stderr(`${describeDecision('ports are published', decision)}\n`)
+    if (decision.by !== 'configuration') io.stderr(`${describeDecision('ports are published', decision)}\n`)
   },
 
   async gc({ network, valid, engine }) {

@@ -90,13 +90,13 @@ export const sbr = definePlugin({
     })
   },
 
-  async del({ attachment, config, netns, previous, world }) {
+  async del({ attachment, config, netns, previous, io }) {
     using container = openContainerIfPresent(netns)
     if (!container) return
     const link = findLink(container, attachment.ifname)
     const other = link && onHost(host => otherOwner({ attachment, netns }, { host, container }, link))
     if (other !== undefined)
-      return sayLeft(world, `routing by source of ${attachment.ifname} in ${netns}`, other)
+      return sayLeft(io, `routing by source of ${attachment.ifname} in ${netns}`, other)
     const told = previous ? addressesIn(previous, attachment.ifname).map(hostOf) : []
     const present = link ? listAddresses(container, link.index).map(({ address }) => address) : []
     const rules = listRules(container).filter(rule => isFrom(rule, [...told, ...present], config.table))

@@ -98,15 +98,14 @@ export const tuning = definePlugin({
   },
 
   del(request) {
-    const { attachment, netns, world } = request
+    const { attachment, netns, io } = request
     if (isOthers(folderOf(request), attachment)) {
       const what = `what ${attachment.ifname} of container ${attachment.containerId} was like`
-      return world.stderr(`${what} is kept: an attachment of another network has tuned it\n`)
+      return io.stderr(`${what} is kept: an attachment of another network has tuned it\n`)
     }
     const saved = readBackup(folderOf(request), attachment)
     using container = openContainerIfPresent(netns)
-    if (saved && container)
-      restore(container, attachment, saved).forEach(line => void world.stderr(`${line}\n`))
+    if (saved && container) restore(container, attachment, saved).forEach(line => void io.stderr(`${line}\n`))
     removeBackup(folderOf(request), attachment)
   },
 

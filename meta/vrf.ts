@@ -70,7 +70,7 @@ export const vrf = definePlugin({
     if (!domain.up) throw differs(`VRF ${domain.name} is down`)
   },
 
-  async del({ attachment, config, netns, world, alone }) {
+  async del({ attachment, config, netns, io, alone }) {
     if (netns) await alone(tablesOf(netns))
     using container = openContainerIfPresent(netns)
     if (!container) return
@@ -80,7 +80,7 @@ export const vrf = definePlugin({
     const own = members.find(({ name }) => name === attachment.ifname)
     const other = own && onHost(host => otherOwner({ attachment, netns }, { host, container }, own))
     if (other !== undefined)
-      return sayLeft(world, `${attachment.ifname} in VRF ${domain.name} of ${netns}`, other)
+      return sayLeft(io, `${attachment.ifname} in VRF ${domain.name} of ${netns}`, other)
     const others = members.filter(link => link !== own)
     await everyStep({
       [`take ${attachment.ifname} out of ${domain.name}`]: () =>

@@ -5,7 +5,7 @@
 import { readFile } from '../linux/files.ts'
 import { policySign, type Sought } from '../linux/iptables/brief.ts'
 import { findUse } from '../linux/iptables/usage.ts'
-import type { World } from '../plugin/io.ts'
+import type { Io } from '../plugin/io.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { type Backend, type Decision, iptablesBecause } from './decision.ts'
 
@@ -99,7 +99,7 @@ function soughtFor({ chain }: Circumstances): Sought {
  * backend stands in, once what came of the attempt is swept.
  */
 export async function withBackend<T extends Pick<Decision, 'by'>>(
-  { world }: { world: World },
+  { io }: { io: Io },
   way: {
     decision: T
     /** The decision that is taken instead. */
@@ -115,7 +115,7 @@ export async function withBackend<T extends Pick<Decision, 'by'>>(
     const { explainLack, fallbackFor } = await import('./fallback.ts')
     const other = decision.by === 'configuration' ? undefined : fallbackFor(thrown)
     if (!other || !(thrown instanceof Error)) throw explainLack(thrown)
-    world.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
+    io.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
     await sweep()
     await apply(instead(other))
   }

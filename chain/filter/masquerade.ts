@@ -42,7 +42,7 @@ export interface Sweep {
 
 /** Puts the rules there, all or nothing. */
 export async function addRules(
-  request: Pick<AddRequest<unknown>, 'args' | 'engine' | 'undo' | 'world'>,
+  request: Pick<AddRequest<unknown>, 'args' | 'engine' | 'undo' | 'io'>,
   spec: MasqueradeSpec,
   sweep: Sweep,
 ): Promise<void> {
@@ -89,17 +89,17 @@ function isKeptByIptables({ attachment, backend }: MasqueradeSpec): boolean {
 export async function requireBackend({
   config,
   engine,
-  world,
+  io,
 }: Pick<
   BaseRequest<{ ipMasq: boolean; ipMasqBackend?: MasqueradeBackend }>,
-  'config' | 'engine' | 'world'
+  'config' | 'engine' | 'io'
 >): Promise<void> {
   if (!config.ipMasq) return
   const { proven } = await import('./fallback.ts')
   const decision = await proven(await decideBackend(config.ipMasqBackend), engine)
   if (decision.backend === 'iptables') requireIptables()
   if (decision.by !== 'configuration')
-    world.stderr(`${describeDecision('addresses are masqueraded', decision)}\n`)
+    io.stderr(`${describeDecision('addresses are masqueraded', decision)}\n`)
 }
 
 const chains = [MASQUERADE_PREFIX] as const

@@ -22,12 +22,12 @@ export async function removeFinished({
   attachment,
   netns,
   ipam,
-  world,
-}: Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'ipam' | 'world'>): Promise<void> {
+  io,
+}: Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'ipam' | 'io'>): Promise<void> {
   await everyStep({
     // while the interface is there: a DHCP lease is given back through it
     'release the addresses': () => ipam.remove(),
-    [`delete ${attachment.ifname}`]: () => onHost(host => removeInside(host, { attachment, netns, world })),
+    [`delete ${attachment.ifname}`]: () => onHost(host => removeInside(host, { attachment, netns, io })),
     'forget whose it was': () => releaseInterface(attachment),
   })
 }

@@ -7,7 +7,7 @@ import { findLink, type Link } from '../linux/netlink/link.ts'
 import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from '../plugin/define.ts'
-import type { World } from '../plugin/io.ts'
+import type { Io } from '../plugin/io.ts'
 import { attachmentHash, isStale, ownerIn, ownerOf, wordsIn } from '../plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../plugin/state.ts'
 
@@ -119,6 +119,6 @@ export function otherThan(attachment: Attachment, comment: string | undefined): 
 }
 
 /** DEL succeeds, and says what it has left alone. */
-export function sayLeft({ stderr }: World, what: string, owner: string): void {
+export function sayLeft({ stderr }: Io, what: string, owner: string): void {
   stderr(`${what} is left alone: it belongs to another attachment (${wordsIn(owner)})\n`)
 }

@@ -8,18 +8,18 @@ import { PENDING } from './create.ts'
 import { otherOwner, otherThan, sayLeft } from './owner.ts'
 
 /** What to do with a pair is asked from the end that the host has: its alias is no container's to write. */
-type PairRequest = Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'world'>
+type PairRequest = Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'io'>
 
 /**
  * Deletes an attachment's pair, by the end that the host has under its name, else by the one in the container: other plugins
  * name theirs otherwise. One that belongs to another attachment is left, and said.
  */
 export function removePair(host: Transport, request: PairRequest): 'removed' | 'absent' {
-  const { attachment, world } = request
+  const { attachment, io } = request
   const link = findLink(host, hostEndName(attachment))
   const other = link && otherThan(attachment, link.alias)
   if (link && other === undefined) return removeLink(host, link.index)
-  if (link && other !== undefined) sayLeft(world, link.name, other)
+  if (link && other !== undefined) sayLeft(io, link.name, other)
   return removeInside(host, request)
 }
 
@@ -31,16 +31,13 @@ export function removePendingPair(host: Transport, attachment: Attachment): 'rem
 }
 
 /** Deletes a container's interface, if both are still there and no other attachment is known to have it. */
-export function removeInside(
-  host: Transport,
-  { attachment, netns, world }: PairRequest,
-): 'removed' | 'absent' {
+export function removeInside(host: Transport, { attachment, netns, io }: PairRequest): 'removed' | 'absent' {
   using container = openContainerIfPresent(netns)
   const inside = container && findLink(container, attachment.ifname)
   if (!container || !inside) return 'absent'
   const other = otherOwner({ attachment, netns }, { host, container }, inside)
   if (other === undefined) return removeLink(container, inside.index)
-  sayLeft(world, `${inside.name} in ${netns}`, other)
+  sayLeft(io, `${inside.name} in ${netns}`, other)
   return 'absent'
 }
 

@@ -34,7 +34,7 @@ export interface SubInterfaceSpec {
  * Creates the interface, from inside: a name that the host uses too is no obstacle then. Throws KernelError, EEXIST when the
  * name is taken in the container, or what the kind says of its own on that master (a VLAN's ID).
  */
-export function createChild(container: Transport, spec: SubInterfaceSpec): void {
+export function createSubInterface(container: Transport, spec: SubInterfaceSpec): void {
   const { attachment, master, kind, mtu, mac } = spec
   const link: NewLink = {
     name: attachment.ifname,
@@ -55,7 +55,7 @@ export function createChild(container: Transport, spec: SubInterfaceSpec): void 
 }
 
 /** Clears away what a killed ADD left, under either name. */
-export function clearChild(container: Transport, attachment: Attachment): 'removed' | 'absent' {
+export function clearSubInterface(container: Transport, attachment: Attachment): 'removed' | 'absent' {
   const found = [attachment.ifname, temporaryName(attachment)].map(name => removePending(container, name))
   return found.includes('removed') ? 'removed' : 'absent'
 }
@@ -81,7 +81,7 @@ function createUnderAnotherName(container: Transport, link: NewLink, temporary: 
 }
 
 /** As `finishInterface`; a master that is down is named as the reason. */
-export function finishChild(
+export function finishSubInterface(
   request: Parameters<typeof finishInterface>[0],
   options: Parameters<typeof finishInterface>[1] & { master: Master },
 ): ReturnType<typeof finishInterface> {

@@ -5,7 +5,7 @@ import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
-import type { World } from './io.ts'
+import type { Io } from './io.ts'
 import type { Ipam, IpamNeed } from './ipam.ts'
 import type { Keep, Undo } from './undo.ts'
 
@@ -23,7 +23,7 @@ export interface BaseRequest<Configuration> {
   ipam: Ipam
   /** Applies nftables rulesets. */
   engine: Engine
-  world: World
+  io: Io
   /** The configuration as it came: for what decoding loses, such as keys that stand there twice. */
   stdin: string
   /** CNI_PATH, split. */

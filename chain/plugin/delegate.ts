@@ -3,7 +3,7 @@ import { failureOf, printedError } from '../invoke/failure.ts'
 import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
-import type { World } from './io.ts'
+import type { Io } from './io.ts'
 
 export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'STATUS' | 'GC'
 
@@ -23,7 +23,7 @@ export interface Delegate {
 
 /** A delegate bound to a request. */
 export function delegateFor(options: {
-  world: World
+  io: Io
   path: string[]
   stdin: string
   cniVersion: string
@@ -43,19 +43,19 @@ export function delegateFor(options: {
     gc: silent('GC'),
     isOurs: type => {
       const file = findPlugin(type, options.path)
-      const executable = options.world.builtins?.executable
+      const executable = options.io.builtins?.executable
       return executable !== undefined && isSameFile(file, executable)
     },
   }
 }
 
 async function runDelegate(
-  { world, path, stdin }: { world: World; path: string[]; stdin: string },
+  { io, path, stdin }: { io: Io; path: string[]; stdin: string },
   given: { verb: DelegateVerb; type: string; configuration: unknown; added?: Added | undefined },
 ): Promise<string> {
   const { verb, type, configuration, added } = given
   const environment: Record<string, string> = {}
-  for (const [key, value] of Object.entries(world.env)) if (value !== undefined) environment[key] = value
+  for (const [key, value] of Object.entries(io.env)) if (value !== undefined) environment[key] = value
   environment.CNI_COMMAND = verb
   const answer = await invoke(
     {
@@ -64,11 +64,11 @@ async function runDelegate(
       environment,
       stdin: configuration === undefined ? stdin : JSON.stringify(configuration),
     },
-    world.builtins,
+    io.builtins,
   )
   if (answer.status === 0) {
     added?.('succeeded')
-    if (answer.stderr) world.stderr(answer.stderr)
+    if (answer.stderr) io.stderr(answer.stderr)
     return answer.stdout
   }
   // One that was ended, say, told nobody how far it had got: only a plugin that answers has undone what it did.

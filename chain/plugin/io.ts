@@ -1,9 +1,9 @@
-/** The world of one plugin call: its environment, its input and output. Tests hand in another one. */
+/** What one plugin call has of the process: environment, input and output. Tests hand in another. */
 
 import type { Builtins } from '../invoke/invoke.ts'
 import type { Engine } from '../linux/nftables/nft.ts'
 
-export interface World {
+export interface Io {
   env: Readonly<Record<string, string | undefined>>
   stdin(): string
   stdout(text: string): void

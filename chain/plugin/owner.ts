@@ -2,7 +2,7 @@
 import type { Attachment, ValidAttachment } from './define.ts'
 
 /**
- * Two hashes, of the network and of interface and container, then words for people. The form is that of the reference
+ * Two hashes, of the network and of interface and container, then words for people. The form is that of the Go
  * plugins' masquerade comments, so that who knows these reads ours.
  */
 export interface Owner {

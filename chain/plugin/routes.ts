@@ -33,7 +33,7 @@ export const routes = z._default(
   [],
 )
 
-/** Configured routes as a result has them; destinations keep their host bits, as the reference leaves them. */
+/** Configured routes as a result has them; destinations keep their host bits, as the Go plugin leaves them. */
 export function configuredRoutes(configured: z.infer<typeof routes>): Route[] {
   return configured.map(given => {
     const named = Object.entries(given).filter(([, value]) => value !== undefined && value !== '')

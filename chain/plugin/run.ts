@@ -1,5 +1,5 @@
 /**
- * The skeleton that every plugin stands on: environment and standard input in, result or error out, exit status. The only
+ * The frame in which every plugin runs: environment and standard input in, result or error out, exit status. The only
  * file of the plugins that touches the process.
  */
 
@@ -23,51 +23,51 @@ import { checkVersion, supportedVersions, versionReply } from '../protocol/versi
 import { waitForTurn } from './alone.ts'
 import { type Attachment, type AttachmentRequest, notChained, type Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
-import type { World } from './io.ts'
+import type { Io } from './io.ts'
 import { type Ipam, ipamOf, missingIpam, noIpam } from './ipam.ts'
 import { allOrNothing } from './undo.ts'
 
-/** Runs a plugin once in a world; prints what it has to and answers the exit status. Never throws. */
-export async function run(plugin: Plugin, world: World): Promise<0 | 1> {
-  if (!isCalled(world)) return introduce(plugin, world)
+/** Runs a plugin once with its input and output; prints what it has to and answers the exit status. Never throws. */
+export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
+  if (!isCalled(io)) return introduce(plugin, io)
   let cniVersion: string | undefined
   try {
-    await perform(plugin, world, version => {
+    await perform(plugin, io, version => {
       cniVersion = version
     })
     return 0
   } catch (thrown) {
-    report(world, printError(errorDocument(toCniError(thrown), cniVersion)))
+    report(io, printError(errorDocument(toCniError(thrown), cniVersion)))
     return 1
   }
 }
 
 /** Where nobody reads standard output any more, the log may still have the error. */
-function report(world: World, text: string): void {
+function report(io: Io, text: string): void {
   try {
-    world.stdout(text)
+    io.stdout(text)
   } catch {
-    world.stderr(`${text}\n`)
+    io.stderr(`${text}\n`)
   }
 }
 
 /** Without a verb it is a person, or a program that wants to know what it is; other CNI variables may be of its own setting. */
-function isCalled({ env }: World): boolean {
+function isCalled({ env }: Io): boolean {
   return Boolean(env.CNI_COMMAND)
 }
 
-async function introduce({ name, versions = supportedVersions }: Plugin, world: World): Promise<0> {
+async function introduce({ name, versions = supportedVersions }: Plugin, io: Io): Promise<0> {
   const { introduction } = await import('./introduction.ts')
-  world.stderr(introduction(name, versions))
+  io.stderr(introduction(name, versions))
   return 0
 }
 
 /** The verb's story: what is asked, whether it can be done, doing it, and printing what came of it. */
-async function perform(plugin: Plugin, world: World, learn: (cniVersion: string) => void): Promise<void> {
+async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => void): Promise<void> {
   const versions = plugin.versions ?? supportedVersions
-  if (world.env.CNI_COMMAND === 'VERSION') return world.stdout(`${JSON.stringify(versionReply(versions))}\n`)
-  const environment = parseEnvironment(world.env)
-  const stdin = readInput(world)
+  if (io.env.CNI_COMMAND === 'VERSION') return io.stdout(`${JSON.stringify(versionReply(versions))}\n`)
+  const environment = parseEnvironment(io.env)
+  const stdin = readInput(io)
   const json = parseConfiguration(stdin)
   const base = decodeBase(json)
   learn(base.cniVersion)
@@ -79,7 +79,7 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   const attachment = attachmentOf(environment, base)
   const waiting = waitForTurn(plugin, verb, attachment)
   using turn = waiting instanceof Promise ? await waiting : waiting
-  const request = requestFor({ plugin, environment, base, world, stdin, config, attachment, turn })
+  const request = requestFor({ plugin, environment, base, io, stdin, config, attachment, turn })
   if (verb === 'ADD' || verb === 'CHECK') refuseLacking(plugin, request, base)
   else if (verb === 'STATUS') requireIpam(plugin, request)
   const netns = environment.netns ?? ''
@@ -88,7 +88,7 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
     case 'ADD':
       // a result that nobody could be given is an ADD that has failed
       return await allOrNothing(async (undo, keep) =>
-        world.stdout(printResult(await plugin.add(attached({ netns, undo, keep })), base.cniVersion)),
+        io.stdout(printResult(await plugin.add(attached({ netns, undo, keep })), base.cniVersion)),
       )
     case 'CHECK':
       return await plugin.check(attached({ netns }))
@@ -103,9 +103,9 @@ async function perform(plugin: Plugin, world: World, learn: (cniVersion: string)
   }
 }
 
-function readInput(world: World): string {
+function readInput(io: Io): string {
   try {
-    return world.stdin()
+    return io.stdin()
   } catch (thrown) {
     throw new CniError(code.io, 'error reading from stdin', {
       details: toCniError(thrown).message,
@@ -163,24 +163,24 @@ function requestFor(given: {
   plugin: Plugin
   environment: Environment
   base: BaseConfiguration
-  world: World
+  io: Io
   stdin: string
   config: unknown
   attachment: Attachment
   turn: HeldNames | undefined
 }): Omit<AttachmentRequest<unknown>, 'previous'> {
-  const { plugin, environment, base, world, stdin, config, attachment, turn } = given
+  const { plugin, environment, base, io, stdin, config, attachment, turn } = given
   const { cniVersion, name: network } = base
-  const delegate = delegateFor({ world, path: environment.path, stdin, cniVersion })
+  const delegate = delegateFor({ io, path: environment.path, stdin, cniVersion })
   return {
     config,
     network,
     cniVersion,
-    world,
+    io,
     stdin,
     path: environment.path,
     args: environment.args,
-    engine: world.engine ?? applyRuleset,
+    engine: io.engine ?? applyRuleset,
     delegate,
     ipam: plugin.ipam ? ipamOf(config, delegate) : noIpam,
     attachment,
@@ -217,8 +217,8 @@ function previousOf(verb: string, prevResult: unknown, cniVersion: string): Resu
   }
 }
 
-/** The world of a process. Through libc: process.stdout.write costs 7.7 ms at the first call. */
-export function processWorld(builtins?: World['builtins']): World {
+/** The input and output of a process. Through libc: process.stdout.write costs 7.7 ms at the first call. */
+export function processIo(builtins?: Io['builtins']): Io {
   onStranded(({ message }) => {
     const error = new CniError(code.internal, `return from the container's network namespace: ${message}`, {
       details: 'the process has ended at once, and nothing was undone: that is left to DEL',
@@ -236,7 +236,7 @@ export function processWorld(builtins?: World['builtins']): World {
 
 /** Runs a plugin as this process. */
 export function main(plugin: Plugin): void {
-  exitWith(run(plugin, processWorld()))
+  exitWith(run(plugin, processIo()))
 }
 
 /** Ends the process with what a program answers. The exit status is set, not forced: forcing it cuts long output short. */

@@ -4,7 +4,7 @@ import { CniError, code } from './error.ts'
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
 
 export interface Environment {
-  /** As it came: verbs that do not exist are refused after the configuration was read, as the reference does. */
+  /** As it came: verbs that do not exist are refused after the configuration was read, as the Go plugin does. */
   verb: Verb
   containerId: string | undefined
   netns: string | undefined
@@ -22,7 +22,7 @@ const attachmentVerbs: readonly Verb[] = ['ADD', 'CHECK', 'DEL']
 
 /**
  * Which verbs need which variable, and what it may hold. STATUS works without CNI_PATH: the specification calls it optional
- * there, though the reference insists.
+ * there, though the Go plugin insists.
  */
 const variables: readonly { name: string; neededBy: readonly Verb[]; check?: (value: string) => void }[] = [
   { name: 'CNI_COMMAND', neededBy: everyVerb },
@@ -63,7 +63,7 @@ function splitPath(path: string): string[] {
   return folders
 }
 
-/** Verbs that do not exist: code 4. Checked after the configuration was read, as the reference does. */
+/** Verbs that do not exist: code 4. Checked after the configuration was read, as the Go plugin does. */
 export function checkVerb(verb: string): void {
   if ((everyVerb as readonly string[]).includes(verb)) return
   throw new CniError(code.invalidEnvironment, `unknown CNI_COMMAND: ${verb}`)

@@ -212,7 +212,7 @@ function readOldest(result: Json): Result {
 }
 
 /**
- * A result in the shape of the configuration's version, as the reference prints it: four blanks of indentation, no newline,
+ * A result in the shape of the configuration's version, as the Go plugin prints it: four blanks of indentation, no newline,
  * the same order of keys, empty values left out. Throws where 0.1.0 and 0.2.0 cannot say it: they need an address.
  */
 export function printResult(result: Result, cniVersion: string): string {

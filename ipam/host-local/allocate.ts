@@ -3,8 +3,9 @@
 import { type Address, formatAddress, formatCidr, parseAddress, sameAddress } from '../../chain/ip/address.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { agesOfFiles } from './boot.ts'
-import { isKnownFull, noteFull, type Owner } from './directory.ts'
 import { liveAddresses } from './live-addresses.ts'
+import { occupancyOf } from './occupancy.ts'
+import { isKnownFull, noteFull, type Owner } from './owner-index.ts'
 import {
   anyAddress,
   type Candidate,
@@ -28,9 +29,8 @@ import {
   type Store,
   setLastReserved,
 } from './store.ts'
-import { takenIn } from './taken.ts'
 
-export interface Wish {
+export interface AllocationSpec {
   store: Store
   owner: Owner
   set: RangeSet
@@ -48,16 +48,16 @@ interface Vacancy extends Candidate {
   replaces?: boolean
 }
 
-/** Reserves one address for a wish, or says why there is none. */
-export function allocate(wish: Wish): Allocation {
-  if (wish.requested) return allocateRequested(wish, wish.requested)
+/** Reserves one address for a spec, or says why there is none. */
+export function allocate(spec: AllocationSpec): Allocation {
+  if (spec.requested) return allocateRequested(spec, spec.requested)
   // before all files are read: that there is none is known sooner
-  if (isUnknownCrowd(wish.store)) findNext(wish)
-  return ownAgain(wish) ?? allocateNext(wish)
+  if (isUnknownCrowd(spec.store)) findNext(spec)
+  return ownAgain(spec) ?? allocateNext(spec)
 }
 
-function allocateRequested(wish: Wish, requested: Requested): Allocation {
-  const { store, set } = wish
+function allocateRequested(spec: AllocationSpec, requested: Requested): Allocation {
+  const { store, set } = spec
   const range = rangeOf(set, requested)
   const name = formatAddress(requested)
   const refuse = (message: string, reason: string) =>
@@ -68,9 +68,9 @@ function allocateRequested(wish: Wish, requested: Requested): Allocation {
   }
   const holder = ownerOf(store, name)
   const candidate = { name, range }
-  if (holder === undefined) return takeNext(wish, candidate)
-  if (holder === 'nobody') return takeNext(wish, ofNobody(wish, candidate))
-  if (isAbandoned(store, name)) return takeNext(wish, takenOver(wish, candidate))
+  if (holder === undefined) return takeNext(spec, candidate)
+  if (holder === 'unowned') return takeNext(spec, unowned(spec, candidate))
+  if (isAbandoned(store, name)) return takeNext(spec, takenOver(spec, candidate))
   throw refuse(
     `requested IP address ${name} is not available in range set ${describeSet(set)}`,
     `${store.folder}/${name} reserves it for ${describeOwner(holder)}`,
@@ -84,13 +84,13 @@ function isAbandoned({ folder }: Store, name: string): boolean {
 }
 
 /** What the owner holds in this set already: its own again after a reboot, a second one that is forbidden otherwise. */
-function ownAgain(wish: Wish): Allocation | undefined {
-  const { store, owner, set } = wish
+function ownAgain(spec: AllocationSpec): Allocation | undefined {
+  const { store, owner, set } = spec
   for (const name of addressesOf(store, owner)) {
     const address = parseAddress(name)
     const range = address && rangeOf(set, address)
     if (!range) continue
-    if (isAbandoned(store, name)) return take(wish, { name, range, replaces: true })
+    if (isAbandoned(store, name)) return take(spec, { name, range, replaces: true })
     throw new CniError(
       code.internal,
       `${name} has been allocated to ${owner.containerId}, duplicate allocation is not allowed`,
@@ -102,9 +102,9 @@ function ownAgain(wish: Wish): Allocation | undefined {
   return undefined
 }
 
-function allocateNext(wish: Wish): Allocation {
-  const { candidate, hasFile } = findNext(wish)
-  return takeNext(wish, hasFile ? takenOver(wish, candidate) : candidate)
+function allocateNext(spec: AllocationSpec): Allocation {
+  const { candidate, hasFile } = findNext(spec)
+  return takeNext(spec, hasFile ? takenOver(spec, candidate) : candidate)
 }
 
 /** An address that can be had; `hasFile` where that means to replace somebody's or nobody's. */
@@ -114,13 +114,13 @@ interface Found {
 }
 
 /** The address that comes next; in a full set one that nobody needs. Changes nothing. Throws when there is none. */
-function findNext(wish: Wish): Found {
-  const { store, set } = wish
-  const free = isKnownFull(store.directory, identify(set)) ? undefined : findFree(wish)
+function findNext(spec: AllocationSpec): Found {
+  const { store, set } = spec
+  const free = isKnownFull(store.index, identify(set)) ? undefined : findFree(spec)
   if (free) return free
   const reclaimable = findReclaimable(store.folder, set)
   if (reclaimable) return { candidate: reclaimable, hasFile: true }
-  noteFull(store.directory, identify(set))
+  noteFull(store.index, identify(set))
   throw exhausted(store, set)
 }
 
@@ -129,15 +129,15 @@ function identify(set: RangeSet): string {
   return `${describeSet(set)} ${set.map(({ gateway }) => formatAddress(gateway)).join()}`
 }
 
-function findFree(wish: Wish): Found | undefined {
-  const last = parseAddress(lastReserved(wish.store, wish.position))
-  return firstOfFew(wish, last) ?? firstOfAll(wish, last)
+function findFree(spec: AllocationSpec): Found | undefined {
+  const last = parseAddress(lastReserved(spec.store, spec.position))
+  return firstOfFew(spec, last) ?? firstOfAll(spec, last)
 }
 
 /** How many names are tried one by one before the folder is listed: usually the first one is free. */
 const TRIES = 64
 
-function firstOfFew({ store, set }: Wish, last: Address | undefined): Found | undefined {
+function firstOfFew({ store, set }: AllocationSpec, last: Address | undefined): Found | undefined {
   let tries = 0
   for (const candidate of candidates(set, last)) {
     const presence = presenceOf(store, candidate.name)
@@ -147,8 +147,8 @@ function firstOfFew({ store, set }: Wish, last: Address | undefined): Found | un
   return undefined
 }
 
-function firstOfAll({ store, set }: Wish, last: Address | undefined): Found | undefined {
-  const taken = takenIn(store.folder, set)
+function firstOfAll({ store, set }: AllocationSpec, last: Address | undefined): Found | undefined {
+  const taken = occupancyOf(store.folder, set)
   for (const segment of segments(set, last)) {
     const candidate = taken.firstFree(segment)
     if (candidate) return { candidate, hasFile: false }
@@ -156,26 +156,26 @@ function firstOfAll({ store, set }: Wish, last: Address | undefined): Found | un
   return undefined
 }
 
-function take({ store, owner }: Wish, { name, range, replaces = false }: Vacancy): Allocation {
+function take({ store, owner }: AllocationSpec, { name, range, replaces = false }: Vacancy): Allocation {
   return { name, range, reservation: reserve(store, name, owner, replaces) }
 }
 
 /** Where round robin stands is written first: when that is refused, as on a full disk, nothing is reserved. */
-function takeNext(wish: Wish, vacancy: Vacancy): Allocation {
-  setLastReserved(wish.store, wish.position, vacancy.name)
-  return take(wish, vacancy)
+function takeNext(spec: AllocationSpec, vacancy: Vacancy): Allocation {
+  setLastReserved(spec.store, spec.position, vacancy.name)
+  return take(spec, vacancy)
 }
 
-function ofNobody({ store: { folder, warn } }: Wish, candidate: Candidate): Vacancy {
+function unowned({ store: { folder, warn } }: AllocationSpec, candidate: Candidate): Vacancy {
   warn(`host-local: ${folder}/${candidate.name} names no owner (a write was cut off): it counts as free\n`)
   return { ...candidate, replaces: true }
 }
 
-function takenOver(wish: Wish, candidate: Candidate): Vacancy {
-  const { store } = wish
+function takenOver(spec: AllocationSpec, candidate: Candidate): Vacancy {
+  const { store } = spec
   const holder = ownerOf(store, candidate.name)
   if (holder === undefined) return candidate
-  if (holder === 'nobody') return ofNobody(wish, candidate)
+  if (holder === 'unowned') return unowned(spec, candidate)
   store.warn(
     `host-local: ${candidate.name} was reserved for ${describeOwner(holder)} before the machine started, ` +
       'and no link has it: it is taken over\n',

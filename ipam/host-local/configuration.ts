@@ -13,7 +13,7 @@ import { compareVersions } from '../../chain/protocol/version.ts'
 import { parseRangeSets, type RangeSet, type Requested, sourcesAt } from './ranges.ts'
 import { parseResolvConf } from './resolv.ts'
 
-/** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from freeing. */
+/** What the frame decodes before any verb: everything passes, so that no configuration keeps DEL from freeing. */
 export const anyConfiguration = z.object({
   ipam: z.optional(z.unknown()),
   args: z.optional(z.unknown()),
@@ -47,7 +47,7 @@ export function configurationOf({ config }: Given): Configuration {
   return decode(configuration, config)
 }
 
-const DATA_DIR = '/var/lib/cni/networks' // the reference's
+const DATA_DIR = '/var/lib/cni/networks' // the Go plugin's
 
 /** `<dataDir>/<network>`, whatever the rest of the configuration is. */
 export function folderOf({ config, network }: Given): string {

@@ -1,4 +1,4 @@
-/** resolv.conf(5) as the reference reads it. Pure. */
+/** resolv.conf(5) as the Go plugin reads it. Pure. */
 import type { Dns } from '../../chain/protocol/result.ts'
 
 export function parseResolvConf(text: string): Dns {

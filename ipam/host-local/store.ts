@@ -36,20 +36,20 @@ import { type HeldLock, takeLock, unlessUnwritable } from '../../chain/linux/loc
 import { markAsOfThisBoot } from './boot.ts'
 import {
   attempt,
-  type Directory,
   type Entry,
   entriesFor,
   type Owner,
-  openDirectory,
+  type OwnerIndex,
+  openOwnerIndex,
   rebuild,
   update,
-} from './directory.ts'
+} from './owner-index.ts'
 
 /** A network's reservations, locked. */
 export interface Store {
   /** `<dataDir>/<network>`. */
   folder: string
-  directory: Directory
+  index: OwnerIndex
   /** Says something to the operator. */
   warn(text: string): void
   [Symbol.dispose](): void
@@ -68,7 +68,7 @@ function lockFolder(folder: string): HeldLock {
 function storeIn(folder: string, warn: Store['warn'], lock: HeldLock | undefined): Store {
   const dispose = () => lock?.[Symbol.dispose]()
   try {
-    return { folder, warn, directory: openDirectory(folder), [Symbol.dispose]: dispose }
+    return { folder, warn, index: openOwnerIndex(folder), [Symbol.dispose]: dispose }
   } catch (thrown) {
     dispose() // or undoing, in this very process, would wait for it
     throw thrown
@@ -107,10 +107,10 @@ function parseOwner(content: string): Owner | undefined {
   return content.includes('\r') ? undefined : { containerId }
 }
 
-/** The owner of an address: 'nobody' when its file is empty or torn, undefined when there is none. */
-export function ownerOf({ folder }: Pick<Store, 'folder'>, address: string): Owner | 'nobody' | undefined {
+/** The owner of an address: 'unowned' when its file is empty or torn, undefined when there is none. */
+export function ownerOf({ folder }: Pick<Store, 'folder'>, address: string): Owner | 'unowned' | undefined {
   const content = readReservation(`${folder}/${address}`)
-  return content === undefined ? undefined : (parseOwner(content) ?? 'nobody')
+  return content === undefined ? undefined : (parseOwner(content) ?? 'unowned')
 }
 
 /** As long as the identifiers of all known runtimes, and more. */
@@ -150,7 +150,7 @@ const FEW = 512
 
 /** Whether it would take long to know who holds what: someone else has changed the folder, and it is not small. */
 export function isUnknownCrowd(store: Store): boolean {
-  if (store.directory.complete) return false
+  if (store.index.complete) return false
   let names = 0
   scanFolder(store.folder, () => void names++, FEW)
   return names >= FEW
@@ -161,9 +161,9 @@ export function isUnknownCrowd(store: Store): boolean {
  * Go plugin gave, and what is left after a reboot, is known. The next call knows it without reading.
  */
 export function addressesOf(store: Store, owner: Owner): string[] {
-  const { directory } = store
-  const hinted = entriesFor(directory, owner.containerId)
-  const read = directory.complete ? confirmed(store, hinted) : readAllEntries(store)
+  const { index } = store
+  const hinted = entriesFor(index, owner.containerId)
+  const read = index.complete ? confirmed(store, hinted) : readAllEntries(store)
   const exact = read.filter(entry => sameOwner(entry.owner, owner))
   const oldest = read.filter(entry => sameOwner(entry.owner, { containerId: owner.containerId }))
   return (exact.length > 0 ? exact : oldest).map(({ address }) => address).toSorted()
@@ -174,28 +174,28 @@ export function addressesOf(store: Store, owner: Owner): string[] {
  * since: nobody's, or of a container without an interface, as we never write them, and as a torn one may look.
  */
 export function damagedOf(store: Store, owner: Owner, told: readonly string[]): string[] {
-  const hinted = entriesFor(store.directory, owner.containerId)
+  const hinted = entriesFor(store.index, owner.containerId)
     .filter(entry => sameOwner(entry.owner, owner))
     .map(({ address }) => address)
   return [...new Set([...hinted, ...told])].filter(address => isDamaged(ownerOf(store, address)))
 }
 
-function isDamaged(found: Owner | 'nobody' | undefined): boolean {
-  return found === 'nobody' || (found !== undefined && found.ifname === undefined)
+function isDamaged(found: Owner | 'unowned' | undefined): boolean {
+  return found === 'unowned' || (found !== undefined && found.ifname === undefined)
 }
 
-/** What the files say about the addresses that the directory names. */
+/** What the files say about the addresses that the index names. */
 function confirmed(store: Store, entries: readonly Entry[]): Entry[] {
   return entries.flatMap(({ address }) => {
     const owner = ownerOf(store, address)
-    return owner === undefined || owner === 'nobody' ? [] : [{ address, owner }]
+    return owner === undefined || owner === 'unowned' ? [] : [{ address, owner }]
   })
 }
 
-/** Reads every reservation, for the directory. */
+/** Reads every reservation, for the index. */
 function readAllEntries(store: Store): Entry[] {
   const { entries, unreadable } = readEntries(store)
-  rebuild(store.directory, entries, unreadable === 0)
+  rebuild(store.index, entries, unreadable === 0)
   return entries
 }
 
@@ -208,7 +208,7 @@ function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: n
     if (!isReservation(name)) continue
     try {
       const owner = ownerOf({ folder }, name)
-      if (owner === 'nobody') {
+      if (owner === 'unowned') {
         const isGone = removeFile(`${folder}/${name}`) === 'removed'
         const end = isGone
           ? 'deleted, the address is free'
@@ -239,7 +239,7 @@ export function keepOnly(store: Store, isKept: (owner: Owner) => boolean): Syste
       return true
     }
   })
-  rebuild(store.directory, left, unreadable === 0)
+  rebuild(store.index, left, unreadable === 0)
   return refusals
 }
 
@@ -272,11 +272,11 @@ export function presenceOf({ folder }: Store, address: string): Presence {
  * The fsyncs come later and without the lock (`makeDurable`).
  */
 export function reserve(store: Store, address: string, owner: Owner, replaced = false): Reservation {
-  const { directory, folder } = store
+  const { index, folder } = store
   const path = `${folder}/${address}`
   const temporary = `${folder}/${TEMPORARY_PREFIX}${address}`
-  const { complete } = directory
-  directory.complete = false // until it is sure what has been written
+  const { complete } = index
+  index.complete = false // until it is sure what has been written
   const descriptor = createTemporary(temporary)
   let isNamed = false
   try {
@@ -292,7 +292,7 @@ export function reserve(store: Store, address: string, owner: Owner, replaced = 
     if (isNamed) attempt(() => removeFile(path))
     throw thrown
   }
-  directory.complete = complete
+  index.complete = complete
   return { address, descriptor }
 }
 
@@ -319,7 +319,7 @@ export function makeDurable({ folder }: Pick<Store, 'folder'>, reservations: rea
 /** Notes for later calls who got what; under the lock, when all files are written. */
 export function noteGiven(store: Store, owner: Owner, addresses: readonly string[]): void {
   const given = addresses.map(address => ({ address, owner }))
-  update(store.directory, owner.containerId, { given })
+  update(store.index, owner.containerId, { given })
 }
 
 /**
@@ -333,13 +333,13 @@ export function release(
 ): 'removed' | 'absent' {
   const isHeld = (address: string) => {
     const found = ownerOf(store, address)
-    return found !== undefined && found !== 'nobody' && found.containerId === containerId
+    return found !== undefined && found !== 'unowned' && found.containerId === containerId
   }
   const held = addresses.filter(address => isHeld(address) || isDamaged(ownerOf(store, address)))
   for (const address of held) removeFile(`${store.folder}/${address}`)
-  const hinted = entriesFor(store.directory, containerId).map(({ address }) => address)
+  const hinted = entriesFor(store.index, containerId).map(({ address }) => address)
   const lost = hinted.filter(address => !isHeld(address))
-  if (lost.length > 0 || held.length > 0) update(store.directory, containerId, { lost })
+  if (lost.length > 0 || held.length > 0) update(store.index, containerId, { lost })
   return held.length > 0 ? 'removed' : 'absent'
 }
 

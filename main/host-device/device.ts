@@ -27,7 +27,7 @@ export const configuration = z.object({
 
 export type Configuration = z.infer<typeof configuration>
 
-/** How the device is selected: the first of the reference's order that is given. */
+/** How the device is selected: the first of the Go plugin's order that is given. */
 export type Selection =
   | { by: 'device' | 'hwaddr'; value: string; dpdk: boolean }
   | { by: 'kernelpath' | 'pciBusID' | 'runtimeConfig.deviceID'; value: string; folder: string; dpdk: boolean }

@@ -12,7 +12,7 @@ import { openNamespace } from '../../chain/linux/netns.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import type { Hop } from './hop.ts'
+import type { RoutedAddress } from './routes.ts'
 
 export interface PairSpec {
   attachment: Attachment
@@ -41,8 +41,8 @@ export function createPair(host: Transport, { attachment, netns, mtu }: PairSpec
 }
 
 /** The host's part: the gateway's address on its end, and the way to the container's address. */
-export function routeToContainer(host: Transport, hostEnd: Link, hops: readonly Hop[]): void {
-  for (const { address, gateway, width } of hops) {
+export function routeToContainer(host: Transport, hostEnd: Link, routed: readonly RoutedAddress[]): void {
+  for (const { address, gateway, width } of routed) {
     addGateway(host, { link: hostEnd.index, address: gateway, prefixLength: width, skipDetection: true })
     try {
       addRoute(host, { destination: address, prefixLength: width, link: hostEnd.index, scope: scopes.host })
@@ -74,10 +74,10 @@ function explainRouted(host: Transport, address: string, width: number): CniErro
 }
 
 /** CHECK: what is missing of the host's part, in words. */
-export function missingOnHost(host: Transport, hostEnd: Link, hops: readonly Hop[]): string[] {
+export function missingOnHost(host: Transport, hostEnd: Link, routed: readonly RoutedAddress[]): string[] {
   const addresses = listAddresses(host, hostEnd.index).map(({ address }) => address)
   const routes = listRoutes(host, { table: MAIN_TABLE, link: hostEnd.index })
-  return hops.flatMap(({ address, gateway, width }) => {
+  return routed.flatMap(({ address, gateway, width }) => {
     const isRouted = routes.some(
       ({ destination, prefixLength }) => destination === address && prefixLength === width,
     )

@@ -27,7 +27,7 @@ function hashed(text: string): string {
   return `${PREFIX}${hash}`.slice(0, NAME_LENGTH)
 }
 
-/** The reference's name, which all interfaces of a container on a network share. */
+/** The Go plugin's name, which all interfaces of a container on a network share. */
 function sharedName({ network, containerId }: Pick<Attachment, 'network' | 'containerId'>): string {
   return hashed(network + containerId)
 }
@@ -38,7 +38,7 @@ function ownName(attachment: Attachment): string {
 }
 
 /**
- * The attachment's ifb. Ours says in its alias whose it is; one with the reference's name and no alias was made by the
+ * The attachment's ifb. Ours says in its alias whose it is; one with the Go plugin's name and no alias was made by the
  * reference, for whichever interface.
  */
 export function findIfb(host: Transport, attachment: Attachment): Link | undefined {
@@ -62,7 +62,7 @@ function isOwn({ alias }: Link, attachment: Attachment): boolean {
   return ownerIn(alias ?? '') === ownerOf(attachment).id
 }
 
-/** Creates the attachment's ifb, up, under the reference's name if that is free. */
+/** Creates the attachment's ifb, up, under the Go plugin's name if that is free. */
 export function createIfb(
   host: Transport,
   undo: Undo,
@@ -121,7 +121,7 @@ export function requireHostEnd(
 }
 
 /**
- * Removes the ifbs of a network that no valid attachment owns. Those of the reference do not say whose they are: they go
+ * Removes the ifbs of a network that no valid attachment owns. Those of the Go plugin do not say whose they are: they go
  * when no link's packets come to them any more.
  */
 export function removeStaleIfbs(host: Transport, network: string, valid: readonly ValidAttachment[]): void {

@@ -1,4 +1,4 @@
-/** Rates and bursts of a configuration as token buckets, with the reference's arithmetic, so that its CHECK agrees with ours. Pure. */
+/** Rates and bursts of a configuration as token buckets, with the Go plugin's arithmetic, so that its CHECK agrees with ours. Pure. */
 
 import * as z from 'zod/mini'
 import { canonicalCidr, splitNetwork } from '../../chain/ip/text.ts'
@@ -86,7 +86,7 @@ function refuse(key: string, reason: string): never {
 }
 
 const MICROSECOND_TICKS = 15.625 // of 64 ns each (PSCHED_SHIFT)
-const LATENCY = 0.025 // seconds that a packet may wait, as the reference has it
+const LATENCY = 0.025 // seconds that a packet may wait, as the Go plugin has it
 function bucketOf({ from, place }: Source, direction: 'ingress' | 'egress'): Bucket | undefined {
   const rate = from[`${direction}Rate`] ?? 0
   const burst = from[`${direction}Burst`] ?? 0

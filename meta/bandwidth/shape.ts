@@ -100,7 +100,7 @@ function occupied(message: string): CniError {
   })
 }
 
-/** Removes a discipline that this plugin, or the reference, has put on a link. */
+/** Removes a discipline that this plugin, or the Go plugin, has put on a link. */
 export function removeShape(host: Transport, link: number): 'removed' | 'absent' {
   const found = findDiscipline(host, link, 'root')
   if (found?.handle !== ROOT || !['tbf', 'htb'].includes(found.kind)) return 'absent'

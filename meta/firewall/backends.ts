@@ -32,7 +32,7 @@ export interface Choice {
   prepared: Filter[]
 }
 
-type Asked = Pick<AttachmentRequest<FirewallConfiguration>, 'config' | 'world'> & { args?: string }
+type Asked = Pick<AttachmentRequest<FirewallConfiguration>, 'config' | 'io'> & { args?: string }
 
 /**
  * What the configuration says. Where it is silent: firewalld if it runs, else what backend.ts decides; and iptables as well
@@ -74,12 +74,11 @@ export async function choiceAtAdd(
 
 /** What has left no record is nftables' alone, or the Go plugin's: then firewalld or iptables has the addresses. */
 async function foundRecord(
-  { config, world }: Asked,
+  { config, io }: Asked,
   addresses: readonly string[],
 ): Promise<Pick<FirewallRecord, 'backend' | 'filters'>> {
   const sources = { zone: zoneOf(config), addresses }
-  if ((await isRunning(world.env)) && !(await missingSource(world.env, sources)))
-    return { backend: 'firewalld' }
+  if ((await isRunning(io.env)) && !(await missingSource(io.env, sources))) return { backend: 'firewalld' }
   const filters = filtersThatAccept(addresses)
   return filters.length > 0 ? { backend: 'iptables', filters } : { backend: 'nftables' }
 }
@@ -97,10 +96,10 @@ export function insteadOf(
 
 type Decided = Pick<Choice, 'backend' | 'why' | 'by'> & { variant?: Variant }
 
-export async function decide({ config, args, world }: Asked): Promise<Decided> {
+export async function decide({ config, args, io }: Asked): Promise<Decided> {
   const named = namedBackend(config)
   if (named === 'firewalld') return { backend: named, why: 'the configuration says so', by: 'configuration' }
-  if (!named && (await isRunning(world.env))) return { backend: 'firewalld', why: 'it runs', by: 'use' }
+  if (!named && (await isRunning(io.env))) return { backend: 'firewalld', why: 'it runs', by: 'use' }
   return decideBackend(named, { chain: adminChain(config), ...(args === undefined ? {} : { args }) })
 }
 

@@ -5,7 +5,7 @@ import { routes } from '../../chain/plugin/routes.ts'
 import { isStateFolder, stateFolder } from '../../chain/plugin/state.ts'
 import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 
-/** What the skeleton decodes before any verb: everything passes, so that no configuration keeps DEL from deleting. */
+/** What the frame decodes before any verb: everything passes, so that no configuration keeps DEL from deleting. */
 export const anyConfiguration = z.object({
   subnetFile: z.optional(z.unknown()),
   dataDir: z.optional(z.unknown()),
@@ -51,8 +51,8 @@ export interface FlannelConfiguration {
   runtimeConfig: JsonObject | undefined
 }
 
-const SUBNET_FILE = '/run/flannel/subnet.env' // flanneld's default, and the reference's
-const DATA_DIR = '/var/lib/cni/flannel' // the reference's
+const SUBNET_FILE = '/run/flannel/subnet.env' // flanneld's default, and the Go plugin's
+const DATA_DIR = '/var/lib/cni/flannel' // the Go plugin's
 
 /** The whole configuration. Code 7 for what it must not be. */
 export function configurationOf({ config }: Given): FlannelConfiguration {

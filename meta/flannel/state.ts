@@ -1,6 +1,6 @@
 /**
  * The delegates' configurations that were used, kept for CHECK and DEL: durable, written whole. The first interface of a
- * container has the reference's file, `<container>`, so that the Go plugin's DEL finds it too; others have
+ * container has the Go plugin's file, `<container>`, so that the Go plugin's DEL finds it too; others have
  * `<container>@<interface>`, since no container ID has an @. Which interface the first one is stands in the file.
  */
 import {

@@ -1,4 +1,4 @@
-/** What an interface was like before tuning: a file per attachment in the reference's place and format, so that either restores what the other saved. */
+/** What an interface was like before tuning: a file per attachment in the Go plugin's place and format, so that either restores what the other saved. */
 
 import { parseHardwareAddress } from '../../chain/ip/hardware.ts'
 import {
@@ -15,7 +15,7 @@ import type { Attachment, ValidAttachment } from '../../chain/plugin/define.ts'
 import type { Undo } from '../../chain/plugin/undo.ts'
 import { type Attributes, attributeNames } from './attributes.ts'
 
-/** The reference passes over keys that it does not know: `network` says whose GC may remove the file. */
+/** The Go plugin passes over keys that it does not know: `network` says whose GC may remove the file. */
 type Backup = Attributes & { network?: string }
 
 /** The Go plugin's file. */
@@ -102,7 +102,7 @@ export function saveBackup(
 
 function inOrder(attributes: Attributes, network: string): string {
   const entries = attributeNames.map(name => [name, attributes[name]])
-  return JSON.stringify({ ...Object.fromEntries(entries), network }, null, 1) // one blank: as the reference
+  return JSON.stringify({ ...Object.fromEntries(entries), network }, null, 1) // one blank: as the Go plugin
 }
 
 export function removeBackup(folder: string, attachment: ValidAttachment): 'removed' | 'absent' {

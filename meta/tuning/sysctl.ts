@@ -20,7 +20,7 @@ export interface Setting {
 const PLACEHOLDER = 'IFNAME'
 
 /**
- * The readings of a key. The reference turns every dot into a slash before it puts the interface's name in; sysctl(8)
+ * The readings of a key. The Go plugin turns every dot into a slash before it puts the interface's name in; sysctl(8)
  * lets the first separator decide, so that names with dots can be written: "net/ipv4/conf/eth0.5/forwarding" and
  * "net.ipv4.conf.eth0/5.forwarding". The name of the container's interface is also known where it is written out.
  */

@@ -57,7 +57,7 @@ export interface Key {
   isRequired: boolean
 }
 
-/** What the skeleton adds by itself, and no one configures. */
+/** What the frame adds by itself, and no one configures. */
 const internal = /^(name|prevResult)$/
 
 /** All leaves, in the schema's order. */

@@ -17,7 +17,7 @@ import { attempt, isRefusal, KernelError, type Transport } from '../../chain/lin
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 
-export interface Hop {
+export interface RoutedAddress {
   address: string
   gateway: string
   /** The address's network, its host bits cleared. */
@@ -28,7 +28,7 @@ export interface Hop {
 }
 
 /** Every address of the result with its gateway; one without is refused, for nothing would lead out. */
-export function hopsOf({ ips }: Result): Hop[] {
+export function routedAddressesOf({ ips }: Result): RoutedAddress[] {
   return ips.map(({ address, gateway }, index) => {
     const cidr = parseCidr(address)
     const next = parseAddress(realGateway(gateway) ?? '')
@@ -55,12 +55,15 @@ export function hopsOf({ ips }: Result): Hop[] {
 }
 
 /** "10.1.0.0/16". */
-export function networkText({ network, prefixLength }: Hop): string {
+export function networkText({ network, prefixLength }: RoutedAddress): string {
   return `${network}/${prefixLength}`
 }
 
 /** The container's own routes: everything but the gateway goes by the gateway, its neighbours of the same network too. */
-function routesInContainer({ address, gateway, network, prefixLength, width }: Hop, link: number): Route[] {
+function routesInContainer(
+  { address, gateway, network, prefixLength, width }: RoutedAddress,
+  link: number,
+): Route[] {
   const toGateway = { destination: gateway, prefixLength: width, link, scope: scopes.link, source: address }
   const toNetwork = {
     destination: network,
@@ -76,12 +79,12 @@ function routesInContainer({ address, gateway, network, prefixLength, width }: H
 /** Replaces the routes that the kernel made for the addresses' networks. */
 export function leaveByGateways(
   container: Transport,
-  { hops, link }: { hops: readonly Hop[]; link: number },
+  { routed, link }: { routed: readonly RoutedAddress[]; link: number },
 ): void {
-  for (const { network, prefixLength } of hops) {
+  for (const { network, prefixLength } of routed) {
     removeRoute(container, { destination: network, prefixLength, link })
   }
-  const wanted = hops.flatMap(hop => routesInContainer(hop, link)).map(route => newRoute(route, 'beside'))
+  const wanted = routed.flatMap(each => routesInContainer(each, link)).map(route => newRoute(route, 'beside'))
   for (const answer of attempt(container, wanted)) {
     if (isRefusal(answer, errno.EEXIST)) continue // two addresses with one gateway
     if (answer instanceof KernelError) throw answer
@@ -91,7 +94,7 @@ export function leaveByGateways(
 /** CHECK: the container's routes that are missing, in words. */
 export function missingRoutes(
   container: Transport,
-  { hops, link }: { hops: readonly Hop[]; link: number },
+  { routed, link }: { routed: readonly RoutedAddress[]; link: number },
 ): string[] {
   // of any table: sbr and vrf have tables of their own
   const present = listRoutes(container, { link }).filter(({ table }) => table !== LOCAL_TABLE)
@@ -102,8 +105,8 @@ export function missingRoutes(
         prefixLength === wanted.prefixLength &&
         gateway === wanted.gateway,
     )
-  return hops
-    .flatMap(hop => routesInContainer(hop, link))
+  return routed
+    .flatMap(each => routesInContainer(each, link))
     .filter(route => !isThere(route))
     .map(describeRoute)
 }

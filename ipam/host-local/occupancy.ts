@@ -12,7 +12,7 @@ import {
   walk,
 } from './ranges.ts'
 
-export interface Taken {
+export interface Occupancy {
   /** How many addresses of the set have a file; gateways do not count. */
   count: number
   /** The first address of a segment without one. */
@@ -23,7 +23,7 @@ export interface Taken {
 const LARGEST_MAP = 1 << 24
 
 /** Reads the names of a folder once. */
-export function takenIn(folder: string, set: RangeSet): Taken {
+export function occupancyOf(folder: string, set: RangeSet): Occupancy {
   const isSmall = ({ start, end }: Range) =>
     end.value - start.value < LARGEST_MAP && start.value >> 32n === end.value >> 32n
   return set.every(isSmall) ? takenAsMap(folder, set) : takenAsNames(folder, set)
@@ -51,7 +51,7 @@ function mapOf(range: Range): RangeMap {
 }
 
 /** No name becomes a string, of which 65,000 would take 30 ms. */
-function takenAsMap(folder: string, set: RangeSet): Taken {
+function takenAsMap(folder: string, set: RangeSet): Occupancy {
   const maps = set.map(mapOf)
   const count = set[0]?.start.family === 6 ? markIpv6(folder, maps) : markIpv4(folder, maps)
   return {
@@ -151,7 +151,7 @@ function hexadecimal(byte: number): number {
   return byte >= 0x61 && byte <= 0x66 ? byte - 0x61 + 10 : -1 // a to f: names are in lower case
 }
 
-function takenAsNames(folder: string, set: RangeSet): Taken {
+function takenAsNames(folder: string, set: RangeSet): Occupancy {
   const names = new Set(listFolder(folder) ?? [])
   const isOfSet = (name: string) => {
     const address = parseAddress(name)

@@ -2,8 +2,8 @@ import { expect, test } from 'bun:test'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { formatAddress, parseAddress } from '../../../chain/ip/address.ts'
+import { ipv4At, ipv6At, occupancyOf } from '../../../ipam/host-local/occupancy.ts'
 import { candidates, parseRangeSets, segments, sourcesAt } from '../../../ipam/host-local/ranges.ts'
-import { ipv4At, ipv6At, takenIn } from '../../../ipam/host-local/taken.ts'
 import { dataFolder } from './fixture.ts'
 
 const setOf = (...subnets: string[]) =>
@@ -65,7 +65,7 @@ test.each([
       for (const name of [...taken, 'lock', 'last_reserved_ip.0', '10.77.0.1'])
         writeFileSync(`${network}/${name}`, '')
       const from = last === undefined ? undefined : parseAddress(last)
-      const { count, firstFree } = takenIn(network, set)
+      const { count, firstFree } = occupancyOf(network, set)
       let found: string | undefined
       for (const segment of segments(set, from)) found ??= firstFree(segment)?.name
       let expected: string | undefined

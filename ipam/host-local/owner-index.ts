@@ -29,7 +29,7 @@ export interface Entry {
   owner: Owner
 }
 
-export interface Directory {
+export interface OwnerIndex {
   /** The folder of the reservations. */
   folder: string
   /** The folder of the lists. */
@@ -45,17 +45,17 @@ export interface Directory {
 /** The more, the shorter they are; their checksums have to fit into a link, which on some file systems takes 1023 characters. */
 const LISTS = 128
 
-export function openDirectory(folder: string): Directory {
+export function openOwnerIndex(folder: string): OwnerIndex {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
   const lists = `${RUN_FOLDER}/host-local/${fileNameFor(`${network}-${digest(folder).toString('hex', 0, 4)}`)}`
-  const directory = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
+  const index = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
   const noted = attempt(() => readLink(stampPath(lists)))
   const [stamp, ...parts] = noted?.split('/') ?? []
-  if (stamp === undefined || stamp !== stampOf(directory)) return directory
+  if (stamp === undefined || stamp !== stampOf(index)) return index
   const sums = Buffer.from(parts.join(''), 'base64url')
-  if (sums.length !== directory.sums.byteLength) return directory
-  new Uint8Array(directory.sums.buffer).set(sums)
-  return { ...directory, complete: true }
+  if (sums.length !== index.sums.byteLength) return index
+  new Uint8Array(index.sums.buffer).set(sums)
+  return { ...index, complete: true }
 }
 
 function digest(text: string): Buffer {
@@ -63,7 +63,7 @@ function digest(text: string): Buffer {
 }
 
 /** With the boot in it: of lists that are on a disk, as /run may be, a power cut can keep a part. */
-function stampOf({ folder, boot }: Directory): string | undefined {
+function stampOf({ folder, boot }: OwnerIndex): string | undefined {
   const found = status(folder)
   return found && `${found.inode}.${found.modifiedNanoseconds}.${boot}`
 }
@@ -97,14 +97,14 @@ function listOf(containerId: string): number {
   return sum
 }
 
-const listPath = ({ lists }: Directory, list: number) => `${lists}/${list.toString(16)}`
+const listPath = ({ lists }: OwnerIndex, list: number) => `${lists}/${list.toString(16)}`
 
 const lineOf = ({ address, owner }: Entry) => `${address} ${owner.containerId} ${owner.ifname ?? ''}\n`
 
 /** What is in a list; one that is not as it was written ends that all is known. */
-function readList(directory: Directory, list: number): Entry[] {
-  const text = attempt(() => readState(listPath(directory, list))) ?? ''
-  if (Bun.hash.crc32(text) !== directory.sums[list]) directory.complete = false
+function readList(index: OwnerIndex, list: number): Entry[] {
+  const text = attempt(() => readState(listPath(index, list))) ?? ''
+  if (Bun.hash.crc32(text) !== index.sums[list]) index.complete = false
   const lines = text.split('\n').filter(Boolean)
   return lines.map(line => {
     const [address = '', containerId = '', name] = line.split(' ')
@@ -113,58 +113,58 @@ function readList(directory: Directory, list: number): Entry[] {
 }
 
 /** Not atomic: the stamp is taken away before and set afterwards, so that what a kill has torn counts for nothing. */
-function writeList(directory: Directory, list: number, entries: readonly Entry[]): void {
+function writeList(index: OwnerIndex, list: number, entries: readonly Entry[]): void {
   const text = entries.map(lineOf).join('')
-  if (text === '') removeFile(listPath(directory, list))
-  else writeInPlace(listPath(directory, list), text)
-  directory.sums[list] = Bun.hash.crc32(text) // of nothing: 0
+  if (text === '') removeFile(listPath(index, list))
+  else writeInPlace(listPath(index, list), text)
+  index.sums[list] = Bun.hash.crc32(text) // of nothing: 0
 }
 
 /** What the lists say about a container. Whether they are complete is known afterwards. */
-export function entriesFor(directory: Directory, containerId: string): Entry[] {
-  return readList(directory, listOf(containerId)).filter(({ owner }) => owner.containerId === containerId)
+export function entriesFor(index: OwnerIndex, containerId: string): Entry[] {
+  return readList(index, listOf(containerId)).filter(({ owner }) => owner.containerId === containerId)
 }
 
 /** Takes note of what one container has been given and what it has lost. Call it under the lock, after the files have changed. */
 export function update(
-  directory: Directory,
+  index: OwnerIndex,
   containerId: string,
   change: { given?: Entry[]; lost?: string[] },
 ): void {
   const { given = [], lost = [] } = change
   const gone = new Set([...lost, ...given.map(({ address }) => address)])
   const isNoted = succeeds(() => {
-    ensureFolder(directory.lists)
-    removeFile(stampPath(directory.lists))
+    ensureFolder(index.lists)
+    removeFile(stampPath(index.lists))
     const list = listOf(containerId)
-    const others = readList(directory, list).filter(({ address }) => !gone.has(address))
-    writeList(directory, list, [...others, ...given])
-    if (directory.complete) stamp(directory)
+    const others = readList(index, list).filter(({ address }) => !gone.has(address))
+    writeList(index, list, [...others, ...given])
+    if (index.complete) stamp(index)
   })
-  if (!isNoted) directory.complete = false
+  if (!isNoted) index.complete = false
 }
 
 /** Takes note of everything, after all reservations were read; of a part, where some could not be read (not `isWhole`). */
-export function rebuild(directory: Directory, entries: readonly Entry[], isWhole: boolean): void {
-  const { lists } = directory
+export function rebuild(index: OwnerIndex, entries: readonly Entry[], isWhole: boolean): void {
+  const { lists } = index
   const isNoted = succeeds(() => {
     ensureFolder(lists)
     removeFile(stampPath(lists))
     for (const name of listFolder(lists) ?? []) removeFile(`${lists}/${name}`)
-    directory.sums.fill(0)
+    index.sums.fill(0)
     const byList = Map.groupBy(entries, ({ owner }) => listOf(owner.containerId))
-    for (const [list, part] of byList) writeList(directory, list, part)
-    if (isWhole) stamp(directory)
+    for (const [list, part] of byList) writeList(index, list, part)
+    if (isWhole) stamp(index)
   })
-  directory.complete = isNoted && isWhole
+  index.complete = isNoted && isWhole
 }
 
 /** Says that the reservations are as the lists have them. */
-function stamp(directory: Directory): void {
-  setOwnTime(directory.folder)
-  const sums = Buffer.from(directory.sums.buffer).toString('base64url')
-  const parts = [stampOf(directory), ...(sums.match(/.{1,200}/g) ?? [])] // of a path: whoever follows the link finds nothing
-  symbolicLink(parts.join('/'), stampPath(directory.lists))
+function stamp(index: OwnerIndex): void {
+  setOwnTime(index.folder)
+  const sums = Buffer.from(index.sums.buffer).toString('base64url')
+  const parts = [stampOf(index), ...(sums.match(/.{1,200}/g) ?? [])] // of a path: whoever follows the link finds nothing
+  symbolicLink(parts.join('/'), stampPath(index.lists))
 }
 
 /**
@@ -176,21 +176,21 @@ function setOwnTime(folder: string): void {
   setModified(folder, { seconds: Math.floor(Date.now() / 1000), nanoseconds: random % 1_000_000_000 })
 }
 
-const fullPath = ({ lists }: Directory, set: string) => `${lists}/full-${digest(set).toString('hex', 0, 8)}`
+const fullPath = ({ lists }: OwnerIndex, set: string) => `${lists}/full-${digest(set).toString('hex', 0, 8)}`
 
 /** Takes note that every address of a set, named by any text of its own, has a file. It stays so until the folder changes. */
-export function noteFull(directory: Directory, set: string): void {
+export function noteFull(index: OwnerIndex, set: string): void {
   attempt(() => {
-    const path = fullPath(directory, set)
-    ensureFolder(directory.lists)
+    const path = fullPath(index, set)
+    ensureFolder(index.lists)
     removeFile(path)
-    if (!directory.complete) setOwnTime(directory.folder)
-    symbolicLink(stampOf(directory) ?? '', path)
+    if (!index.complete) setOwnTime(index.folder)
+    symbolicLink(stampOf(index) ?? '', path)
   })
 }
 
 /** Whether a set was found full, and the folder has not changed since. */
-export function isKnownFull(directory: Directory, set: string): boolean {
-  const noted = attempt(() => readLink(fullPath(directory, set)))
-  return noted !== undefined && noted === stampOf(directory)
+export function isKnownFull(index: OwnerIndex, set: string): boolean {
+  const noted = attempt(() => readLink(fullPath(index, set)))
+  return noted !== undefined && noted === stampOf(index)
 }

@@ -7,7 +7,7 @@ import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { AddRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { BridgeConfiguration } from './configuration.ts'
-import * as gateway from './gateway.ts'
+import * as gateway from './gateway-addresses.ts'
 import * as port from './port.ts'
 import * as vlan from './vlan.ts'
 
