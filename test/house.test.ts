@@ -49,6 +49,12 @@ test.each([
   ['chain/cli/command.ts', 'chain/invoke/invoke.ts', false],
   ['chain/catena.ts', 'main/bridge.ts', true],
   ['chain/catena.ts', 'test/fixtures/plugin.ts', false],
+  ['ipam/dhcp/daemon/registry.ts', 'ipam/dhcp/v4/lease.ts', true],
+  ['ipam/dhcp/v6/lease.ts', 'ipam/dhcp/v4/packet.ts', false],
+  ['ipam/dhcp/engine/exchange.ts', 'ipam/dhcp/v4/packet.ts', false],
+  ['ipam/dhcp/link/frame.ts', 'ipam/dhcp/engine/timing.ts', false],
+  ['ipam/dhcp/v6/packet.ts', 'ipam/dhcp/codec.ts', true],
+  ['ipam/dhcp.ts', 'ipam/dhcp/rpc/dial.ts', true],
   ['test/main/bridge.test.ts', 'main/bridge.ts', true],
 ])('%s imports %s: %p', (from, to, allowed) => {
   expect(mayImport(from, to)).toBe(allowed)

@@ -3,6 +3,7 @@
 import { addressText } from '../../../chain/ip/bytes.ts'
 import { hardwareAddressBytes } from '../../../chain/ip/hardware.ts'
 import { isLinkLocal, isMulticast } from '../../../chain/ip/text.ts'
+import { namesIn, PacketError } from '../codec.ts'
 import {
   ALL_ROUTERS,
   ANY_ADDRESS,
@@ -12,8 +13,6 @@ import {
   multicastHardware,
   type Neighbourly,
 } from '../link/neighbour.ts'
-import { namesIn } from '../v4/lease-offer.ts'
-import { PacketError } from '../v4/packet.ts'
 
 /** Lifetimes are seconds, `Infinity` for ever. */
 export interface Advertisement {

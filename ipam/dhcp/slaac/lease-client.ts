@@ -2,7 +2,9 @@
  * Keeps what one attachment has of IPv6: hears routers for as long as it lives, DHCPv6 servers while an answer is waited for,
  * and carries out what the state machine says.
  */
+
 import { CniError, code } from '../../../chain/protocol/error.ts'
+import { PacketError } from '../codec.ts'
 import { createEventLoop, type EventLoop, type LeaseContext, type NewEvent } from '../engine/event-loop.ts'
 import { bringUp, type ClientLink, type FrameSocket } from '../link/client-link.ts'
 import {
@@ -18,7 +20,7 @@ import {
   tellServers,
 } from '../link/ipv6.ts'
 import { neighbourClaimant, neighbourProbe } from '../link/neighbour.ts'
-import { PacketError } from '../v4/packet.ts'
+
 import { decodeMessage, encodeMessage } from '../v6/packet.ts'
 import { decodeAdvertisement, encodeSolicitation } from './advertisement.ts'
 import { step } from './lease.ts'

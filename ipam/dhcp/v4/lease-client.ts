@@ -5,6 +5,7 @@
 
 import { errno, isErrno } from '../../../chain/linux/libc/errno.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
+import { PacketError } from '../codec.ts'
 import { createEventLoop, type EventLoop, type LeaseContext, type NewEvent } from '../engine/event-loop.ts'
 import {
   bringUp,
@@ -19,7 +20,7 @@ import {
 } from '../link/client-link.ts'
 import { arpClaimant, arpProbe, decodeFrame, encodeFrame } from '../link/frame.ts'
 import { step } from './lease.ts'
-import { decodeMessage, encodeMessage, PacketError } from './packet.ts'
+import { decodeMessage, encodeMessage } from './packet.ts'
 import { type Action, type Client, type Event, initialState, type Lease, type State } from './types.ts'
 
 export interface LeaseClient {

@@ -1,6 +1,7 @@
 /** What a server leases: an acknowledgement's options as addresses, routes and times. Pure. */
 import { addressText } from '../../../chain/ip/bytes.ts'
 import type { Result, Route } from '../../../chain/protocol/result.ts'
+import { namesIn, textIn } from '../codec.ts'
 import { type Message, option } from './packet.ts'
 
 /** A lease's content; times in seconds from its acknowledgement, `Infinity` for ever. */
@@ -102,11 +103,6 @@ function prefixLengthIn(value: Uint8Array | undefined): number | undefined {
   return length === 32 || mask << length === 0 ? length : undefined
 }
 
-function textIn(value: Uint8Array | undefined): string | undefined {
-  const text = value && Buffer.from(value).toString('latin1').replace(/\0+$/, '')
-  return text && /^[\x21-\x7e]+$/.test(text) ? text : undefined
-}
-
 /** Option 121 replaces all others (RFC 3442); else option 33's classful ones, then the default through the first router. */
 function routesIn(options: Message['options'], routers: string[]): OfferedRoute[] {
   const classless = options.get(option.classlessRoutes)
@@ -143,46 +139,6 @@ function classlessRoutes(value: Uint8Array): OfferedRoute[] {
     at = end
   }
   return routes
-}
-
-const LONGEST_NAME = 253
-const MOST_NAMES = 64
-
-/** Domain names with compression inside the option (RFC 3397, RFC 1035 4.1.4). A malformed one ends the list. */
-export function namesIn(value: Uint8Array | undefined): string[] {
-  const names: string[] = []
-  for (let at = 0; value && at < value.length && names.length < MOST_NAMES; ) {
-    const read = nameAt(value, at)
-    if (!read) return names
-    if (read.name !== '') names.push(read.name)
-    at = read.next
-  }
-  return names
-}
-
-function nameAt(value: Uint8Array, start: number): { name: string; next: number } | undefined {
-  const labels: string[] = []
-  let next: number | undefined
-  for (let at = start, total = 0; total <= LONGEST_NAME; ) {
-    const length = value[at]
-    if (length === undefined) return undefined
-    if (length === 0) return { name: labels.join('.'), next: next ?? at + 1 }
-    if (length >= 0xc0) {
-      const low = value[at + 1]
-      const target = ((length & 0x3f) << 8) | (low ?? 0)
-      if (low === undefined || target >= at) return undefined // only backwards: no loops
-      next ??= at + 2
-      at = target
-      continue
-    }
-    if (length > 63 || at + 1 + length > value.length) return undefined
-    const label = textIn(value.subarray(at + 1, at + 1 + length))
-    if (label === undefined) return undefined
-    labels.push(label)
-    total += length + 1
-    at += 1 + length
-  }
-  return undefined
 }
 
 const SCOPE_LINK = 253 // RT_SCOPE_LINK

@@ -1,14 +1,7 @@
 /** DHCPv4 messages as bytes (RFC 2131, 2132, 3396). Pure: no sockets, no clock; knows no meaning of an option but those that shape the message. */
 import { addressBytes, addressText } from '../../../chain/ip/bytes.ts'
 import { hardwareAddressBytes, hardwareAddressText } from '../../../chain/ip/hardware.ts'
-
-/** What is not a DHCP message: cut off, of another protocol, or contradicting itself. */
-export class PacketError extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'PacketError'
-  }
-}
+import { PacketError } from '../codec.ts'
 
 export interface Message {
   operation: 'request' | 'reply'

@@ -2,8 +2,7 @@
 
 import { addressText } from '../../../chain/ip/bytes.ts'
 import { isGlobalUnicast } from '../../../chain/ip/text.ts'
-import { namesIn } from '../v4/lease-offer.ts'
-import { PacketError } from '../v4/packet.ts'
+import { namesIn, PacketError } from '../codec.ts'
 import { decodeOptions, type Message, option, optionValue, statusCode } from './packet.ts'
 
 /** The DHCP unique identifier of a client, and the number of its one association of addresses. */

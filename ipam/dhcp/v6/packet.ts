@@ -1,5 +1,5 @@
 /** DHCPv6 messages as bytes (RFC 8415, 8 and 21). Pure: knows the shape of options, not what a client makes of them. */
-import { PacketError } from '../v4/packet.ts'
+import { PacketError } from '../codec.ts'
 
 export interface Option {
   code: number

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test'
+import { PacketError } from '../../../../ipam/dhcp/codec.ts'
 import {
   arpClaimant,
   arpProbe,
@@ -6,7 +7,7 @@ import {
   decodeFrame,
   encodeFrame,
 } from '../../../../ipam/dhcp/link/frame.ts'
-import { decodeMessage, encodeMessage, type Message, PacketError } from '../../../../ipam/dhcp/v4/packet.ts'
+import { decodeMessage, encodeMessage, type Message } from '../../../../ipam/dhcp/v4/packet.ts'
 import { acknowledge, bytes, discover, offer, release, request } from '../captured.ts'
 
 const payloadOf = (frame: Uint8Array) => decodeFrame(frame)?.payload ?? new Uint8Array(0)

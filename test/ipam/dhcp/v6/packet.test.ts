@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test'
+import { PacketError } from '../../../../ipam/dhcp/codec.ts'
 import { defaultTiming } from '../../../../ipam/dhcp/engine/timing.ts'
 import {
   decodeFrame,
@@ -7,7 +8,6 @@ import {
   neighbourProbe,
 } from '../../../../ipam/dhcp/link/neighbour.ts'
 import { decodeAdvertisement, encodeSolicitation } from '../../../../ipam/dhcp/slaac/advertisement.ts'
-import { PacketError } from '../../../../ipam/dhcp/v4/packet.ts'
 import { leaseOfferIn, readReply } from '../../../../ipam/dhcp/v6/lease-offer.ts'
 import { composeMessage, identityOf } from '../../../../ipam/dhcp/v6/message.ts'
 import { decodeMessage, encodeMessage } from '../../../../ipam/dhcp/v6/packet.ts'

@@ -1,15 +1,15 @@
-/** IPv6 for the registry: addresses by router advertisements and DHCPv6. */
+/** IPv6 as the registry sees it: addresses by router advertisements and DHCPv6. */
 import { isIpv6 } from '../../../chain/ip/family.ts'
 import type { Result, Route } from '../../../chain/protocol/result.ts'
-import type { Family, LeaseHandle, Setting } from '../daemon/family.ts'
-import { decodeLease6, encodeLease6, type StoredLease6 } from '../daemon/lease-file.ts'
-import { LEASE6_ENDING } from '../daemon/state.ts'
 import type { ClientLink } from '../link/client-link.ts'
 import type { NetworkRoute } from '../link/ipv6.ts'
+import { createLeaseClient, type LeaseClient } from '../slaac/lease-client.ts'
+import { problemOf } from '../slaac/lifetimes.ts'
+import type { Lease } from '../slaac/types.ts'
 import { identityOf } from '../v6/message.ts'
-import { createLeaseClient, type LeaseClient } from './lease-client.ts'
-import { problemOf } from './lifetimes.ts'
-import type { Lease } from './types.ts'
+import type { Family, LeaseHandle, Setting } from './family.ts'
+import { decodeLease6, encodeLease6, type StoredLease6 } from './lease-file.ts'
+import { LEASE6_ENDING } from './state.ts'
 
 type Own = Omit<StoredLease6, 'lease'>
 

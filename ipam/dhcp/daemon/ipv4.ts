@@ -1,19 +1,19 @@
-/** IPv4 for the registry: a lease of a DHCP server. */
+/** IPv4 as the registry sees it: a lease of a DHCP server. */
 
 import { isIpv6 } from '../../../chain/ip/family.ts'
 import { removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { openRoute } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'
-import type { Family, LeaseHandle, Setting } from '../daemon/family.ts'
-import { decodeLease, encodeLease, type StoredLease } from '../daemon/lease-file.ts'
-import { LEASE_ENDING } from '../daemon/state.ts'
 import { type ClientLink, sendFromHost, setLinkUp } from '../link/client-link.ts'
-import { createLeaseClient, type LeaseClient } from './lease-client.ts'
-import { resultOf } from './lease-offer.ts'
-import { composeMessage } from './message.ts'
-import { encodeMessage } from './packet.ts'
-import { type Client, initialState, type Lease } from './types.ts'
+import { createLeaseClient, type LeaseClient } from '../v4/lease-client.ts'
+import { resultOf } from '../v4/lease-offer.ts'
+import { composeMessage } from '../v4/message.ts'
+import { encodeMessage } from '../v4/packet.ts'
+import { type Client, initialState, type Lease } from '../v4/types.ts'
+import type { Family, LeaseHandle, Setting } from './family.ts'
+import { decodeLease, encodeLease, type StoredLease } from './lease-file.ts'
+import { LEASE_ENDING } from './state.ts'
 
 type Own = Omit<StoredLease, 'lease'>
 
