@@ -1,0 +1,48 @@
+/** The process itself and others. */
+import { afterAll, expect, test } from 'bun:test'
+import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { kill, mount, setFileMask, unmount } from '../../../chain/linux/libc/process.ts'
+
+const folder = mkdtempSync('/run/libc-')
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const room = `${import.meta.dir}/../../../chain/linux/libc`
+
+test('a signal reaches who is there, and is not an error where nobody is', async () => {
+  const child = Bun.spawn(['cat'], { stdin: 'pipe' })
+  expect(kill(child.pid, 0)).toBe(true)
+  expect(kill(child.pid, 9)).toBe(true)
+  await child.exited
+  expect(child.signalCode).toBe('SIGKILL')
+  expect(kill(child.pid, 0)).toBe(false)
+  expect(() => kill(process.pid, 1000)).toThrow(`send signal 1000 to ${process.pid}`)
+})
+
+test('a file system is mounted over a folder, and is gone when it is unmounted', () => {
+  writeFileSync(`${folder}/below`, '')
+  mount('none', folder, { type: 'tmpfs', flags: 0 })
+  expect(existsSync(`${folder}/below`)).toBe(false)
+  unmount(folder, 0)
+  expect(existsSync(`${folder}/below`)).toBe(true)
+  expect(() => unmount(folder, 0)).toThrow(`unmount ${folder}`)
+})
+
+test('the mask is answered when another is set, and counts for new files', () => {
+  const before = setFileMask(0o027)
+  writeFileSync(`${folder}/masked`, '', { mode: 0o666 })
+  expect(setFileMask(before)).toBe(0o027)
+  expect(statSync(`${folder}/masked`).mode & 0o777).toBe(0o640)
+})
+
+test('the path that was executed is known, whatever argv[0] says; an exit at once has its status', () => {
+  const name = `${folder}/renamed`
+  symlinkSync(process.execPath, name)
+  const script = `
+    import { writeAll } from '${room}/file.ts'
+    import { exitAtOnce, startedPath } from '${room}/process.ts'
+    process.on('exit', () => writeAll(1, Buffer.from('late')))
+    writeAll(1, Buffer.from(startedPath()))
+    exitAtOnce(7)`
+  const child = Bun.spawnSync([name, '-e', script], { argv0: 'other', stderr: 'inherit' })
+  expect([child.stdout.toString(), child.exitCode]).toEqual([name, 7])
+})
