@@ -51,7 +51,7 @@ export const bridge = definePlugin({
     return existing ? await attachExisting(host, request, existing) : await attachNew(host, request)
   },
 
-  async check({ config, args, attachment, netns, previous, ipam }) {
+  async check({ config, args, attachment, netns, previous, ipam, engine }) {
     await ipam.check()
     const result = requirePrevious(previous, 'bridge')
     using host = openRoute()
@@ -65,7 +65,8 @@ export const bridge = definePlugin({
       : checkPair(host, { config, attachment, netns, result, link })
     const { name } = found.port
     const mac = (config.macspoofchk && allowedAddress(attachment, name)) || found.mac
-    const missing = await missingRules(rulesFor({ config, attachment, result, port: name, mac }))
+    const rules = rulesFor({ config, attachment, result, port: name, mac })
+    const missing = await missingRules({ engine }, rules, sweep)
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
   },

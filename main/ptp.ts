@@ -75,7 +75,7 @@ export const ptp = definePlugin({
     }
   },
 
-  async check({ config, attachment, netns, previous, ipam }) {
+  async check({ config, attachment, netns, previous, ipam, engine }) {
     await ipam.check()
     const result = requirePrevious(previous, 'ptp')
     const name = attachment.ifname
@@ -91,7 +91,7 @@ export const ptp = definePlugin({
       ),
       ...missingOnHost(host, hostEnd, routed),
     ]
-    const absent = missing ?? (await missingRules(rulesFor({ config, attachment, routed })))
+    const absent = missing ?? (await missingRules({ engine }, rulesFor({ config, attachment, routed }), sweep))
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 

@@ -1,31 +1,22 @@
 /** firewall: lets a container's packets through the host, and keeps other bridges and neighbours away where a policy says so. */
 
-import { withBackend } from '../chain/filter/backend.ts'
+import { addByBackend } from '../chain/filter/backend.ts'
 import { describeDecision } from '../chain/filter/decision.ts'
-import { addOwned, missingOwned } from '../chain/filter/nftables/apply.ts'
 import { sweepElements } from '../chain/filter/sweep.ts'
 import { hasNftables } from '../chain/linux/nftables/list.ts'
 import type { Engine } from '../chain/linux/nftables/nft.ts'
-import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
+import { definePlugin } from '../chain/plugin/define.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-import type { Result } from '../chain/protocol/result.ts'
-import {
-  blockingChains,
-  type Choice,
-  choiceAtAdd,
-  chooseBackend,
-  decide,
-  insteadOf,
-} from './firewall/backends.ts'
-import { configuration, type FirewallConfiguration, zoneOf } from './firewall/configuration.ts'
+import { blockingChains, choiceAtAdd, chooseBackend, decide, insteadOf } from './firewall/backends.ts'
+import { configuration, zoneOf } from './firewall/configuration.ts'
 import * as firewalld from './firewall/firewalld.ts'
 import { addressesOf, familiesOf } from './firewall/ingress.ts'
 import * as iptables from './firewall/iptables.ts'
-import { planFirewall } from './firewall/plan.ts'
-import { recall, recorded, remember } from './firewall/records.ts'
+import { firewallBy } from './firewall/plan.ts'
+import { recall, recorded } from './firewall/records.ts'
 import { release } from './firewall/release.ts'
 import { roles } from './firewall/rules.ts'
 
@@ -36,15 +27,14 @@ export const firewall = definePlugin({
   config: configuration,
 
   async add(request) {
-    const { attachment, config, engine, previous, io } = request
-    const { id } = ownerOf(attachment)
+    const { config, previous, io } = request
     const addresses = addressesOf(previous)
-    const decision = await chooseBackend(request, familiesOf(addresses))
-    await withBackend<Choice>(request, {
-      decision,
-      instead: other => insteadOf(decision, other, familiesOf(addresses)),
-      apply: choice => apply(request, { previous, choice }),
-      sweep: async () => void (await sweep(engine, id)),
+    const choice = await chooseBackend(request, familiesOf(addresses))
+    await addByBackend(request, {
+      by: choice.by,
+      backend: async () => firewallBy(request, { previous, choice }),
+      fallback: async other =>
+        firewallBy(request, { previous, choice: insteadOf(choice, other, familiesOf(addresses)) }),
     })
     for (const blocking of blockingChains(config, addresses)) io.stderr(`firewall: ${blocking}\n`)
     return previous
@@ -53,15 +43,9 @@ export const firewall = definePlugin({
   async check(request) {
     const { previous } = request
     const choice = await choiceAtAdd(request, addressesOf(previous))
-    const { owned, filters, wanted, sources } = planFirewall(request, { previous, choice })
-    const missing = [
-      ...missingOwned(owned),
-      ...(await Promise.all(filters.map(filter => iptables.missingFrom(filter, wanted)))),
-      ...choice.obeyed.map(filter => iptables.missingWay(filter, wanted.admin)),
-      sources && (await firewalld.missingSource(request.io.env, sources)),
-    ].filter(each => each !== undefined)
-    if (missing.length === 0) return
-    throw new CniError(code.internal, missing.join('; '), {
+    const missing = await firewallBy(request, { previous, choice }).check()
+    if (missing === undefined) return
+    throw new CniError(code.internal, missing, {
       details: 'was the ruleset flushed, or the firewall reloaded?',
     })
   },
@@ -108,29 +92,6 @@ export const firewall = definePlugin({
     })
   },
 })
-
-type Request = AddRequest<FirewallConfiguration>
-
-async function apply(request: Request, way: { previous: Result; choice: Choice }): Promise<void> {
-  const { attachment, engine, undo, io } = request
-  const { choice } = way
-  const { id } = ownerOf(attachment)
-  const { owned, filters, wanted, sources, record } = planFirewall(request, way)
-  const earlier = recall(id)
-  if (earlier) await release(io.env, id, earlier) // a killed ADD's, perhaps of other addresses
-  if (record) {
-    undo('release the addresses', () => release(io.env, id, record))
-    remember(id, record)
-  }
-  if (owned.elements.length > 0) {
-    undo('delete the rules', () => sweep(engine, id))
-    await addOwned(engine, owned)
-  }
-  for (const filter of filters) await iptables.addRules(filter, wanted)
-  for (const filter of choice.obeyed) await iptables.leadTo(filter, wanted.admin, engine)
-  for (const filter of choice.prepared) await iptables.prepare(filter, wanted.admin)
-  if (sources) await firewalld.addSources(io.env, sources)
-}
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {
   return sweepElements(engine, { roles, isOwner: owner => owner === id })

@@ -6,8 +6,9 @@ import { readFile } from '../linux/files.ts'
 import { policySign, type Sought } from '../linux/iptables/brief.ts'
 import { findUse } from '../linux/iptables/usage.ts'
 import type { Io } from '../plugin/io.ts'
+import type { Undo } from '../plugin/undo.ts'
 import { CniError, code } from '../protocol/error.ts'
-import { type Backend, type Decision, iptablesBecause } from './decision.ts'
+import { type BackendName, type Decision, iptablesBecause } from './decision.ts'
 
 /** What is known of a call when it is decided. */
 export interface Circumstances {
@@ -22,7 +23,7 @@ export const NODE_WIDE = '/etc/cni/catena.json'
 
 /** The backend for a configuration, which may name one. */
 export async function decideBackend(
-  named: Backend | '' | undefined,
+  named: BackendName | '' | undefined,
   circumstances: Circumstances = {},
 ): Promise<Decision> {
   if (named) return { backend: named, why: 'the configuration says so', by: 'configuration' }
@@ -42,7 +43,7 @@ export async function decideBackend(
   }
 }
 
-function nodeWideBackend(): Backend | undefined {
+function nodeWideBackend(): BackendName | undefined {
   const text = readFile(NODE_WIDE)
   if (text === undefined) return undefined
   const { backend } = parse(text)
@@ -94,29 +95,35 @@ function soughtFor({ chain }: Circumstances): Sought {
   }
 }
 
+/** A way to keep an attachment's rules: by nftables, by iptables, with firewalld. Chosen once, and nobody asks afterwards which it is. */
+export interface Backend {
+  /** Puts the rules there, in the place of what the attachment had before; each step is followed by what undoes it. */
+  add(undo: Undo): Promise<void>
+  /** CHECK: a sentence about what is missing. */
+  check(): Promise<string | undefined>
+  /** Takes away what has come of `add`, as far as it came. */
+  remove(): Promise<void>
+}
+
 /**
- * Applies what was decided. Where that turns out not to work on this node, and no configuration insists on it, the other
- * backend stands in, once what came of the attempt is swept.
+ * Adds rules by the backend that was decided. Where that turns out not to work on this node, and no configuration insists on
+ * it, the other one stands in, once what came of the attempt is removed.
  */
-export async function withBackend<T extends Pick<Decision, 'by'>>(
-  { io }: { io: Io },
-  way: {
-    decision: T
-    /** The decision that is taken instead. */
-    instead(other: Decision): T
-    apply(decision: T): Promise<void>
-    sweep(): Promise<void>
-  },
+export async function addByBackend(
+  { io, undo }: { io: Io; undo: Undo },
+  way: { by: Decision['by']; backend(): Promise<Backend>; fallback(other: Decision): Promise<Backend> },
 ): Promise<void> {
-  const { decision, instead, apply, sweep } = way
+  let tried: Backend | undefined
   try {
-    await apply(decision)
+    tried = await way.backend()
+    await tried.add(undo)
   } catch (thrown) {
     const { explainLack, fallbackFor } = await import('./fallback.ts')
-    const other = decision.by === 'configuration' ? undefined : fallbackFor(thrown)
+    const other = way.by === 'configuration' ? undefined : fallbackFor(thrown)
     if (!other || !(thrown instanceof Error)) throw explainLack(thrown)
     io.stderr(`${other.why}, so ${other.backend} stands in: ${thrown.message}\n`)
-    await sweep()
-    await apply(instead(other))
+    await tried?.remove()
+    const backend = await way.fallback(other)
+    await backend.add(undo)
   }
 }

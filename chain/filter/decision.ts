@@ -1,10 +1,10 @@
 /** Which backend keeps a container's rules, and why: what backend.ts decides, as data and in words. */
 import { findTools, findVariant, type Variant } from '../linux/iptables/tools.ts'
 
-export type Backend = 'nftables' | 'iptables'
+export type BackendName = 'nftables' | 'iptables'
 
 export interface Decision {
-  backend: Backend
+  backend: BackendName
   /** Where iptables is to keep the rules. */
   variant?: Variant
   /** The reason, as the end of a sentence: "because …". */

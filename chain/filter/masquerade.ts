@@ -2,21 +2,22 @@
  * What bridge and ptp have in packet filters: masquerade of a container's addresses, by our nftables tables or by iptables,
  * and elements of their own. Taking it away looks at both, and at what the Go plugins left, whatever is configured.
  */
+import type { Variant } from '../linux/iptables/tools.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Command, Engine } from '../linux/nftables/nft.ts'
 import type { AddRequest, Attachment, BaseRequest, GcRequest } from '../plugin/define.ts'
 import { isStale, ownerOf } from '../plugin/owner.ts'
-import { decideBackend, withBackend } from './backend.ts'
-import { type Backend, type Decision, describeDecision } from './decision.ts'
+import { addByBackend, type Backend, decideBackend } from './backend.ts'
+import { type BackendName, type Decision, describeDecision } from './decision.ts'
 import { hasOwnChain, MASQUERADE_PREFIX, partOf, requireIptables } from './iptables/chains.ts'
 import { addOwned, missingOwned } from './nftables/apply.ts'
-import { type Element, masquerade, type Owned, type Source } from './nftables/elements.ts'
+import { type Element, masquerade, type Source } from './nftables/elements.ts'
 import { goPluginsMasquerade } from './nftables/go-plugins.ts'
 import type { Role } from './nftables/layout.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
 
 /** `ipMasqBackend`; silent: see backend.ts. */
-export type MasqueradeBackend = '' | Backend | undefined
+export type MasqueradeBackend = '' | BackendName | undefined
 
 export interface MasqueradeSpec {
   attachment: Attachment
@@ -25,13 +26,6 @@ export interface MasqueradeSpec {
   backend: MasqueradeBackend
   /** More for our nftables tables. */
   elements?: readonly Element[]
-}
-
-function ownedBy({ attachment, sources, elements = [] }: MasqueradeSpec, backend: Backend): Owned {
-  return {
-    owner: ownerOf(attachment),
-    elements: [...(backend === 'iptables' ? [] : masquerade(sources)), ...elements],
-  }
 }
 
 /** What is swept of bridge and ptp. */
@@ -48,36 +42,72 @@ export async function addRules(
 ): Promise<void> {
   const { attachment, sources, elements = [] } = spec
   if (sources.length === 0 && elements.length === 0) return
-  request.undo('delete the rules', () => sweepRules(request.engine, attachment, sweep))
-  if (sources.length === 0) return await addOwned(request.engine, ownedBy(spec, 'nftables'))
+  const remove = () => sweepRules(request.engine, attachment, sweep)
+  request.undo('delete the rules', remove)
+  const context = { engine: request.engine, remove }
+  if (sources.length === 0) return await byNftables(spec, context).add(request.undo)
   const decision = await decideBackend(spec.backend, request)
-  // of an ADD that was killed, when the node was another one
-  if (decision.backend === 'nftables' && partOf(MASQUERADE_PREFIX, attachment))
-    await sweepRules(request.engine, attachment, sweep)
-  await withBackend<Decision>(request, {
-    decision,
-    instead: other => other,
-    apply: decision => addBy(decision, request.engine, spec),
-    sweep: () => sweepRules(request.engine, attachment, sweep),
+  await addByBackend(request, {
+    by: decision.by,
+    backend: async () => backendFor(decision, spec, context),
+    fallback: async other => backendFor(other, spec, context),
   })
 }
 
-async function addBy({ backend, variant }: Decision, engine: Engine, spec: MasqueradeSpec): Promise<void> {
-  const owned = ownedBy(spec, backend)
-  if (owned.elements.length > 0) await addOwned(engine, owned)
-  if (backend === 'nftables') return
-  const { addMasquerade } = await import('./iptables/masquerade.ts')
-  await addMasquerade(spec.attachment, spec.sources, variant)
+/** What a backend takes rules away by, and puts elements there. */
+interface Context {
+  engine: Engine
+  remove(): Promise<void>
+}
+
+const backendFor = (
+  { backend, variant }: Pick<Decision, 'backend' | 'variant'>,
+  spec: MasqueradeSpec,
+  context: Context,
+) => (backend === 'iptables' ? byIptables(spec, context, variant) : byNftables(spec, context))
+
+function byNftables({ attachment, sources, elements = [] }: MasqueradeSpec, context: Context): Backend {
+  const owned = { owner: ownerOf(attachment), elements: [...masquerade(sources), ...elements] }
+  return {
+    remove: context.remove,
+    async add() {
+      // of an ADD that was killed, when the node was another one
+      if (sources.length > 0 && partOf(MASQUERADE_PREFIX, attachment)) await context.remove()
+      await addOwned(context.engine, owned)
+    },
+    check: async () => missingOwned(owned)[0],
+  }
+}
+
+/** iptables masquerades; other elements are nftables' all the same. */
+function byIptables(spec: MasqueradeSpec, context: Context, variant?: Variant): Backend {
+  const { attachment, sources, elements = [] } = spec
+  const owned = { owner: ownerOf(attachment), elements }
+  return {
+    remove: context.remove,
+    async add() {
+      if (elements.length > 0) await addOwned(context.engine, owned)
+      const { addMasquerade } = await import('./iptables/masquerade.ts')
+      await addMasquerade(attachment, sources, variant)
+    },
+    async check() {
+      const [missing] = missingOwned(owned)
+      if (missing !== undefined) return missing
+      const { missingMasquerade } = await import('./iptables/masquerade.ts')
+      return missingMasquerade(attachment, sources)
+    },
+  }
 }
 
 /** A sentence for CHECK about something that is missing. What ADD chose is what is looked at. */
-export async function missingRules(spec: MasqueradeSpec): Promise<string | undefined> {
-  const { attachment, sources } = spec
-  const isByIptables = sources.length > 0 && isKeptByIptables(spec)
-  const [missing] = missingOwned(ownedBy(spec, isByIptables ? 'iptables' : 'nftables'))
-  if (missing || !isByIptables) return missing
-  const { missingMasquerade } = await import('./iptables/masquerade.ts')
-  return missingMasquerade(attachment, sources)
+export function missingRules(
+  { engine }: Pick<BaseRequest<unknown>, 'engine'>,
+  spec: MasqueradeSpec,
+  sweep: Sweep,
+): Promise<string | undefined> {
+  const backend = spec.sources.length > 0 && isKeptByIptables(spec) ? 'iptables' : 'nftables'
+  const remove = () => sweepRules(engine, spec.attachment, sweep)
+  return backendFor({ backend }, spec, { engine, remove }).check()
 }
 
 function isKeptByIptables({ attachment, backend }: MasqueradeSpec): boolean {

@@ -1,7 +1,7 @@
 /** Where a container's packets are accepted, and by whom they would be dropped all the same. */
 
 import { decideBackend } from '../../chain/filter/backend.ts'
-import type { Backend, Decision } from '../../chain/filter/decision.ts'
+import type { BackendName, Decision } from '../../chain/filter/decision.ts'
 import { TABLE } from '../../chain/filter/nftables/layout.ts'
 import { tableFamilyOf } from '../../chain/ip/family.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
@@ -21,7 +21,7 @@ import { type Filter, type FirewallRecord, recall } from './records.ts'
 
 /** What accepts a container's packets, and what else is done in iptables. */
 export interface Choice {
-  backend: Backend | 'firewalld'
+  backend: BackendName | 'firewalld'
   why: string
   by: Decision['by']
   /** Filters of iptables that accept its packets: where that is the backend, and where they would drop them. */

@@ -61,8 +61,13 @@ export interface Sources {
   addresses: readonly string[]
 }
 
+/** Addresses in a zone. */
+export function sourcesIn(env: Environment, sources: Sources) {
+  return { add: () => addSources(env, sources), check: () => missingSource(env, sources) }
+}
+
 /** Adds the addresses to a zone. One that is there already is fine. */
-export async function addSources(env: Environment, { zone, addresses }: Sources): Promise<void> {
+async function addSources(env: Environment, { zone, addresses }: Sources): Promise<void> {
   await mustRun(env, async zones => {
     for (const address of addresses)
       await change(zones, 'addSource', { zone, address, fine: 'ZONE_ALREADY_SET' })

@@ -4,6 +4,7 @@
  */
 
 import { FORWARD_CHAIN } from '../../chain/filter/backend.ts'
+import { explainIptables, withIptables } from '../../chain/filter/iptables/failure.ts'
 import { tableFamilyOf } from '../../chain/ip/family.ts'
 import {
   applyPlan,
@@ -96,7 +97,7 @@ function stateOf(filter: Filter, admin: string): 'absent' | 'led' | 'unled' {
 }
 
 /** Has what is forwarded come by an administrator's chain that is there, even where the tools are not. */
-export async function leadTo(filter: Filter, admin: string, engine: Engine): Promise<void> {
+async function leadTo(filter: Filter, admin: string, engine: Engine): Promise<void> {
   try {
     await makeWay(filter, admin)
   } catch (thrown) {
@@ -113,7 +114,7 @@ function makeWay(filter: Filter, admin: string): Promise<void> {
 }
 
 /** As `leadTo`, for who may want to fill the chain: where the tools do not work, nobody will. */
-export async function prepare(filter: Filter, admin: string): Promise<void> {
+async function prepare(filter: Filter, admin: string): Promise<void> {
   try {
     await makeWay(filter, admin)
   } catch (thrown) {
@@ -121,8 +122,23 @@ export async function prepare(filter: Filter, admin: string): Promise<void> {
   }
 }
 
+/** A container's rules in a filter. */
+export function rulesIn(filter: Filter, spec: FilterSpec) {
+  return { add: () => addRules(filter, spec), check: () => missingFrom(filter, spec) }
+}
+
+/** The way of what is forwarded over an administrator's chain, in a filter in which there is none. */
+export function wayTo(admin: string, filter: Filter, engine: Engine) {
+  return { add: () => leadTo(filter, admin, engine), check: () => missingWay(filter, admin) }
+}
+
+/** An administrator's chain for who may want to fill it: nobody misses it. */
+export function preparedChain(admin: string, filter: Filter) {
+  return { add: () => prepare(filter, admin), check: () => undefined }
+}
+
 /** The sentence about a filter in which what is forwarded does not come by an administrator's chain. */
-export function missingWay(filter: Filter, admin: string): string {
+function missingWay(filter: Filter, admin: string): string {
   const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
   return `${tool} (${filter.variant}) no longer leads from FORWARD over ${FORWARD} to ${admin}`
 }
@@ -198,8 +214,8 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 }
 
 /** Adds what is missing of it. The rules of an address that none is about yet need not be looked for by the tool. */
-export async function addRules(filter: Filter, wanted: FilterSpec): Promise<void> {
-  const plan = planFor(filter, wanted)
+async function addRules(filter: Filter, spec: FilterSpec): Promise<void> {
+  const plan = planFor(filter, spec)
   const present = read(filter, table => table.rulesIn(FORWARD)) ?? []
   const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
     (option === '-s' || option === '-d') &&
@@ -210,8 +226,8 @@ export async function addRules(filter: Filter, wanted: FilterSpec): Promise<void
 }
 
 /** A sentence about the first rule that is not there; undefined when all are. */
-export async function missingFrom(filter: Filter, wanted: FilterSpec): Promise<string | undefined> {
-  const missing = await explained(() => missingRule(planFor(filter, wanted)))
+async function missingFrom(filter: Filter, spec: FilterSpec): Promise<string | undefined> {
+  const missing = await explained(() => missingRule(planFor(filter, spec)))
   if (!missing) return undefined
   const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
   return `${tool} rule ${[missing.chain, ...missing.words].join(' ')} is missing`
@@ -285,21 +301,8 @@ export function requireInstalled(): void {
   })
 }
 
-async function explained<T>(step: () => Promise<T> | T): Promise<T> {
-  try {
-    return await step()
-  } catch (thrown) {
-    throw explain(thrown)
-  }
-}
+const explained = <T>(step: () => Promise<T> | T) => withIptables(step, INSTALL)
+const explain = (thrown: unknown) => explainIptables(thrown, INSTALL)
 
-function explain(thrown: unknown): unknown {
-  if (!(thrown instanceof IptablesError)) return thrown
-  const hint = thrown.isMissing
-    ? '; install the package iptables: FORWARD of iptables drops packets that are not accepted there, or backend says iptables'
-    : ''
-  return new CniError(code.internal, thrown.message, {
-    details: `${thrown.said.trim()}${hint}`,
-    cause: thrown,
-  })
-}
+const INSTALL =
+  'install the package iptables: FORWARD of iptables drops packets that are not accepted there, or backend says iptables'

@@ -1,51 +1,88 @@
 /** What the firewall of one container comes to: which backends have what of it. ADD brings it about, CHECK looks for it. */
 
+import type { Backend } from '../../chain/filter/backend.ts'
+import { addOwned, missingOwned } from '../../chain/filter/nftables/apply.ts'
 import type { Owned } from '../../chain/filter/nftables/elements.ts'
+import { sweepElements } from '../../chain/filter/sweep.ts'
 import { hasNftables } from '../../chain/linux/nftables/list.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
+import { ownerOf } from '../../chain/plugin/owner.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { Choice } from './backends.ts'
 import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'
-import type { Sources } from './firewalld.ts'
+import * as firewalld from './firewalld.ts'
 import { addressesOf, ingressOf } from './ingress.ts'
-import type { FilterSpec } from './iptables.ts'
-import type { Filter, FirewallRecord } from './records.ts'
-import { ownedBy } from './rules.ts'
+import * as iptables from './iptables.ts'
+import { type FirewallRecord, recall, remember } from './records.ts'
+import { release } from './release.ts'
+import { ownedBy, roles } from './rules.ts'
 
-export interface Plan {
-  addresses: string[]
+type Request = Pick<AttachmentRequest<FirewallConfiguration>, 'attachment' | 'config' | 'engine' | 'io'>
+
+/** A container's firewall as one backend: what each of those that were chosen has of it. */
+export function firewallBy(request: Request, way: { previous: Result; choice: Choice }): Backend {
+  const { attachment, engine, io } = request
+  const { id } = ownerOf(attachment)
+  const { owned, parts, record } = planFirewall(request, way)
+  const sweep = async () => void (await sweepElements(engine, { roles, isOwner: owner => owner === id }))
+  return {
+    async add(undo) {
+      const earlier = recall(id)
+      if (earlier) await release(io.env, id, earlier) // a killed ADD's, perhaps of other addresses
+      if (record) {
+        undo('release the addresses', () => release(io.env, id, record))
+        remember(id, record)
+      }
+      if (owned.elements.length > 0) {
+        undo('delete the rules', sweep)
+        await addOwned(engine, owned)
+      }
+      for (const part of parts) await part.add()
+    },
+    async check() {
+      const found = await Promise.all(parts.map(part => part.check()))
+      const missing = [...missingOwned(owned), ...found].filter(each => each !== undefined)
+      return missing.length === 0 ? undefined : missing.join('; ')
+    },
+    remove: sweep,
+  }
+}
+
+/** What is not in our tables, and goes by the record. */
+interface Part {
+  add(): Promise<void>
+  check(): Promise<string | undefined> | string | undefined
+}
+
+interface Plan {
   /** In our nftables tables. */
   owned: Owned
-  /** Which of iptables' filters have rules, and what is in each. */
-  filters: Filter[]
-  wanted: FilterSpec
-  /** What firewalld has; absent where it has nothing. */
-  sources?: Sources
+  /** In iptables and in firewalld. */
+  parts: Part[]
   /** What is to be remembered of it; absent where nftables has all, and says itself whose it is. */
   record?: FirewallRecord
 }
 
-export function planFirewall(
-  { attachment, config }: Pick<AttachmentRequest<FirewallConfiguration>, 'attachment' | 'config'>,
+function planFirewall(
+  { attachment, config, engine, io }: Request,
   { previous, choice }: { previous: Result; choice: Choice },
 ): Plan {
-  const { backend, accepting: filters } = choice
+  const { backend, accepting: filters, obeyed, prepared } = choice
   const addresses = addressesOf(previous)
   const ingress = ingressOf(config, previous)
   const admin = adminChain(config)
   // A drop is final in whichever table it is: policies are nftables' affair, but for who wants all in iptables.
   const isIptables = backend === 'iptables'
-  const firewalld = backend === 'firewalld'
-  const zone = zoneOf(config)
+  const sources = backend === 'firewalld' ? { zone: zoneOf(config), addresses } : undefined
+  const spec = { addresses, admin, ingress: isIptables ? ingress : undefined }
   const record = {
     addresses,
     backend,
     filters,
-    ...(firewalld ? { zone } : {}),
+    ...(sources ? { zone: sources.zone } : {}),
     ...(isIptables && ingress ? { ingress } : {}),
   }
   return {
-    addresses,
     owned: ownedBy(attachment, {
       addresses,
       accept: backend === 'nftables',
@@ -54,9 +91,12 @@ export function planFirewall(
       keepsPolicy: !isIptables,
       isolate: !isIptables || hasNftables(),
     }),
-    filters,
-    wanted: { addresses, admin, ingress: isIptables ? ingress : undefined },
-    ...(firewalld ? { sources: { zone, addresses } } : {}),
-    ...(firewalld || filters.length > 0 ? { record } : {}),
+    parts: [
+      ...filters.map(filter => iptables.rulesIn(filter, spec)),
+      ...obeyed.map(filter => iptables.wayTo(admin, filter, engine)),
+      ...prepared.map(filter => iptables.preparedChain(admin, filter)),
+      ...(sources ? [firewalld.sourcesIn(io.env, sources)] : []),
+    ],
+    ...(sources || filters.length > 0 ? { record } : {}),
   }
 }

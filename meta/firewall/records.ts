@@ -1,6 +1,6 @@
 /** Whose addresses are in iptables or in firewalld: neither can say it, and DEL may come with nothing but the environment. */
 
-import type { Backend } from '../../chain/filter/decision.ts'
+import type { BackendName } from '../../chain/filter/decision.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
 import { isSameNetwork } from '../../chain/plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../../chain/plugin/state.ts'
@@ -15,7 +15,7 @@ export interface Filter {
 export interface FirewallRecord {
   addresses: string[]
   /** What has been chosen, and the filters of iptables that accept the addresses. */
-  backend?: Backend | 'firewalld'
+  backend?: BackendName | 'firewalld'
   filters?: readonly Filter[]
   /** firewalld's zone, where it has them. */
   zone?: string

@@ -1,6 +1,6 @@
 /** portmap's configuration, and the mappings that follow from it. */
 import * as z from 'zod/mini'
-import type { Backend } from '../../chain/filter/decision.ts'
+import type { BackendName } from '../../chain/filter/decision.ts'
 import { formatAddress, isUnspecified, parseAddress } from '../../chain/ip/address.ts'
 
 const flag = z._default(z.boolean(), false)
@@ -39,7 +39,7 @@ const chainName = z
 
 const keys = z.object({
   backend: z.optional(
-    z.custom<'' | Backend>(name => ['', 'iptables', 'nftables'].includes(name as string), {
+    z.custom<'' | BackendName>(name => ['', 'iptables', 'nftables'].includes(name as string), {
       error: ({ input }) => `unrecognized backend ${JSON.stringify(input)}, must be iptables or nftables`,
     }),
   ),
@@ -57,14 +57,14 @@ const keys = z.object({
 type Keys = z.infer<typeof keys>
 
 /** The language of conditions, as the reference tells it: by their first token. */
-function languageOf(words: readonly string[] = []): Backend | undefined {
+function languageOf(words: readonly string[] = []): BackendName | undefined {
   const [first] = words
   if (first === undefined) return undefined
   return /^[-!]/.test(first) ? 'iptables' : 'nftables'
 }
 
 /** The backend that is named, or the one that the other keys are written for; undefined where none is. */
-export function namedBackend(keys: Keys): Backend | undefined {
+export function namedBackend(keys: Keys): BackendName | undefined {
   const { backend, externalSetMarkChain, conditionsV4, conditionsV6 } = keys
   if (backend) return backend
   if (externalSetMarkChain) return 'iptables'
@@ -86,7 +86,7 @@ const examples = {
 }
 
 /** The Go plugin's words for options that are the other backend's: it names all of them. */
-function requestedBut(config: Keys, backend: Backend): string {
+function requestedBut(config: Keys, backend: BackendName): string {
   const other = backend === 'iptables' ? 'nftables' : 'iptables'
   const options = [
     ...(other === 'iptables' && config.externalSetMarkChain ? ['externalSetMarkChain'] : []),

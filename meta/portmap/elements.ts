@@ -16,7 +16,7 @@ export interface PublishedPort extends Published {
 }
 
 /** The elements that publish a port. */
-export function publish(port: PublishedPort): Element[] {
+export function elementsOf(port: PublishedPort): Element[] {
   const { protocol, hostPort, hostAddress, containerPort, address, hairpin, conditions } = port
   const family = tableFamilyOf(address)
   const key: HostPort = hostAddress === undefined ? [protocol, hostPort] : [hostAddress, protocol, hostPort]

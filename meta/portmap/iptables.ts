@@ -18,27 +18,32 @@ import type { Words } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
-import { keepLocalnetOpen } from './localnet.ts'
-import { portsPublishedBy, reserve } from './reservations.ts'
-import type { Call, PortBackend, Target } from './target.ts'
+import { keepLocalnetOpen, linkToContainer, openLocalnet } from './localnet.ts'
+import { type Call, type PortBackend, portsPublishedBy, type Target } from './publication.ts'
+import { registerPublisher, reserve } from './reservations.ts'
+import { sweepPorts } from './sweep.ts'
 
 const DNAT = 'CNI-HOSTPORT-DNAT'
 const SETMARK = 'CNI-HOSTPORT-SETMARK'
 const MASQ = 'CNI-HOSTPORT-MASQ'
 
-export const plan: PortBackend['plan'] = async (call, targets, variant) => {
+export const publish: PortBackend['publish'] = async (call, targets, variant) => {
   const spec = { ...chainFor(call, targets), variant }
   const published = portsPublishedBy(call, targets)
   return {
-    published,
-    async add(localnet) {
+    remove: () => sweepPorts(call.engine, call.attachment),
+    async add(undo) {
+      await registerPublisher(call, { targets, published, undo })
       await reserve(call, published)
       await addChain(spec).catch(thrown => {
         throw explainConditions(thrown, call.config)
       })
-      if (localnet !== undefined) keepLocalnetOpen(localnet)
+      const localnet = linkToContainer(call, targets)
+      if (localnet === undefined) return
+      keepLocalnetOpen(localnet)
+      openLocalnet(localnet)
     },
-    missing: () => missingFromChain(spec),
+    check: () => missingFromChain(spec),
   }
 }
 

@@ -10,12 +10,17 @@ import { routeTo } from '../../chain/linux/netlink/route.ts'
 import { isRefusal, openRoute } from '../../chain/linux/netlink/socket.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import { hostEndOf, ownerIn } from '../../chain/plugin/owner.ts'
-import type { Target } from './target.ts'
+import { portMappings } from './configuration.ts'
+import type { Call, Target } from './publication.ts'
 
-/** The link towards the container: the host's 127.0.0.1 reaches it only if that link lets loopback addresses through. */
-export function linkToContainer(targets: readonly Target[]): string | undefined {
+/**
+ * The link towards the container: the host's 127.0.0.1 reaches it only if that link lets loopback addresses through. None where
+ * no port is published on it.
+ */
+export function linkToContainer({ config }: Call, targets: readonly Target[]): string | undefined {
+  const isOnLoopback = config.snat && portMappings(config).some(({ families }) => families.includes(4))
   const target = targets.find(({ family }) => family === 4)
-  if (!target) return undefined
+  if (!isOnLoopback || !target) return undefined
   using host = openRoute()
   try {
     const { link } = routeTo(host, target.address)

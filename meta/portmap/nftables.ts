@@ -10,18 +10,21 @@ import type { Attachment } from '../../chain/plugin/define.ts'
 import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
-import { hairpinSources, hostPortOf, publish } from './elements.ts'
-import { localnetGuard } from './localnet.ts'
-import { recall, resolveConflict } from './publishers.ts'
-import { portsPublishedBy, resolveReservations } from './reservations.ts'
-import { waitForPort } from './standby.ts'
-import type { Call, PortBackend, Target } from './target.ts'
+import { elementsOf, hairpinSources, hostPortOf } from './elements.ts'
+import { linkToContainer, localnetGuard, openLocalnet } from './localnet.ts'
+import { type Call, type PortBackend, portsPublishedBy, type Target } from './publication.ts'
+import { recall, resolveConflict, waitForPort } from './publishers.ts'
+import { registerPublisher, resolveReservations } from './reservations.ts'
+import { sweepPorts } from './sweep.ts'
 
-export const plan: PortBackend['plan'] = async (call, targets) => {
+export const publish: PortBackend['publish'] = async (call, targets) => {
   const { attachment, engine } = call
   const owned = await ownedBy(call, targets)
   return {
-    async add(localnet) {
+    remove: () => sweepPorts(engine, attachment),
+    async add(undo) {
+      await registerPublisher(call, { targets, published: [], undo })
+      const localnet = linkToContainer(call, targets)
       const guard = localnet === undefined ? [] : localnetGuard(localnet)
       await resolveReservations(call, portsPublishedBy(call, targets))
       const all = guarded(owned, guard, attachment)
@@ -32,8 +35,9 @@ export const plan: PortBackend['plan'] = async (call, targets) => {
         return decision
       })
       if (isStandby) waitForPort(call, { owned: all })
+      if (localnet !== undefined) openLocalnet(localnet)
     },
-    async missing() {
+    async check() {
       const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)
       return missing
     },
@@ -80,7 +84,7 @@ function published(
   options: { config: PortmapConfiguration; target: Target; conditions: string | undefined },
 ): Element[] {
   const { config, target, conditions } = options
-  return publish({
+  return elementsOf({
     protocol,
     hostPort,
     containerPort,

@@ -10,12 +10,22 @@ import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
-import { portMappings } from './configuration.ts'
+import type { Undo } from '../../chain/plugin/undo.ts'
 import { listPublished } from './elements.ts'
-import { forget, type Published, type Publisher, recall, resolveConflict } from './publishers.ts'
-import { standbysOf, stopWaiting, waitForPort } from './standby.ts'
+import { closeOwnLocalnet } from './localnet.ts'
+import type { Call, Target } from './publication.ts'
+import {
+  forget,
+  type Published,
+  type Publisher,
+  recall,
+  remember,
+  resolveConflict,
+  standbysOf,
+  stopWaiting,
+  waitForPort,
+} from './publishers.ts'
 import { sweepPorts } from './sweep.ts'
-import type { Call, Target } from './target.ts'
 
 const FOLDER = `${RUN_FOLDER}/ports/claimed`
 
@@ -27,19 +37,22 @@ function keyOf(port: Published): string {
   return [tableFamilyOf(port.address), port.protocol, port.hostPort, port.hostAddress ?? 'any'].join('-')
 }
 
-/** What an attachment publishes: its mappings, each with the address of its family. */
-export function portsPublishedBy({ config }: Call, targets: readonly Target[]): Published[] {
-  return targets.flatMap(({ family, address }) =>
-    portMappings(config)
-      .filter(({ families }) => families.includes(family))
-      .map(({ protocol, hostPort, containerPort, hostAddress }) => ({
-        protocol,
-        hostPort,
-        ...(hostAddress === undefined ? {} : { hostAddress }),
-        address,
-        containerPort,
-      })),
-  )
+/** Before any rule of a publisher is there: notes whose ports they are, with what undoes it and the rules that follow. */
+export async function registerPublisher(
+  { attachment, netns, engine }: Call,
+  publication: { targets: readonly Target[]; published: readonly Published[]; undo: Undo },
+): Promise<void> {
+  const { targets, published, undo } = publication
+  const { id } = ownerOf(attachment)
+  const earlier = recall(id) // of an ADD that was killed, perhaps by the other backend: that does not replace it
+  if (earlier && Boolean(earlier.published?.length) !== published.length > 0)
+    await sweepPorts(engine, attachment)
+  if (earlier) forgetPublisher(id)
+  undo('forget the publisher', () => forgetPublisher(id))
+  const addresses = targets.map(({ address }) => address)
+  remember({ ...attachment, netns, addresses, published })
+  undo('delete the rules', () => sweepPorts(engine, attachment))
+  undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
 }
 
 /** Claims what an attachment publishes. Throws when a live container has one of the ports, through iptables or nftables. */

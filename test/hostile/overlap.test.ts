@@ -13,7 +13,7 @@ import { hostLocal } from '../../ipam/host-local.ts'
 import { bridge } from '../../main/bridge.ts'
 import { forwarded, ingressPolicy } from '../../meta/firewall/rules.ts'
 import { firewall } from '../../meta/firewall.ts'
-import { hairpinSources, publish } from '../../meta/portmap/elements.ts'
+import { elementsOf, hairpinSources } from '../../meta/portmap/elements.ts'
 import { portmap } from '../../meta/portmap.ts'
 import { outsideHost, reaches, removeBridges } from '../fixtures/bridge.ts'
 import { chainOf } from '../fixtures/chain.ts'
@@ -60,7 +60,7 @@ function everything(network: string): Owned {
     [
       ...masquerade(Object.entries(networks).map(([address, network]) => ({ address, network }))),
       ...addresses.flatMap((address, index) =>
-        publish({
+        elementsOf({
           protocol: 'tcp',
           hostPort: 8000 + index + (network === 'one' ? 0 : 10),
           containerPort: 80,

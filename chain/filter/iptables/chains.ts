@@ -20,6 +20,7 @@ import { type HeldLock, unlessUnwritable } from '../../linux/lock.ts'
 import type { Attachment, ValidAttachment } from '../../plugin/define.ts'
 import { isObject, recordsIn } from '../../plugin/state.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
+import { explainIptables, withIptables } from './failure.ts'
 
 export const TABLE = 'nat'
 
@@ -132,10 +133,10 @@ export async function addChain(spec: ChainSpec): Promise<void> {
   const usual = findTools('ip')?.variant
   const variant = spec.variant ?? usual // which may be another one by the time of CHECK
   const chain = chainName(prefix, attachment)
-  const others = await applied(() => othersIn(chain, attachment))
+  const others = await withIptables(() => othersIn(chain, attachment))
   writeShares(chain, [...others, { attachment, variant, parts }])
   const neighbours = others.filter(other => (other.variant ?? usual) === variant)
-  for (const plan of plansOf({ ...spec, variant }, neighbours)) await applied(() => applyPlan(plan))
+  for (const plan of plansOf({ ...spec, variant }, neighbours)) await withIptables(() => applyPlan(plan))
 }
 
 /** The other interfaces that have a part in a chain; none if the chain has gone, as by a DEL of the Go plugins'. */
@@ -157,30 +158,12 @@ function writeShares(chain: string, all: readonly Share[]): void {
 export async function missingFromChain(spec: ChainSpec): Promise<string | undefined> {
   const own = partOf(spec.prefix, spec.attachment)
   for (const plan of plansOf({ ...spec, variant: own?.variant })) {
-    const missing = await applied(() => missingRule(own ? plan : { ...plan, first: [] }))
+    const missing = await withIptables(() => missingRule(own ? plan : { ...plan, first: [] }))
     if (!missing) continue
     const { table, chain, words } = missing
     return `rule ${[chain, ...words].join(' ')} is missing in table ${table} of ${plan.family}`
   }
   return undefined
-}
-
-async function applied<T>(body: () => T): Promise<Awaited<T>> {
-  try {
-    return await body()
-  } catch (thrown) {
-    throw explainIptables(thrown)
-  }
-}
-
-/** A refusal by iptables as a CNI error that says what to do. */
-function explainIptables(thrown: unknown): unknown {
-  if (!(thrown instanceof IptablesError)) return thrown
-  const hint = thrown.isMissing
-    ? 'install the package iptables, or set the backend to nftables'
-    : hintFor(thrown.said)
-  const details = [thrown.said.trim(), hint].filter(Boolean).join('; ')
-  return new CniError(code.internal, thrown.message, { details, cause: thrown })
 }
 
 /** STATUS: throws where iptables is not installed. */
@@ -191,13 +174,6 @@ export function requireIptables(): void {
     const { message, details } = toCniError(explainIptables(thrown))
     throw new CniError(code.pluginNotAvailable, message, { details, cause: thrown })
   }
-}
-
-function hintFor(words: string): string {
-  if (/initialize|Table does not exist|do you need to insmod/.test(words))
-    return 'the kernel lacks the table: load the module iptable_nat or ip6table_nat, or nf_tables'
-  const chain = /Chain '([^']+)' does not exist/.exec(words)?.[1]
-  return chain === undefined ? '' : `nothing has made chain ${chain} yet`
 }
 
 /** Stands for all interfaces of a container: whose rules others made, nobody knows more exactly. */

@@ -19,7 +19,7 @@ import {
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { guardPort } from '../../../main/bridge/rules.ts'
 import { forwarded, ingressPolicy, isolatePort } from '../../../meta/firewall/rules.ts'
-import { hairpinSources, publish } from '../../../meta/portmap/elements.ts'
+import { elementsOf, hairpinSources } from '../../../meta/portmap/elements.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
 /** Other tests leave what the Go plugins leave: empty chains. */
@@ -41,14 +41,14 @@ function everything(containerId: string, number: number): Owned {
         { address, network: '10.1.0.0/16' },
         { address: six, network: 'fd00::/64' },
       ]),
-      ...publish({
+      ...elementsOf({
         protocol: 'tcp',
         hostPort: 8000 + number,
         containerPort: 80,
         address,
         hairpin: true,
       }),
-      ...publish({
+      ...elementsOf({
         protocol: 'sctp',
         hostPort: 9000 + number,
         containerPort: 90,
@@ -56,7 +56,7 @@ function everything(containerId: string, number: number): Owned {
         hairpin: true,
         hostAddress: '2001:db8::1',
       }),
-      ...publish({
+      ...elementsOf({
         protocol: 'udp',
         hostPort: 53 + number,
         containerPort: 53,

@@ -1,11 +1,12 @@
-/** Where connections to published ports are sent, and how a backend is asked to send them there. */
+/** What an attachment publishes: where connections to its ports are sent, and how a backend is asked to send them there. */
 
+import type { Backend } from '../../chain/filter/backend.ts'
 import { familyOf } from '../../chain/ip/family.ts'
 import { networkText, splitCidr } from '../../chain/ip/text.ts'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { PortmapConfiguration } from './configuration.ts'
+import { type PortmapConfiguration, portMappings } from './configuration.ts'
 import type { Published } from './publishers.ts'
 
 /** The container's first address of a family, on this attachment's interface. */
@@ -28,25 +29,27 @@ export function targetsOf({ ips, interfaces }: Result, { attachment }: { attachm
   return ([4, 6] as const).flatMap(family => targets.find(target => target.family === family) ?? [])
 }
 
-/** What a backend has for an attachment. */
-export interface Publication {
-  /** To be remembered, where the kernel cannot be asked for it. */
-  published?: readonly Published[]
-  /**
-   * Puts it there, replacing what this attachment had before, with a guard of 127.0.0.0/8 if a link is going to let that
-   * through.
-   */
-  add(localnet: string | undefined): Promise<void>
-  /** A sentence about something that is missing. */
-  missing(): Promise<string | undefined>
-}
-
 export type Call = AddRequest<PortmapConfiguration> | CheckRequest<PortmapConfiguration>
 
-/** What publishes ports. */
+/** What an attachment publishes: its mappings, each with the address of its family. */
+export function portsPublishedBy({ config }: Call, targets: readonly Target[]): Published[] {
+  return targets.flatMap(({ family, address }) =>
+    portMappings(config)
+      .filter(({ families }) => families.includes(family))
+      .map(({ protocol, hostPort, containerPort, hostAddress }) => ({
+        protocol,
+        hostPort,
+        ...(hostAddress === undefined ? {} : { hostAddress }),
+        address,
+        containerPort,
+      })),
+  )
+}
+
+/** What publishes ports: a file for each backend. */
 export interface PortBackend {
-  /** Plans an attachment's rules; refuses what the backend cannot do before anything is touched, where it can tell. */
-  plan(call: Call, targets: readonly Target[], variant?: Variant): Promise<Publication>
+  /** An attachment's rules; refuses what the backend cannot do before anything is touched, where it can tell. */
+  publish(call: Call, targets: readonly Target[], variant?: Variant): Promise<Backend>
   /** STATUS: throws when the node lacks what the backend needs. */
   requireReady(): void
 }
