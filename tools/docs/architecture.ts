@@ -112,20 +112,21 @@ const way: readonly Step[] = [
   {
     name: 'portmap',
     near: 'meta/portmap',
-    says: 'the story of the verb: what is to be published, where to, by which backend; then `publish` with its undo in the line after each step.',
+    says: 'the story of the verb: what is to be published, where to, by which backend.',
   },
   {
     name: 'portMappings',
     says: 'the mapping as the plugin thinks of it: `{ protocol: "tcp", hostPort: 8080, containerPort: 80, families: [4, 6] }`. The schema above it has refused what cannot be.',
   },
   {
-    name: 'plan',
+    name: 'publish',
     near: 'meta/portmap/nftables',
-    says: 'one target for each family and its mappings together; a host port that another has is refused here, by the name of who has it.',
+    says: 'the backend as a value, `{ add, check, remove }`: one target for each family and its mappings together; a host port that another has is refused here, by the name of who has it.',
   },
   {
-    name: 'publish',
-    says: 'the elements as data: `port_address` (`tcp . 8080 : 10.22.0.2`), `port_port` (`tcp . 8080 : 80`), and `hairpin_port` for connections that would be answered past the host.',
+    name: 'elementsOf',
+    near: 'meta/portmap/elements',
+    says: 'the elements as data, each with its kind (`published-address`, `published-port`, `hairpin`): `port_address` (`tcp . 8080 : 10.22.0.2`), `port_port` (`tcp . 8080 : 80`), and `hairpin_port` for connections that would be answered past the host.',
   },
   {
     name: 'addOwned',
