@@ -91,7 +91,8 @@ export const ptp = definePlugin({
       ),
       ...missingOnHost(host, hostEnd, routed),
     ]
-    const absent = missing ?? (await missingRules({ engine }, rulesFor({ config, attachment, routed }), sweep))
+    const absent =
+      missing ?? (await missingRules({ engine }, rulesFor({ config, attachment, routed }), sweep))
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
   },
 
