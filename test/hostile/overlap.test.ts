@@ -156,6 +156,28 @@ test('a retry of either replaces its own, and CHECK misses what somebody has tak
   expect(missingOwned(two)).toEqual([])
 })
 
+test('a set that somebody has deleted by hand is made again by whoever needs it next', async () => {
+  const [one, two] = [everything('one'), everything('two')]
+  await addOwned(applyRuleset, one)
+  const { nftables } = JSON.parse(hostNamespace().run('nft', '-j', 'list', 'ruleset'))
+  const kinds = ['set', 'map'] as const
+  const sets = kinds.flatMap(kind =>
+    (nftables as Record<string, { family: string; name: string } | undefined>[]).flatMap(each =>
+      each[kind] ? [{ kind, ...each[kind] }] : [],
+    ),
+  )
+  const deleted = sets.filter(
+    ({ kind, family, name }) => Bun.spawnSync(['nft', 'delete', kind, family, 'catena', name]).success,
+  )
+  expect(deleted.length).toBeGreaterThan(0)
+  await addOwned(applyRuleset, two)
+  expect(missingOwned(two)).toEqual([])
+  await addOwned(applyRuleset, one)
+  expect(missingOwned(one)).toEqual([])
+  for (const owned of [one, two]) await sweep(owned)
+  expect(ruleset()).toBe('')
+})
+
 test('what an earlier version has made, without places to wait in, is shared as well, and goes as ever', async () => {
   const [one, two] = [everything('one'), everything('two')]
   const parts = (['ip', 'ip6'] as const).flatMap(family => [

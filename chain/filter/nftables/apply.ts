@@ -15,7 +15,7 @@ import {
 } from '../../linux/nftables/list.ts'
 import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
 import { CniError, code } from '../../protocol/error.ts'
-import { chainsOf, landmarkOf, OVERRIDES, overrideCommands, ruleCounts } from './chains.ts'
+import { chainsOf, landmarkOf, OVERRIDES, overrideCommands, ruleCounts, setsOf } from './chains.ts'
 import { clearTheWay, type OnConflict } from './conflict.ts'
 import { additions, collectionOf, type Element, elementCommands, keyText, type Owned } from './elements.ts'
 import {
@@ -86,26 +86,34 @@ export async function addOwned(
 ): Promise<void> {
   using _shared = lockTables(true)
   using netfilter = openNetfilter()
+  let sets: Command[] = []
   try {
     return await engine([...foundations(netfilter, owned), ...additions(owned)])
   } catch (thrown) {
     if (!isInTheWay(thrown)) throw explain(thrown)
+    if (thrown.errno === errno.ENOENT) sets = setsFor(owned)
   }
   for (let attempt = 1; ; attempt++) {
     // what is decided from a list must still be true when it is done
     const generation = rulesetGeneration(netfilter)
     const way = clearTheWay(netfilter, owned, onConflict)
     try {
-      const commands = [...foundations(netfilter, owned), ...way.commands, ...additions(way.wanted)]
+      const commands = [...foundations(netfilter, owned), ...sets, ...way.commands, ...additions(way.wanted)]
       return await engine(commands, generation)
     } catch (thrown) {
       if (!isInTheWay(thrown) || attempt === ATTEMPTS) throw explain(thrown)
+      if (thrown.errno === errno.ENOENT) sets = setsFor(owned)
     }
   }
 }
 
+/** One that no rule looks into can be deleted by hand, without the chain that tells whether its part is there. */
+function setsFor(owned: Owned): Command[] {
+  return partsOf(owned).flatMap(({ family, part }) => setsOf(family, part))
+}
+
 /** A key that is taken, by itself or by a prefix that overlaps; something that has gone meanwhile, or was changed. */
-function isInTheWay(thrown: unknown): boolean {
+function isInTheWay(thrown: unknown): thrown is NftError {
   return (
     thrown instanceof NftError &&
     [errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ERESTART].some(number => number === thrown.errno)

@@ -85,17 +85,21 @@ export function landmarkOf(family: OurFamily, part: Part): string {
  * has put there. `create` refuses when another process made it meanwhile.
  */
 export function chainsOf(family: OurFamily, part: Part): Command[] {
-  const collections = collectionsOf(family).filter(
-    ({ role, waitsFor }) => partOf(role) === part && waitsFor === undefined,
-  )
   const landmark = landmarkOf(family, part)
   return [
     { verb: 'add', kind: 'table', family, name: TABLE },
-    ...collections.map(collection => collectionCommand(family, collection)),
+    ...setsOf(family, part),
     ...rulesOf(family, part).map<Command>(command =>
       command.kind === 'chain' && command.name === landmark ? { ...command, verb: 'create' } : command,
     ),
   ]
+}
+
+/** Its sets and maps: those that are there stay as they are. */
+export function setsOf(family: OurFamily, part: Part): Command[] {
+  return collectionsOf(family)
+    .filter(({ role, waitsFor }) => partOf(role) === part && waitsFor === undefined)
+    .map(collection => collectionCommand(family, collection))
 }
 
 function rulesOf(family: OurFamily, part: Part): Command[] {
