@@ -8,7 +8,7 @@ import {
   onHost,
   openContainer,
 } from '../chain/interface/configure.ts'
-import { interfaceIn } from '../chain/interface/create.ts'
+import { interfaceIn, markFinished } from '../chain/interface/create.ts'
 import { removeHostEnds, removePair } from '../chain/interface/pair.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -20,7 +20,7 @@ import {
   requirePrevious,
 } from '../chain/plugin/define.ts'
 import { randomMac } from '../chain/plugin/mac.ts'
-import { isStale } from '../chain/plugin/owner.ts'
+import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
@@ -124,7 +124,7 @@ async function attachNew(host: Transport, request: Request): Promise<Result> {
   const ends = { port: hostEnd.index, bridge: link.index }
   const bridge = left ? findLink(host, link.index) : port.awaitPort(host, ends)
   if (!left) announceInterface({ netns, name: attachment.ifname, result }, containerEnd)
-  port.markFinished(host, hostEnd, attachment)
+  markFinished(host, hostEnd.index, ownerOf(attachment).comment)
   return finish(result, { config, bridge: bridge ?? link, containerEnd })
 }
 

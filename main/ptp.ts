@@ -11,10 +11,10 @@ import {
 import { checkInterface, configureInterface, onHost, openContainer } from '../chain/interface/configure.ts'
 import { createOnce, markFinished } from '../chain/interface/create.ts'
 import { expectedMtu } from '../chain/interface/finish.ts'
-import { enableForwarding } from '../chain/interface/forwarding.ts'
+import { enableForwarding, prepareHostLink } from '../chain/interface/forwarding.ts'
 import { checkLinkMtu, requireReady } from '../chain/interface/master.ts'
 import { findPeer } from '../chain/interface/owner.ts'
-import { removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
+import { createPair, removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
 import { awaitLink } from '../chain/interface/ready.ts'
 import type { Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -33,7 +33,7 @@ import {
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import { createPair, missingOnHost, routeToContainer } from './ptp/pair.ts'
+import { missingOnHost, routeToContainer } from './ptp/host-end.ts'
 import {
   leaveByGateways,
   missingRoutes,
@@ -133,6 +133,7 @@ async function plugIn(host: Transport, request: AddRequest<Configuration>): Prom
   await createOnce(request, {
     create: () => {
       hostEnd = createPair(host, { attachment, netns, mtu: config.mtu })
+      prepareHostLink(hostEnd.name)
     },
     clear: () => removePendingPair(host, attachment),
     other: `${hostEndName(attachment)} on the host`,

@@ -1,11 +1,65 @@
-/** Taking a container's veth pair away: the host's end is named after the attachment, and its alias tells DEL and GC whose it is. */
-import { findLink, type Link, listLinks, removeLink } from '../linux/netlink/link.ts'
-import type { Transport } from '../linux/netlink/socket.ts'
+/** A container's veth pair: the host's end is named after the attachment, and its alias tells DEL and GC whose it is. */
+import { close } from '../linux/libc/file.ts'
+import {
+  findLink,
+  getLink,
+  type Link,
+  listLinks,
+  newLink,
+  readLinkMessage,
+  removeLink,
+} from '../linux/netlink/link.ts'
+import { attempt, KernelError, type Request, type Transport } from '../linux/netlink/socket.ts'
+import { openNamespace } from '../linux/netns.ts'
 import type { Attachment, DelRequest } from '../plugin/define.ts'
 import { hostEndName, hostEndOf, ownerIn } from '../plugin/owner.ts'
+import { CniError, code } from '../protocol/error.ts'
 import { openContainerIfPresent } from './configure.ts'
 import { PENDING } from './create.ts'
 import { otherOwner, otherThan, sayLeft } from './owner.ts'
+
+export interface PairSpec {
+  attachment: Attachment
+  netns: string
+  /** Of both ends; 0 and less: the kernel's choice. */
+  mtu: number
+  /** Hardware address of the container's end. */
+  mac?: string | undefined
+  /** What the host's end is put on. */
+  master?: number
+  /** More that the host's end is to be, in the same exchange. */
+  settings?: readonly Request[]
+  /** What a refusal of the pair itself means; else it is thrown as it is. */
+  explain?(refusal: KernelError): Error
+}
+
+/**
+ * Creates the pair: the container's end in place under its final name, the host's end up. One exchange with the kernel, so that
+ * a kill leaves all of it or nothing; until `markFinished` a retry knows it for half done.
+ */
+export function createPair(host: Transport, spec: PairSpec): Link {
+  const { attachment, netns, mtu, mac, master, settings = [], explain } = spec
+  const name = hostEndName(attachment)
+  const size = mtu > 0 ? { mtu } : {}
+  const namespace = openNamespace(netns)
+  try {
+    const peer = { name: attachment.ifname, namespace, ...size, ...(mac ? { address: mac } : {}) }
+    const onMaster = master === undefined ? {} : { master }
+    const kind = { type: 'veth', peer } as const
+    const [created, ...rest] = attempt(host, [
+      newLink({ name, kind, up: true, group: PENDING, ...onMaster, ...size }),
+      ...settings,
+      getLink(name),
+    ])
+    if (created instanceof KernelError) throw explain?.(created) ?? created
+    for (const answer of rest) if (answer instanceof KernelError) throw answer
+    const [reply] = rest.at(-1) as Exclude<(typeof rest)[number], KernelError>
+    if (!reply) throw new CniError(code.internal, `the kernel did not describe ${name}`)
+    return readLinkMessage(reply)
+  } finally {
+    close(namespace)
+  }
+}
 
 /** What to do with a pair is asked from the end that the host has: its alias is no container's to write. */
 type PairRequest = Pick<DelRequest<unknown>, 'attachment' | 'netns' | 'io'>

@@ -1,30 +1,27 @@
 /** A container's port on the bridge: the bridge itself, and the veth pair whose host end is the port. */
 
 import { bestEffort } from '../../chain/interface/configure.ts'
+import { PENDING } from '../../chain/interface/create.ts'
 import { prepareHostLink } from '../../chain/interface/forwarding.ts'
 import { otherThan } from '../../chain/interface/owner.ts'
+import { createPair } from '../../chain/interface/pair.ts'
 import { awaitLink } from '../../chain/interface/ready.ts'
 import { readFile } from '../../chain/linux/files.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
-import { close } from '../../chain/linux/libc/file.ts'
 import { type HeldNames, holdName, openNames } from '../../chain/linux/lock.ts'
 import {
   changeBridgePort,
   createLink,
   findLink,
-  getLink,
   type Link,
   listLinks,
-  newLink,
-  readLinkMessage,
   removeLink,
   setLink,
 } from '../../chain/linux/netlink/link.ts'
-import { attempt, isRefusal, KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
-import { openNamespace } from '../../chain/linux/netns.ts'
+import { isRefusal, type KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
+import { hostEndName, wordsIn } from '../../chain/plugin/owner.ts'
 import { type Keep, reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
@@ -132,41 +129,20 @@ export interface PortSpec {
   isolated: boolean
 }
 
-/**
- * Creates the pair: the container's end in place under its final name, the host's end up and on the bridge with its port
- * settings. One exchange with the kernel, so that a kill leaves all of it or nothing.
- */
+/** Creates the pair, its host's end on the bridge with its port settings. */
 export function createPort(host: Transport, undo: Undo, spec: PortSpec): Link {
-  const { attachment, netns, bridge, mtu, mac, hairpin, isolated } = spec
+  const { attachment, bridge, hairpin, isolated } = spec
   const name = hostEndName(attachment)
-  const size = mtu > 0 ? { mtu } : {}
-  const namespace = openNamespace(netns)
-  try {
-    // First: creation can end half done, or without a word of how it ended.
-    undo(`delete ${name}`, () => removeOwn(host, attachment))
-    const [created, ...rest] = attempt(host, [
-      newLink({
-        name,
-        kind: {
-          type: 'veth',
-          peer: { name: attachment.ifname, namespace, ...size, ...(mac ? { address: mac } : {}) },
-        },
-        master: bridge.index,
-        up: true,
-        ...size,
-      }),
-      changeBridgePort(name, { hairpin, isolated }),
-      getLink(name),
-    ])
-    if (created instanceof KernelError) throw refusedPair(created, attachment, name)
-    for (const answer of rest) if (answer instanceof KernelError) throw answer
-    const [reply] = rest[1] as Exclude<(typeof rest)[number], KernelError>
-    if (!reply) throw new CniError(code.internal, `the kernel did not describe ${name}`)
-    bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
-    return readLinkMessage(reply)
-  } finally {
-    close(namespace)
-  }
+  // First: creation can end half done, or without a word of how it ended.
+  undo(`delete ${name}`, () => removeOwn(host, attachment))
+  const port = createPair(host, {
+    ...spec,
+    master: bridge.index,
+    settings: [changeBridgePort(name, { hairpin, isolated })],
+    explain: refusal => refusedPair(refusal, attachment, name),
+  })
+  bestEffort(() => ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0'))
+  return port
 }
 
 /** Whoever was here before, under another owner's alias, stays. */
@@ -197,13 +173,13 @@ function occupied(
 }
 
 /**
- * Deletes what an earlier ADD of the same attachment left when it was killed: a host end without the alias that the last
- * step gives. A finished one is refused before anything of it is touched.
+ * Deletes what an earlier ADD of the same attachment left when it was killed; one of an older version shows by having no alias,
+ * which is given last. A finished one is refused before anything of it is touched.
  */
 export function removeHalfDone(host: Transport, attachment: Attachment): 'removed' | 'absent' {
   const left = findLink(host, hostEndName(attachment))
   if (!left) return 'absent'
-  if (left.alias) throw occupied(attachment, left)
+  if (left.group !== PENDING && left.alias) throw occupied(attachment, left)
   return removeLink(host, left.index)
 }
 
@@ -223,11 +199,6 @@ export function awaitPort(
   throw new CniError(code.internal, `bridge port in error state: ${port?.state ?? 'gone'}`, {
     details: `${port?.name ?? `link ${index}`} has no carrier: is the container's end up?`,
   })
-}
-
-/** From here on the port is a finished attachment's; its alias says whose. */
-export function markFinished(host: Transport, port: Link, attachment: Attachment): void {
-  setLink(host, port.index, { alias: ownerOf(attachment).comment })
 }
 
 /** True when nothing is on the bridge, but for one port that does not count. */

@@ -1,44 +1,12 @@
-/** The veth pair of ptp: one end in the container under its final name, the other one on the host. */
+/** What ptp has on the host: the gateway’s address on its end of the pair, and the way to the container. */
 
-import { PENDING } from '../../chain/interface/create.ts'
-import { prepareHostLink } from '../../chain/interface/forwarding.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
-import { close } from '../../chain/linux/libc/file.ts'
 import { addAddress, listAddresses, type NewAddress } from '../../chain/linux/netlink/address.ts'
-import { findLink, getLink, type Link, newLink, readLinkMessage } from '../../chain/linux/netlink/link.ts'
+import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import { addRoute, listRoutes, MAIN_TABLE, scopes } from '../../chain/linux/netlink/route.ts'
-import { batch, isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
-import { openNamespace } from '../../chain/linux/netns.ts'
-import type { Attachment } from '../../chain/plugin/define.ts'
-import { hostEndName } from '../../chain/plugin/owner.ts'
+import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { RoutedAddress } from './routes.ts'
-
-export interface PairSpec {
-  attachment: Attachment
-  netns: string
-  /** Of both ends; 0: the kernel's choice. */
-  mtu: number
-}
-
-/** Creates the pair, the host end up. Throws KernelError (EEXIST) when either name is taken. */
-export function createPair(host: Transport, { attachment, netns, mtu }: PairSpec): Link {
-  const name = hostEndName(attachment)
-  const size = mtu > 0 ? { mtu } : {}
-  const namespace = openNamespace(netns)
-  try {
-    const peer = { name: attachment.ifname, namespace, ...size }
-    const [, reply] = batch(host, [
-      newLink({ name, kind: { type: 'veth', peer }, up: true, group: PENDING, ...size }),
-      getLink(name),
-    ])
-    if (!reply?.[0]) throw new CniError(code.internal, `the kernel did not describe ${name}`)
-    prepareHostLink(name)
-    return readLinkMessage(reply[0])
-  } finally {
-    close(namespace)
-  }
-}
 
 /** The host's part: the gateway's address on its end, and the way to the container's address. */
 export function routeToContainer(host: Transport, hostEnd: Link, routed: readonly RoutedAddress[]): void {
