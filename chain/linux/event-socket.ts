@@ -16,8 +16,8 @@ export interface EventSocket {
 }
 
 /**
- * Hears a non-blocking socket. The descriptor belongs to the hearing from now on. One that `lingers` is closed on another
- * thread, some time later: what is bound to is bound to until then.
+ * Receives from a non-blocking socket. The descriptor belongs to the event socket from now on. One that `lingers` is closed on
+ * another thread, some time later: what is bound to is bound to until then.
  */
 export function openEventSocket(
   descriptor: number,

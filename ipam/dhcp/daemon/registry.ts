@@ -1,27 +1,19 @@
 /** All leases of a daemon: allocated, checked, released; written to disk, and taken up again after a restart. Knows no sockets between plugin and daemon. */
-import {
-  ensureFolder,
-  listFolder,
-  readState,
-  removeFile,
-  TEMPORARY_PREFIX,
-  writeAtomically,
-} from '../../../chain/linux/files.ts'
-import { status } from '../../../chain/linux/libc/status.ts'
-import { namespaceIdentity } from '../../../chain/linux/netns.ts'
+import { removeFile } from '../../../chain/linux/files.ts'
 import { decode, decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/configuration.ts'
-import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'
+import { CniError, code } from '../../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../../chain/protocol/result.ts'
 import { clientIdentifier, clientOptions, configuration, wantedFamilies } from '../configuration.ts'
-import { type ClientLink, closeClientLink, openClientLink } from '../link/client-link.ts'
+import { closeClientLink, openClientLink } from '../link/client-link.ts'
 import type { Call } from '../rpc/wire.ts'
-import type { Family, LeaseHandle, LeaseSpec, Setting } from './family.ts'
+import type { Family, LeaseHandle, LeaseSpec } from './family.ts'
 import type { Options } from './flags.ts'
+import { enter, families, type RegistryState } from './handles.ts'
 import { ipv4 } from './ipv4.ts'
-import { ipv6 } from './ipv6.ts'
 import type { Facts } from './lease-file.ts'
-import { type Log, limited } from './log.ts'
-import { fileName, isLeaseFile, isNoteFile, stateFolder } from './state.ts'
+import type { Log } from './log.ts'
+import { resume } from './resume.ts'
+import { fileName, stateFolder } from './state.ts'
 
 export interface Registry {
   allocate(call: Call): Promise<Result>
@@ -31,17 +23,6 @@ export interface Registry {
   resume(): void
   /** The leases stay: acquisitions that nobody will hear of are given up. */
   close(): void
-}
-
-const families: readonly Family[] = [ipv4 as Family, ipv6 as Family]
-
-interface RegistryState {
-  options: Options
-  log: Log
-  folder: string
-  /** By the name of the file that they are kept in. */
-  handles: Map<string, LeaseHandle>
-  clock(): number
 }
 
 /** What a call asks for, read from the network's configuration. */
@@ -218,59 +199,6 @@ function open(registry: RegistryState, asked: Asked, family: Family): LeaseHandl
   return enter(registry, family, own, setting => family.hold(clientLink, own, setting))
 }
 
-function enter(
-  registry: RegistryState,
-  family: Family,
-  own: Facts,
-  hold: (setting: Setting) => LeaseHandle,
-): LeaseHandle {
-  const { containerId, ifname, network } = own
-  const { clock, folder, options } = registry
-  const identifier = clientIdentifier(containerId, network, ifname)
-  const name = fileName(identifier, family.ending)
-  const path = `${folder}/${name}`
-  removeFile(`${folder}/${fileName(identifier)}`) // the note of a DEL before this ADD
-  const handle = hold({
-    identifier,
-    options,
-    context: {
-      clock,
-      random: Math.random,
-      log: limited(clock, (event, more) =>
-        registry.log(event, {
-          client: identifier,
-          network,
-          container: containerId,
-          interface: ifname,
-          ...more,
-        }),
-      ),
-      save(lease) {
-        ensureFolder(folder, 0o700)
-        writeAtomically(path, family.encode(own, lease, Date.now() - clock()))
-      },
-      forget: () => void removeFile(path),
-      inhabited: () => isInhabited(options.hostPrefix + own.netns, own.netnsIdentity),
-    },
-  })
-  registry.handles.set(name, handle)
-  return handle
-}
-
-/** A namespace whose path has gone may still have processes in it; where it has none, nobody uses its addresses. */
-function isInhabited(path: string, identity: string): boolean {
-  if (namespaceIdentity(path) === identity) return true
-  const processes = (listFolder('/proc') ?? []).filter(name => /^\d+$/.test(name))
-  return processes.some(name => {
-    try {
-      const found = status(`/proc/${name}/ns/net`)
-      return found !== undefined && `${found.device}/${found.inode}` === identity
-    } catch {
-      return false // it ended, or is not ours to look at
-    }
-  })
-}
-
 /** An unknown one was released before, or never allocated. */
 function release(registry: RegistryState, call: Call): void {
   const json = parseConfiguration(call.stdin)
@@ -282,62 +210,4 @@ function release(registry: RegistryState, call: Call): void {
     removeFile(`${registry.folder}/${name}`) // in most cases it is gone; what keeps it is the caller's to know
   }
   removeFile(`${registry.folder}/${fileName(identifier)}`)
-}
-
-function resume(registry: RegistryState): void {
-  const names = listFolder(registry.folder) ?? []
-  const notes = new Set(names.filter(isNoteFile))
-  for (const name of names.filter(isLeaseFile)) {
-    try {
-      resumeOne(registry, name, notes)
-    } catch (thrown) {
-      registry.log('error', { file: `${registry.folder}/${name}`, error: toCniError(thrown).message })
-    }
-  }
-  for (const name of names.filter(name => isNoteFile(name) || name.startsWith(TEMPORARY_PREFIX))) {
-    removeFile(`${registry.folder}/${name}`)
-  }
-}
-
-function resumeOne(registry: RegistryState, name: string, notes: ReadonlySet<string>): void {
-  const { clock, log, options } = registry
-  const path = `${registry.folder}/${name}`
-  const family = families.find(({ ending }) => name.endsWith(ending))
-  const stored = family?.decode(readState(path) ?? '')
-  if (!family || !stored) {
-    removeFile(path)
-    log('unreadable', { file: path })
-    return
-  }
-  const { containerId, ifname, network } = stored.own
-  const identifier = clientIdentifier(containerId, network, ifname)
-  const clientLink = sameClientLink(registry, stored.own)
-  if (!clientLink) {
-    const { event, ...facts } = family.releaseOrphan(stored, { identifier, options, now: clock() })
-    log(event, { client: identifier, ...facts })
-    removeFile(path)
-    return
-  }
-  const deleted = notes.has(fileName(identifier))
-  log(deleted ? 'deleted meanwhile' : 'adopted', {
-    client: identifier,
-    address: family.addressOf(stored.lease),
-  })
-  const handle = enter(registry, family, stored.own, setting => family.adopt(clientLink, stored, setting))
-  if (deleted) handle.release()
-}
-
-/** The namespace and link of a lease from disk, if they are still the same ones. */
-function sameClientLink(registry: RegistryState, facts: Facts): ClientLink | undefined {
-  const path = registry.options.hostPrefix + facts.netns
-  if (namespaceIdentity(path) !== facts.netnsIdentity) return undefined
-  let clientLink: ClientLink
-  try {
-    clientLink = openClientLink(path, facts.ifname)
-  } catch {
-    return undefined // the link has gone
-  }
-  if (clientLink.link.index === facts.link && clientLink.link.address === facts.hardware) return clientLink
-  closeClientLink(clientLink)
-  return undefined
 }

@@ -46,7 +46,7 @@ export interface EventLoop<State, Event, Lease> {
   state(): State
   /** The lease, once it is there; rejected with why there is none. */
   outcome: PromiseWithResolvers<Lease>
-  happen(event: NewEvent<Event>): void
+  dispatch(event: NewEvent<Event>): void
   /** The first event, once the interface is ready for it. */
   begin(prepare: () => Promise<NewEvent<Event>>): Promise<Lease>
   /** What fails in the body fails for one message only: it is sent again, or the lease ends in its time. */
@@ -100,7 +100,7 @@ export function createEventLoop<State extends AnyState, Event extends AnyEvent, 
   return {
     state: () => run.state as State,
     outcome,
-    happen: event => happen(run, event),
+    dispatch: event => dispatch(run, event),
     isStillThere: () => isStillThere(run),
     isClosed: () => run.closed,
     close: () => close(run),
@@ -120,14 +120,14 @@ async function begin(run: Run, prepare: () => Promise<object>): Promise<void> {
       run.preparing = false
       if (run.closed) closeClientLink(run.clientLink)
     })
-    if (!run.closed && isStillThere(run)) happen(run, event)
+    if (!run.closed && isStillThere(run)) dispatch(run, event)
   } catch (thrown) {
     run.reject(thrown)
     close(run)
   }
 }
 
-function happen(run: Run, event: object): void {
+function dispatch(run: Run, event: object): void {
   if (run.closed) return
   const { machine } = run
   const { clock, random } = machine.context
@@ -168,7 +168,7 @@ function onTimer(run: Run): void {
     return
   }
   try {
-    if (isStillThere(run)) happen(run, { type: 'timer' })
+    if (isStillThere(run)) dispatch(run, { type: 'timer' })
   } catch (thrown) {
     context.log('error', { error: String(thrown) })
     run.timer = setTimeout(() => onTimer(run), retry)
@@ -187,7 +187,7 @@ function abandon(run: Run, why: string): false {
   const { addressOf, context } = run.machine
   context.log('abandoned', { why, address: addressOf(run.state) })
   run.reject(new CniError(code.internal, `no DHCP lease: ${why}`))
-  happen(run, { type: 'release' })
+  dispatch(run, { type: 'release' })
   return false
 }
 

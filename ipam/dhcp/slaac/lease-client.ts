@@ -99,9 +99,9 @@ export function createLeaseClient(
       loop.outcome.resolve(lease)
       loop.attempt(() => takeOverLink(clientLink, { fresh: false }))
       hearRouters(work)
-      loop.happen({ type: 'adopt', lease })
+      loop.dispatch({ type: 'adopt', lease })
     },
-    release: () => loop.happen({ type: 'release' }),
+    release: () => loop.dispatch({ type: 'release' }),
     close: loop.close,
   }
 }
@@ -153,12 +153,12 @@ function onRouterFrame(work: Work, frame: Uint8Array): void {
     if (!advertisement || !work.loop.isStillThere()) return
     const { mtu = 0, ...rest } = advertisement
     const tooLarge = mtu > work.clientLink.link.mtu // packets of that size would be lost
-    work.loop.happen({ type: 'advertisement', advertisement: tooLarge ? rest : advertisement })
+    work.loop.dispatch({ type: 'advertisement', advertisement: tooLarge ? rest : advertisement })
   })
 }
 
 function onServerDatagram(work: Work, bytes: Uint8Array): void {
-  understand(work, () => work.loop.happen({ type: 'message', message: decodeMessage(bytes) }))
+  understand(work, () => work.loop.dispatch({ type: 'message', message: decodeMessage(bytes) }))
 }
 
 /** What cannot be understood is told, and nothing else. */
@@ -208,7 +208,7 @@ function probe(work: Work, address: string): void {
   const received = (frame: Uint8Array) => {
     for (const each of work.probed) {
       const hardware = neighbourClaimant(frame, each)
-      if (hardware !== undefined) loop.happen({ type: 'conflict', address: each, hardware })
+      if (hardware !== undefined) loop.dispatch({ type: 'conflict', address: each, hardware })
     }
   }
   work.neighbours ??= openNeighbourSocket(clientLink, { received, failed: () => undefined })

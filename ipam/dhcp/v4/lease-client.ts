@@ -86,9 +86,9 @@ export function createLeaseClient(
     confirm: address => begin({ type: 'confirm', address }),
     adopt(lease) {
       loop.outcome.resolve(lease)
-      loop.happen({ type: 'adopt', lease })
+      loop.dispatch({ type: 'adopt', lease })
     },
-    release: () => loop.happen({ type: 'release' }),
+    release: () => loop.dispatch({ type: 'release' }),
     close: loop.close,
   }
 }
@@ -116,7 +116,7 @@ function onFrame(work: Work, frame: Uint8Array): void {
   if (datagram?.destination.port !== CLIENT_PORT) return
   try {
     const message = decodeMessage(datagram.payload)
-    work.loop.happen({ type: 'message', message, hardware: datagram.source.hardware })
+    work.loop.dispatch({ type: 'message', message, hardware: datagram.source.hardware })
   } catch (thrown) {
     if (!(thrown instanceof PacketError)) throw thrown
     const { address } = datagram.source
@@ -154,7 +154,7 @@ function probe(work: Work, address: string): void {
   const { hardware, timing } = work.client
   const received = (frame: Uint8Array) => {
     const claimant = arpClaimant(frame, address)
-    if (claimant !== undefined) work.loop.happen({ type: 'conflict', address, hardware: claimant })
+    if (claimant !== undefined) work.loop.dispatch({ type: 'conflict', address, hardware: claimant })
   }
   stopProbing(work)
   const opened = openArpSocket(work.clientLink, { received, failed: () => undefined })

@@ -52,7 +52,7 @@ test.each([1000 + 0xfffffffe * 1000, Number.POSITIVE_INFINITY])(
       openClientLink(one.path, 'eth0'),
       sleeper(wakeAt, () => looks++),
     )
-    loop.happen({ type: 'start' })
+    loop.dispatch({ type: 'start' })
     const before = looks
     const { promise, resolve } = Promise.withResolvers<void>()
     setTimeout(resolve, 50)
