@@ -1,5 +1,5 @@
 /**
- * The reference's chains of iptables, in its words and its order, so that either's DEL takes away what the other's ADD made.
+ * The reference's chains of iptables, as it names and orders them, so that either's DEL takes away what the other's ADD made.
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
@@ -15,7 +15,7 @@ import {
 } from '../../chain/linux/iptables/apply.ts'
 import type { BriefTable } from '../../chain/linux/iptables/brief.ts'
 import { type FoundTable, mayDropIn, withTable } from '../../chain/linux/iptables/found.ts'
-import type { EnsuredRule, Plan, Words } from '../../chain/linux/iptables/plan.ts'
+import type { Args, EnsuredRule, Plan } from '../../chain/linux/iptables/plan.ts'
 import {
   type FoundRule,
   hasLegacyTable,
@@ -186,14 +186,14 @@ function planFor({ family, variant }: Filter, { addresses, admin, ingress }: Fil
   }
 }
 
-const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
-const atStart = (chain: string, words: Words): EnsuredRule => ({ chain, words, at: 'start' })
+const comment = (text: string): Args => ['-m', 'comment', '--comment', text]
+const atStart = (chain: string, args: Args): EnsuredRule => ({ chain, args, at: 'start' })
 
 function acceptRules(address: string): EnsuredRule[] {
   const answers = ['-m', 'conntrack', '--ctstate', 'RELATED,ESTABLISHED', '-j', 'ACCEPT']
   return [
-    { chain: FORWARD, words: ['-d', hostCidr(address), ...answers] },
-    { chain: FORWARD, words: ['-s', hostCidr(address), '-j', 'ACCEPT'] },
+    { chain: FORWARD, args: ['-d', hostCidr(address), ...answers] },
+    { chain: FORWARD, args: ['-s', hostCidr(address), '-j', 'ACCEPT'] },
   ]
 }
 
@@ -207,9 +207,9 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
     atStart('FORWARD', ['-j', FIRST_STAGE, ...shared]),
     atStart(FIRST_STAGE, ['-i', bridge, '!', '-o', bridge, '-j', SECOND_STAGE, ...own]),
     ...(policy === 'isolated' ? [inside] : []),
-    { chain: FIRST_STAGE, words: ['-j', 'RETURN', ...shared] },
+    { chain: FIRST_STAGE, args: ['-j', 'RETURN', ...shared] },
     atStart(SECOND_STAGE, ['-o', bridge, '-j', 'DROP', ...shared]),
-    { chain: SECOND_STAGE, words: ['-j', 'RETURN', ...shared] },
+    { chain: SECOND_STAGE, args: ['-j', 'RETURN', ...shared] },
   ]
 }
 
@@ -217,7 +217,7 @@ function policyRules({ policy, bridge }: Ingress): EnsuredRule[] {
 async function addRules(filter: Filter, spec: FilterSpec): Promise<void> {
   const plan = planFor(filter, spec)
   const present = read(filter, table => table.rulesIn(FORWARD)) ?? []
-  const isNew = ({ words: [option, cidr = ''] }: EnsuredRule) =>
+  const isNew = ({ args: [option, cidr = ''] }: EnsuredRule) =>
     (option === '-s' || option === '-d') &&
     !present.some(({ source, destination }) =>
       [source, destination].some(address => address !== undefined && hostCidr(address) === cidr),
@@ -230,7 +230,7 @@ async function missingFrom(filter: Filter, spec: FilterSpec): Promise<string | u
   const missing = await explained(() => missingRule(planFor(filter, spec)))
   if (!missing) return undefined
   const tool = filter.family === 'ip' ? 'iptables' : 'ip6tables'
-  return `${tool} rule ${[missing.chain, ...missing.words].join(' ')} is missing`
+  return `${tool} rule ${[missing.chain, ...missing.args].join(' ')} is missing`
 }
 
 /**

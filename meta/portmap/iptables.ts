@@ -14,7 +14,7 @@ import {
 } from '../../chain/filter/iptables/chains.ts'
 import { tableFamilyOf } from '../../chain/ip/family.ts'
 import { IptablesError } from '../../chain/linux/iptables/apply.ts'
-import type { Words } from '../../chain/linux/iptables/plan.ts'
+import type { Args } from '../../chain/linux/iptables/plan.ts'
 import type { Family } from '../../chain/linux/iptables/tools.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, type PortmapConfiguration, portMappings } from './configuration.ts'
@@ -65,7 +65,7 @@ export function chainFor(
   }
 }
 
-const comment = (text: string): Words => ['-m', 'comment', '--comment', text]
+const comment = (text: string): Args => ['-m', 'comment', '--comment', text]
 
 /** Made by the first container, and left to all others. */
 function sharedRules(config: PortmapConfiguration, family: Family): SharedRules {
@@ -76,8 +76,8 @@ function sharedRules(config: PortmapConfiguration, family: Family): SharedRules 
     ...(guarded ? { first: [{ family, table: 'filter', ensure: guard }] } : {}),
     chains: [DNAT],
     ensure: [
-      { chain: 'PREROUTING', words: local },
-      { chain: 'OUTPUT', words: local },
+      { chain: 'PREROUTING', args: local },
+      { chain: 'OUTPUT', args: local },
     ],
   }
   if (!snat || externalSetMarkChain) return entry
@@ -89,12 +89,12 @@ function sharedRules(config: PortmapConfiguration, family: Family): SharedRules 
     ensure: [
       {
         chain: SETMARK,
-        words: [...comment('CNI portfwd masquerade mark'), '-j', 'MARK', '--set-xmark', bit],
+        args: [...comment('CNI portfwd masquerade mark'), '-j', 'MARK', '--set-xmark', bit],
       },
-      { chain: MASQ, words: ['-m', 'mark', '--mark', bit, '-j', 'MASQUERADE'] },
+      { chain: MASQ, args: ['-m', 'mark', '--mark', bit, '-j', 'MASQUERADE'] },
       {
         chain: 'POSTROUTING',
-        words: [...comment('CNI portfwd requiring masquerade'), '-j', MASQ],
+        args: [...comment('CNI portfwd requiring masquerade'), '-j', MASQ],
         at: 'start',
       },
       ...entry.ensure,
@@ -117,15 +117,15 @@ function partFor(config: PortmapConfiguration, attachment: Call['attachment'], t
       ports: ports.slice(at * PORTS_IN_RULE, (at + 1) * PORTS_IN_RULE).join(','),
     }))
   })
-  const words = comment(cut(ownershipComment('dnat ', attachment)))
+  const args = comment(cut(ownershipComment('dnat ', attachment)))
   return {
     rules: mappings
       .filter(({ families }) => families.includes(target.family))
       .flatMap(mapping => rulesFor(config, mapping, target)),
     enter: chunks.map(({ protocol, ports }) => ({
       chain: DNAT,
-      words: [
-        ...words,
+      args: [
+        ...args,
         ...['-m', 'multiport', '-p', protocol, '--destination-ports', ports],
         ...conditions,
         ...['-j', chain],
@@ -143,7 +143,7 @@ function rulesFor(
   { snat, masqAll, externalSetMarkChain }: PortmapConfiguration,
   { protocol, hostPort, containerPort, hostAddress }: PortMapping,
   { family, address, network }: Target,
-): Words[] {
+): Args[] {
   const match = [
     ...['-p', protocol, '--dport', String(hostPort)],
     ...(hostAddress === undefined ? [] : ['-d', hostAddress]),
@@ -165,7 +165,7 @@ const localhost = ['127.0.0.0/8', ...comment(LOOPBACK_GUARD)]
 const translated = ['-m', 'conntrack', '!', '--ctstate', 'RELATED,ESTABLISHED,DNAT']
 const guard = ['-d', '-s'].map(side => ({
   chain: 'INPUT',
-  words: ['!', '-i', 'lo', side, ...localhost, ...translated, '-j', 'DROP'],
+  args: ['!', '-i', 'lo', side, ...localhost, ...translated, '-j', 'DROP'],
   at: 'start' as const,
 }))
 

@@ -137,6 +137,6 @@ function resolve(held: FoundElement, wanted: Element, { attachment }: Call): 'ta
   return resolveConflict(publisher, {
     attachment,
     port: `${port.hostPort}/${port.protocol}`,
-    words: wordsIn(held.comment),
+    holder: wordsIn(held.comment),
   })
 }

@@ -61,13 +61,13 @@ export function isAlive({ netns, ifname: name, addresses }: Publisher): boolean 
  */
 export function resolveConflict(
   publisher: Publisher | undefined,
-  wanted: { attachment: Attachment; port: string; words?: string },
+  request: { attachment: Attachment; port: string; holder?: string },
 ): 'take' | 'leave' {
   if (!publisher || !isAlive(publisher)) return 'take'
   const { network, ifname: name, containerId, netns } = publisher
-  if (containerId === wanted.attachment.containerId) return 'leave'
-  const words = wanted.words || `net: ${network}, if: ${name}, id: ${containerId}`
-  throw new CniError(code.internal, `host port ${wanted.port} is taken by another container (${words})`, {
+  if (containerId === request.attachment.containerId) return 'leave'
+  const holder = request.holder || `net: ${network}, if: ${name}, id: ${containerId}`
+  throw new CniError(code.internal, `host port ${request.port} is taken by another container (${holder})`, {
     details: `container ${containerId} on network ${network} is alive in ${netns}; remove it, or choose another hostPort`,
   })
 }

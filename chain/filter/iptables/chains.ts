@@ -12,7 +12,7 @@ import {
   missingRule,
   requireTools,
 } from '../../linux/iptables/apply.ts'
-import type { EnsuredRule, Plan, Rule, Words } from '../../linux/iptables/plan.ts'
+import type { Args, EnsuredRule, Plan, Rule } from '../../linux/iptables/plan.ts'
 import { readRules } from '../../linux/iptables/removal.ts'
 import { withBriefTable } from '../../linux/iptables/sign.ts'
 import { type Family, findTools, type Variant } from '../../linux/iptables/tools.ts'
@@ -42,7 +42,7 @@ export function chainName(prefix: string, { network, containerId }: Attachment):
 
 /** An interface's part of its container's chain, and the rules that lead into it. */
 export interface Part {
-  rules: readonly Words[]
+  rules: readonly Args[]
   enter: readonly Rule[]
 }
 
@@ -69,17 +69,57 @@ interface Share {
   parts: Partial<Record<Family, Part>>
 }
 
+/** A share as every version writes it: what leads into a chain has its arguments as "words". */
+interface StoredShare extends Omit<Share, 'parts'> {
+  parts: Partial<Record<Family, { rules: readonly Args[]; enter: readonly { chain: string; words: Args }[] }>>
+}
+
+const isWholePart = (part: StoredShare['parts'][Family]) =>
+  isObject(part) && Array.isArray(part.rules) && Array.isArray(part.enter) && part.enter.every(isObject)
+
 /** Of each chain: the interfaces that share it, by name. */
-const shares = recordsIn<Record<string, Share>>('iptables', found =>
+const shares = recordsIn<Record<string, StoredShare>>('iptables', found =>
   Object.values(found).every(
     share =>
       isObject(share) &&
       isObject(share.attachment) &&
       isObject(share.parts) &&
+      Object.values(share.parts).every(isWholePart) &&
       [undefined, 'nf_tables', 'legacy'].includes(share.variant),
   ),
 )
-const readShares = (chain: string) => shares.recall(chain) ?? {}
+
+function mapParts<T, U>(
+  parts: Partial<Record<Family, T>>,
+  change: (part: T) => U,
+): Partial<Record<Family, U>> {
+  const entries = families.flatMap(family => (parts[family] ? [[family, change(parts[family])]] : []))
+  return Object.fromEntries(entries)
+}
+
+function readShares(chain: string): Record<string, Share> {
+  const stored = Object.entries(shares.recall(chain) ?? {})
+  return Object.fromEntries(
+    stored.map(([name, share]) => {
+      const parts = mapParts(share.parts, ({ rules, enter }) => ({
+        rules,
+        enter: enter.map(({ chain, words }) => ({ chain, args: words })),
+      }))
+      return [name, { ...share, parts }]
+    }),
+  )
+}
+
+function writeShares(chain: string, all: readonly Share[]): void {
+  const stored = all.map(share => {
+    const parts = mapParts(share.parts, ({ rules, enter }) => ({
+      rules,
+      enter: enter.map(({ chain, args }) => ({ chain, words: args })),
+    }))
+    return [share.attachment.ifname, { ...share, parts }]
+  })
+  shares.remember(chain, Object.fromEntries(stored))
+}
 
 /** Whether an interface has a part in its container's chain, and in which variant of iptables. */
 export function partOf(
@@ -147,10 +187,6 @@ function othersIn(chain: string, attachment: Attachment): Share[] {
   )
 }
 
-function writeShares(chain: string, all: readonly Share[]): void {
-  shares.remember(chain, Object.fromEntries(all.map(share => [share.attachment.ifname, share])))
-}
-
 /**
  * A sentence about the first rule of an interface that is missing; undefined when all are there. Rules in other tables are
  * ours alone: what the Go plugins made is complete without them.
@@ -160,8 +196,8 @@ export async function missingFromChain(spec: ChainSpec): Promise<string | undefi
   for (const plan of plansOf({ ...spec, variant: own?.variant })) {
     const missing = await withIptables(() => missingRule(own ? plan : { ...plan, first: [] }))
     if (!missing) continue
-    const { table, chain, words } = missing
-    return `rule ${[chain, ...words].join(' ')} is missing in table ${table} of ${plan.family}`
+    const { table, chain, args } = missing
+    return `rule ${[chain, ...args].join(' ')} is missing in table ${table} of ${plan.family}`
   }
   return undefined
 }
@@ -257,8 +293,8 @@ export function staleAttachments(network: string, valid: readonly ValidAttachmen
   const told = families
     .flatMap(family => readRules(family, TABLE))
     .flatMap(({ comment }) => {
-      const words = comment.replace(/^dnat /, '')
-      return words.startsWith(prefix) && words.endsWith('"') ? [words.slice(prefix.length, -1)] : []
+      const args = comment.replace(/^dnat /, '')
+      return args.startsWith(prefix) && args.endsWith('"') ? [args.slice(prefix.length, -1)] : []
     })
   const containers = new Set(told.filter(id => !valid.some(({ containerId }) => containerId === id)))
   return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, ifname: ALL }))])

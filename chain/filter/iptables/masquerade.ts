@@ -1,6 +1,6 @@
 /** Masquerade by iptables, for bridge and ptp: names, comments and order are those of the Go plugins. */
 import { tableFamilyOf } from '../../ip/family.ts'
-import type { Words } from '../../linux/iptables/plan.ts'
+import type { Args } from '../../linux/iptables/plan.ts'
 import type { Family, Variant } from '../../linux/iptables/tools.ts'
 import type { Attachment } from '../../plugin/define.ts'
 import type { Source } from '../nftables/elements.ts'
@@ -26,12 +26,12 @@ export function masqueradeChain(attachment: Attachment, sources: readonly Source
   const chain = chainName(MASQUERADE_PREFIX, attachment)
   const partOf = (family: Family, own: readonly Source[]): Part => ({
     rules: [
-      ...own.map<Words>(({ network }) => ['-d', network, ...comment, '-j', 'ACCEPT']),
+      ...own.map<Args>(({ network }) => ['-d', network, ...comment, '-j', 'ACCEPT']),
       ['!', '-d', multicast[family], ...comment, '-j', 'MASQUERADE'],
     ],
     enter: own.map(({ address }) => ({
       chain: 'POSTROUTING',
-      words: ['-s', address, ...comment, '-j', chain],
+      args: ['-s', address, ...comment, '-j', chain],
     })),
   })
   const parts = families.flatMap(family => {

@@ -29,7 +29,7 @@ export function lockRules(options: { shared: boolean }): HeldLock {
   return takeLock(LOCK, options)
 }
 
-/** A refused plan: what failed, in which table, and the tool's own words. */
+/** A refused plan: what failed, in which table, and the tool's own sentence. */
 export class IptablesError extends SystemFailure {
   override name = 'IptablesError'
   declare readonly said: string
@@ -111,16 +111,16 @@ function restore(
     ...(lock ? { lock: lock.descriptor } : {}),
   })
   if (outcome.status === 0) return undefined
-  const number = lineIn(outcome.words)
+  const number = lineIn(outcome.stderr)
   return { ...outcome, line: number === undefined ? undefined : lines[number - 1] }
 }
 
 /** The chain that the nf_tables variant says is not there; it names COMMIT as the line. */
-function absentChain({ words }: Refusal): string | undefined {
-  return /Chain '([^']+)' does not exist/.exec(words)?.[1]
+function absentChain({ stderr }: Refusal): string | undefined {
+  return /Chain '([^']+)' does not exist/.exec(stderr)?.[1]
 }
 
-const leadsTo = ({ chain, words }: Rule, name: string) => chain === name || words.includes(name)
+const leadsTo = ({ chain, args }: Rule, name: string) => chain === name || args.includes(name)
 
 /** The kernel's or another process's fault, and not the input's (xshared.h, RESOURCE_PROBLEM). */
 const RESOURCE_PROBLEM = 4
@@ -186,21 +186,21 @@ export function missingRule(plan: Plan): MissingRule | undefined {
   const rule = missing?.checks
   if (!rule) throw explain(plan, refused)
   const { table } = plan.first?.find(({ ensure }) => ensure?.includes(rule)) ?? plan
-  return { table, chain: rule.chain, words: rule.words }
+  return { table, chain: rule.chain, args: rule.args }
 }
 
-function explain({ family, table }: Plan, { line, words, status }: Refusal): IptablesError {
+function explain({ family, table }: Plan, { line, stderr, status }: Refusal): IptablesError {
   const tool = family === 'ip' ? 'iptables' : 'ip6tables'
   const subject = line ? `: ${line.text}` : ''
-  const said = firstLine(words) || `exit status ${status}`
+  const said = firstLine(stderr) || `exit status ${status}`
   return new IptablesError(`apply ${tool} rules to table ${table}${subject}: ${said}`, {
     family,
     subject: `table ${table}`,
-    said: words,
+    said: stderr,
     line,
   })
 }
 
-function firstLine(words: string): string {
-  return words.split('\n').find(line => line.trim() !== '') ?? ''
+function firstLine(stderr: string): string {
+  return stderr.split('\n').find(line => line.trim() !== '') ?? ''
 }

@@ -1,12 +1,12 @@
 /** What an iptables table is to hold, as data, and as what iptables-restore reads. Pure. */
 import type { Family, Variant } from './tools.ts'
 
-/** A rule in iptables' own words, without its chain: ["-p", "tcp", "-j", "ACCEPT"]. */
-export type Words = readonly string[]
+/** A rule as arguments of iptables, without its chain: ["-p", "tcp", "-j", "ACCEPT"]. */
+export type Args = readonly string[]
 
 export interface Rule {
   chain: string
-  words: Words
+  args: Args
 }
 
 /** A rule that is added only where none like it is. */
@@ -25,7 +25,7 @@ export interface Plan {
   /** Rules in chains that others use too, in this order. */
   ensure?: readonly EnsuredRule[]
   /** Chains of one owner alone: made with exactly these rules. Whatever they were before goes, with what led there. */
-  own?: readonly { name: string; rules: readonly Words[] }[]
+  own?: readonly { name: string; rules: readonly Args[] }[]
   /** Rules that lead to chains of one's own, added at the end of their chain. */
   enter?: readonly Rule[]
   /** What other tables of the family are to hold first: by the same process, each table a transaction of its own. */
@@ -51,7 +51,7 @@ export function linesOf(plan: Plan, absent: ReadonlySet<EnsuredRule>): Line[] {
     { text: `*${table}` },
     ...ensure.map(rule => (absent.has(rule) ? adding(rule, rule.at) : checking(rule))),
     ...own.map(({ name }) => ({ text: `-N ${quote(name)}`, creates: name })),
-    ...own.flatMap(({ name, rules }) => rules.map(words => adding({ chain: name, words }))),
+    ...own.flatMap(({ name, rules }) => rules.map(args => adding({ chain: name, args }))),
     ...enter.map(rule => adding(rule)),
     { text: 'COMMIT' },
   ]
@@ -61,7 +61,7 @@ export function linesOf(plan: Plan, absent: ReadonlySet<EnsuredRule>): Line[] {
 export function checksOf({ table, ensure = [], own = [], enter = [], first = [] }: Plan): Line[] {
   const rules = [
     ...ensure,
-    ...own.flatMap(({ name, rules }) => rules.map(words => ({ chain: name, words }))),
+    ...own.flatMap(({ name, rules }) => rules.map(args => ({ chain: name, args }))),
     ...enter,
   ]
   const lines = [{ text: `*${table}` }, ...rules.map(checking), { text: 'COMMIT' }]
@@ -77,8 +77,8 @@ function checking(rule: Rule): Line {
 }
 
 /** A rule as a line of iptables-restore, with the option that says what becomes of it. */
-function ruleText(option: '-A' | '-I' | '-C' | '-D', { chain, words }: Rule): string {
-  return [option, ...[chain, ...words].map(quote)].join(' ')
+function ruleText(option: '-A' | '-I' | '-C' | '-D', { chain, args }: Rule): string {
+  return [option, ...[chain, ...args].map(quote)].join(' ')
 }
 
 /** iptables-restore knows double quotes, and a backslash for what would end them. A line cannot go on. */
@@ -89,7 +89,7 @@ function quote(word: string): string {
 }
 
 /** The number of the line that a tool complains about, from 1. */
-export function lineIn(words: string): number | undefined {
-  const found = /\bline:? (\d+)/.exec(words)
+export function lineIn(stderr: string): number | undefined {
+  const found = /\bline:? (\d+)/.exec(stderr)
   return found ? Number(found[1]) : undefined
 }

@@ -113,11 +113,11 @@ export function removeFromLegacy(
     const saved = run([tools.save, '-t', table], lock)
     const input = removalInput(saved.stdout, table, filter)
     if (input === undefined) return 'absent'
-    const { status, words } = run([tools.restore, '--noflush', waitOption()], { input, ...lock })
+    const { status, stderr } = run([tools.restore, '--noflush', waitOption()], { input, ...lock })
     if (status === 0) return 'removed'
     // Another process deleted one of the rules meanwhile.
     if (attempt === ATTEMPTS)
-      throw new Error(`remove ${tools.restore} rules from table ${table}: ${words.trim()}`)
+      throw new Error(`remove ${tools.restore} rules from table ${table}: ${stderr.trim()}`)
   }
 }
 
@@ -152,10 +152,10 @@ export function removalInput(saved: string, table: string, filter: RemovalFilter
 
 /** A line of iptables-save: `-A chain … -m comment --comment "…" … -j target`. */
 export function readSavedRule(line: string): FoundRule {
-  const words = savedWords(line)
+  const args = savedArgs(line)
   const after = (...options: string[]) =>
-    words.filter((_, at) => at > 0 && options.includes(words[at - 1] ?? ''))
-  const matched = (option: string) => words.find((_, at) => words[at - 1] === option && words[at - 2] !== '!')
+    args.filter((_, at) => at > 0 && options.includes(args[at - 1] ?? ''))
+  const matched = (option: string) => args.find((_, at) => args[at - 1] === option && args[at - 2] !== '!')
   const found = {
     source: hostIn(matched('-s')),
     destination: hostIn(matched('-d')),
@@ -163,7 +163,7 @@ export function readSavedRule(line: string): FoundRule {
     output: matched('-o'),
   }
   return {
-    chain: words[1] ?? '',
+    chain: args[1] ?? '',
     comment: after('--comment')[0] ?? '',
     targets: after('-j', '-g'),
     ...Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined)),
@@ -176,7 +176,7 @@ function hostIn(match: string | undefined): string | undefined {
 }
 
 /** Words as iptables-save writes them: in double quotes where they hold blanks, with backslashes before quotes. */
-function savedWords(line: string): string[] {
+function savedArgs(line: string): string[] {
   return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(
     ([, quoted, plain]) => plain ?? quoted?.replace(/\\(.)/g, '$1') ?? '',
   )

@@ -67,7 +67,7 @@ export interface Outcome {
   status: number
   stdout: string
   /** What the tool said. */
-  words: string
+  stderr: string
 }
 
 const HELD = 'Another app is currently holding the xtables lock'
@@ -79,9 +79,9 @@ export const waitOption = () => `--wait=${Math.ceil(Math.max(patience.millisecon
  * Runs one of the tools to its end; throws BusyError where another process did not let go of the tools' own lock. It inherits the descriptor of a lock: should this process be killed, the lock is held
  * until the tool has ended.
  */
-export function run(words: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
+export function run(args: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
   const { input = '', lock } = options
-  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...words], {
+  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...args], {
     env: { ...Bun.env, PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
     stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
   })
@@ -89,6 +89,6 @@ export function run(words: readonly string[], options: { input?: string; lock?: 
     const path = Bun.env.XTABLES_LOCKFILE ?? '/run/xtables.lock'
     throw new BusyError(path, describeHolders(path), patience.milliseconds)
   }
-  const ended = signalCode ? `${words[0]} was ended by ${signalCode}\n` : ''
-  return { status: exitCode ?? 128, stdout: stdout.toString(), words: `${ended}${stderr}` }
+  const ended = signalCode ? `${args[0]} was ended by ${signalCode}\n` : ''
+  return { status: exitCode ?? 128, stdout: stdout.toString(), stderr: `${ended}${stderr}` }
 }

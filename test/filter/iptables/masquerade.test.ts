@@ -166,7 +166,7 @@ test("of several addresses, each one's network is let through before anything is
     ['ACCEPT', '10.3.0.0/24'],
     ['MASQUERADE', '224.0.0.0/4'],
   ])
-  expect(parts.ip?.enter.map(({ words }) => words[1])).toEqual(['10.2.0.2', '10.3.0.2'])
+  expect(parts.ip?.enter.map(({ args }) => args[1])).toEqual(['10.2.0.2', '10.3.0.2'])
   expect(parts.ip6).toBeUndefined()
 })
 

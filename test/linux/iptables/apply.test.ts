@@ -7,10 +7,10 @@ import { choose, clearRules, saved, variants } from '../../fixtures/iptables.ts'
 
 afterEach(() => clearRules())
 
-const jump = { chain: 'PREROUTING', words: ['-m', 'addrtype', '--dst-type', 'LOCAL', '-j', 'SHARED'] }
+const jump = { chain: 'PREROUTING', args: ['-m', 'addrtype', '--dst-type', 'LOCAL', '-j', 'SHARED'] }
 const first = {
   chain: 'POSTROUTING',
-  words: ['-m', 'comment', '--comment', 'comes first', '-j', 'SHARED'],
+  args: ['-m', 'comment', '--comment', 'comes first', '-j', 'SHARED'],
   at: 'start' as const,
 }
 
@@ -20,7 +20,7 @@ const planOf = (owner: string, rules = [['-p', 'tcp', '-j', 'RETURN']]): Plan =>
   chains: ['SHARED'],
   ensure: [jump, first],
   own: [{ name: owner, rules }],
-  enter: [{ chain: 'SHARED', words: ['-m', 'comment', '--comment', `a "quoted" ${owner}`, '-j', owner] }],
+  enter: [{ chain: 'SHARED', args: ['-m', 'comment', '--comment', `a "quoted" ${owner}`, '-j', owner] }],
 })
 
 const texts = (lines: readonly { text: string }[]) => lines.map(({ text }) => text)
@@ -122,7 +122,7 @@ describe.each(variants)('with the %s variant', variant => {
     expect(missingRule(planOf('ONE', [['-p', 'udp', '-j', 'RETURN']]))).toEqual({
       table: 'nat',
       chain: 'ONE',
-      words: ['-p', 'udp', '-j', 'RETURN'],
+      args: ['-p', 'udp', '-j', 'RETURN'],
     })
     expect(missingRule(planOf('TWO'))?.chain).toBe('TWO')
     clearRules()
