@@ -1,6 +1,6 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
 import * as z from 'zod/mini'
-import { onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
+import { differs, onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
 import {
@@ -59,15 +59,13 @@ export const vrf = definePlugin({
   check({ attachment, config, netns }) {
     checkName(config, attachment)
     using container = openContainer(netns)
-    const differs = (message: string) =>
-      new CniError(code.internal, message, { details: `${netns} no longer is as ADD left it` })
     const domain = findLink(container, config.vrfname)
-    if (!domain) throw differs(`Link not found: VRF ${config.vrfname} is gone`)
+    if (!domain) throw differs(`Link not found: VRF ${config.vrfname} is gone`, netns)
     checkVrf(domain, config)
     const link = mustFind(container, attachment.ifname, netns)
     if (link.master !== domain.index)
-      throw differs(`failed to find ${link.name} associated to vrf ${domain.name}`)
-    if (!domain.up) throw differs(`VRF ${domain.name} is down`)
+      throw differs(`failed to find ${link.name} associated to vrf ${domain.name}`, netns)
+    if (!domain.up) throw differs(`VRF ${domain.name} is down`, netns)
   },
 
   async del({ attachment, config, netns, io, alone }) {

@@ -273,8 +273,9 @@ export function checkInterface(expectation: InterfaceExpectation): Link {
   return link
 }
 
-function differs(message: string): CniError {
-  return new CniError(code.internal, message, { details: 'the container no longer is as ADD left it' })
+/** CHECK: what is not as it was. `place`: a container, unless it is told, or the host. */
+export function differs(message: string, place = 'the container'): CniError {
+  return new CniError(code.internal, message, { details: `${place} no longer is as ADD left it` })
 }
 
 /** Every address of the result is on the link, and the link is up. */

@@ -7,7 +7,7 @@ import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import { listRoutes, MAIN_TABLE } from '../linux/netlink/route.ts'
 import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
 import { CniError, code } from '../protocol/error.ts'
-import { onHost, openContainer } from './configure.ts'
+import { differs, onHost, openContainer } from './configure.ts'
 
 /** What the configuration says about the master. */
 export interface MasterChoice {
@@ -82,10 +82,6 @@ export function explainDown(thrown: unknown, { link }: Master): unknown {
       cause: thrown,
     },
   )
-}
-
-function differs(message: string): CniError {
-  return new CniError(code.internal, message, { details: 'the container no longer is as ADD left it' })
 }
 
 /** CHECK: the interface stands on the configured master; on one that exists, where the configuration names none. */

@@ -1,6 +1,10 @@
 /** What plugins keep under /run, where the kernel's state cannot say it: gone after a reboot, as the kernel's state is. */
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../linux/files.ts'
 import { status } from '../linux/libc/status.ts'
+import { isObject as isJsonObject } from '../protocol/configuration.ts'
+
+/** For `isWhole`: an object, and not a list. */
+export const isObject: (value: unknown) => value is object = isJsonObject
 
 export const RUN_FOLDER = '/run/catena'
 
@@ -59,11 +63,6 @@ function withIfname(_: string, value: unknown): unknown {
   if (!isObject(value) || !('interface' in value && 'containerId' in value) || 'ifname' in value) return value
   const { interface: ifname, ...rest } = value
   return { ...rest, ifname }
-}
-
-/** For `isWhole`: an object, and not a list. */
-export function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** For `isWhole`: a list of texts. */

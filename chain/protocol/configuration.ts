@@ -7,7 +7,8 @@ import { CniError, code } from './error.ts'
 
 export type JsonObject = { [key: string]: unknown }
 
-function isObject(value: unknown): value is JsonObject {
+/** An object, and not a list. */
+export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

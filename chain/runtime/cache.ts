@@ -11,7 +11,7 @@ import {
   TEMPORARY_PREFIX,
   writeAtomically,
 } from '../linux/files.ts'
-import { type JsonObject, lookup } from '../protocol/configuration.ts'
+import { isObject, type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { parseResult, printJson, resultDocument, sortKeys } from '../protocol/result.ts'
 import type { CachedAttachment } from './attachment.ts'
@@ -115,10 +115,6 @@ export function resultIn(result: JsonObject, cniVersion: string): JsonObject {
   const parsed = parseResult(result, own, 'result')
   if (own !== cniVersion) return resultDocument(parsed, cniVersion)
   return named === own ? result : { ...result, cniVersion }
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function parse(text: string): JsonObject | undefined {

@@ -2,7 +2,7 @@
 import { listFolder, readFile } from '../linux/files.ts'
 import { SystemError } from '../linux/libc/errno.ts'
 import { status } from '../linux/libc/status.ts'
-import { type JsonObject, lookup } from '../protocol/configuration.ts'
+import { isObject, type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions, newestVersion } from '../protocol/version.ts'
 
@@ -162,10 +162,6 @@ export function listFromNetwork({ name, cniVersion, plugin }: Network): NetworkL
 
 function wrong(path: string, requirement: string, value: unknown): CniError {
   return new CniError(code.invalidConfiguration, `${path}: ${requirement}: got ${JSON.stringify(value)}`)
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function parseObject(text: string): JsonObject {
