@@ -79,3 +79,19 @@ test('the next network of a container takes the ports over by a record that an o
   await second?.del()
   expect(elements()).toEqual([])
 })
+
+test('what leads into a chain of iptables is noted in the form that every version reads', async () => {
+  using container = freshNamespace()
+  const chain = published(container, { mappings: [http(8080)], config: { backend: 'iptables' } })
+  await chain.add()
+  const folder = '/run/catena/iptables'
+  const [file = ''] = readdirSync(folder).filter(name => name.startsWith('CNI-DN-'))
+  const [share] = Object.values(JSON.parse(readFileSync(`${folder}/${file}`, 'utf8'))) as [
+    { parts: { ip: { enter: object[] } } },
+  ]
+  expect(share.parts.ip.enter).toEqual([
+    { chain: 'CNI-HOSTPORT-DNAT', words: expect.arrayContaining(['--destination-ports', '8080']) },
+  ])
+  expect(await chain.check()).toMatchObject({ status: 0 })
+  await chain.del()
+})
