@@ -12,7 +12,7 @@ import {
   parseCidr,
 } from '../../chain/ip/address.ts'
 import { familyOf } from '../../chain/ip/family.ts'
-import { realGateway } from '../../chain/ip/text.ts'
+import { isLinkLocal, realGateway } from '../../chain/ip/text.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
 import {
   addAddress,
@@ -21,6 +21,7 @@ import {
   removeAddress,
 } from '../../chain/linux/netlink/address.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
+import { addRoute, removeRoute } from '../../chain/linux/netlink/route.ts'
 import { isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
@@ -100,7 +101,7 @@ function ensureGateway(
   if (cidrs.some(one => formatCidr(one) === wanted)) return
   const family = gateway.address.family
   for (const other of cidrs) {
-    if (other.address.family !== family || (family === 6 && !overlaps(other, gateway))) continue
+    if (other.address.family !== family || (family === 6 && !isInTheWay(other, gateway))) continue
     if (!force) throw occupied(link, other, wanted)
     reversible(undo, `give ${formatCidr(other)} back to ${link.name}`, {
       forth: () => removeAddress(host, { link: link.index, ...plain(other) }),
@@ -115,6 +116,36 @@ function ensureGateway(
   } catch (thrown) {
     if (isRefusal(thrown, errno.EEXIST)) return // another container's ADD was quicker
     throw thrown
+  }
+}
+
+/** A link may have any number of link-local addresses: one is the kernel's. */
+const isInTheWay = (other: Cidr, gateway: Cidr) =>
+  overlaps(other, gateway) && !isLinkLocal(formatAddress(other.address))
+
+/** Networks that have no gateway of theirs in them: to these no address of the bridge makes a way. */
+export function outlyingNetworks({ ips }: Result, gateways: readonly Cidr[]): Cidr[] {
+  return ips.flatMap(({ address }) => {
+    const cidr = parseCidr(address)
+    return !cidr || gateways.some(gateway => contains(gateway, cidr.address)) ? [] : [networkOf(cidr)]
+  })
+}
+
+/** The way to the containers of a network whose gateway lies outside. */
+export function ensureWay(
+  host: Transport,
+  undo: Undo,
+  { link, isUnused, network }: GatewayLink & { network: Cidr },
+): void {
+  const { address: destination, prefixLength } = plain(network)
+  const route = { destination, prefixLength, link: link.index }
+  try {
+    reversible(undo, `take the way to ${formatCidr(network)} from ${link.name}`, {
+      forth: () => addRoute(host, route),
+      back: () => isUnused() && removeRoute(host, route),
+    })
+  } catch (thrown) {
+    if (!isRefusal(thrown, errno.EEXIST)) throw thrown
   }
 }
 

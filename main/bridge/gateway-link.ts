@@ -32,6 +32,8 @@ export function becomeGateway(
       ? { link, isUnused: () => port.isUnused(host, link, hostEnd.index) }
       : joinVlan(host, { request, bridge: link, hostEnd })
   gateway.ensureGateways(host, undo, { ...place, gateways, force: config.forceAddress })
+  for (const network of gateway.outlyingNetworks(result, gateways))
+    gateway.ensureWay(host, undo, { ...place, network })
   enableForwarding(result.ips.map(({ address }) => address))
   if (place.link === link) return result
   awaitLink(host, place.link.index)

@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test'
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { awaitEvent, openEvents } from '../../chain/linux/netlink/socket.ts'
+import { staticAddresses } from '../../ipam/static.ts'
 import { bridge } from '../../main/bridge.ts'
 import { elements, freshNetwork, outsideHost, reaches } from '../fixtures/bridge.ts'
 import { capture, sendFrame } from '../fixtures/capture.ts'
@@ -24,6 +25,28 @@ test('two containers reach each other and their gateway over IPv4 and IPv6', asy
   for (const address of addresses) expect(await reaches(one, other, address)).toBe(true)
   for (const gateway of ['10.1.0.1', 'fd00:1::1']) expect(await reaches(one, host, gateway)).toBe(true)
   for (const address of addresses) expect(await reaches(host, other, address)).toBe(true)
+})
+
+test.each([
+  { name: 'link-local', address: '2001:db8:7::5/64', gateway: 'fe80::1' },
+  { name: 'outside of the subnet', address: '203.0.113.17/28', gateway: '198.51.100.254' },
+])('a gateway that is $name: the host and the container reach each other', async ({ address, gateway }) => {
+  using host = hostNamespace()
+  const [plain = ''] = address.split('/')
+  const ipam = { type: 'static', addresses: [{ address, gateway }] }
+  const routes = gateway.includes('.') ? [{ dst: `${gateway}/32` }] : []
+  for (const attempt of ['first', 'again']) {
+    await using network = freshNetwork()
+    using container = freshNamespace(attempt)
+    const chain = network.chain(container, {
+      config: { ipam: { ...ipam, routes } },
+      delegates: [staticAddresses],
+    })
+    await chain.add()
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    expect(await reaches(host, container, plain)).toBe(true)
+    await chain.del()
+  }
 })
 
 test('the result lists bridge, host end and container end with what the kernel says of them', async () => {
