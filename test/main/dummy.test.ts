@@ -1,27 +1,14 @@
 import { expect, test } from 'bun:test'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
-import { hostLocal } from '../../ipam/host-local.ts'
 import { dummy } from '../../main/dummy.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { type Call, call, mustCall } from '../fixtures/plugin.ts'
+import { call, mustCall } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
 import { testOn } from '../kernel/features.ts'
+import { callsWithHostLocal, dualStackPool } from './support.ts'
 
-const ipam = {
-  type: 'host-local',
-  ranges: [[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00:1::/64' }]],
-}
-
-/** A call for a container that has a network to itself. */
-function callFor(container: Namespace, config: object = {}, more: Partial<Call> = {}): Call {
-  return {
-    netns: container,
-    delegates: [hostLocal],
-    ...more,
-    config: { name: `net-${container.name}`, type: 'dummy', ipam, ...config },
-  }
-}
+const callFor = callsWithHostLocal('dummy')
 
 const isLasting = (line: string) => !line.includes('/last_reserved_ip.')
 const leftSince = (before: string[]) => difference(before.filter(isLasting), snapshot().filter(isLasting))
@@ -96,7 +83,7 @@ testOn(['dummy'], 'CHECK agrees with ADD, and tells what was broken since', asyn
 testOn(['dummy'], 'an ADD that fails with a route leaves neither interface nor address', async () => {
   using container = freshNamespace()
   const before = snapshot()
-  const config = { ipam: { ...ipam, routes: [{ dst: '10.9.0.0/16', gw: '10.77.0.1' }] } }
+  const config = { ipam: { ...dualStackPool, routes: [{ dst: '10.9.0.0/16', gw: '10.77.0.1' }] } }
   const { json } = await call(dummy, 'ADD', callFor(container, config))
   expect(json.msg).toContain('10.9.0.0/16')
   expect(json.details ?? '').not.toContain('could not')

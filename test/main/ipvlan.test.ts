@@ -9,11 +9,10 @@ import { type Call, call, mustCall, mustExecute, peerExecutable, peers } from '.
 import { testOn } from '../kernel/features.ts'
 import {
   attach,
+  callsOf,
   commonDamages,
   type Damage,
   dualStack,
-  type Ipam,
-  ipam,
   ipamWith,
   nothing,
   type Wired,
@@ -21,20 +20,7 @@ import {
   wiredHost,
 } from './support.ts'
 
-function callFor(
-  container: Namespace | undefined,
-  pool: Ipam | undefined,
-  config: object,
-  more: Call = {},
-): Call {
-  const given = pool ? { delegates: [pool.plugin] } : {}
-  return {
-    netns: container,
-    ...given,
-    ...more,
-    config: { type: 'ipvlan', ...(pool ? { ipam } : {}), ...config },
-  }
-}
+const callFor = callsOf({ type: 'ipvlan' })
 
 for (const mode of ['', 'l2', 'l3', 'l3s']) {
   testOn(['ipvlan'], `a container reaches a neighbour of the master in mode "${mode}"`, async () => {

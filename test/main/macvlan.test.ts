@@ -8,31 +8,17 @@ import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { type Call, call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import {
   attach,
+  callsOf,
   commonDamages,
   type Damage,
   dualStack,
-  type Ipam,
-  ipam,
   ipamWith,
   nothing,
   watch,
   wiredHost,
 } from './support.ts'
 
-function callFor(
-  container: Namespace | undefined,
-  pool: Ipam | undefined,
-  config: object,
-  more: Call = {},
-): Call {
-  const given = pool ? { delegates: [pool.plugin] } : {}
-  return {
-    netns: container,
-    ...given,
-    ...more,
-    config: { type: 'macvlan', ...(pool ? { ipam } : {}), ...config },
-  }
-}
+const callFor = callsOf({ type: 'macvlan' })
 
 test.each(['', 'bridge', 'private', 'vepa', 'passthru'])(
   'a container reaches a neighbour of the master in mode "%s", over both families, at once',

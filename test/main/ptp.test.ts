@@ -8,11 +8,11 @@ import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/names
 import { type Call, call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import {
   attach,
+  callsOf,
   commonDamages,
   type Damage,
   dualStack,
   type Ipam,
-  ipam,
   ipamWith,
   nothing,
   watch,
@@ -21,9 +21,7 @@ import {
 
 const outside = ['192.0.2.1/24', '2001:db8::1/64']
 
-function callFor(container: Namespace | undefined, pool: Ipam, config: object = {}, more: Call = {}): Call {
-  return { netns: container, delegates: [pool.plugin], ...more, config: { type: 'ptp', ipam, ...config } }
-}
+const callFor = callsOf({ type: 'ptp' })
 
 /** The host has the address .2 in the neighbour's networks; the neighbour knows no way to the containers. */
 function besideNeighbour() {

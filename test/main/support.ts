@@ -6,6 +6,7 @@ import { removeRoute } from '../../chain/linux/netlink/route.ts'
 import { definePlugin, type Plugin } from '../../chain/plugin/define.ts'
 import { CniError } from '../../chain/protocol/error.ts'
 import type { IpConfig, Result, Route } from '../../chain/protocol/result.ts'
+import { hostLocal } from '../../ipam/host-local.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { type Call, mustCall, type Outcome } from '../fixtures/plugin.ts'
 import { difference, type Snapshot, snapshot } from '../fixtures/snapshot.ts'
@@ -160,4 +161,35 @@ export async function attach(
       await mustCall(plugin, 'DEL', request)
     },
   }
+}
+
+/** How calls of one plugin look: for a container, with the addresses of a pool where there is one, and what else a test wants. */
+export function callsOf(usual: { type: string; [key: string]: unknown }) {
+  return (
+    container: Namespace | undefined,
+    pool: Ipam | undefined,
+    config: object = {},
+    more: Call = {},
+  ): Call => ({
+    netns: container,
+    ...(pool ? { delegates: [pool.plugin] } : {}),
+    ...more,
+    config: { ...usual, ...(pool ? { ipam } : {}), ...config },
+  })
+}
+
+/** Both families from host-local. */
+export const dualStackPool = {
+  type: 'host-local',
+  ranges: [[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00:1::/64' }]],
+}
+
+/** The same with addresses from host-local, for a container that has a network to itself. */
+export function callsWithHostLocal(type: string) {
+  return (container: Namespace, config: object = {}, more: Call = {}): Call => ({
+    netns: container,
+    delegates: [hostLocal],
+    ...more,
+    config: { name: `net-${container.name}`, type, ipam: dualStackPool, ...config },
+  })
 }

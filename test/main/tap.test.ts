@@ -11,26 +11,13 @@ import {
 } from '../../chain/linux/libc/file.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { createTap } from '../../chain/linux/tun.ts'
-import { hostLocal } from '../../ipam/host-local.ts'
 import { tap } from '../../main/tap.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { type Call, call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
+import { call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
+import { callsWithHostLocal, dualStackPool } from './support.ts'
 
-const ipam = {
-  type: 'host-local',
-  ranges: [[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00:1::/64' }]],
-}
-
-/** A call for a container that has a network to itself. */
-function callFor(container: Namespace, config: object = {}, more: Partial<Call> = {}): Call {
-  return {
-    netns: container,
-    delegates: [hostLocal],
-    ...more,
-    config: { name: `net-${container.name}`, type: 'tap', ipam, ...config },
-  }
-}
+const callFor = callsWithHostLocal('tap')
 
 const isLasting = (line: string) => !line.includes('/last_reserved_ip.')
 const leftSince = (before: string[]) => difference(before.filter(isLasting), snapshot().filter(isLasting))
@@ -181,7 +168,10 @@ test.each([
 test.each([
   { name: 'an MTU that the kernel refuses', config: { mtu: 20 } },
   { name: 'a hardware address that the kernel refuses', config: { mac: '01:00:00:00:00:01' } },
-  { name: 'a route', config: { ipam: { ...ipam, routes: [{ dst: '10.9.0.0/16', gw: '10.77.0.1' }] } } },
+  {
+    name: 'a route',
+    config: { ipam: { ...dualStackPool, routes: [{ dst: '10.9.0.0/16', gw: '10.77.0.1' }] } },
+  },
   { name: 'an IPAM plugin that is not there', config: { ipam: { type: 'absent' } } },
 ])('an ADD that fails with $name leaves nothing', async ({ config }) => {
   using container = freshNamespace()

@@ -7,11 +7,10 @@ import { type Call, call, mustCall, mustExecute, peerExecutable, peers } from '.
 import { testOn } from '../kernel/features.ts'
 import {
   attach,
+  callsOf,
   commonDamages,
   type Damage,
   dualStack,
-  type Ipam,
-  ipam,
   ipamWith,
   nothing,
   type Wired,
@@ -19,16 +18,7 @@ import {
   wiredHost,
 } from './support.ts'
 
-function callFor(
-  container: Namespace | undefined,
-  pool: Ipam | undefined,
-  config: object,
-  more: Call = {},
-): Call {
-  const given = pool ? { delegates: [pool.plugin] } : {}
-  const whole = { type: 'vlan', vlanId: 7, ...(pool ? { ipam } : {}), ...config }
-  return { netns: container, ...given, ...more, config: whole }
-}
+const callFor = callsOf({ type: 'vlan', vlanId: 7 })
 
 /** A neighbour that takes part in VLAN 7 only. */
 function taggedNeighbour(): Wired {
