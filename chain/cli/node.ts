@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { CniError, code } from '../protocol/error.ts'
 import type { Builtins } from '../runtime/network.ts'
 import type { Node } from './companions.ts'
-import type { Finding } from './doctor.ts'
+import type { Finding } from './finding.ts'
 import type { Output } from './output.ts'
 import { harmless, type Style } from './render.ts'
 

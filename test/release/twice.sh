@@ -7,9 +7,11 @@ cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || set -- x64
 work=$(mktemp -d "$PWD/.cache/twice.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+commit=$(git rev-parse HEAD)
 for folder in "$work/one" "$work/another/further below"; do
   mkdir -p "${folder%/*}"
-  git clone -q . "$folder"
+  git clone -q --no-checkout . "$folder"
+  git -C "$folder" checkout -q --detach "$commit"
   mkdir "$folder/.cache"
   cp -al node_modules "$folder/node_modules" # Bun is asked for where it is
   cp -al .cache/static "$folder/.cache/static"
