@@ -66,7 +66,7 @@ testOn(['dummy'], 'CHECK agrees with ADD, and tells what was broken since', asyn
         removeLink(container.route, 'eth0')
         container.createLink({ name: 'eth0', kind: { type: 'bridge' }, address })
       },
-      /is a bridge, not a dummy/,
+      /not of type dummy: it is a bridge/,
     ],
   ]
   for (const [breakIt, msg] of breakages) {
