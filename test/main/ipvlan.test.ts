@@ -235,6 +235,18 @@ for (const { name, harm, message } of damages) {
   })
 }
 
+testOn(['ipvlan'], "an mtu below 0 is none: the interface has the master's", async () => {
+  using wired = wiredHost()
+  for (const mtu of [-1, -100]) {
+    using container = freshNamespace('container')
+    const pool = ipamWith(dualStack)
+    const config = { master: wired.master, mtu }
+    await using attachment = await attach(ipvlan, callFor(container, pool, config))
+    expect(container.link('eth0').mtu).toBe(wired.host.link(wired.master).mtu)
+    await mustCall(ipvlan, 'CHECK', callFor(container, pool, { ...config, prevResult: attachment.result }))
+  }
+})
+
 testOn(['ipvlan'], 'CHECK notices another master', async () => {
   using wired = wiredHost()
   using other = wiredHost([])
