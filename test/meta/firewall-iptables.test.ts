@@ -177,7 +177,8 @@ describe('beside the Go plugin', () => {
       // frames between ports, only ours keeps apart
       expect(status === 0 ? '' : JSON.parse(stdout).msg).toMatch(name === 'isolated' ? 'isolated_port' : /^$/)
       for (const at of [0, 1]) await mustCall(firewall, 'DEL', callFor(at))
-      expect(sorted(filters('nf_tables'))).toEqual(sorted(rest))
+      // the bridge's policy, which the Go plugin leaves there for ever, goes with the last container on it
+      expect(sorted(filters('nf_tables'))).toEqual(sorted(rest.filter(line => !/ cni1 /.test(line))))
       for (const chain of chains) await chain.del()
     },
   )
