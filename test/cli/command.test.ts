@@ -421,7 +421,7 @@ describe('on a terminal', () => {
 })
 
 test('the demonstration does all that it says', () => {
-  const { exitCode, stdout, stderr } = Bun.spawnSync(['bash', `${import.meta.dir}/../demo/run.sh`])
+  const { exitCode, stdout, stderr } = Bun.spawnSync(['bash', `${import.meta.dir}/../demo/run.sh`, ours])
   expect({ exitCode, stderr: `${stderr}` }).toEqual({ exitCode: 0, stderr: '' })
   const shown = `${stdout}`
   for (const part of [

@@ -56,11 +56,11 @@ test('iptables has no numbers, but words of its own', async () => {
     family: 'ip',
     table: 'nat',
     chains: [],
-    ensure: [{ chain: 'POSTROUTING', words: ['-j', 'NOWHERE-AT-ALL'] }],
+    ensure: [{ chain: 'POSTROUTING', args: ['-j', 'NOWHERE-AT-ALL'] }],
     own: [],
     enter: [],
   } as const
-  const failure = await failureOf(() => applyPlan(plan as never))
+  const failure = await failureOf(() => applyPlan(plan))
   expect(failure).toMatchObject({ operation: 'apply iptables rules', subject: 'table nat', errno: undefined })
   expect(failure.said).toContain('NOWHERE-AT-ALL')
 })

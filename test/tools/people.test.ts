@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { code } from '../../chain/protocol/error.ts'
 import { removeBridges } from '../fixtures/bridge.ts'
 import { ours } from '../fixtures/plugin.ts'
@@ -146,6 +146,8 @@ const withCapabilities = (names: readonly string[], command: string) =>
 describe('what docs/operate.md says about privileges', () => {
   beforeAll(() => {
     mkdirSync(CONFIGURATIONS, { recursive: true })
+    // folders of state that other tests have made unreadable for whoever may not read everything
+    for (const folder of ['/run/cni', '/run/catena']) rmSync(folder, { recursive: true, force: true })
     for (const backend of ['nftables', 'iptables']) {
       writeFileSync(`${CONFIGURATIONS}/privileges-${backend}.conflist`, JSON.stringify(list(backend)))
     }
