@@ -12,6 +12,7 @@ fi
 shift
 trap 'exit 130' INT TERM # process 1 of a namespace ignores signals that it does not handle
 
+umount -q /run/netns 2>/dev/null || true # of this machine's, where `ip netns` has been used: podman would take it for the private host's
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/netns /run/lock
 for folder in /var/lib/cni /etc/cni; do
