@@ -141,7 +141,7 @@ function attachmentOf(
   { containerId = '', ifname = '' }: Environment,
   { name }: BaseConfiguration,
 ): Attachment {
-  return { network: name, containerId, ifname: ifname }
+  return { network: name, containerId, ifname }
 }
 
 /** What a plugin of its kind cannot do without. DEL and GC take away whatever the configuration says. */
