@@ -16,7 +16,8 @@ const may: Record<string, readonly string[]> = {
   'chain/interface': contract,
   'chain/filter': contract,
   'chain/runtime': ['chain/invoke', 'chain/protocol', ...kernel],
-  'chain/cli': ['chain/runtime', 'chain/filter', ...contract],
+  'chain/observe': ['chain/runtime', 'chain/filter', ...contract],
+  'chain/cli': ['chain/observe', 'chain/runtime', 'chain/filter', ...contract],
   'tools/release': ['tools/static'],
 }
 

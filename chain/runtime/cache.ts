@@ -91,6 +91,26 @@ export function listCached(
     .filter(found => network === undefined || found.network === network)
 }
 
+/** A file of the cache, for who wants to know of broken ones too. */
+export interface CacheFile {
+  path: string
+  /** Absent where the file cannot be understood. */
+  attachment?: CachedAttachment
+}
+
+/** All files of the cache, sorted by name. */
+export function listCacheFiles(place: CachePlace): CacheFile[] {
+  const folder = folderIn(place)
+  return (listFolder(folder) ?? [])
+    .filter(name => !name.startsWith(TEMPORARY_PREFIX))
+    .sort()
+    .map(name => {
+      const path = `${folder}/${name}`
+      const attachment = decodeCached(parse(readState(path) ?? '') ?? {})
+      return attachment ? { path, attachment } : { path }
+    })
+}
+
 /** A cached result in the version of its network; undefined when there is none. */
 export function cachedResult(
   cached: CachedAttachment | undefined,

@@ -5,7 +5,7 @@
 import type { JsonObject } from '../protocol/configuration.ts'
 import { addNetworkList, checkNetworkList, delNetworkList } from './attach.ts'
 import type { AddOptions, CachedAttachment, RuntimeAttachment, RuntimeOptions } from './attachment.ts'
-import { cachedResult, listCached, readCached } from './cache.ts'
+import { type CacheFile, cachedResult, listCached, listCacheFiles, readCached } from './cache.ts'
 import { listFromNetwork, type Network, type NetworkList } from './load.ts'
 
 export type { Builtins } from '../invoke/invoke.ts'
@@ -23,6 +23,7 @@ export {
   parseNetworkList,
 } from './load.ts'
 export { gcNetworkList, getStatusNetworkList, validateNetworkList } from './maintain.ts'
+export type { CacheFile }
 
 /** The cache keeps the text that the caller has. */
 function listFor(network: Network): NetworkList {
@@ -71,4 +72,9 @@ export function listAttachments(
   options: { cacheFolder?: string | undefined } = {},
 ): CachedAttachment[] {
   return listCached(filter, options)
+}
+
+/** The files that attachments are kept in, with those that cannot be understood. */
+export function listAttachmentFiles(options: { cacheFolder?: string | undefined } = {}): CacheFile[] {
+  return listCacheFiles(options)
 }

@@ -23,6 +23,8 @@ const rooms: Readonly<Record<string, string>> = {
   ipam: 'Plugins that give addresses.',
   meta: 'Plugins that change what others have made.',
   'chain/runtime': 'libcni: loads lists, runs them forwards and backwards, keeps results.',
+  'chain/observe':
+    'A node read once: networks, caches, reservations, namespaces, links, packet filters, joined into one model that says what is live.',
   'chain/cli': 'The command `catena`.',
   'chain/catena.ts':
     'The executable: the name that it is called by chooses the plugin or the command. It alone knows all plugins.',

@@ -31,3 +31,14 @@ export function ownNamespaceId(route: Transport): number {
     close(descriptor)
   }
 }
+
+/** The number by which a socket's namespace knows another one (a descriptor); undefined where it has none for it. Changes nothing. */
+export function namespaceNumber(route: Transport, descriptor: number): number | undefined {
+  const [found] = attempt(route, [
+    about('look up the number of a namespace', RTM_GETNSID, uint32(NETNSA_FD, descriptor)),
+  ])
+  const [reply] = found instanceof KernelError || !found ? [] : found
+  const value = reply && attributeMap(split(reply.payload, 4)[1]).get(NETNSA_NSID)
+  const number = value && readInt32(value)
+  return number === undefined || number < 0 ? undefined : number
+}

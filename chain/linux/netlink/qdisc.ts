@@ -14,7 +14,7 @@ import {
   uint64,
   viewOf,
 } from './codec.ts'
-import { CREATE, ECHO, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
+import { CREATE, dump, ECHO, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
 
 const RTM_NEWQDISC = 36
 const RTM_DELQDISC = 37
@@ -203,6 +203,23 @@ export function findDiscipline(route: Transport, link: number, place: Place): Fo
     type: RTM_GETQDISC,
     flags: ECHO,
     payload: trafficHeader({ link, parent: places[place] }),
+  })
+}
+
+/** A discipline with its link, and where it sits there: one of `places`, or below a class. */
+export interface PlacedDiscipline extends FoundDiscipline {
+  link: number
+  parent: number
+}
+
+/** The disciplines of all links, without the default ones that nobody has put there. */
+export function listDisciplines(route: Transport): PlacedDiscipline[] {
+  const asked = { operation: 'list disciplines', type: RTM_GETQDISC, payload: trafficHeader({ link: 0 }) }
+  return dump(route, asked, ({ payload }) => {
+    const [head] = split(payload, 20)
+    const found = readDiscipline(payload)
+    if (found.handle === 0) return undefined
+    return { ...found, link: head.getInt32(4, true), parent: head.getUint32(12, true) }
   })
 }
 

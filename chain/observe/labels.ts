@@ -1,0 +1,148 @@
+/**
+ * Whether somebody still needs what a plugin has left in files and packet filters. An orphan has two signs against it that do not
+ * depend on one another: no runtime knows its container any more, and the kernel has no trace of it.
+ */
+import { chainName, MASQUERADE_PREFIX, PORTS_PREFIX } from '../filter/iptables/chains.ts'
+import { attachmentHash, hostEndOf, ownerIn, ownerOf } from '../plugin/owner.ts'
+import { bare, type Ground } from './attachments.ts'
+import type { Reservation, StateRecord } from './files.ts'
+import type { Claim, FilterObject } from './filters.ts'
+import type { Attachment, Label, Labelled } from './model.ts'
+
+/** What is judged by. */
+export interface Judge {
+  ground: Ground
+  attachments: readonly Attachment[]
+  reservations: readonly Reservation[]
+  grace: number
+  now: number
+}
+
+/** The attachments that a claim may be about. */
+export function claimants(
+  { owner, containerId, network, ifname }: Claim,
+  { attachments }: Judge,
+): Attachment[] {
+  return attachments.filter(attachment => {
+    if (attachment.containerId === '') return false
+    if (owner !== undefined) return ownerOf(attachment).id === owner
+    if (containerId === undefined || attachment.containerId !== containerId) return false
+    return (
+      (network === undefined || attachment.network === network) &&
+      (ifname === undefined || attachment.ifname === ifname)
+    )
+  })
+}
+
+/** The best that can be said of several. */
+function bestOf(attachments: readonly Attachment[]): Attachment | undefined {
+  const order: Label[] = ['live', 'unknown', 'foreign', 'orphan']
+  return order.flatMap(label => attachments.filter(each => each.label === label))[0]
+}
+
+export function labelReservations(judge: Judge): (Reservation & Labelled)[] {
+  return judge.reservations.map(reservation => ({ ...reservation, ...judgeReservation(reservation, judge) }))
+}
+
+function judgeReservation(reservation: Reservation, judge: Judge): Labelled {
+  const { address, containerId, modified } = reservation
+  const { ground, attachments, grace, now } = judge
+  const owner = bestOf(claimants({ ...(containerId ? { containerId } : {}) }, judge))
+  const holder = attachments.find(each => each.addresses.some(one => bare(one) === address))
+  if (ground.isLive(address)) {
+    const where = holder ? `${holder.ifname} of ${holder.name} has it` : 'a link has it'
+    return { label: 'live', evidence: [where] }
+  }
+  if (owner?.label === 'live')
+    return { label: 'unknown', evidence: [`no link has it, but container ${owner.name} is alive`] }
+  const unowned = containerId === undefined ? 'its file names no container' : undefined
+  const signs = [
+    unowned ??
+      (owner ? `container ${owner.name}: ${owner.evidence[0]}` : `no cache knows container ${containerId}`),
+    'no link of any namespace has it',
+  ]
+  const isYoung = now - modified < grace
+  if (isYoung)
+    return { label: 'unknown', evidence: [...signs, 'it is so young that its ADD may be under way'] }
+  if (!ground.isComplete || owner?.label === 'unknown') return { label: 'unknown', evidence: signs }
+  return { label: 'orphan', evidence: signs }
+}
+
+export function labelFilters(found: readonly FilterObject[], judge: Judge): (FilterObject & Labelled)[] {
+  return found.map(object => ({ ...object, ...judgeFilter(object, judge) }))
+}
+
+function judgeFilter(object: FilterObject, judge: Judge): Labelled {
+  const { ground, reservations } = judge
+  const claim = withContainer(object, judge)
+  const isClaimed = claim.owner !== undefined || claim.containerId !== undefined
+  const owner = bestOf(isClaimed ? claimants(claim, judge) : [])
+  if (owner && owner.label !== 'orphan')
+    return { label: owner.label, evidence: [`container ${owner.name}: ${owner.evidence[0]}`] }
+  const living = object.addresses.filter(address => ground.isLive(address))
+  if (!isClaimed && living.length > 0) return { label: 'live', evidence: [`a link has ${living.join(', ')}`] }
+  const whose = claim.containerId ?? claim.owner ?? 'whoever made it'
+  const signs = [owner ? `container ${owner.name}: ${owner.evidence[0]}` : `no cache knows ${whose}`]
+  if (
+    claim.owner !== undefined &&
+    ground.host.links.some(({ name }) => name === hostEndOf(claim.owner ?? ''))
+  )
+    return { label: 'unknown', evidence: [...signs, `${hostEndOf(claim.owner)} is there`] }
+  const kept = reservations.find(
+    ({ address, containerId }) =>
+      containerId !== undefined && containerId === claim.containerId && ground.isLive(address),
+  )
+  if (kept) return { label: 'unknown', evidence: [...signs, `${kept.path} keeps an address that a link has`] }
+  const nameless = judge.attachments.find(
+    ({ containerId, network }) => containerId === '' && network !== '' && network === claim.network,
+  )
+  if (nameless && living.length > 0)
+    return { label: 'unknown', evidence: [...signs, `${nameless.name} is on its network, and has no cache`] }
+  if (!ground.isComplete) return { label: 'unknown', evidence: signs }
+  if (!isClaimed && object.addresses.length === 0) return { label: 'unknown', evidence: signs }
+  const others = living.length > 0 ? `another container has ${living.join(', ')}` : undefined
+  const gone =
+    object.addresses.length > 0
+      ? (others ?? `no link has ${object.addresses.join(', ')}`)
+      : 'no interface, host end or address of it is left'
+  return { label: 'orphan', evidence: [...signs, gone] }
+}
+
+/** A chain without a comment is known by its name, which is made of network and container. */
+function withContainer(object: FilterObject, { attachments }: Judge): Claim {
+  if (object.containerId !== undefined || object.owner !== undefined || object.table !== 'nat') return object
+  const known = attachments.find(attachment =>
+    [MASQUERADE_PREFIX, PORTS_PREFIX].some(prefix => chainName(prefix, attachment) === object.place),
+  )
+  return known ? { network: known.network, containerId: known.containerId } : object
+}
+
+export function labelRecords(found: readonly StateRecord[], judge: Judge): (StateRecord & Labelled)[] {
+  return found.map(record => ({ ...record, ...judgeRecord(record, judge) }))
+}
+
+/** Of records that several interfaces share nothing is said: whoever goes first leaves the others'. */
+function judgeRecord({ about, key, content }: StateRecord, judge: Judge): Labelled {
+  const { attachments, ground } = judge
+  const id = ownerIn(key) ?? ownerIn(typeof content.owner === 'string' ? content.owner : '')
+  const owners = attachments.filter(
+    each =>
+      each.containerId !== '' &&
+      (ownerOf(each).id === id ||
+        attachmentHash(each) === key ||
+        [MASQUERADE_PREFIX, PORTS_PREFIX].some(prefix => chainName(prefix, each) === key)),
+  )
+  const owner = bestOf(owners)
+  if (owner && owner.label !== 'orphan')
+    return { label: owner.label, evidence: [`container ${owner.name}: ${owner.evidence[0]}`] }
+  const signs = [owner ? `container ${owner.name}: ${owner.evidence[0]}` : 'no cache knows its owner']
+  const addresses = Array.isArray(content.addresses) ? content.addresses.map(String) : []
+  const netns = typeof content.netns === 'string' ? content.netns : undefined
+  const living = addresses.filter(address => ground.isLive(bare(address)))
+  if (living.length > 0) return { label: 'unknown', evidence: [...signs, `a link has ${living.join(', ')}`] }
+  const isThere = netns !== undefined && ground.identityAt(netns) !== undefined
+  if (isThere || !ground.isComplete) return { label: 'unknown', evidence: signs }
+  if (about === 'iptables') return { label: 'unknown', evidence: signs }
+  const gone = addresses.length > 0 ? `no link has ${addresses.join(', ')}` : `its namespace is gone`
+  return { label: 'orphan', evidence: [...signs, gone] }
+}

@@ -1,0 +1,116 @@
+/** Links of the host: which network's bridge, whose host end, whose IFB, and which of them nobody needs any more. */
+import { listFilters } from '../linux/netlink/filter.ts'
+import type { Link } from '../linux/netlink/link.ts'
+import { handleOf } from '../linux/netlink/qdisc.ts'
+import { openRoute } from '../linux/netlink/socket.ts'
+import { addressesOf, cachedResultOf } from './attachments.ts'
+import { claimIn } from './filters.ts'
+import { claimants, type Judge } from './labels.ts'
+import type { Labelled, SeenLink } from './model.ts'
+
+export function labelLinks(judge: Judge): SeenLink[] {
+  const { ground } = judge
+  const targets = redirections(ground.host.links)
+  return ground.host.links
+    .filter(({ loopback }) => !loopback)
+    .map(link => {
+      const networks = ground.networksOn(link.name)
+      const peerNamespace = link.kind === 'veth' ? ground.peerNamespaceOf(link) : undefined
+      const of = {
+        link,
+        addresses: addressesOf(ground.host, link),
+        ...(peerNamespace === undefined ? {} : { peerNamespace }),
+      }
+      if (networks.length > 0 && link.kind === 'bridge')
+        return {
+          ...of,
+          role: 'bridge',
+          networks,
+          label: 'live',
+          evidence: [`networks ${networks.join(', ')} use it`],
+        }
+      if (link.kind === 'ifb' && /^bwp[0-9a-f]{12}$/.test(link.name))
+        return { ...of, role: 'ifb', networks: [], ...judgeIfb(link, targets, judge) }
+      const end = link.kind === 'veth' ? judgeHostEnd(link, peerNamespace, judge) : undefined
+      if (end) return { ...of, role: 'host end', ...end }
+      return { ...of, role: 'other', networks: [], label: 'foreign', evidence: [] }
+    })
+}
+
+/** Links that packets of others are redirected to, with those that do it. */
+export function redirections(links: readonly Link[]): Map<number, number[]> {
+  using route = openRoute()
+  const found = new Map<number, number[]>()
+  for (const { index, kind } of links) {
+    if (kind !== 'veth') continue
+    for (const { redirectTo } of listFilters(route, index, handleOf(0xffff)))
+      if (redirectTo !== undefined) found.set(redirectTo, [...(found.get(redirectTo) ?? []), index])
+  }
+  return found
+}
+
+/** Ours by its alias; the Go plugin's by its bridge, or by a cached result. Undefined for a pair of somebody else's. */
+function judgeHostEnd(
+  link: Link,
+  peer: string | undefined,
+  judge: Judge,
+): ({ networks: string[] } & Labelled) | undefined {
+  const { ground, attachments } = judge
+  const claim = claimIn(link.alias ?? '')
+  const bridge = ground.host.links.find(({ index }) => index === link.master)
+  const networks = claim.network ? [claim.network] : bridge ? ground.networksOn(bridge.name) : []
+  const told = attachments.filter(({ host, cache }) => {
+    if (host) return host.index === link.index
+    const ends = cache && cachedResultOf(cache.attachment)?.interfaces
+    return ends?.some(({ name, sandbox }) => !sandbox && name === link.name)
+  })
+  const known = [...told, ...(claim.owner === undefined ? [] : claimants(claim, judge))]
+  if (known.length === 0 && claim.owner === undefined && networks.length === 0) return undefined
+  const alive = known.find(({ label }) => label !== 'orphan')
+  if (alive)
+    return {
+      networks: networks.length > 0 ? networks : [alive.network],
+      label: alive.label,
+      evidence: [`${alive.ifname} of ${alive.name}: ${alive.evidence[0]}`],
+    }
+  const owner = known[0]
+  const signs = [
+    owner
+      ? `container ${owner.name}: ${owner.evidence[0]}`
+      : `no cache knows ${claim.containerId ?? 'its container'}`,
+  ]
+  if (peer === 'host')
+    return { networks, label: 'orphan', evidence: [...signs, 'its other end is on the host'] }
+  if (peer !== undefined || !ground.isComplete)
+    return {
+      networks,
+      label: 'unknown',
+      evidence: [...signs, 'its other end is in a namespace that is there'],
+    }
+  return {
+    networks,
+    label: 'orphan',
+    evidence: [...signs, 'its other end is in no namespace that a path or a process leads to'],
+  }
+}
+
+function judgeIfb(link: Link, targets: ReadonlyMap<number, number[]>, judge: Judge): Labelled {
+  const claim = claimIn(link.alias ?? '')
+  const owner = claim.owner === undefined ? undefined : claimants(claim, judge)[0]
+  const users = targets.get(link.index) ?? []
+  const user = judge.ground.host.links.find(({ index }) => index === users[0])
+  if (user) return { label: 'live', evidence: [`packets of ${user.name} go through it`] }
+  if (owner && owner.label !== 'orphan')
+    return { label: owner.label, evidence: [`container ${owner.name}: ${owner.evidence[0]}`] }
+  const whose = claim.containerId
+    ? `no cache knows ${claim.containerId}`
+    : 'its name is that of a plugin bandwidth'
+  return { label: 'orphan', evidence: [whose, 'no link sends it packets'] }
+}
+
+/** Hooks for incoming packets that send them to a link which is gone: the kernel drops them. */
+export function brokenRedirections(links: readonly Link[]): Link[] {
+  const present = new Set(links.map(({ index }) => index))
+  const broken = [...redirections(links)].filter(([target]) => target === 0 || !present.has(target))
+  return links.filter(({ index }) => broken.some(([, users]) => users.includes(index)))
+}
