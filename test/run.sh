@@ -24,22 +24,42 @@ CATENA_TEST_RESULTS=$(mktemp -d "$PWD/.cache/results.XXXXXX")
 export CATENA_TEST_RESULTS
 trap 'rm -rf "$CATENA_TEST_RESULTS"' EXIT
 
+here() { bash test/private.sh bun test --timeout 60000 "$@" 2>&1; }
+on_second_kernel() {
+  CATENA_TEST_KERNEL=second bash test/kernel/run.sh \
+    "$(command -v bun)" test --timeout 120000 -t '\(needs [^()]+\)$' "$@" 2>&1
+}
+
 # Tests wait more than they work: two halves at once, on hosts of their own, take half the time on two cores.
 both_halves() {
   local failed=0
-  bash test/private.sh bun test --timeout 60000 --shard=2/2 >"$CATENA_TEST_RESULTS/second-half" 2>&1 &
+  here --shard=2/2 >"$CATENA_TEST_RESULTS/half-2" &
   local second=$!
-  bash test/private.sh bun test --timeout 60000 --shard=1/2 || failed=1
+  here --shard=1/2 | tee "$CATENA_TEST_RESULTS/half-1" || failed=1
   wait "$second" || failed=1
-  cat "$CATENA_TEST_RESULTS/second-half"
+  cat "$CATENA_TEST_RESULTS/half-2"
   return "$failed"
+}
+
+# Some tests hold that something takes less than a second, and the machine may have been busy with the other half: files
+# with a failure run once more, alone, and that counts. More than five such files are no accident. What failed is told
+# at the end of the run, also what did so only once.
+# usage: once_more RUNNER OUTPUT...
+once_more() {
+  local runner=$1 files
+  shift
+  mapfile -t files < <(bun test/failures.ts files "$@")
+  bun test/failures.ts "$@" >>"$CATENA_TEST_RESULTS/failures"
+  [ "${#files[@]}" -ge 1 ] && [ "${#files[@]}" -le 5 ] || return 1
+  echo "once more, alone: ${files[*]}"
+  "$runner" "${files[@]}" | tee "$CATENA_TEST_RESULTS/again"
 }
 
 status=0
 if [ $# -gt 0 ]; then
   bash test/private.sh bun test --timeout 30000 "$@" || status=$?
 else
-  both_halves || status=$?
+  both_halves || once_more here "$CATENA_TEST_RESULTS"/half-{1,2} || status=1
 fi
 
 # files with tests that could not run here, one per line
@@ -47,8 +67,18 @@ bun test/kernel/verdict.ts files >"$CATENA_TEST_RESULTS/files"
 if [ -s "$CATENA_TEST_RESULTS/files" ]; then
   echo "These need what this kernel lacks, and run on the second one: $(tr '\n' ' ' <"$CATENA_TEST_RESULTS/files")" >&2
   mapfile -t files <"$CATENA_TEST_RESULTS/files"
-  CATENA_TEST_KERNEL=second bash test/kernel/run.sh \
-    "$(command -v bun)" test --timeout 120000 -t '\(needs [^()]+\)$' "${files[@]}" || status=$?
+  on_second_kernel "${files[@]}" | tee "$CATENA_TEST_RESULTS/second-kernel" ||
+    once_more on_second_kernel "$CATENA_TEST_RESULTS/second-kernel" || status=1
 fi
 bun test/kernel/verdict.ts || status=$?
+
+if [ -s "$CATENA_TEST_RESULTS/failures" ]; then
+  echo
+  if [ "$status" = 0 ]; then
+    echo "What failed at first, and passed when it was alone:"
+  else
+    echo "What failed (and what failed again, above):"
+  fi
+  cat "$CATENA_TEST_RESULTS/failures"
+fi
 exit "$status"
