@@ -201,11 +201,14 @@ function plugIn(
   })
 }
 
-/** What a killed ADD left goes, and its addresses with it. */
-async function clearAway(host: Transport, { attachment, netns, ipam, alone }: Request): Promise<void> {
+/** What a killed ADD left goes, and with it its addresses and its rules: the next ones may be others'. */
+async function clearAway(host: Transport, request: Request): Promise<void> {
+  const { attachment, netns, ipam, engine, alone } = request
   openContainer(netns).close() // says what is wrong with the path before anything is made
   await alone(interfaceIn(netns, attachment.ifname))
-  if (port.removeHalfDone(host, attachment) === 'removed') await ipam.remove()
+  if (port.removeHalfDone(host, attachment) === 'absent') return
+  await ipam.remove()
+  await sweepRules(engine, attachment)
 }
 
 async function takeAddresses({ config, ipam, undo }: Request): Promise<Result> {

@@ -128,7 +128,7 @@ export const ptp = definePlugin({
 type Configuration = z.infer<typeof configuration>
 
 async function plugIn(host: Transport, request: AddRequest<Configuration>): Promise<Link> {
-  const { config, attachment, netns } = request
+  const { config, attachment, netns, engine } = request
   let hostEnd: Link | undefined
   await createOnce(request, {
     create: () => {
@@ -136,6 +136,7 @@ async function plugIn(host: Transport, request: AddRequest<Configuration>): Prom
       prepareHostLink(hostEnd.name)
     },
     clear: () => removePendingPair(host, attachment),
+    sweep: () => sweepRules(engine, attachment, sweep),
     other: `${hostEndName(attachment)} on the host`,
   })
   if (!hostEnd) throw new CniError(code.internal, `no veth pair was created for ${attachment.ifname}`)

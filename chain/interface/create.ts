@@ -28,6 +28,8 @@ export interface Creation {
   create(container: Transport): void
   /** Clears away what a killed ADD left, when a name is taken, or this one: what is not finished. */
   clear(container: Transport): 'removed' | 'absent'
+  /** Takes away what else a killed ADD may have left, once its interface and its addresses are gone. */
+  sweep?(): Promise<void>
   /** What else may be taken than CNI_IFNAME. */
   other?: string
 }
@@ -41,7 +43,7 @@ export function interfaceIn(netns: string, name: string): string {
 
 /** Creates CNI_IFNAME in the container; what a killed ADD left goes first, and its addresses with it. */
 export async function createOnce(request: Request, creation: Creation): Promise<void> {
-  const { create, clear } = creation
+  const { create, clear, sweep } = creation
   const { netns, ipam, undo, keep } = request
   const name = request.attachment.ifname
   // another plugin's ADD, or another network's, may be at work on the same name
@@ -55,6 +57,7 @@ export async function createOnce(request: Request, creation: Creation): Promise<
     if (!isRefusal(thrown, errno.EEXIST, errno.EBUSY) || clear(container) === 'absent')
       throw explainTaken(container, thrown, { ...request, ...creation })
     await ipam.remove()
+    await sweep?.()
     create(container)
   }
   undo(`delete ${name}`, () => removeLink(container, name))

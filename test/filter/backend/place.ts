@@ -35,6 +35,13 @@ export function clearHost(): void {
   removeBridges()
 }
 
+/** The same for what nf_tables holds, and what was noted of rules: without a program for each table of iptables. */
+export function forgetRules(): void {
+  hostNamespace().run('nft', 'flush', 'ruleset')
+  for (const folder of ['firewall', 'iptables'])
+    rmSync(`/run/catena/${folder}`, { recursive: true, force: true })
+}
+
 /** A rule of somebody's that changes nothing for containers. */
 export function useIptables(variant: Variant): void {
   run(variant, 'ip', '-A', 'INPUT', '-s', '203.0.113.9', '-j', 'DROP')

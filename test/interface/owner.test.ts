@@ -1,0 +1,216 @@
+/** Whose a container's interface is: what the host knows, whatever stands in the container. */
+import { afterEach, describe, expect, test } from 'bun:test'
+import { rmSync, writeFileSync } from 'node:fs'
+import {
+  claimInterface,
+  findPeer,
+  lentDevice,
+  otherOwner,
+  otherThan,
+  releaseInterface,
+  releaseStaleInterfaces,
+  sayLeft,
+  staleLoans,
+} from '../../chain/interface/owner.ts'
+import { createLink, setLink } from '../../chain/linux/netlink/link.ts'
+import { attachmentHash, ownerOf } from '../../chain/plugin/owner.ts'
+import { attachmentOf } from '../fixtures/attachment.ts'
+import { silentIo } from '../fixtures/io.ts'
+import { connect, freshNamespace, type Namespace } from '../fixtures/namespace.ts'
+
+const FOLDER = '/run/catena/interfaces'
+afterEach(() => rmSync(FOLDER, { recursive: true, force: true }))
+
+const one = attachmentOf('one')
+const sameOnOther = attachmentOf('one', { network: 'other-net' })
+const device = { name: 'phys0', index: 7, permanentAddress: '02:00:00:00:00:07' }
+const place = { netns: '/run/netns/one', index: 4 }
+
+describe('a claim', () => {
+  test('tells the device that was lent, to the attachment that was lent it', () => {
+    expect(lentDevice(one)).toBeUndefined()
+    claimInterface(one, { ...place, device })
+    expect([lentDevice(one), lentDevice(sameOnOther), lentDevice(attachmentOf('two'))]).toEqual([
+      device,
+      undefined,
+      undefined,
+    ])
+  })
+
+  test('goes with whoever has it, once, and not with another', () => {
+    claimInterface(one, { ...place, device })
+    releaseInterface(sameOnOther)
+    expect(lentDevice(one)).toEqual(device)
+    releaseInterface(one)
+    releaseInterface(one)
+    expect(lentDevice(one)).toBeUndefined()
+  })
+
+  test('of the next network takes the place of the last one’s', () => {
+    claimInterface(one, { ...place, device })
+    claimInterface(sameOnOther, { ...place, device: { ...device, name: 'phys1' } })
+    expect([lentDevice(one), lentDevice(sameOnOther)?.name]).toEqual([undefined, 'phys1'])
+  })
+
+  test.each([
+    '',
+    '{',
+    '[]',
+    '{}',
+    '{"owner":7,"netns":"/x","index":1}',
+    '{"owner":"x","netns":"/x","index":1,"device":7}',
+  ])('that reads %p is none, and goes with the next one', text => {
+    claimInterface(one, { ...place, device })
+    writeFileSync(`${FOLDER}/${attachmentHash(one)}.json`, text)
+    expect(lentDevice(one)).toBeUndefined()
+    releaseInterface(one)
+    expect(staleLoans('test-net', [])).toEqual([])
+  })
+})
+
+describe('GC', () => {
+  const claims = () => {
+    claimInterface(one, { ...place, device })
+    claimInterface(attachmentOf('two'), place)
+    claimInterface(attachmentOf('three', { network: 'other-net' }), { ...place, device })
+    claimInterface(attachmentOf('alive'), { ...place, device })
+  }
+  const valid = [{ containerId: 'alive', ifname: 'eth0' }]
+
+  test('finds the devices that dead attachments of the network were lent', () => {
+    claims()
+    const loans = staleLoans('test-net', valid)
+    expect(loans).toMatchObject([{ netns: place.netns, device }])
+    for (const { forget } of loans) forget()
+    expect([lentDevice(one), lentDevice(attachmentOf('alive'))]).toEqual([undefined, device])
+  })
+
+  test('forgets what else was theirs; what has to come home first stays noted', () => {
+    claims()
+    releaseStaleInterfaces('test-net', valid)
+    expect([lentDevice(one), lentDevice(attachmentOf('alive'))]).toEqual([device, device])
+    claimInterface(attachmentOf('two'), { ...place, device })
+    releaseStaleInterfaces('test-net', [...valid, { containerId: 'one', ifname: 'eth0' }])
+    expect(lentDevice(attachmentOf('two'))).toEqual(device)
+  })
+})
+
+/** A container whose eth0 has its other end on a host of its own. */
+function attached() {
+  const host = freshNamespace('host')
+  const container = freshNamespace('container')
+  connect({ namespace: container, name: 'eth0' }, { namespace: host, name: 'veth0' })
+  const peerOf = (name = 'eth0') =>
+    host.inside(() => findPeer({ host: host.route, container: container.route }, container.link(name)))
+  return {
+    host,
+    container,
+    peerOf,
+    [Symbol.dispose]: () => {
+      for (const each of [container, host]) each[Symbol.dispose]()
+    },
+  }
+}
+
+describe('the host’s end', () => {
+  test('of a pair is found from the container’s', () => {
+    using there = attached()
+    expect(there.peerOf()).toMatchObject({ name: 'veth0', kind: 'veth' })
+  })
+
+  test('is none where the pair is in the container alone, whatever index it has chosen', () => {
+    using there = attached()
+    const { container, host } = there
+    const { index } = host.link('veth0')
+    // both ends in the container: the one has the index of the host's veth as its parent's
+    createLink(container.route, { name: 'lie0', kind: { type: 'veth', peer: { name: 'lie1' } } })
+    expect(there.peerOf('lie0')).toBeUndefined()
+    container.run(
+      'ip',
+      'link',
+      'add',
+      'lie2',
+      'type',
+      'veth',
+      'peer',
+      'name',
+      'lie3',
+      'index',
+      `${index + 100}`,
+    )
+    expect(there.peerOf('lie2')).toBeUndefined()
+  })
+
+  test('is none of another namespace’s, and none of what is no pair', () => {
+    using there = attached()
+    using elsewhere = freshNamespace('elsewhere')
+    connect({ namespace: there.container, name: 'eth1' }, { namespace: elsewhere, name: 'veth0' })
+    expect(there.peerOf('eth1')).toBeUndefined()
+    there.container.createLink({ name: 'br0', kind: { type: 'bridge' } })
+    expect(there.peerOf('br0')).toBeUndefined()
+  })
+})
+
+describe('another owner', () => {
+  const two = ownerOf(attachmentOf('two')).comment
+  const ask = (
+    { host, container }: { host: Namespace; container: Namespace },
+    netns: string | undefined = container.path,
+  ) =>
+    host.inside(() =>
+      otherOwner(
+        { attachment: one, netns },
+        { host: host.route, container: container.route },
+        container.link('eth0'),
+      ),
+    )
+
+  test('is known by the alias of the host’s end, and not by what the container writes on its own', () => {
+    using there = attached()
+    expect(ask(there)).toBeUndefined()
+    setLink(there.container.route, 'eth0', { alias: two })
+    expect(ask(there)).toBeUndefined()
+    setLink(there.host.route, 'veth0', { alias: two })
+    expect(ask(there)).toBe(two)
+    setLink(there.host.route, 'veth0', { alias: ownerOf(one).comment })
+    expect(ask(there)).toBeUndefined()
+  })
+
+  test('is known by a record about that very interface', () => {
+    using there = attached()
+    const { container } = there
+    const { index } = container.link('eth0')
+    claimInterface(sameOnOther, { netns: container.path, index })
+    expect(ask(there)).toBe(ownerOf(sameOnOther).comment)
+    expect(ask(there, '/run/netns/other')).toBeUndefined()
+    claimInterface(sameOnOther, { netns: container.path, index: index + 1 }) // one that was there before
+    expect(ask(there)).toBeUndefined()
+  })
+
+  test('is by the alias, where both say something', () => {
+    using there = attached()
+    claimInterface(sameOnOther, { netns: there.container.path, index: there.container.link('eth0').index })
+    setLink(there.host.route, 'veth0', { alias: ownerOf(one).comment })
+    expect(ask(there)).toBeUndefined()
+    setLink(there.host.route, 'veth0', { alias: 'written by hand' })
+    expect(ask(there)).toBe(ownerOf(sameOnOther).comment)
+  })
+
+  test('is nobody by a comment that names none, or oneself', () => {
+    expect([undefined, '', 'by hand', ownerOf(one).comment].map(each => otherThan(one, each))).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ])
+    expect(otherThan(one, two)).toBe(two)
+  })
+
+  test('is named to whoever reads the log of a DEL', () => {
+    const io = silentIo({})
+    sayLeft(io, 'eth0 in /run/netns/one', two)
+    expect(io.said()).toBe(
+      'eth0 in /run/netns/one is left alone: it belongs to another attachment (net: test-net, if: eth0, id: two)\n',
+    )
+  })
+})
