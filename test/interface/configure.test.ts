@@ -191,6 +191,11 @@ describe('routes', () => {
       route: { dst: '192.0.2.0/24', mtu: 0, advmss: 0, priority: 0, table: 0 },
       found: { via: '10.1.0.1' },
     },
+    {
+      name: 'numbers below zero, which say as little',
+      route: { dst: '192.0.2.0/24', mtu: -1, advmss: -1, priority: -1, table: -1 },
+      found: { via: '10.1.0.1' },
+    },
     { name: 'host bits', route: { dst: '192.0.2.7/24' }, found: { via: '10.1.0.1' } },
   ])('may have $name', ({ route, found }) => {
     expect<unknown>(routesWith([route])).toEqual([{ dst: '192.0.2.0/24', ...found }])

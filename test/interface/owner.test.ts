@@ -99,6 +99,7 @@ describe('GC', () => {
 function attached() {
   const host = freshNamespace('host')
   const container = freshNamespace('container')
+  createLink(host.route, { name: 'first0', kind: { type: 'bridge' } }) // so that the ends have not one number
   connect({ namespace: container, name: 'eth0' }, { namespace: host, name: 'veth0' })
   const peerOf = (name = 'eth0') =>
     host.inside(() => findPeer({ host: host.route, container: container.route }, container.link(name)))
@@ -118,27 +119,20 @@ describe('the host’s end', () => {
     expect(there.peerOf()).toMatchObject({ name: 'veth0', kind: 'veth' })
   })
 
-  test('is none where the pair is in the container alone, whatever index it has chosen', () => {
-    using there = attached()
-    const { container, host } = there
-    const { index } = host.link('veth0')
-    // both ends in the container: the one has the index of the host's veth as its parent's
-    createLink(container.route, { name: 'lie0', kind: { type: 'veth', peer: { name: 'lie1' } } })
-    expect(there.peerOf('lie0')).toBeUndefined()
-    container.run(
-      'ip',
-      'link',
-      'add',
-      'lie2',
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'lie3',
-      'index',
-      `${index + 100}`,
-    )
-    expect(there.peerOf('lie2')).toBeUndefined()
+  test('is none where both ends are the container’s, whatever indexes it has chosen to look like another’s', () => {
+    using there = attached() // another container, whose pair is to be claimed
+    using liar = freshNamespace('liar')
+    using inner = freshNamespace('inner')
+    const [wanted, its] = [there.host.link('veth0').index, there.container.link('eth0').index]
+    const pair = `ip link add name eth0 index ${its} type veth peer name lie1 index ${wanted}`
+    liar.run(...pair.split(' '))
+    const peer = () =>
+      there.host.inside(() => findPeer({ host: there.host.route, container: liar.route }, liar.link('eth0')))
+    expect(liar.link('eth0')).toMatchObject({ index: its, parent: wanted })
+    expect(peer()).toBeUndefined()
+    liar.run('ip', 'link', 'set', 'lie1', 'netns', inner.name)
+    expect(inner.link('lie1').index).toBe(wanted)
+    expect(peer()).toBeUndefined()
   })
 
   test('is none of another namespace’s, and none of what is no pair', () => {

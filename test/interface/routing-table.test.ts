@@ -36,6 +36,7 @@ test('a table with a route, one that a rule leads to, and the caller’s own are
 
 test('the kernel’s own tables are never free, wherever one begins', () => {
   using container = freshNamespace()
+  container.run('ip', 'rule', 'del', 'table', 'default') // no rule leads there any more
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 300 }), first => {
       const free = freeTables(container.route, { first })
@@ -44,7 +45,7 @@ test('the kernel’s own tables are never free, wherever one begins', () => {
         [...new Set(some)].filter(table => table >= first && ![253, 254, 255].includes(table)),
       )
     }),
-    { numRuns: 30 },
+    { numRuns: 30, examples: [[250]] },
   )
 })
 

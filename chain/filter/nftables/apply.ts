@@ -75,7 +75,8 @@ function missingOverrides(netfilter: Transport, { overrides = [] }: Owned) {
 }
 
 /**
- * Adds what an owner needs as one transaction, with the tables if they are not there. What the owner has already is replaced.
+ * Adds what an owner needs as one transaction, with the tables if they are not there. What the owner has already is replaced, in
+ * these roles, once any of it is in the way: nothing is read before that.
  * Keys that another owner of the same network has are taken over with all that he has in the same role, unless `onConflict`
  * says otherwise; an owner of another network keeps his, and shares the key where it can be shared.
  */
