@@ -19,6 +19,7 @@ import {
   type RuntimeOptions,
   validateNetworkList,
 } from '../runtime/network.ts'
+import { addCompletionVerb } from './completion/verb.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
 import { addNodeVerbs } from './node.ts'
 import { type Output, outputFor } from './output.ts'
@@ -69,7 +70,8 @@ Examples:
 
 Plugins that this executable holds: `
 
-function commandLine(program: Program, output: Output, endWith: (status: number) => void): Command {
+/** The command and its verbs: what runs, and what completions and manual pages are made of. */
+export function commandLine(program: Program, output: Output, endWith: (status: number) => void): Command {
   const root = new Command('catena')
     .description('Runs CNI networks: adds containers to them, checks and removes them')
     .version(`catena ${product()}, CNI ${supportedVersions.join(', ')}`, '-V, --version')
@@ -84,6 +86,7 @@ function commandLine(program: Program, output: Output, endWith: (status: number)
     .description('shows which containers are on the networks')
     .option('--json', 'print JSON on a terminal too')
     .action((network: string | undefined) => list(network, output))
+  addCompletionVerb(root, output)
   return root
 }
 

@@ -50,7 +50,7 @@ type Written = Record<string, { texts: string[]; before?: string }>
 export const CONFIGURATIONS = '/etc/cni/net.d'
 const UNITS = '/etc/systemd/system'
 const NODE_WIDE = '/etc/cni/catena.json'
-const BACKENDS = ['nftables', 'iptables']
+export const BACKENDS = ['nftables', 'iptables']
 
 /** Files that are asked for, with their texts. What is asked for and cannot be had is refused before anything is done. */
 export function wantedFor({ conf, units, backend }: Companions, { into, root }: Node): Wanted[] {

@@ -1,11 +1,12 @@
 /** `catena install`, `uninstall` and `doctor`: what concerns a node, not a network. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { CniError, code } from '../protocol/error.ts'
 import type { Builtins } from '../runtime/network.ts'
-import type { Node } from './companions.ts'
+import { BACKENDS, type Node } from './companions.ts'
 import type { Finding } from './finding.ts'
 import type { Output } from './output.ts'
 import { harmless, type Style } from './render.ts'
+import { examples } from './shipped.ts'
 
 interface Program {
   builtins: Builtins
@@ -38,12 +39,13 @@ export function addNodeVerbs(
     .description('puts this executable into a folder under the name of every plugin; what was there is kept')
     .option('--plugins <names>', 'only these, between commas')
     .option('--keep-existing', "leave names that another's plugin has")
-    .option(
-      '--conf <example>',
-      'write an example of a network into /etc/cni/net.d (bridge, dual-stack, ptp, macvlan-dhcp, loopback)',
+    .addOption(
+      oneOf(Object.keys(examples), '--conf <example>', 'write an example of a network into /etc/cni/net.d'),
     )
     .option('--units', "write systemd's units for the daemon of dhcp into /etc/systemd/system")
-    .option('--backend <name>', 'nftables or iptables for all networks that name none (/etc/cni/catena.json)')
+    .addOption(
+      oneOf(BACKENDS, '--backend <name>', 'for all networks that name none (into /etc/cni/catena.json)'),
+    )
     .option('--dry-run', 'only say what would be done')
     .action((flags: InstallFlags) => installAll(flags, program, output))
   placed(root.command('uninstall'))
@@ -67,6 +69,13 @@ export function addNodeVerbs(
       output.answer({ findings }, () => describeFindings(findings, output.style))
       if (findings.some(({ level }) => level === 'problem')) endWith(1)
     })
+}
+
+/** The help and completions name the choices; what is none of them is refused where it is used, as a CNI error. */
+function oneOf(choices: readonly string[], flags: string, says: string): Option {
+  const option = new Option(flags, says)
+  option.argChoices = [...choices]
+  return option
 }
 
 const placed = (command: Command): Command =>

@@ -16,6 +16,8 @@ export interface Output {
   result(document: object): void
   /** Any other answer: as JSON, or the words for a person. */
   answer(document: object, words: () => string): void
+  /** What is for another program, as it is. */
+  text(text: string): void
   /** What was done, for a person only. */
   success(sentence: string): void
   failure(error: CniError): void
@@ -50,6 +52,7 @@ export function outputFor(argv: readonly string[]): Output {
     answer(document, words) {
       print(isTerminal ? `${words()}\n` : `${printJson(document)}\n`)
     },
+    text: print,
     success(sentence) {
       if (isTerminal) print(`${renderSuccess(sentence, style)}\n`)
     },
