@@ -25,6 +25,23 @@ export const edits: readonly Edit[] = [
   },
   { file: 'ldso/dynlink.c', line: 'void __dls3(size_t *sp, size_t *auxv)', before: ['#include "own-tls.h"'] },
   { file: 'ldso/dynlink.c', line: 'decode_dyn(&app);', before: ['place_own_tls();'] },
+  // the first thread's stack is as large as its limit lets it become; musl tries 64 pages at each start, with a system call for each
+  {
+    file: 'src/thread/pthread_getattr_np.c',
+    line: 'int pthread_getattr_np(pthread_t t, pthread_attr_t *a)',
+    before: ['#include <sys/resource.h>', '#define MOST (8UL << 20)'],
+  },
+  {
+    file: 'src/thread/pthread_getattr_np.c',
+    line: 'while (mremap(p-l-PAGE_SIZE, PAGE_SIZE, 2*PAGE_SIZE, 0)==MAP_FAILED && errno==ENOMEM)',
+    instead: 'struct rlimit limit;',
+  },
+  {
+    file: 'src/thread/pthread_getattr_np.c',
+    line: 'l += PAGE_SIZE;',
+    instead:
+      'l = (getrlimit(RLIMIT_STACK, &limit) || limit.rlim_cur > MOST ? MOST : limit.rlim_cur) & -PAGE_SIZE;',
+  },
   // who ends without an answer leaves a last one
   {
     file: 'src/exit/_Exit.c',

@@ -23,7 +23,14 @@ const UPSTREAM = {
   file: 'musl_1.2.5.orig.tar.gz',
   sha256: 'a9a118bbe84d8764da0ea0d28b3ab3fae8477fc7e4085d90102b8596fc7c75e4',
 }
-const OUR_FILES = ['start.c', 'own-tls.h', 'libstdcxx.cc', 'edits.ts', 'loader.ts']
+/** What becomes part of musl's loader, and its names there. */
+const OF_LOADER = {
+  'start.c': 'embedded.c',
+  'warm.c': 'warm.c',
+  'early.h': 'early.h',
+  'own-tls.h': 'own-tls.h',
+}
+const OUR_FILES = [...Object.keys(OF_LOADER), 'libstdcxx.cc', 'edits.ts', 'loader.ts']
 const CXX_FLAGS = [
   ...['-O2', '-fPIC', '-fno-exceptions', '-fno-rtti', '-ftls-model=initial-exec'],
   ...['-fno-stack-protector', '-U_FORTIFY_SOURCE', '-fvisibility=hidden', '-w'],
@@ -97,8 +104,9 @@ function unpack(source: string, work: string): void {
   for (const file of new Set(edits.map(edit => edit.file))) {
     writeFileSync(`${work}/musl/${file}`, edited(file, readFileSync(`${work}/musl/${file}`, 'utf8')))
   }
-  writeFileSync(`${work}/musl/ldso/embedded.c`, readFileSync(`${HERE}/start.c`))
-  writeFileSync(`${work}/musl/ldso/own-tls.h`, readFileSync(`${HERE}/own-tls.h`))
+  for (const [file, name] of Object.entries(OF_LOADER)) {
+    writeFileSync(`${work}/musl/ldso/${name}`, readFileSync(`${HERE}/${file}`))
+  }
 }
 
 function compile(work: string, { prefix, machine, flags }: Target): void {

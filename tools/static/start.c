@@ -1,21 +1,18 @@
 /*
  * The first code that runs in the executable, part of musl's ldso/: makes musl's loader, which lies inside the
  * executable, believe that the kernel has mapped it as the program's interpreter, and mends what the caller has left in a state
- * in which Bun does not start. Nothing is relocated yet: no pointers in static data, no errno, no thread, no function of another file.
+ * in which Bun does not start. Nothing is relocated yet: early.h says what that forbids.
  *
  * musl is MIT-licensed; this file, like the rest of Catena, Apache-2.0.
  */
-#define _GNU_SOURCE
-#include <unistd.h>
-#include <sys/auxv.h>
+#include "early.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <fcntl.h>
 #include "dynlink.h"
-#include "syscall.h"
 
 #define HIDDEN_DYNAMIC 0x64796e30 /* embed.ts writes it */
-#define BLANK '\1' /* chain/linux/environment.ts reads it */
+#define BLANK '\1' /* chain/linux/surroundings.ts reads it */
 #define ADDRESS_SPACE_WANTED (4UL << 30)
 #define ADDRESS_SPACE_NEEDED (512UL << 20)
 #define DATA_NEEDED (384UL << 20)
@@ -23,36 +20,6 @@
 extern hidden const char __ehdr_start[];
 static Phdr headers[16];
 static long own_process;
-
-static size_t length_of(const char *text)
-{
-	size_t n = 0;
-	while (text[n]) n++;
-	return n;
-}
-
-static int begins(const char *text, const char *with)
-{
-	while (*with) if (*text++ != *with++) return 0;
-	return 1;
-}
-
-static const char *variable(char **env, const char *name_and_equals)
-{
-	for (; *env; env++) if (begins(*env, name_and_equals)) return *env + length_of(name_and_equals);
-	return 0;
-}
-
-static size_t *entry_of(size_t *auxv, size_t type)
-{
-	for (; *auxv; auxv += 2) if (*auxv == type) return auxv + 1;
-	return 0;
-}
-
-static void print(int descriptor, const char *text)
-{
-	__syscall(SYS_write, descriptor, text, length_of(text));
-}
 
 static void print_number(int descriptor, size_t number)
 {
@@ -184,6 +151,7 @@ hidden void __embedded_start(size_t *stack)
 		char *named[] = { (char *)*called, 0 };
 		__syscall(SYS_execve, *called, named, env);
 	}
+	if (*stack == 1) __ask_the_service(*argv, env, auxv); /* with words behind its name, it is not a container runtime that calls */
 	*entry_of(auxv, AT_BASE) = (size_t)__ehdr_start;
 	*entry_of(auxv, AT_ENTRY) = ((const Ehdr *)__ehdr_start)->e_entry;
 	restore_headers(auxv);
