@@ -193,7 +193,7 @@ test.each([
   },
 ])('$what: the service is not asked', async ({ words, env }) => {
   await using service = await falseService(...SERVED)
-  const { exitCode, stdout } = Bun.spawnSync(words, { env })
+  const { exitCode, stdout } = Bun.spawnSync([...words], { env })
   expect({ exitCode, served: stdout.includes('the service') }).toEqual({ exitCode: 0, served: false })
   expect(await service.saw()).toEqual([])
 })
