@@ -1,6 +1,5 @@
 /** dhcp: IPAM by the DHCP servers and IPv6 routers of the network that a container is connected to. A thin plugin: `dhcp daemon` keeps the leases. */
 
-import type * as z from 'zod/mini'
 import { isIpv6 } from '../chain/ip/family.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeAtomically } from '../chain/linux/files.ts'
 import { readLink } from '../chain/linux/libc/folder.ts'
@@ -15,13 +14,8 @@ import { exitWith, main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import {
-  clientIdentifier,
-  clientOptions,
-  configuration,
-  type FamilySpec,
-  wantedFamilies,
-} from './dhcp/configuration.ts'
+import { configuration } from './dhcp/checks.ts'
+import { clientIdentifier, clientOptions, type FamilySpec, wantedFamilies } from './dhcp/configuration.ts'
 import {
   DEFAULT_SOCKET,
   decodeOwner,
@@ -41,8 +35,7 @@ import {
   UnansweredError,
 } from './dhcp/rpc/dial.ts'
 import type { Call } from './dhcp/rpc/wire.ts'
-
-type Configuration = z.infer<typeof configuration>
+import type { Configuration } from './dhcp/schema.ts'
 
 export const dhcp = definePlugin({
   name: 'dhcp',

@@ -3,15 +3,15 @@
 import { formatAddress, parseCidr } from '../chain/ip/address.ts'
 import { SystemError } from '../chain/linux/libc/errno.ts'
 import { close } from '../chain/linux/libc/file.ts'
+import { configuredRoutes } from '../chain/plugin/configured.ts'
 import type { AddRequest, AttachmentRequest, ValidAttachment } from '../chain/plugin/define.ts'
 import { definePlugin, readablePrevious } from '../chain/plugin/define.ts'
-import { configuredRoutes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
 import { type Allocation, type AllocationSpec, allocate } from './host-local/allocate.ts'
+import { anyConfiguration } from './host-local/checks.ts'
 import {
-  anyConfiguration,
   configurationOf,
   dnsOf,
   folderOf,
@@ -39,8 +39,8 @@ export const hostLocal = definePlugin({
   ownLock: true,
   config: anyConfiguration,
 
-  add(request) {
-    const config = configurationOf(request)
+  async add(request) {
+    const config = await configurationOf(request)
     const sets = requireRangeSets(config, request.cniVersion)
     const wanted = assign(sets, requestedAddresses(config, request))
     const dns = dnsOf(config)
@@ -48,8 +48,8 @@ export const hostLocal = definePlugin({
     return { interfaces: [], ips: allocations.map(ipOf), routes: configuredRoutes(config.ipam.routes), dns }
   },
 
-  check(request) {
-    const sets = requireRangeSets(configurationOf(request), request.cniVersion)
+  async check(request) {
+    const sets = requireRangeSets(await configurationOf(request), request.cniVersion)
     const held = inFolder(request, folder => {
       using store = openStoreIfPresent(folder, request.io.stderr)
       return store ? addressesOf(store, request.attachment) : []
@@ -77,8 +77,8 @@ export const hostLocal = definePlugin({
     })
   },
 
-  status(request) {
-    const sets = rangeSetsOf(configurationOf(request), request.cniVersion)
+  async status(request) {
+    const sets = rangeSetsOf(await configurationOf(request), request.cniVersion)
     inFolder(request, folder => checkFree(folder, sets))
   },
 

@@ -1,5 +1,4 @@
 /** static: hands out the addresses that its configuration, or whoever adds the container, names. Keeps nothing. */
-import * as z from 'zod/mini'
 import {
   type Address,
   type Cidr,
@@ -11,37 +10,16 @@ import {
   parseCidr,
   sameAddress,
 } from '../chain/ip/address.ts'
+import { configuredDns, configuredRoutes } from '../chain/plugin/configured.ts'
 import { type BaseRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
-import { configuredRoutes, routes } from '../chain/plugin/routes.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns, dns } from '../chain/plugin/schema.ts'
-import { decode } from '../chain/protocol/configuration.ts'
+import { decode } from '../chain/protocol/checks.ts'
 import { parseArguments } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
 import { compareVersions } from '../chain/protocol/version.ts'
-
-const ips = z.optional(z.array(z.string()))
-
-export const configuration = z.object({
-  ipam: z.object({
-    addresses: z._default(
-      z.array(z.object({ address: z._default(z.string(), ''), gateway: z.optional(z.string()) })),
-      [],
-    ),
-    routes,
-    dns,
-  }),
-  args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
-  runtimeConfig: z.optional(z.object({ ips })),
-})
-
-/** DEL, GC and STATUS have nothing to do, and no configuration may keep them from it. */
-const anyConfiguration = z.object({
-  ipam: z.optional(z.unknown()),
-  args: z.optional(z.unknown()),
-  runtimeConfig: z.optional(z.unknown()),
-})
+import { anyConfiguration, configuration } from './static/checks.ts'
+import type { Configuration } from './static/schema.ts'
 
 interface Assigned {
   cidr: Cidr
@@ -53,19 +31,20 @@ export const staticAddresses = definePlugin({
   stateless: true,
   config: anyConfiguration,
 
-  add(request) {
-    const { ipam } = decode(configuration, request.config)
+  async add(request) {
+    const config = await decode(configuration, request.config)
+    const { ipam } = config
     return {
       interfaces: [],
-      ips: addressesOf(request).map(ipOf),
+      ips: addressesOf(request, config).map(ipOf),
       routes: configuredRoutes(ipam.routes),
       dns: configuredDns(ipam.dns) ?? {},
     }
   },
 
-  check(request) {
+  async check(request) {
     const { ips: present } = requirePrevious(request.previous, 'static')
-    for (const { cidr, gateway } of addressesOf(request)) {
+    for (const { cidr, gateway } of addressesOf(request, await decode(configuration, request.config))) {
       if (!gateway || isUnspecified(gateway)) continue
       const same = present.filter(({ address }) => {
         const parsed = parseCidr(address)
@@ -88,8 +67,10 @@ export const staticAddresses = definePlugin({
  * Configured ones and those of CNI_ARGS beside them; `args.cni.ips` instead of all that, and `runtimeConfig.ips` instead of
  * everything: the Go plugin's precedence. Configured ones that are replaced may be anything.
  */
-function addressesOf({ config, args, cniVersion }: BaseRequest<unknown> & { args: string }): Assigned[] {
-  const { ipam, args: wanted, runtimeConfig } = decode(configuration, config)
+function addressesOf(
+  { args, cniVersion }: BaseRequest<unknown> & { args: string },
+  { ipam, args: wanted, runtimeConfig }: Configuration,
+): Assigned[] {
   const fromArguments = argumentAddresses(args)
   const fromArgs = listed(wanted?.cni?.ips, 'args.cni.ips')
   const fromRuntime = listed(runtimeConfig?.ips, 'runtimeConfig.ips')

@@ -12,6 +12,7 @@ import { interfaceIn, markFinished } from '../chain/interface/create.ts'
 import { removeHostEnds, removePair } from '../chain/interface/pair.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { configuredDns } from '../chain/plugin/configured.ts'
 import {
   type AddRequest,
   type Attachment,
@@ -19,20 +20,20 @@ import {
   readablePrevious,
   requirePrevious,
 } from '../chain/plugin/define.ts'
-import { randomMac } from '../chain/plugin/mac.ts'
+import { chooseMac, macArgument, randomMac } from '../chain/plugin/mac.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
-import { chooseMac, configuredDns, macArgument } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import { emptyResult, type Result } from '../chain/protocol/result.ts'
 import * as chained from './bridge/chained.ts'
 import { checkAttached, checkBridge, checkHostEnd, checkUsable } from './bridge/check.ts'
-import { type BridgeConfiguration, configuration } from './bridge/configuration.ts'
+import { configuration } from './bridge/checks.ts'
 import * as gateway from './bridge/gateway-addresses.ts'
 import { becomeGateway, isGateway } from './bridge/gateway-link.ts'
 import * as port from './bridge/port.ts'
 import { allowedAddress, rulesFor, sweep, sweepRules } from './bridge/rules.ts'
+import type { BridgeConfiguration } from './bridge/schema.ts'
 import * as vlan from './bridge/vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>

@@ -1,5 +1,4 @@
 /** dummy: an interface that leads nowhere, for addresses that belong to the container itself. */
-import * as z from 'zod/mini'
 import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
 import { collectStale, finishInterface, removeFinished } from '../chain/interface/finish.ts'
@@ -8,9 +7,7 @@ import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
 import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
-import { ipam } from '../chain/plugin/schema.ts'
-
-const configuration = z.object({ ipam })
+import { configuration } from './dummy/checks.ts'
 
 export const dummy = definePlugin({
   name: 'dummy',

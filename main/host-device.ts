@@ -20,21 +20,16 @@ import {
 } from '../chain/interface/owner.ts'
 import { findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { configuredDns } from '../chain/plugin/configured.ts'
 import { type AddRequest, type DelRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns } from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-import {
-  type Configuration,
-  configuration,
-  findDevice,
-  findReturned,
-  isSelectedElsewhere,
-  selectionOf,
-} from './host-device/device.ts'
+import { configuration } from './host-device/checks.ts'
+import { findDevice, findReturned, isSelectedElsewhere, selectionOf } from './host-device/device.ts'
 import { identityOf, isLent, moveBack, moveIn, renameReturned, requireFreeName } from './host-device/move.ts'
+import type { Configuration } from './host-device/schema.ts'
 
 export const hostDevice = definePlugin({
   name: 'host-device',

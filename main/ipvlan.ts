@@ -1,5 +1,4 @@
 /** ipvlan: an interface that shares its master's hardware address. Behind another plugin, it stands on that one's interface. */
-import * as z from 'zod/mini'
 import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, removeFinished } from '../chain/interface/finish.ts'
@@ -10,22 +9,13 @@ import {
   finishSubInterface,
 } from '../chain/interface/sub-interface.ts'
 import { ipvlanModes } from '../chain/linux/netlink/link-kind.ts'
+import { configuredDns, modeNumber } from '../chain/plugin/configured.ts'
 import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns, dns, flag, ipam, modeNumber, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
-
-const configuration = z.object({
-  master: z.optional(z.string()),
-  mode: z._default(z.string(), ''),
-  mtu,
-  linkInContainer: flag,
-  dns,
-  ipam,
-})
-
-type Configuration = z.infer<typeof configuration>
+import { configuration } from './ipvlan/checks.ts'
+import type { Configuration } from './ipvlan/schema.ts'
 
 export const ipvlan = definePlugin({
   name: 'ipvlan',

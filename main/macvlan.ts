@@ -1,39 +1,17 @@
 /** macvlan: an interface with a hardware address of its own on a link of the host. */
-import * as z from 'zod/mini'
 import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, finishInterface, removeFinished } from '../chain/interface/finish.ts'
 import { checkLinkMtu, checkMaster, checkMtu, findMaster, requireReady } from '../chain/interface/master.ts'
 import { clearSubInterface, createSubInterface } from '../chain/interface/sub-interface.ts'
 import { macvlanModes } from '../chain/linux/netlink/link-kind.ts'
+import { configuredDns, modeNumber } from '../chain/plugin/configured.ts'
 import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
+import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
-import {
-  chooseMac,
-  configuredDns,
-  dns,
-  flag,
-  ipam,
-  macArgument,
-  modeNumber,
-  mtu,
-} from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-
-const configuration = z.object({
-  master: z.optional(z.string()),
-  mode: z._default(z.string(), ''),
-  mtu,
-  mac: z.optional(z.string()),
-  linkInContainer: flag,
-  /** Packets of broadcasts that wait in the kernel; 0: its choice. */
-  bcqueuelen: z._default(z.int().check(z.minimum(0), z.maximum(0xffffffff)), 0),
-  dns,
-  ipam,
-  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
-})
-
-type Configuration = z.infer<typeof configuration>
+import { configuration } from './macvlan/checks.ts'
+import type { Configuration } from './macvlan/schema.ts'
 
 export const macvlan = definePlugin({
   name: 'macvlan',

@@ -1,5 +1,4 @@
 /** ptp: a veth pair between container and host; the host's end is the container's gateway. */
-import * as z from 'zod/mini'
 import {
   addRules,
   type MasqueradeSpec,
@@ -18,21 +17,14 @@ import { createPair, removeHostEnds, removePair, removePendingPair } from '../ch
 import { awaitLink } from '../chain/interface/ready.ts'
 import type { Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
+import { configuredDns } from '../chain/plugin/configured.ts'
 import { type AddRequest, type Attachment, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { hostEndName, isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
-import {
-  configuredDns,
-  dns,
-  flag,
-  ipam,
-  knownMasqueradeBackend,
-  masqueradeBackend,
-  mtu,
-} from '../chain/plugin/schema.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
+import { configuration } from './ptp/checks.ts'
 import { missingOnHost, routeToContainer } from './ptp/host-end.ts'
 import {
   leaveByGateways,
@@ -41,10 +33,7 @@ import {
   type RoutedAddress,
   routedAddressesOf,
 } from './ptp/routes.ts'
-
-const configuration = z
-  .object({ ipMasq: flag, ipMasqBackend: masqueradeBackend, mtu, dns, ipam })
-  .check(knownMasqueradeBackend)
+import type { Configuration } from './ptp/schema.ts'
 
 /** Position of the container's end in the result, as the Go plugin has it. */
 const CONTAINER = 1
@@ -124,8 +113,6 @@ export const ptp = definePlugin({
     })
   },
 })
-
-type Configuration = z.infer<typeof configuration>
 
 async function plugIn(host: Transport, request: AddRequest<Configuration>): Promise<Link> {
   const { config, attachment, netns, engine } = request

@@ -1,5 +1,4 @@
 /** tap: a device whose frames go to and from a program, such as a virtual machine. */
-import * as z from 'zod/mini'
 import { checkInterface, openContainer } from '../chain/interface/configure.ts'
 import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, finishInterface, removeFinished } from '../chain/interface/finish.ts'
@@ -11,32 +10,16 @@ import { KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../chain/linux/netns.ts'
 import { inContext } from '../chain/linux/selinux.ts'
 import { createTap, TUN_DEVICE } from '../chain/linux/tun.ts'
+import { configuredDns } from '../chain/plugin/configured.ts'
 import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
+import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
-import { chooseMac, configuredDns, dns, flag, ipam, macArgument, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
+import { configuration } from './tap/checks.ts'
+import type { Configuration } from './tap/schema.ts'
 
 /** (uid_t)-1: no user and no group, so that none is set. */
 const NOBODY = 0xffffffff
-
-/** A user's or a group's number. */
-const id = z.optional(z.int().check(z.minimum(0), z.maximum(NOBODY)))
-
-const configuration = z.object({
-  multiQueue: flag,
-  mtu,
-  mac: z.optional(z.string()),
-  owner: id,
-  group: id,
-  selinuxContext: z.optional(z.string()),
-  /** A bridge inside the container. */
-  bridge: z.optional(z.string()),
-  dns,
-  ipam,
-  runtimeConfig: z.optional(z.object({ mac: z.optional(z.string()) })),
-})
-
-type Configuration = z.infer<typeof configuration>
 
 export const tap = definePlugin({
   name: 'tap',

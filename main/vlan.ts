@@ -1,5 +1,4 @@
 /** vlan: an interface for one VLAN (802.1Q) of a link of the host. */
-import * as z from 'zod/mini'
 import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce } from '../chain/interface/create.ts'
 import { collectStale, expectedMtu, removeFinished } from '../chain/interface/finish.ts'
@@ -18,21 +17,12 @@ import {
 } from '../chain/interface/sub-interface.ts'
 import { errno } from '../chain/linux/libc/errno.ts'
 import { isRefusal } from '../chain/linux/netlink/socket.ts'
+import { configuredDns } from '../chain/plugin/configured.ts'
 import { type AddRequest, definePlugin, requirePrevious } from '../chain/plugin/define.ts'
 import { main } from '../chain/plugin/run.ts'
-import { configuredDns, dns, flag, ipam, mtu } from '../chain/plugin/schema.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
-
-const configuration = z.object({
-  master: z.optional(z.string()),
-  vlanId: z._default(z.int(), 0),
-  mtu,
-  linkInContainer: flag,
-  dns,
-  ipam,
-})
-
-type Configuration = z.infer<typeof configuration>
+import { configuration } from './vlan/checks.ts'
+import type { Configuration } from './vlan/schema.ts'
 
 export const vlan = definePlugin({
   name: 'vlan',

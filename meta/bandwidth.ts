@@ -1,5 +1,4 @@
 /** bandwidth: limits what goes to a container and what comes from it, with bursts, by token buckets on the host. */
-import * as z from 'zod/mini'
 import { openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherThan, sayLeft } from '../chain/interface/owner.ts'
 import { createLink, findLink, type Link, removeLink } from '../chain/linux/netlink/link.ts'
@@ -10,6 +9,7 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Interface } from '../chain/protocol/result.ts'
+import { configuration } from './bandwidth/checks.ts'
 import {
   createIfb,
   findHostEnd,
@@ -19,7 +19,8 @@ import {
   removeStaleIfbs,
   requireHostEnd,
 } from './bandwidth/device.ts'
-import { entry, type Limits, limitsOf } from './bandwidth/limits.ts'
+import { type Limits, limitsOf } from './bandwidth/limits.ts'
+import type { Configuration } from './bandwidth/schema.ts'
 import {
   redirect,
   redirectionDifferences,
@@ -29,13 +30,6 @@ import {
   shapeDifferences,
 } from './bandwidth/shape.ts'
 
-const config = z.object({
-  ...entry,
-  runtimeConfig: z.optional(z.object({ bandwidth: z.optional(z.object(entry)) })),
-})
-
-type Configuration = z.infer<typeof config>
-
 /** A link of our own carries the container's traffic alone: what reaches it is shaped whole. */
 const EVERYTHING = { only: false, subnets: [] }
 
@@ -43,7 +37,7 @@ export const bandwidth = definePlugin({
   name: 'bandwidth',
   chained: true,
   versions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'], // the host's interfaces, which limits are put on, are in results since
-  config,
+  config: configuration,
 
   validate: config => void limitsOf(config),
 

@@ -10,7 +10,8 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { lookup, parseConfiguration } from '../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
-import { anyConfiguration, configurationOf, folderOf, type Given } from './flannel/configuration.ts'
+import { anyConfiguration } from './flannel/checks.ts'
+import { configurationOf, folderOf, type Given } from './flannel/configuration.ts'
 import { listStale, recall, remember, removeTemporary, type Saved } from './flannel/state.ts'
 import { parseSubnets, SubnetFileError, type Subnets } from './flannel/subnet-file.ts'
 import { type DelegateConfiguration, translate } from './flannel/translate.ts'
@@ -21,7 +22,7 @@ export const flannel = definePlugin({
 
   async add(request) {
     const { delegate } = request
-    const config = delegateConfiguration(request, readSubnets(request))
+    const config = await delegateConfiguration(request, await readSubnets(request))
     const isOurs = await asDelegate(config.type, () => delegate.isOurs(config.type))
     const added = keepConfiguration(request, { config, isOurs })
     return await asDelegate(config.type, () => delegate.add(config.type, config, added))
@@ -50,14 +51,14 @@ export const flannel = definePlugin({
 
   async status(request) {
     const { delegate } = request
-    const config = delegateConfiguration(request, readSubnets(request, code.pluginNotAvailable))
+    const config = await delegateConfiguration(request, await readSubnets(request, code.pluginNotAvailable))
     await asDelegate(config.type, () => delegate.status(config.type, config))
   },
 
   async gc(request) {
     const { network, valid, delegate } = request
     const stale = inFolder(request, folder => listStale(folder, { network, valid }))
-    const current = delegateConfiguration(request, subnetsIfReadable(request))
+    const current = await delegateConfiguration(request, await subnetsIfReadable(request))
     const attachments = valid.map(one => ({ containerID: one.containerId, ifname: one.ifname }))
     await everyStep(
       Object.fromEntries(
@@ -113,7 +114,10 @@ async function delAsConfigured(
   const { delegate, io } = request
   if (saved) io.stderr(`flannel: ${saved.path} is not a configuration: DEL goes by the network's\n`)
   try {
-    const config = withPrevious(request, delegateConfiguration(request, subnetsIfReadable(request)))
+    const config = withPrevious(
+      request,
+      await delegateConfiguration(request, await subnetsIfReadable(request)),
+    )
     await asDelegate(config.type, () => delegate.del(config.type, config))
   } catch (thrown) {
     const { message, details } = toCniError(thrown)
@@ -121,14 +125,17 @@ async function delAsConfigured(
   }
 }
 
-function delegateConfiguration(request: Given, subnets: Subnets | undefined): DelegateConfiguration {
+async function delegateConfiguration(
+  request: Given,
+  subnets: Subnets | undefined,
+): Promise<DelegateConfiguration> {
   const { network, cniVersion } = request
-  return translate(configurationOf(request), { network, cniVersion, subnets })
+  return translate(await configurationOf(request), { network, cniVersion, subnets })
 }
 
 /** What flanneld says. Code 11 while it has not written its file, 7 for a broken one; or `failure` for both. */
-function readSubnets(request: Given, failure?: number): Subnets {
-  const { subnetFile } = configurationOf(request)
+async function readSubnets(request: Given, failure?: number): Promise<Subnets> {
+  const { subnetFile } = await configurationOf(request)
   const text = readFile(subnetFile)
   if (text === undefined) {
     throw new CniError(failure ?? code.tryAgainLater, `subnetFile: ${subnetFile} does not exist`, {
@@ -146,9 +153,9 @@ function readSubnets(request: Given, failure?: number): Subnets {
   }
 }
 
-function subnetsIfReadable(request: Given): Subnets | undefined {
+async function subnetsIfReadable(request: Given): Promise<Subnets | undefined> {
   try {
-    return readSubnets(request)
+    return await readSubnets(request)
   } catch {
     return undefined // garbage is collected whether flanneld runs or not
   }

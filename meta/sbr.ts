@@ -1,9 +1,8 @@
 /** sbr: source based routing. What a container sends from an interface's addresses is routed by a table of its own. */
 
-import * as z from 'zod/mini'
 import { onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
-import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
+import { freeTables, tablesOf } from '../chain/interface/routing-table.ts'
 import { parseAddress, parseCidr } from '../chain/ip/address.ts'
 import { familyOf, isIpv6, widthOf } from '../chain/ip/family.ts'
 import { splitCidr } from '../chain/ip/text.ts'
@@ -30,29 +29,19 @@ import { isRefusal, request, type Transport } from '../chain/linux/netlink/socke
 import { type AddRequest, definePlugin } from '../chain/plugin/define.ts'
 import { requireKernel } from '../chain/plugin/probe.ts'
 import { main } from '../chain/plugin/run.ts'
-import { flag, texts } from '../chain/plugin/schema.ts'
 import { everyStep, reversible, type Undo } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { IpConfig, Result } from '../chain/protocol/result.ts'
+import { configuration } from './sbr/checks.ts'
 import { gatewaysFirst, isFilled, isMovable, routesFor, withSourceHint } from './sbr/routes.ts'
-
-const config = z.object({
-  /** A table that is filled already, for instance by the IPAM plugin's routes; absent: one for each address, filled from the main table. */
-  table: tableNumber(1),
-  /** Instead of prevResult's: at most one of each family. */
-  gateways: texts,
-  /** Leaves the routes to the interface's own networks in the main table as well, with its addresses as source. */
-  addSourceHints: flag,
-})
-
-type Configuration = z.infer<typeof config>
+import type { Configuration } from './sbr/schema.ts'
 
 const FIRST_TABLE = 100
 
 export const sbr = definePlugin({
   name: 'sbr',
   chained: true,
-  config,
+  config: configuration,
 
   async add(request) {
     const { attachment, config, netns, previous, undo, keep } = request

@@ -1,5 +1,4 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
-import * as z from 'zod/mini'
 import { announceInterface, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { parseHardwareAddress } from '../chain/ip/hardware.ts'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
@@ -13,14 +12,15 @@ import {
 } from '../chain/plugin/define.ts'
 import { chooseMac, macArgument } from '../chain/plugin/mac.ts'
 import { main } from '../chain/plugin/run.ts'
-import { stateFolder } from '../chain/plugin/state.ts'
 import { reversible } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { requireAllowed } from './tuning/allowlist.ts'
 import { type Attributes, currentOf, differencesOf, namesIn, settingsOf } from './tuning/attributes.ts'
 import { isOthers, readBackup, removeBackup, removeStaleBackups, saveBackup } from './tuning/backup.ts'
+import { configuration } from './tuning/checks.ts'
 import { duplicateIn } from './tuning/duplicates.ts'
+import type { Configuration } from './tuning/schema.ts'
 import {
   applySetting,
   differenceOf,
@@ -31,37 +31,12 @@ import {
   settingOf,
 } from './tuning/sysctl.ts'
 
-const text = z.string()
-const mac = z.optional(text)
-const yesOrNo = z.optional(z.boolean())
-const size = z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff)))
-const whole = z.optional(z.int())
-const wishes = {
-  sysctl: z.optional(z.record(text, text)),
-  mac,
-  promisc: yesOrNo,
-  mtu: size,
-  allmulti: yesOrNo,
-  /** Counts modulo 2^32, as in the Go plugin: -1 is the longest queue. */
-  txQLen: whole,
-}
-
-const config = z.object({
-  ...wishes,
-  /** Where backups are kept. */
-  dataDir: z._default(z.string().check(z.refine(...stateFolder)), ''),
-  runtimeConfig: z.optional(z.object({ mac })),
-  args: z.optional(z.object({ cni: z.optional(z.object(wishes)) })),
-})
-
-type Configuration = z.infer<typeof config>
-
 const DATA_FOLDER = '/run/cni/tuning'
 
 export const tuning = definePlugin({
   name: 'tuning',
   chained: true,
-  config,
+  config: configuration,
 
   add(request) {
     const { attachment, netns, previous, undo, keep } = request

@@ -1,8 +1,7 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
-import * as z from 'zod/mini'
 import { differs, onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
-import { freeTables, tableNumber, tablesOf } from '../chain/interface/routing-table.ts'
+import { freeTables, tablesOf } from '../chain/interface/routing-table.ts'
 import {
   createLink,
   findLink,
@@ -19,21 +18,15 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep, reversible } from '../chain/plugin/undo.ts'
 import { checkInterfaceName } from '../chain/protocol/environment.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
+import { configuration } from './vrf/checks.ts'
 import { changeMaster, noteWhatIsLost, openRouteEvents } from './vrf/master.ts'
-
-const config = z.object({
-  vrfname: z._default(z.string(), ''),
-  /** 0: the first that is free. */
-  table: tableNumber(0),
-})
-
-type Configuration = z.infer<typeof config>
+import type { Configuration } from './vrf/schema.ts'
 
 export const vrf = definePlugin({
   name: 'vrf',
   chained: true,
   versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
-  config,
+  config: configuration,
 
   async add(request) {
     const { attachment, config, netns, previous, undo, keep } = request

@@ -101,6 +101,13 @@ test.each([
     `import { z } from 'zod/mini'`,
     'imports zod/mini',
   ],
+  ['zod beside a plugin', 'ipam/static.ts', `import * as z from 'zod/mini'`, 'imports zod/mini'],
+  [
+    'a schema at start-up',
+    'ipam/static.ts',
+    `import { any } from './static/schema.ts'`,
+    'imports ipam/static/schema.ts',
+  ],
   ['all of ip-address', 'ipam/static.ts', `import { Address4 } from 'ip-address'`, 'imports ip-address'],
   ['execa at start-up', 'chain/linux/nftables/nft.ts', `import { execaSync } from 'execa'`, 'imports execa'],
   ['setns', 'main/bridge.ts', 'libc.setns(1, 2)', 'calls setns'],
@@ -152,11 +159,13 @@ test('what runs where a plugin’s file is started as a program may touch the pr
   ).toEqual([])
 })
 
-test('execa may be loaded when it is needed, zod/mini and a part of ip-address at once', () => {
+test('execa may be loaded when it is needed, a part of ip-address at once, zod/mini by a schema', () => {
   const lazy = `${said}const run = async () => (await import('execa')).execaSync('nft')\n`
-  const parts = `${said}import { z } from 'zod/mini'\nimport { Address4 } from 'ip-address/dist/ipv4.js'\n`
+  const parts = `${said}import { Address4 } from 'ip-address/dist/ipv4.js'\nimport type { z } from 'zod/mini'\n`
   expect(problemsOf({ path: 'chain/linux/nftables/nft.ts', text: lazy })).toEqual([])
   expect(problemsOf({ path: 'ipam/static.ts', text: parts })).toEqual([])
+  const schema = `${said}import * as z from 'zod/mini'\nimport { text } from '../../chain/plugin/schema.ts'\n`
+  expect(problemsOf({ path: 'ipam/static/schema.ts', text: schema })).toEqual([])
 })
 
 test('functions are found by their indentation', () => {

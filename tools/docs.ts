@@ -1,6 +1,7 @@
-/** Makes the pages of docs/ that follow from the code: `bun tools/docs.ts`. A test fails when the committed ones are others. */
+/** Makes what follows from the code: the pages of docs/, and the plugins' checks: `bun tools/docs.ts`. A test fails when the committed ones are others. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { architecturePage } from './docs/architecture.ts'
+import { checkFiles } from './docs/checks.ts'
 import { indexPage, pageOf, pluginTable } from './docs/markdown.ts'
 import { types } from './docs/schemas.ts'
 
@@ -23,14 +24,20 @@ export async function generatedFiles(): Promise<Record<string, string>> {
     'docs/architecture.md': architecturePage(),
     'docs/plugins/README.md': indexPage(),
     ...Object.fromEntries(plugins),
+    ...(await checkFiles()),
+  }
+}
+
+function write(files: Readonly<Record<string, string>>): void {
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(`${ROOT}/${path.slice(0, path.lastIndexOf('/'))}`, { recursive: true })
+    writeFileSync(`${ROOT}/${path}`, text)
   }
 }
 
 async function writeAll(): Promise<void> {
-  for (const [path, text] of Object.entries(await generatedFiles())) {
-    mkdirSync(`${ROOT}/${path.slice(0, path.lastIndexOf('/'))}`, { recursive: true })
-    writeFileSync(`${ROOT}/${path}`, text)
-  }
+  write(await checkFiles()) // pages are made of the plugins, which stand on them
+  write(await generatedFiles())
 }
 
 if (import.meta.main) {

@@ -1,5 +1,4 @@
 /** Routing tables of a container: which numbers are free, which a configuration may name, and one plugin at a time choosing. */
-import * as z from 'zod/mini'
 import { listRouteTables } from '../linux/netlink/route.ts'
 import { listRules } from '../linux/netlink/rule.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
@@ -7,21 +6,9 @@ import { namespaceIdentity } from '../linux/netns.ts'
 
 /** RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL: the kernel's own. */
 const reserved = [253, 254, 255]
-const MAXIMUM = 0xffffffff
 
-/** A table's number in a configuration. */
-export function tableNumber(minimum: 0 | 1) {
-  return z.optional(
-    z.int().check(
-      z.minimum(minimum),
-      z.maximum(MAXIMUM),
-      z.refine(
-        table => !reserved.includes(table),
-        'must not be 253, 254 or 255, because these are the default, main and local table',
-      ),
-    ),
-  )
-}
+/** Whether a configuration may name a table: not one of the kernel's own. */
+export const isTableOfOurs = (table: number) => !reserved.includes(table)
 
 /** The first numbers from `first` on that no rule and no route uses, nor the caller. Infinite; the kernel's own are left out. */
 export function* freeTables(

@@ -1,7 +1,7 @@
 /** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
-import type { z } from 'zod/mini'
 import type { Engine } from '../linux/nftables/nft.ts'
 import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
+import type { Checks } from '../protocol/checks.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Result } from '../protocol/result.ts'
 import type { Delegate } from './delegate.ts'
@@ -101,8 +101,8 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   stateless?: boolean
   /** It keeps others off by a lock beside what it changes: where the one under /run cannot be made, ADD goes on. */
   ownLock?: boolean
-  /** What its configuration may hold; absent where it takes none, which saves loading zod. */
-  config?: z.ZodMiniType<Configuration>
+  /** What its configuration may hold; absent where it takes none. */
+  config?: Checks<Configuration>
   /** Refuses what the schema cannot, before ADD and CHECK look at anything else. */
   validate?(config: Configuration): void
   add(request: WithPrevious<AddRequest<Configuration>, Chained>): Promise<Result> | Result

@@ -9,13 +9,8 @@ import { readAll, writeAll } from '../linux/libc/file.ts'
 import type { HeldNames } from '../linux/lock.ts'
 import { namespaceIdentity, namespaceState, onStranded, ownNamespaceIdentity } from '../linux/netns.ts'
 import { applyRuleset } from '../linux/nftables/engine.ts'
-import {
-  type BaseConfiguration,
-  decode,
-  decodeBase,
-  decodeLeniently,
-  parseConfiguration,
-} from '../protocol/configuration.ts'
+import { decode, decodeLeniently } from '../protocol/checks.ts'
+import { type BaseConfiguration, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment, type Verb } from '../protocol/environment.ts'
 import { CniError, code, errorDocument, toCniError } from '../protocol/error.ts'
 import { parseResult, printError, printResult, type Result } from '../protocol/result.ts'
@@ -75,7 +70,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   checkVerb(verb)
   checkVersion(verb, base.cniVersion, versions)
   refuseOwnNamespace(environment)
-  const config = plugin.config && (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json)
+  const config = plugin.config && (await (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json))
   const attachment = attachmentOf(environment, base)
   const waiting = waitForTurn(plugin, verb, attachment)
   using turn = waiting instanceof Promise ? await waiting : waiting

@@ -13,9 +13,6 @@ export function isStateFolder(path: string): boolean {
   return path === '' || path.startsWith('/')
 }
 
-/** For the schema of a folder: the test, and its words. */
-export const stateFolder = [isStateFolder, 'must be an absolute path'] as const
-
 /**
  * Records in a folder of this name: a JSON file for each owner, or each chain of an owner's. What is in a file is a record when
  * `isWhole` says so of the object there: anybody may have meddled with it.

@@ -1,49 +1,25 @@
-/** host-local's configuration: its schema, and what follows from it. DEL and GC need the folder alone, and take any other nonsense. */
-import * as z from 'zod/mini'
+/** host-local's configuration, and what follows from it. DEL and GC need the folder alone, and take any other nonsense. */
+import type { z } from 'zod/mini'
 import { parseAddress, parseCidr } from '../../chain/ip/address.ts'
 import { fileNameFor, readFile } from '../../chain/linux/files.ts'
 import type { AttachmentRequest, BaseRequest } from '../../chain/plugin/define.ts'
-import { routes } from '../../chain/plugin/routes.ts'
-import { isStateFolder, stateFolder } from '../../chain/plugin/state.ts'
-import { decode, type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
+import { isStateFolder } from '../../chain/plugin/state.ts'
+import { decode } from '../../chain/protocol/checks.ts'
+import { type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import { parseArguments } from '../../chain/protocol/environment.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Dns } from '../../chain/protocol/result.ts'
 import { compareVersions } from '../../chain/protocol/version.ts'
+import { configuration } from './checks.ts'
 import { parseRangeSets, type RangeSet, type Requested, sourcesAt } from './ranges.ts'
 import { parseResolvConf } from './resolv.ts'
-
-/** What the frame decodes before any verb: everything passes, so that no configuration keeps DEL from freeing. */
-export const anyConfiguration = z.object({
-  ipam: z.optional(z.unknown()),
-  args: z.optional(z.unknown()),
-  runtimeConfig: z.optional(z.unknown()),
-})
-
-const text = z.optional(z.string())
-const rangeKeys = { subnet: text, rangeStart: text, rangeEnd: text, gateway: text }
-const rangeSets = z.optional(z.array(z.array(z.object(rangeKeys))))
-const ips = z.optional(z.array(z.string()))
-
-/** What ADD, CHECK and STATUS hold it against. */
-export const configuration = z.object({
-  ipam: z.object({
-    ...rangeKeys,
-    ranges: rangeSets,
-    routes,
-    dataDir: z.optional(z.string().check(z.refine(...stateFolder))),
-    resolvConf: text,
-  }),
-  args: z.optional(z.object({ cni: z.optional(z.object({ ips })) })),
-  runtimeConfig: z.optional(z.object({ ips, ipRanges: rangeSets })),
-})
+import type { anyConfiguration, Configuration } from './schema.ts'
 
 /** A request of whatever verb. */
 export type Given = BaseRequest<z.infer<typeof anyConfiguration>>
-export type Configuration = z.infer<typeof configuration>
 
 /** The whole configuration. Code 7 for what it must not be. */
-export function configurationOf({ config }: Given): Configuration {
+export function configurationOf({ config }: Given): Configuration | Promise<Configuration> {
   return decode(configuration, config)
 }
 

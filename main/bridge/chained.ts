@@ -7,7 +7,7 @@ import { request, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { BridgeConfiguration } from './configuration.ts'
+import type { BridgeConfiguration } from './schema.ts'
 
 /**
  * The name of the interface to attach: the last one on the host that prevResult lists, before the bridge if it lists that.

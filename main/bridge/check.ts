@@ -5,9 +5,9 @@ import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { BridgeConfiguration } from './configuration.ts'
 import * as gateway from './gateway-addresses.ts'
 import * as port from './port.ts'
+import type { BridgeConfiguration } from './schema.ts'
 import * as vlan from './vlan.ts'
 
 const differs = (message: string, details = 'the host no longer is as ADD left it') =>

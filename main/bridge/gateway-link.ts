@@ -6,9 +6,9 @@ import type { Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { AddRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { BridgeConfiguration } from './configuration.ts'
 import * as gateway from './gateway-addresses.ts'
 import * as port from './port.ts'
+import type { BridgeConfiguration } from './schema.ts'
 import * as vlan from './vlan.ts'
 
 type Request = AddRequest<BridgeConfiguration>

@@ -11,7 +11,7 @@ import type { Engine } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import type { BridgeConfiguration } from './configuration.ts'
+import type { BridgeConfiguration } from './schema.ts'
 
 export const sweep = { roles: ['masquerade', 'frames'] } as const
 

@@ -12,7 +12,7 @@ import {
 import { batch, isRefusal, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
-import type { BridgeConfiguration } from './configuration.ts'
+import type { BridgeConfiguration } from './schema.ts'
 
 type VlanKeys = Pick<BridgeConfiguration, 'vlan' | 'vlanTrunk' | 'preserveDefaultVlan'>
 

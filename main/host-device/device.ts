@@ -1,5 +1,4 @@
 /** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
-import * as z from 'zod/mini'
 import type { LentDevice } from '../../chain/interface/owner.ts'
 import { parseHardwareAddress } from '../../chain/ip/hardware.ts'
 import { listFolder } from '../../chain/linux/files.ts'
@@ -9,23 +8,9 @@ import { status } from '../../chain/linux/libc/status.ts'
 import { findLink, type Link, listLinks } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { dns, flag, ipam } from '../../chain/plugin/schema.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { identityOf } from './move.ts'
-
-const text = z._default(z.string(), '')
-export const configuration = z.object({
-  device: text,
-  hwaddr: text,
-  kernelpath: text,
-  pciBusID: text,
-  DPDKMode: flag,
-  runtimeConfig: z.optional(z.object({ deviceID: text })),
-  dns,
-  ipam,
-})
-
-export type Configuration = z.infer<typeof configuration>
+import type { Configuration } from './schema.ts'
 
 /** How the device is selected: the first of the Go plugin's order that is given. */
 export type Selection =

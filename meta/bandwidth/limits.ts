@@ -1,41 +1,11 @@
 /** Rates and bursts of a configuration as token buckets, with the Go plugin's arithmetic, so that its CHECK agrees with ours. Pure. */
 
-import * as z from 'zod/mini'
-import { canonicalCidr, splitNetwork } from '../../chain/ip/text.ts'
+import { splitNetwork } from '../../chain/ip/text.ts'
 import type { Bucket } from '../../chain/linux/netlink/qdisc.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
+import type { Entry } from './schema.ts'
 
 const MAXIMUM = 0xffffffff
-
-/** Bits. Up to 64 of them, which is more than a number tells apart: what counts is that it is a whole one. */
-const bits = z.optional(
-  z.number().check(
-    z.minimum(0),
-    z.maximum(2 ** 64),
-    z.refine(value => Number.isInteger(value), 'must be an integer'),
-  ),
-)
-const subnets = z.optional(
-  z.array(
-    z
-      .string()
-      .check(z.refine(text => canonicalCidr(text) !== undefined, 'must be an address with prefix length')),
-  ),
-)
-
-/** Bits per second and bits. Ingress is traffic to the container. */
-export const entry = {
-  ingressRate: bits,
-  ingressBurst: bits,
-  egressRate: bits,
-  egressBurst: bits,
-  /** Traffic from and to these is not limited. */
-  unshapedSubnets: subnets,
-  /** Only traffic from and to these is. */
-  shapedSubnets: subnets,
-}
-
-export type Entry = z.infer<z.ZodMiniObject<typeof entry>>
 
 export interface Prefix {
   address: string

@@ -13,11 +13,12 @@ import {
 } from '../../chain/linux/nftables/list.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
-import { adminChain, type FirewallConfiguration, namedBackend, zoneOf } from './configuration.ts'
+import { adminChain, namedBackend, zoneOf } from './configuration.ts'
 import { isRunning, missingSource } from './firewalld.ts'
 import { familiesOf } from './ingress.ts'
 import { adminFilters, filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
 import { type Filter, type FirewallRecord, recall } from './records.ts'
+import type { FirewallConfiguration } from './schema.ts'
 
 /** What accepts a container's packets, and what else is done in iptables. */
 export interface Choice {

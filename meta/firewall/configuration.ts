@@ -1,54 +1,32 @@
-/** firewall's configuration. */
-import * as z from 'zod/mini'
+/** firewall's configuration: what it may hold beyond the types of its keys, and what it means. */
 
-const ADMIN_CHAIN = 'CNI-ADMIN'
-const ZONE = 'trusted'
+export const ADMIN_CHAIN = 'CNI-ADMIN'
+export const ZONE = 'trusted'
 
 /** Chains that have a meaning of their own, in our tables or in iptables: an administrator's cannot be one of them. */
 const taken =
   /^(prerouting|input|forward|output|postrouting|published|translate|guard|overrides|conditions-.*|CNI-FORWARD|CNI-ISOLATION-STAGE-[12])$/i
 
-/** What iptables takes as the name of a chain; over netlink nf_tables takes it as well. */
-const chainName = z.string().check(
-  z.refine(
-    name => /^((?![!-])[\x21-\x7e]{1,28})?$/.test(name),
-    'must be the name of a chain: 28 printable characters of ASCII at most, not beginning with ! or -',
-  ),
-  z.refine(name => !taken.test(name), 'must not be a chain that has another meaning'),
-)
+export const policies = ['', 'open', 'same-bridge', 'isolated'] as const
 
-const policies = ['', 'open', 'same-bridge', 'isolated'] as const
+export const isFreeChainName = (name: string) => !taken.test(name)
 
-export const configuration = z.object({
-  /** One that is not known is none, as for the Go plugin: see `namedBackend`. */
-  backend: z._default(z.string(), ''),
-  iptablesAdminChainName: z._default(chainName, ADMIN_CHAIN),
-  firewalldZone: z._default(z.string(), ZONE),
-  ingressPolicy: z._default(
-    z.custom<(typeof policies)[number]>(name => (policies as readonly unknown[]).includes(name), {
-      error: ({ input }) =>
-        `unknown ingress policy: ${JSON.stringify(input)}, must be open, same-bridge or isolated`,
-    }),
-    '',
-  ),
-})
-
-export type FirewallConfiguration = z.infer<typeof configuration>
+export const isPolicyOrEmpty = (name: unknown) => (policies as readonly unknown[]).includes(name)
 
 /** What packets are accepted by, where the configuration says so. */
-export function namedBackend({ backend }: FirewallConfiguration): 'iptables' | 'nftables' | 'firewalld' | '' {
+export function namedBackend({ backend }: { backend: string }): 'iptables' | 'nftables' | 'firewalld' | '' {
   return backend === 'iptables' || backend === 'nftables' || backend === 'firewalld' ? backend : ''
 }
 
 /** The chain that an administrator fills; an empty name is none given. */
-export const adminChain = ({ iptablesAdminChainName }: FirewallConfiguration) =>
+export const adminChain = ({ iptablesAdminChainName }: { iptablesAdminChainName: string }) =>
   iptablesAdminChainName || ADMIN_CHAIN
 
-export const zoneOf = ({ firewalldZone }: FirewallConfiguration) => firewalldZone || ZONE
+export const zoneOf = ({ firewalldZone }: { firewalldZone: string }) => firewalldZone || ZONE
 
 export type Policy = 'same-bridge' | 'isolated'
 
 /** What is kept away from a container; undefined when nothing is. */
-export function policyOf({ ingressPolicy }: FirewallConfiguration): Policy | undefined {
+export function policyOf({ ingressPolicy }: { ingressPolicy: string }): Policy | undefined {
   return ingressPolicy === 'same-bridge' || ingressPolicy === 'isolated' ? ingressPolicy : undefined
 }

@@ -7,7 +7,8 @@ import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import { type FirewallConfiguration, type Policy, policyOf } from './configuration.ts'
+import { type Policy, policyOf } from './configuration.ts'
+import type { FirewallConfiguration } from './schema.ts'
 
 export const familiesOf = (addresses: readonly string[]) => [...new Set(addresses.map(tableFamilyOf))]
 

@@ -9,13 +9,14 @@ import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import type { Result } from '../../chain/protocol/result.ts'
 import type { Choice } from './backends.ts'
-import { adminChain, type FirewallConfiguration, zoneOf } from './configuration.ts'
+import { adminChain, zoneOf } from './configuration.ts'
 import * as firewalld from './firewalld.ts'
 import { addressesOf, ingressOf } from './ingress.ts'
 import * as iptables from './iptables.ts'
 import { type FirewallRecord, recall, remember } from './records.ts'
 import { release } from './release.ts'
 import { ownedBy, roles } from './rules.ts'
+import type { FirewallConfiguration } from './schema.ts'
 
 type Request = Pick<AttachmentRequest<FirewallConfiguration>, 'attachment' | 'config' | 'engine' | 'io'>
 

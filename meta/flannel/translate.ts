@@ -1,5 +1,5 @@
 /** The delegate's configuration, from flannel's and from what flanneld says. Pure. */
-import { configuredRoutes } from '../../chain/plugin/routes.ts'
+import { configuredRoutes } from '../../chain/plugin/configured.ts'
 import { type JsonObject, lookup } from '../../chain/protocol/configuration.ts'
 import type { FlannelConfiguration } from './configuration.ts'
 import type { Subnets } from './subnet-file.ts'

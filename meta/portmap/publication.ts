@@ -6,8 +6,9 @@ import { networkText, splitCidr } from '../../chain/ip/text.ts'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import type { AddRequest, Attachment, CheckRequest } from '../../chain/plugin/define.ts'
 import type { Result } from '../../chain/protocol/result.ts'
-import { type PortmapConfiguration, portMappings } from './configuration.ts'
+import { portMappings } from './configuration.ts'
 import type { Published } from './publishers.ts'
+import type { PortmapConfiguration } from './schema.ts'
 
 /** The container's first address of a family, on this attachment's interface. */
 export interface Target {

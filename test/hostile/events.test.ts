@@ -1,5 +1,4 @@
 import { expect, test } from 'bun:test'
-import * as z from 'zod/mini'
 import { setLink } from '../../chain/linux/netlink/link.ts'
 import { awaitEvent, openEvents } from '../../chain/linux/netlink/socket.ts'
 import { definePlugin } from '../../chain/plugin/define.ts'
@@ -33,7 +32,6 @@ test('a bridge with spanning tree takes a container while a thousand links chang
   try {
     const busy = definePlugin({
       name: 'busy-ipam',
-      config: z.object({}),
       add() {
         makeEvents(host, 'lo', 1000)
         return { interfaces: [], ips: [{ address: '10.1.0.2/24' }], routes: [], dns: {} }

@@ -8,16 +8,16 @@ import { Glob } from 'bun'
 import * as z from 'zod/mini'
 import { plugins } from '../../chain/catena.ts'
 import type { Plugin } from '../../chain/plugin/define.ts'
-import { configuration as hostLocal } from '../../ipam/host-local/configuration.ts'
-import { configuration as staticAddresses } from '../../ipam/static.ts'
-import { strict as flannel } from '../../meta/flannel/configuration.ts'
+import { configuration as hostLocal } from '../../ipam/host-local/schema.ts'
+import { configuration as staticAddresses } from '../../ipam/static/schema.ts'
+import { strict as flannel } from '../../meta/flannel/schema.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { call, type Verb } from '../fixtures/plugin.ts'
 
 const LENGTH = 10_000
 const LIMIT = 2000 // milliseconds
 
-/** The parts of a schema that are walked; as configuration.ts has them. */
+/** The parts of a schema that are walked; as by-schema.ts has them. */
 interface Definition {
   type: string
   shape?: Record<string, Schema>
@@ -52,7 +52,7 @@ const more: Record<string, unknown> = { flannel, 'host-local': hostLocal, static
 
 async function schemasOf(name: string): Promise<Schema[]> {
   const { config } = await pluginOf(name)
-  return [config, more[name]].filter(isSchema)
+  return [await config?.schema(), more[name]].filter(isSchema)
 }
 
 async function pluginOf(name: string): Promise<Plugin> {

@@ -5,6 +5,7 @@ import * as z from 'zod/mini'
 import { definePlugin } from '../../chain/plugin/define.ts'
 import { hostLocal } from '../../ipam/host-local.ts'
 import { staticAddresses } from '../../ipam/static.ts'
+import { checksOf } from '../fixtures/checks.ts'
 import { fakePlugins } from '../fixtures/fake.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import {
@@ -22,7 +23,7 @@ import { dataFolder, reservations, tree } from './host-local/fixture.ts'
 const taker = definePlugin({
   name: 'taker',
   ipam: 'required',
-  config: z.object({ ipam: z.object({ type: z.string() }), fails: z.optional(z.boolean()) }),
+  config: checksOf(z.object({ ipam: z.object({ type: z.string() }), fails: z.optional(z.boolean()) })),
   async add({ config, ipam, undo }) {
     const result = await ipam.add(undo)
     if (config.fails) throw new Error('the link was refused')

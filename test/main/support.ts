@@ -1,5 +1,4 @@
 /** What the tests of the main plugins share: an IPAM plugin that keeps count, hosts with cables, and things broken by hand. */
-import * as z from 'zod/mini'
 import { removeAddress } from '../../chain/linux/netlink/address.ts'
 import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { removeRoute } from '../../chain/linux/netlink/route.ts'
@@ -32,7 +31,6 @@ export function ipamWith(
   }
   const plugin = definePlugin({
     name: 'test-ipam',
-    config: z.object({}),
     add({ attachment: { containerId, ifname: name } }) {
       note('ADD')
       held.add(`${containerId} ${name}`)

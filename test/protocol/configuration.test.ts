@@ -2,12 +2,11 @@
 import { expect, test } from 'bun:test'
 import * as z from 'zod/mini'
 import {
-  decode,
-  decodeBase,
-  decodeLeniently,
+  decodeBySchema as decode,
+  decodeLenientlyBySchema as decodeLeniently,
   formatPath,
-  parseConfiguration,
-} from '../../chain/protocol/configuration.ts'
+} from '../../chain/protocol/by-schema.ts'
+import { decodeBase, parseConfiguration } from '../../chain/protocol/configuration.ts'
 
 test.each([
   { name: 'nothing', text: '', details: 'unexpected end of JSON input' },

@@ -118,7 +118,7 @@ const way: readonly Step[] = [
   },
   {
     name: 'portMappings',
-    says: 'the mapping as the plugin thinks of it: `{ protocol: "tcp", hostPort: 8080, containerPort: 80, families: [4, 6] }`. The schema above it has refused what cannot be.',
+    says: 'the mapping as the plugin thinks of it: `{ protocol: "tcp", hostPort: 8080, containerPort: 80, families: [4, 6] }`. The schema, `schema.ts` beside it, has refused what cannot be.',
   },
   {
     name: 'publish',

@@ -1,9 +1,9 @@
 /** Every plugin's schema as JSON Schema (draft 2020-12) with its page's words in it: for pages and for editors, from one source. */
 import * as z from 'zod/mini'
 import { plugins } from '../../chain/catena.ts'
-import { configuration as hostLocal } from '../../ipam/host-local/configuration.ts'
-import { configuration as staticAddresses } from '../../ipam/static.ts'
-import { strict as flannel } from '../../meta/flannel/configuration.ts'
+import { configuration as hostLocal } from '../../ipam/host-local/schema.ts'
+import { configuration as staticAddresses } from '../../ipam/static/schema.ts'
+import { strict as flannel } from '../../meta/flannel/schema.ts'
 import type { DescribedKey, KeyText } from './page.ts'
 import { pages } from './pages.ts'
 
@@ -43,7 +43,9 @@ export const ipamTypes: readonly string[] = types.filter(type => plugins[type]?.
 
 /** What ADD holds a configuration against; undefined for a plugin that takes none. */
 export async function schemaOf(type: string): Promise<z.ZodMiniType | undefined> {
-  return strict[type] ?? ((await plugins[type]?.load())?.config as z.ZodMiniType | undefined)
+  return (
+    strict[type] ?? ((await (await plugins[type]?.load())?.config?.schema()) as z.ZodMiniType | undefined)
+  )
 }
 
 export function describedKey(text: KeyText): DescribedKey {

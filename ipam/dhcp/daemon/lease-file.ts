@@ -2,7 +2,7 @@
  * A lease's file: what a daemon must know to go on with a lease after its own restart. The names in it are older than those in
  * the program, and stay: another version of the daemon may have written it, or may be the next to read it. Pure.
  */
-import type { Mode } from '../configuration.ts'
+import type { Mode } from '../schema.ts'
 import type { Held, Lease as Lease6 } from '../slaac/types.ts'
 import type { Lease } from '../v4/types.ts'
 import { isText, LEASE_VERSION, parseLeaseFile } from './state.ts'

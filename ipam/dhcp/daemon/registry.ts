@@ -1,9 +1,11 @@
 /** All leases of a daemon: allocated, checked, released; written to disk, and taken up again after a restart. Knows no sockets between plugin and daemon. */
 import { removeFile } from '../../../chain/linux/files.ts'
-import { decode, decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/configuration.ts'
+import { decode } from '../../../chain/protocol/checks.ts'
+import { decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/configuration.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../../chain/protocol/result.ts'
-import { clientIdentifier, clientOptions, configuration, wantedFamilies } from '../configuration.ts'
+import { configuration } from '../checks.ts'
+import { clientIdentifier, clientOptions, wantedFamilies } from '../configuration.ts'
 import { closeClientLink, openClientLink } from '../link/client-link.ts'
 import type { Call } from '../rpc/wire.ts'
 import type { Family, LeaseHandle, LeaseSpec } from './family.ts'
@@ -47,8 +49,8 @@ export function createRegistry(options: Options, log: Log): Registry {
     clock: () => start + performance.now(), // wall clocks jump; a lease must not end when one is set
   }
   return {
-    allocate: call => allocate(registry, read(call)),
-    check: call => check(registry, read(call)),
+    allocate: async call => allocate(registry, await read(call)),
+    check: async call => check(registry, await read(call)),
     release: call => release(registry, call),
     resume: () => resume(registry),
     close() {
@@ -60,11 +62,11 @@ export function createRegistry(options: Options, log: Log): Registry {
   }
 }
 
-function read(call: Call): Asked {
+async function read(call: Call): Promise<Asked> {
   const json = parseConfiguration(call.stdin)
   const base = decodeBase(json)
   if (lookup(json, 'ipam') === undefined) throw new CniError(code.invalidConfiguration, 'ipam: is missing')
-  const config = decode(configuration, json)
+  const config = await decode(configuration, json)
   const previous = base.prevResult === undefined ? undefined : parseResult(base.prevResult, base.cniVersion)
   const spec = { ...clientOptions(config, call.args), ...wantedFamilies(config) }
   return {

@@ -1,7 +1,7 @@
 /** The types of what an attachment has of IPv6: addresses by router advertisements, by DHCPv6, or both. Types, and the state it begins with. Pure. */
 
-import type { Mode } from '../configuration.ts'
 import type { AddressState, NetworkRoute } from '../link/ipv6.ts'
+import type { Mode } from '../schema.ts'
 import type { Message } from '../v6/packet.ts'
 import type {
   Action as DhcpAction,

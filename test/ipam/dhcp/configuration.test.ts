@@ -1,12 +1,8 @@
 import { expect, test } from 'bun:test'
-import { decode } from '../../../chain/protocol/configuration.ts'
+import { decodeBySchema as decode } from '../../../chain/protocol/by-schema.ts'
 import { CniError } from '../../../chain/protocol/error.ts'
-import {
-  type Configuration,
-  clientIdentifier,
-  clientOptions,
-  configuration,
-} from '../../../ipam/dhcp/configuration.ts'
+import { clientIdentifier, clientOptions } from '../../../ipam/dhcp/configuration.ts'
+import { type Configuration, configuration } from '../../../ipam/dhcp/schema.ts'
 
 const provided = (provide: Configuration['ipam']['provide'], args = '') =>
   Object.fromEntries(
