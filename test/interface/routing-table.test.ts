@@ -2,7 +2,8 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
 import * as z from 'zod/mini'
-import { freeTables, tableNumber, tablesOf } from '../../chain/interface/routing-table.ts'
+import { freeTables, tablesOf } from '../../chain/interface/routing-table.ts'
+import { tableNumber } from '../../chain/interface/schema.ts'
 import { addRule, sourceRule } from '../../chain/linux/netlink/rule.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
 

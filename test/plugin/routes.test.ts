@@ -1,7 +1,8 @@
 /** `routes` of IPAM plugins: what is taken, and what a result has of it. */
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { configuredRoutes, routes } from '../../chain/plugin/routes.ts'
+import { configuredRoutes } from '../../chain/plugin/configured.ts'
+import { routes } from '../../chain/plugin/schema.ts'
 import { parseResult } from '../../chain/protocol/result.ts'
 
 const read = (given: unknown) => configuredRoutes(routes.parse(given))

@@ -5,6 +5,7 @@ import { definePlugin, type Plugin } from '../../chain/plugin/define.ts'
 import { exitWith, run } from '../../chain/plugin/run.ts'
 import { CniError } from '../../chain/protocol/error.ts'
 import { emptyResult } from '../../chain/protocol/result.ts'
+import { checksOf } from '../fixtures/checks.ts'
 import { silentIo } from '../fixtures/io.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
 import { type Call, call } from '../fixtures/plugin.ts'
@@ -23,7 +24,7 @@ const note = (verb: string) => (request: object) => {
 function noting(more: Partial<Plugin> = {}): Plugin {
   const plugin = definePlugin({
     name: 'noting',
-    config: z.object({ size: z._default(z.int(), 7), fails: z.optional(z.string()) }),
+    config: checksOf(z.object({ size: z._default(z.int(), 7), fails: z.optional(z.string()) })),
     add(request) {
       note('ADD')(request)
       if (request.config.fails) throw new Error(request.config.fails)

@@ -1,17 +1,9 @@
 /** What several plugins have in their configuration: what is taken, what it stands for, and how the rest is refused. */
 import { expect, test } from 'bun:test'
 import * as z from 'zod/mini'
-import {
-  configuredDns,
-  dns,
-  flag,
-  ipam,
-  knownMasqueradeBackend,
-  masqueradeBackend,
-  modeNumber,
-  mtu,
-} from '../../chain/plugin/schema.ts'
-import { decode } from '../../chain/protocol/configuration.ts'
+import { configuredDns, modeNumber } from '../../chain/plugin/configured.ts'
+import { dns, flag, ipam, knownMasqueradeBackend, masqueradeBackend, mtu } from '../../chain/plugin/schema.ts'
+import { decodeBySchema as decode } from '../../chain/protocol/by-schema.ts'
 
 /** A key of a configuration as a plugin reads it. */
 function read<T>(schema: z.ZodMiniType<T>, value?: unknown): T {
