@@ -15,7 +15,7 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { configuration } from './dhcp/checks.ts'
-import { clientIdentifier, clientOptions, type FamilySpec, wantedFamilies } from './dhcp/configuration.ts'
+import { clientIdentifier, clientOptions, type FamilySpec, familySpec } from './dhcp/configuration.ts'
 import {
   DEFAULT_SOCKET,
   decodeOwner,
@@ -43,9 +43,9 @@ export const dhcp = definePlugin({
 
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
-    const wanted = wantedFamilies(request.config)
+    const families = familySpec(request.config)
     const result = await allocate(request)
-    const complaint = complaintAbout(result, wanted)
+    const complaint = complaintAbout(result, families)
     if (complaint === undefined) return result
     throw complaint
   },
@@ -106,7 +106,7 @@ function complaintAbout({ ips }: Result, { ipv4, ipv6 }: FamilySpec): CniError |
   const given6 = ips.some(({ address }) => isIpv6(address))
   if (given4 === ipv4 && given6) return undefined
   const message = given6
-    ? `ipam.ipv4: the DHCP daemon gave ${given4 ? 'an address that is not wanted' : 'no address'}`
+    ? `ipam.ipv4: the DHCP daemon gave ${given4 ? 'an address that was not asked for' : 'no address'}`
     : 'ipam.ipv6: the DHCP daemon gave no IPv6 address'
   return new CniError(code.internal, message, {
     details: 'is it the daemon of another implementation? this one knows ipam.ipv4 and ipam.ipv6',
@@ -117,7 +117,7 @@ function socketOf({ ipam }: Configuration): string {
   return ipam.daemonSocketPath || DEFAULT_SOCKET
 }
 
-/** Takes a lease. Without an answer nobody knows whether there is one: it is given back as well. */
+/** Takes a lease. Without an answer it is unknown whether there is one: it is given back as well. */
 async function allocate(request: AddRequest<Configuration>): Promise<Result> {
   const { attachment, undo } = request
   const willGiveBack = () =>

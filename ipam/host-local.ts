@@ -42,9 +42,9 @@ export const hostLocal = definePlugin({
   async add(request) {
     const config = await configurationOf(request)
     const sets = requireRangeSets(config, request.cniVersion)
-    const wanted = assign(sets, requestedAddresses(config, request))
+    const requested = assign(sets, requestedAddresses(config, request))
     const dns = dnsOf(config)
-    const allocations = inFolder(request, folder => allocateAll(request, { sets, wanted, folder }))
+    const allocations = inFolder(request, folder => allocateAll(request, { sets, requested, folder }))
     return { interfaces: [], ips: allocations.map(ipOf), routes: configuredRoutes(config.ipam.routes), dns }
   },
 
@@ -117,7 +117,7 @@ function inFolder<T>(request: Given, body: (folder: string) => T): T {
 /** One address of each set, under one lock; durable before it is answered, but that without the lock. */
 function allocateAll(
   request: AddRequest<unknown>,
-  given: { sets: readonly RangeSet[]; wanted: readonly AllocationSpec['requested'][]; folder: string },
+  given: { sets: readonly RangeSet[]; requested: readonly AllocationSpec['requested'][]; folder: string },
 ): Allocation[] {
   const allocations: Allocation[] = []
   try {
@@ -134,13 +134,13 @@ function allocateAll(
 
 function allocateLocked(
   { attachment: owner, io, undo }: AddRequest<unknown>,
-  { sets, wanted, folder }: Parameters<typeof allocateAll>[1],
+  { sets, requested, folder }: Parameters<typeof allocateAll>[1],
   allocations: Allocation[],
 ): void {
   using store = openStore(folder, io.stderr)
   try {
     for (const [position, set] of sets.entries()) {
-      const spec = { store, owner, set, position, requested: wanted[position] }
+      const spec = { store, owner, set, position, requested: requested[position] }
       const allocation = namingRange(position, () => allocate(spec))
       undo(`free ${allocation.name}`, () => {
         using again = openStore(folder, io.stderr)

@@ -69,10 +69,10 @@ export const staticAddresses = definePlugin({
  */
 function addressesOf(
   { args, cniVersion }: BaseRequest<unknown> & { args: string },
-  { ipam, args: wanted, runtimeConfig }: Configuration,
+  { ipam, args: cniArgs, runtimeConfig }: Configuration,
 ): Assigned[] {
   const fromArguments = argumentAddresses(args)
-  const fromArgs = listed(wanted?.cni?.ips, 'args.cni.ips')
+  const fromArgs = listed(cniArgs?.cni?.ips, 'args.cni.ips')
   const fromRuntime = listed(runtimeConfig?.ips, 'runtimeConfig.ips')
   const addresses = fromRuntime ?? fromArgs ?? [...ipam.addresses.map(configured), ...fromArguments]
   refuseTwoOfAFamily(addresses, cniVersion)
@@ -82,8 +82,8 @@ function addressesOf(
 /** The addresses of a list; undefined when it names none. */
 function listed(texts: readonly string[] = [], path: string): Assigned[] | undefined {
   if (texts.length === 0) return undefined
-  const words = "an entry in the 'ips' field is NOT in CIDR notation"
-  return texts.map((text, index) => ({ cidr: mustBeCidr(text, `${path}[${index}]`, words) }))
+  const phrase = "an entry in the 'ips' field is NOT in CIDR notation"
+  return texts.map((text, index) => ({ cidr: mustBeCidr(text, `${path}[${index}]`, phrase) }))
 }
 
 function configured(
@@ -92,8 +92,8 @@ function configured(
 ): Assigned {
   const path = `ipam.addresses[${index}]`
   const parsed = gateway ? parseGateway(gateway, `${path}.gateway`) : undefined
-  const words = "the 'address' field is expected to be in CIDR notation"
-  return { cidr: mustBeCidr(address, `${path}.address`, words), ...(parsed ? { gateway: parsed } : {}) }
+  const phrase = "the 'address' field is expected to be in CIDR notation"
+  return { cidr: mustBeCidr(address, `${path}.address`, phrase), ...(parsed ? { gateway: parsed } : {}) }
 }
 
 function argumentAddresses(args: string): Assigned[] {
@@ -107,11 +107,11 @@ function argumentAddresses(args: string): Assigned[] {
   })
 }
 
-/** `words`: the Go plugin's about each place. */
-function mustBeCidr(text: string, path: string, words: string): Cidr {
+/** `phrase`: the Go plugin's about each place. */
+function mustBeCidr(text: string, path: string, phrase: string): Cidr {
   const cidr = parseCidr(text)
   if (cidr) return cidr
-  throw new CniError(code.invalidConfiguration, `${path}: ${words}, got: '${text}'`, {
+  throw new CniError(code.invalidConfiguration, `${path}: ${phrase}, got: '${text}'`, {
     details: 'an address with its prefix length, such as 10.1.0.5/16',
   })
 }

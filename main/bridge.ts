@@ -149,7 +149,7 @@ async function attachExisting(host: Transport, request: Request, existing: Link)
   return { ...result, ...(dns ? { dns } : {}) }
 }
 
-/** Finds or makes the bridge, and has a port put on it: nobody takes the bridge away in between. */
+/** Finds or makes the bridge, and has a port put on it: the bridge is not taken away in between. */
 async function joinBridge<Port>(
   host: Transport,
   request: Request,

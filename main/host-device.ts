@@ -10,10 +10,10 @@ import {
 } from '../chain/interface/configure.ts'
 import { placeOn } from '../chain/interface/finish.ts'
 import {
-  claimInterface,
   type LentDevice,
   lentDevice,
   otherOwner,
+  recordInterface,
   releaseInterface,
   sayLeft,
   staleLoans,
@@ -106,7 +106,7 @@ function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configu
   requireFreeName(place)
   let lent = identityOf(device)
   undo(`forget that ${device.name} is lent`, () => releaseInterface(attachment))
-  claimInterface(attachment, { netns, index: lent.index, device: lent })
+  recordInterface(attachment, { netns, index: lent.index, device: lent })
   // Before the move: it can end half done, with the device in the container under its old name.
   undo(`bring ${device.name} back to the host`, () => {
     moveBack(netns, lent)
@@ -115,7 +115,7 @@ function takeIn(host: Transport, { attachment, netns, undo }: AddRequest<Configu
   const arrived = moveIn(host, device, place)
   if (arrived.index === lent.index) return
   lent = identityOf(arrived)
-  claimInterface(attachment, { netns, index: lent.index, device: lent })
+  recordInterface(attachment, { netns, index: lent.index, device: lent })
 }
 
 function withDns(result: Result, { config, ipam }: AddRequest<Configuration>): Result {

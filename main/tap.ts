@@ -19,7 +19,7 @@ import { configuration } from './tap/checks.ts'
 import type { Configuration } from './tap/schema.ts'
 
 /** (uid_t)-1: no user and no group, so that none is set. */
-const NOBODY = 0xffffffff
+const UNSET = 0xffffffff
 
 export const tap = definePlugin({
   name: 'tap',
@@ -100,7 +100,7 @@ function create(container: Transport, { config, netns, name, mac }: TapSpec): vo
   const { multiQueue, owner, group, mtu, selinuxContext } = config
   const bridge = findBridge(container, config)
   const virtioHeader = owner !== undefined && group !== undefined // as the Go plugin decides
-  const given = (id: number | undefined) => (id === NOBODY ? undefined : id)
+  const given = (id: number | undefined) => (id === UNSET ? undefined : id)
   const prepare = () =>
     setLink(container, name, {
       group: PENDING,

@@ -83,7 +83,7 @@ export const portmap = definePlugin({
   },
 })
 
-/** To let packets through is the plugin firewall's part; whether it comes later in the list, nobody tells. */
+/** To let packets through is the plugin firewall's part; whether it comes later in the list is unknown here. */
 const unreachable = (targets: readonly Target[]) =>
   `FORWARD of iptables drops what no rule accepts: ports published on ${targets.map(({ address }) => address).join(' and ')} are reached from outside only where the plugin firewall follows in the list, or a rule accepts the packets`
 

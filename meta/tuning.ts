@@ -40,31 +40,31 @@ export const tuning = definePlugin({
 
   add(request) {
     const { attachment, netns, previous, undo, keep } = request
-    const settings = settingsWanted(request)
+    const settings = requestedSettings(request)
     requireAllowed(settings.map(({ key }) => key))
-    const wanted = attributesWanted(request)
+    const attributes = requestedAttributes(request)
     const container = keep(openContainer(netns))
-    const link = namesIn(wanted).length > 0 ? mustFind(container, request) : undefined
-    if (link) requireFitting(wanted, link)
+    const link = namesIn(attributes).length > 0 ? mustFind(container, request) : undefined
+    if (link) requireFitting(attributes, link)
     for (const setting of settings) {
       const noted = (before: Previous) =>
         undo(`restore sysctl ${setting.key}`, () => inNamespace(netns, () => restoreSetting(before)))
       inNamespace(netns, () => applySetting(setting, noted))
     }
     if (!link) return previous
-    saveBackup(folderOf(request), undo, { attachment, original: currentOf(link, namesIn(wanted)) })
-    tune(request, { container, link, wanted })
-    return announce(request, describe(previous, { name: link.name, wanted }), wanted)
+    saveBackup(folderOf(request), undo, { attachment, original: currentOf(link, namesIn(attributes)) })
+    tune(request, { container, link, attributes })
+    return announce(request, describe(previous, { name: link.name, attributes }), attributes)
   },
 
   check(request) {
     const { netns } = request
-    const settings = settingsWanted(request)
-    const wanted = attributesWanted(request)
+    const settings = requestedSettings(request)
+    const attributes = requestedAttributes(request)
     using container = openContainer(netns)
     const differences = [
       ...inNamespace(netns, () => settings.map(differenceOf)).filter(each => each !== undefined),
-      ...(namesIn(wanted).length > 0 ? differencesOf(mustFind(container, request), wanted) : []),
+      ...(namesIn(attributes).length > 0 ? differencesOf(mustFind(container, request), attributes) : []),
     ]
     if (differences.length === 0) return
     throw new CniError(code.internal, differences.join('; '), {
@@ -103,7 +103,7 @@ function folderOf({ config }: { config: Configuration }): string {
 }
 
 /** Sysctls of the configuration, with those of args.cni over them. */
-function settingsWanted({ attachment, config, stdin }: AttachmentRequest<Configuration>): Setting[] {
+function requestedSettings({ attachment, config, stdin }: AttachmentRequest<Configuration>): Setting[] {
   const duplicate = duplicateIn(stdin, 'sysctl')
   if (duplicate !== undefined) {
     throw new CniError(
@@ -124,7 +124,7 @@ function settingsWanted({ attachment, config, stdin }: AttachmentRequest<Configu
 }
 
 /** args.cni goes before the configuration. promisc: false and mtu: 0 leave the interface alone. */
-function attributesWanted({ args, config }: AttachmentRequest<Configuration>): Attributes {
+function requestedAttributes({ args, config }: AttachmentRequest<Configuration>): Attributes {
   const override = config.args?.cni
   return {
     mac: chooseMac(
@@ -169,21 +169,21 @@ function mustFind(
 /** Sets attribute by attribute; each refusal of the kernel names what was being set. */
 function tune(
   { undo }: AddRequest<Configuration>,
-  { container, link, wanted }: { container: Transport; link: Link; wanted: Attributes },
+  { container, link, attributes }: { container: Transport; link: Link; attributes: Attributes },
 ): void {
-  const before = currentOf(link, namesIn(wanted))
-  for (const name of namesIn(wanted)) {
-    if (before[name] === wanted[name]) continue
+  const before = currentOf(link, namesIn(attributes))
+  for (const name of namesIn(attributes)) {
+    if (before[name] === attributes[name]) continue
     reversible(undo, `restore ${name} of ${link.name}`, {
-      forth: () => setLink(container, link.index, settingsOf(wanted, name)),
+      forth: () => setLink(container, link.index, settingsOf(attributes, name)),
       back: () => setLink(container, link.index, settingsOf(before, name)),
     })
   }
 }
 
 /** prevResult with the interface's new hardware address, and its MTU where one was told. */
-function describe(result: Result, { name, wanted }: { name: string; wanted: Attributes }): Result {
-  const { mac, mtu } = wanted
+function describe(result: Result, { name, attributes }: { name: string; attributes: Attributes }): Result {
+  const { mac, mtu } = attributes
   return {
     ...result,
     interfaces: result.interfaces.map(one =>

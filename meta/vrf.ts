@@ -117,7 +117,7 @@ function mustFind(container: Transport, name: string, netns: string): Link {
   )
 }
 
-/** Throws when a link is no VRF, or one with another table than is wanted. */
+/** Throws when a link is no VRF, or one with another table than is asked for. */
 function checkVrf({ data, kind, name }: Link, { table }: Configuration): void {
   if (kind !== 'vrf')
     throw new CniError(code.internal, `Netlink ${name} is not a VRF: it is a ${kind ?? 'device'}`)

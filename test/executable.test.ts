@@ -48,7 +48,7 @@ function introduced(file: string, words: readonly string[], environment: Record<
 
 const semantic = /^v?\d+\.\d+\.\d+(\+[0-9A-Za-z.-]+)?$/
 
-test.each(names)('%s that is run by hand says what it is, as the Go plugin does, and fails nobody', name => {
+test.each(names)('%s that is run by hand says what it is, as the Go plugin does, and does not fail', name => {
   for (const words of [[], ['--version']]) {
     for (const environment of [{}, { CNI_PATH: '/opt/cni/bin', CNI_ARGS: 'x=y' }, { CNI_COMMAND: '' }]) {
       const { status, stdout, stderr } = introduced(ourExecutable(name), words, environment)

@@ -35,8 +35,8 @@ function buildOne(folder: string, target: Target | undefined): string[] {
   return ['catena', ...Object.keys(plugins)]
 }
 
-function buildSeparate(folder: string, wanted: readonly string[], target: Target | undefined): string[] {
-  const names = Object.keys(plugins).filter(name => wanted.length === 0 || wanted.includes(name))
+function buildSeparate(folder: string, named: readonly string[], target: Target | undefined): string[] {
+  const names = Object.keys(plugins).filter(name => named.length === 0 || named.includes(name))
   for (const name of names) {
     compile(plugins[name]?.file ?? '', `${folder}/${name}.new`, target)
     renameSync(`${folder}/${name}.new`, `${folder}/${name}`)

@@ -7,7 +7,7 @@ import { types } from './docs/schemas.ts'
 
 const ROOT = `${import.meta.dir}/..`
 
-/** The README with its list of plugins made anew. */
+/** The README with its list of plugins made again. */
 function readme(): string {
   const text = readFileSync(`${ROOT}/README.md`, 'utf8')
   const [before, rest = ''] = text.split(/(?<=<!-- plugins -->\n)/)

@@ -85,9 +85,9 @@ function executables(built: string, place: string): Entry[] {
   ]
 }
 
-function filesOf(folder: string, isWanted: (name: string) => boolean, place: string): Entry[] {
+function filesOf(folder: string, isIncluded: (name: string) => boolean, place: string): Entry[] {
   if (!existsSync(folder)) return []
-  const names = readdirSync(folder).filter(isWanted).toSorted()
+  const names = readdirSync(folder).filter(isIncluded).toSorted()
   return names.map(name => ({
     name: `${place}/${name}`,
     mode: 0o644,

@@ -1,6 +1,6 @@
 /**
  * What `catena install` writes beside the plugins: units, an example of a network, the node's backend. A file that is there already
- * is somebody's and stays, but for what an earlier installation wrote and nobody has changed since. `written.json` in the folder's
+ * has an owner and stays, but for what an earlier installation wrote and is unchanged since. `written.json` in the folder's
  * `.catena` says which these are, and what they held before; it is there before they are.
  */
 import {
@@ -34,7 +34,7 @@ export interface Node {
 
 type Change = 'installed' | 'replaced' | 'upgraded' | 'unchanged' | 'left' | 'removed' | 'restored'
 
-interface Wanted {
+interface CompanionSpec {
   path: string
   text: string
   /** What is there may be replaced, and comes back. */
@@ -53,15 +53,15 @@ const NODE_WIDE = '/etc/cni/catena.json'
 export const BACKENDS = ['nftables', 'iptables']
 
 /** Files that are asked for, with their texts. What is asked for and cannot be had is refused before anything is done. */
-export function wantedFor({ conf, units, backend }: Companions, { into, root }: Node): Wanted[] {
-  const wanted: Wanted[] = []
+export function companionSpecs({ conf, units, backend }: Companions, { into, root }: Node): CompanionSpec[] {
+  const specs: CompanionSpec[] = []
   if (units) {
     for (const [name, text] of Object.entries(unitsFor(into)))
-      wanted.push({ path: `${UNITS}/${name}`, text, mayReplace: false })
+      specs.push({ path: `${UNITS}/${name}`, text, mayReplace: false })
   }
   if (backend !== undefined) {
     const text = `${JSON.stringify({ ...nodeWide(root), backend: requireBackend(backend) })}\n`
-    wanted.push({ path: NODE_WIDE, text, mayReplace: true })
+    specs.push({ path: NODE_WIDE, text, mayReplace: true })
   }
   // last of all: a runtime that waits for a network begins when it is there
   if (conf !== undefined) {
@@ -71,9 +71,9 @@ export function wantedFor({ conf, units, backend }: Companions, { into, root }: 
         details: `there are ${Object.keys(examples).join(', ')}`,
       })
     }
-    wanted.push({ path: `${CONFIGURATIONS}/10-${conf}.conflist`, text, mayReplace: false })
+    specs.push({ path: `${CONFIGURATIONS}/10-${conf}.conflist`, text, mayReplace: false })
   }
-  return wanted
+  return specs
 }
 
 function requireBackend(name: string): string {
@@ -98,15 +98,15 @@ function nodeWide(root: string): object {
   })
 }
 
-/** Writes what is wanted; answers what became of each file, by its path on the node. */
+/** Writes what is asked for; answers what became of each file, by its path on the node. */
 export function writeCompanions(
-  wanted: readonly Wanted[],
+  specs: readonly CompanionSpec[],
   node: Node,
   dryRun: boolean,
 ): Record<string, Change> {
   const written = readWritten(node)
   const changes: Record<string, Change> = {}
-  for (const file of wanted) {
+  for (const file of specs) {
     const { path, text } = file
     const found = readFile(`${node.root}${path}`)
     const change = changeFor(file, found, written[path]?.texts ?? [])
@@ -131,14 +131,18 @@ function writeOptions(path: string, { root }: Node): WriteOptions {
   return { mode: 0o644, temporary }
 }
 
-function changeFor({ text, mayReplace }: Wanted, found: string | undefined, ours: readonly string[]): Change {
+function changeFor(
+  { text, mayReplace }: CompanionSpec,
+  found: string | undefined,
+  ours: readonly string[],
+): Change {
   if (found === undefined) return 'installed'
   if (found === text) return 'unchanged'
   if (ours.includes(found)) return 'upgraded'
   return mayReplace ? 'replaced' : 'left'
 }
 
-/** Takes away what was written and nobody has changed, and brings back what was there. */
+/** Takes away what was written and is unchanged, and brings back what was there. */
 export function removeCompanions(node: Node, dryRun: boolean): Record<string, Change> {
   const changes: Record<string, Change> = {}
   for (const [path, { texts, before }] of Object.entries(readWritten(node)).toReversed()) {

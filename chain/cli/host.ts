@@ -30,7 +30,7 @@ export function kernel(): Finding[] {
   }
   const [major = 0, minor = 0] = release.split(/[.-]/).map(Number)
   const missing = NEEDED.filter(
-    ({ version: [wanted, next] }) => major < wanted || (major === wanted && minor < next),
+    ({ version: [least, next] }) => major < least || (major === least && minor < next),
   )
   if (missing.length === 0) return [{ about: 'kernel', level: 'fine', says: `Linux ${release}` }]
   return missing.map(({ version, level, what }) => ({

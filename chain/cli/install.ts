@@ -83,7 +83,7 @@ export function install(installation: Installation): Changes {
 }
 
 /**
- * Takes away what is ours and brings back what was there before; what has come since is nobody's business here. What was written
+ * Takes away what is ours and brings back what was there before; what has come since stays. What was written
  * beside the plugins goes before them: a runtime that finds a network wants its plugins.
  */
 export function uninstall({
@@ -207,7 +207,7 @@ function copyOf(executable: string, own: string): string {
       throw thrown
     }
     synchronizeFolder(own)
-    readAnew(program)
+    readAgain(program)
   }
   return program
 }
@@ -224,7 +224,7 @@ function copy(from: string, to: string): void {
 }
 
 /** Read once from start to end, a file lies in memory in large pieces, which every start is faster by than one filled page by page. */
-function readAnew(path: string): void {
+function readAgain(path: string): void {
   const descriptor = open(path, O_RDONLY)
   try {
     forgetPages(descriptor, path)

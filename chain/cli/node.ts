@@ -91,19 +91,19 @@ const nodeOf = ({ into, root = '' }: PlaceFlags): Node => ({
 
 async function installAll(flags: InstallFlags, program: Program, output: Output): Promise<void> {
   const { folderFor, install } = await import('./install.ts')
-  const { wantedFor, writeCompanions } = await import('./companions.ts')
+  const { companionSpecs, writeCompanions } = await import('./companions.ts')
   const names = ['catena', ...program.pluginNames]
   const { dryRun = false, keepExisting = false } = flags
   const node = nodeOf(flags)
   const folder = folderFor(flags.into, flags.root)
-  const wanted = wantedFor(flags, node)
+  const specs = companionSpecs(flags, node)
   const changes = install({
     folder,
     executable: program.builtins.executable,
     names: flags.plugins === undefined ? names : chosenFrom(names, flags.plugins),
     keepExisting,
     dryRun,
-    beside: () => writeCompanions(wanted, node, dryRun),
+    beside: () => writeCompanions(specs, node, dryRun),
   })
   output.answer({ folder, changes }, () => describeChanges(folder, changes))
 }

@@ -28,7 +28,7 @@ export interface Output {
 const print = (text: string) => writeAll(1, Buffer.from(text), 'standard output')
 const printAside = (text: string) => writeAll(2, Buffer.from(text), 'standard error')
 
-/** False when nobody reads standard output any more. */
+/** False when standard output is not read any more. */
 function printIfRead(text: string): boolean {
   try {
     print(text)

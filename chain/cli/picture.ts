@@ -20,7 +20,7 @@ export interface DrawnPort {
   protocol: string
 }
 
-/** A link by which the host reaches the world, and who is there. */
+/** A link by which the host reaches other networks, and who is there. */
 export interface DrawnUplink {
   name: string
   addresses: string[]
@@ -125,13 +125,13 @@ function columnsFor(containers: readonly DrawnContainer[], lines: readonly Line[
   })
 }
 
-/** Texts at columns of a line; each begins where it is wanted, or as soon as the one before lets it. */
+/** Texts at columns of a line; each begins where it is asked for, or as soon as the one before lets it. */
 function placed(parts: readonly { at: number; line: Line }[]): Line {
   return parts.reduce<Line>((line, part) => [...filled(line, part.at), ...part.line], [])
 }
 
 /**
- * A network as a picture: the world on top, the host with its bridge, each container on its own cable below. What is wider than
+ * A network as a picture: the networks outside on top, the host with its bridge, each container on its own cable below. What is wider than
  * `width` becomes a tree.
  */
 export function drawNetwork(network: DrawnNetwork, style: Style, width = 100): string {

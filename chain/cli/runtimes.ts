@@ -25,8 +25,8 @@ interface Kind {
   /** What it does without a word of its files. */
   plugins: readonly string[]
   networks: string
-  /** A file that holds the network backend it has settled on, and the program of another one. */
-  settled?: { file: string; other: string; programs: readonly string[] }
+  /** A file that holds the network backend it has chosen, and the program of another one. */
+  recorded?: { file: string; other: string; programs: readonly string[] }
 }
 
 type Document = Record<string, unknown>
@@ -86,12 +86,12 @@ const kinds: readonly Kind[] = [
     read(document) {
       const network = at(document, ['network'])
       if (!isObject(network)) return {}
-      const words = said({
+      const values = said({
         plugins: texts(network.cni_plugin_dirs),
         networks: text(network.network_config_dir),
       })
       const backend = text(network.network_backend)
-      return backend ? { ...words, backend } : words
+      return backend ? { ...values, backend } : values
     },
     plugins: [
       '/usr/local/libexec/cni',
@@ -101,7 +101,7 @@ const kinds: readonly Kind[] = [
       '/opt/cni/bin',
     ],
     networks: '/etc/cni/net.d',
-    settled: {
+    recorded: {
       file: '/var/lib/containers/storage/defaultNetworkBackend',
       other: 'netavark',
       programs: ['/usr/libexec/podman/netavark', '/usr/lib/podman/netavark'],
@@ -121,20 +121,20 @@ const kinds: readonly Kind[] = [
 export function findRuntimes(root: string): { runtimes: Runtime[]; unreadable: string[] } {
   const unreadable: string[] = []
   const present = kinds.filter(({ signs }) => signs.some(sign => status(`${root}${sign}`) !== undefined))
-  const runtimes = present.map(({ name, files, read, plugins, networks, settled }): Runtime => {
+  const runtimes = present.map(({ name, files, read, plugins, networks, recorded }): Runtime => {
     let runtime: Runtime = { name, plugins, networks, because: 'as it does where its files say nothing' }
-    if (settled) runtime.backend = settledBackend(root, settled)
+    if (recorded) runtime.backend = recordedBackend(root, recorded)
     for (const file of files.flatMap(one => filesOf(root, one))) {
       const document = parse(`${root}${file}`, unreadable)
-      const words = document && read(document)
-      if (words && Object.keys(words).length > 0) runtime = { ...runtime, ...words, because: file }
+      const values = document && read(document)
+      if (values && Object.keys(values).length > 0) runtime = { ...runtime, ...values, because: file }
     }
     return runtime
   })
   return { runtimes, unreadable }
 }
 
-function settledBackend(root: string, { file, other, programs }: NonNullable<Kind['settled']>): string {
+function recordedBackend(root: string, { file, other, programs }: NonNullable<Kind['recorded']>): string {
   const word = readFile(`${root}${file}`)?.trim()
   return word || (programs.some(program => status(`${root}${program}`)) ? other : 'cni')
 }

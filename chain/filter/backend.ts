@@ -27,9 +27,9 @@ export async function decideBackend(
   circumstances: Circumstances = {},
 ): Promise<Decision> {
   if (named) return { backend: named, why: 'the configuration says so', by: 'configuration' }
-  const wanted = nodeWideBackend()
-  if (wanted === 'nftables') return { backend: 'nftables', why: `${NODE_WIDE} says so`, by: 'node' }
-  if (wanted === 'iptables') return iptablesBecause({ why: `${NODE_WIDE} says so`, by: 'node' })
+  const nodeWide = nodeWideBackend()
+  if (nodeWide === 'nftables') return { backend: 'nftables', why: `${NODE_WIDE} says so`, by: 'node' }
+  if (nodeWide === 'iptables') return iptablesBecause({ why: `${NODE_WIDE} says so`, by: 'node' })
   // nerdctl hands this over with every container, and reads iptables to know which ports are free
   if (/(^|;)NERDCTL_/.test(circumstances.args ?? ''))
     return iptablesBecause({ why: 'nerdctl reads it', by: 'use' })
@@ -95,7 +95,7 @@ function soughtFor({ chain }: Circumstances): Sought {
   }
 }
 
-/** A way to keep an attachment's rules: by nftables, by iptables, with firewalld. Chosen once, and nobody asks afterwards which it is. */
+/** A way to keep an attachment's rules: by nftables, by iptables, with firewalld. Chosen once; nothing asks afterwards which it is. */
 export interface Backend {
   /** Puts the rules there, in the place of what the attachment had before; each step is followed by what undoes it. */
   add(undo: Undo): Promise<void>

@@ -210,7 +210,7 @@ function gatewayOf(result: Result, family: 4 | 6): string | undefined {
 
 /**
  * Tells the neighbours where the result's addresses are now: gratuitous ARP, unsolicited neighbour advertisements. Call it
- * when frames get through. The kernel sends them when a link is given its own hardware address anew; a packet socket would
+ * when frames get through. The kernel sends them when a link is given its own hardware address again; a packet socket would
  * do the same, but closing one waits for a grace period of the kernel: 10 to 25 ms.
  */
 export function announceInterface({ netns, name, result }: InterfaceSetup, link: Link): void {
@@ -305,14 +305,14 @@ function checkRoutes(container: Transport, result: Result): void {
   }
 }
 
-function isRoute(found: KernelRoute, wanted: Route): boolean {
-  const network = splitNetwork(wanted.dst)
+function isRoute(found: KernelRoute, expected: Route): boolean {
+  const network = splitNetwork(expected.dst)
   return (
     network !== undefined &&
     found.destination === network.address &&
     found.prefixLength === network.prefixLength &&
     // sbr and vrf move routes that name no table into one of their own
-    ((wanted.table ?? 0) <= 0 ? found.table !== LOCAL_TABLE : found.table === wanted.table) &&
-    (wanted.gw === undefined || found.gateway === realGateway(wanted.gw))
+    ((expected.table ?? 0) <= 0 ? found.table !== LOCAL_TABLE : found.table === expected.table) &&
+    (expected.gw === undefined || found.gateway === realGateway(expected.gw))
   )
 }

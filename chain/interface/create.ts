@@ -10,7 +10,7 @@ import type { AddRequest } from '../plugin/define.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { openContainer } from './configure.ts'
 
-/** The group of links whose ADD has not come to its end: a number that nobody else uses, "CTNA". Set at creation. */
+/** The group of links whose ADD has not come to its end: a number that nothing else uses, "CTNA". Set at creation. */
 export const PENDING = 0x43544e41
 
 /** Deletes a link that a killed ADD left; one that is finished, or somebody else's, stays. */

@@ -14,7 +14,7 @@ import {
   openContainer,
 } from './configure.ts'
 import { markFinished } from './create.ts'
-import { claimInterface, releaseInterface, releaseStaleInterfaces } from './owner.ts'
+import { recordInterface, releaseInterface, releaseStaleInterfaces } from './owner.ts'
 import { removeInside } from './pair.ts'
 
 /** DEL of a plugin that has nothing but its interface and addresses. Goes on past a failed step and tells all failures. */
@@ -67,7 +67,7 @@ export function finishInterface(
   const link = configureInterface({ netns, name, result })
   if (announcement === 'again') announceInterface({ netns, name, result }, link)
   undo(`forget whose ${name} is`, () => releaseInterface(attachment))
-  claimInterface(attachment, { netns, index: link.index })
+  recordInterface(attachment, { netns, index: link.index })
   using container = openContainer(netns)
   markFinished(container, link.index)
   return { link, result: placeOn(addresses, { name, mac: link.address, sandbox: netns }) }

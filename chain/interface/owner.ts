@@ -8,7 +8,7 @@ import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
 import type { Attachment, ValidAttachment } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
-import { attachmentHash, isStale, ownerIn, ownerOf, wordsIn } from '../plugin/owner.ts'
+import { attachmentHash, isStale, ownerIn, ownerOf, readableOwner } from '../plugin/owner.ts'
 import { isObject, isTexts, recordsIn } from '../plugin/state.ts'
 
 /** A device of the host that is an interface of a container: what the container cannot change about it, and its name at home. */
@@ -45,8 +45,8 @@ const records = recordsIn<InterfaceRecord>(
 )
 
 /** From here on the interface is this attachment's. Interfaces with an end on the host say so there, and need no record. */
-export function claimInterface(attachment: Attachment, claim: Placed & { device?: LentDevice }): void {
-  records.remember(attachmentHash(attachment), { owner: ownerOf(attachment).comment, ...claim })
+export function recordInterface(attachment: Attachment, about: Placed & { device?: LentDevice }): void {
+  records.remember(attachmentHash(attachment), { owner: ownerOf(attachment).comment, ...about })
 }
 
 /** The device that this attachment was lent. */
@@ -55,7 +55,7 @@ export function lentDevice(attachment: Attachment): LentDevice | undefined {
   return found && ownerIn(found.owner) === ownerOf(attachment).id ? found.device : undefined
 }
 
-/** Forgets that the interface is this attachment's; another's claim stays. */
+/** Forgets that the interface is this attachment's; another's record stays. */
 export function releaseInterface(attachment: Attachment): void {
   const key = attachmentHash(attachment)
   const found = records.recall(key)
@@ -120,5 +120,5 @@ export function otherThan(attachment: Attachment, comment: string | undefined): 
 
 /** DEL succeeds, and says what it has left alone. */
 export function sayLeft({ stderr }: Io, what: string, owner: string): void {
-  stderr(`${what} is left alone: it belongs to another attachment (${wordsIn(owner)})\n`)
+  stderr(`${what} is left alone: it belongs to another attachment (${readableOwner(owner)})\n`)
 }

@@ -2,9 +2,10 @@
  * Finds a plugin by its type and runs it: this very executable in process, any other file as a process. Both give the
  * same answer. Used by plugins that delegate and by the runtime; knows no plugin itself.
  */
+
+import { asGiven } from '../linux/child-environment.ts'
 import { kill } from '../linux/libc/process.ts'
 import { status as fileStatus } from '../linux/libc/status.ts'
-import { asGiven } from '../linux/surroundings.ts'
 import { CniError, code } from '../protocol/error.ts'
 
 /** What came of a call. */
@@ -135,7 +136,7 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     endGroup()
   }
   const output = [drain(child.stdout, printsTooMuch), drain(child.stderr)] as const
-  // what it has started may keep the pipes open for ever: nobody waits for it
+  // what it has started may keep the pipes open for ever: that is not waited for
   const stop = () => output.forEach(each => void each.stop())
   let afterwards: Timer | undefined
   child.exited.then(() => {
@@ -151,8 +152,8 @@ async function runOnce({ file, environment, stdin, signal, timeout }: Call): Pro
     const [stdout, stderr, status] = await Promise.all([output[0].text, output[1].text, child.exited])
     signal?.throwIfAborted()
     const ended = child.signalCode?.toString()
-    const words = said ? { stdout: '', stderr: stderr + said } : { stdout, stderr }
-    return { status, ...words, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
+    const printed = said ? { stdout: '', stderr: stderr + said } : { stdout, stderr }
+    return { status, ...printed, ...(ended ? { signal: ended } : {}), ...(timedOut ? { timedOut } : {}) }
   } finally {
     clearTimeout(timer)
     clearTimeout(afterwards)

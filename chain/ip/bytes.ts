@@ -1,4 +1,4 @@
-/** Internet addresses between text and bytes, as the kernel's structures hold them: the one parser and the one printer. The text form is RFC 5952's. Loops, since each array method is compiled anew in every process. */
+/** Internet addresses between text and bytes, as the kernel's structures hold them: the one parser and the one printer. The text form is RFC 5952's. Loops, since each array method is compiled again in every process. */
 import { isIpv6 } from './family.ts'
 
 /** The bytes of a textual address: 4 or 16. Throws RangeError for what is not one. */

@@ -57,7 +57,7 @@ export function openEventSocket(
 
 /**
  * Closes a descriptor on another thread. A packet socket's last close waits until every processor has let go of it: 15 ms
- * during which the loop would serve nobody.
+ * during which the loop would stand still.
  */
 export function closeElsewhere(descriptor: number): void {
   import('node:fs').then(({ close }) => close(descriptor, () => undefined))

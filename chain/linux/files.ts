@@ -81,7 +81,7 @@ export function writeExisting(path: string, text: string): void {
  * can leave it torn or absent: for what is worth nothing then, and must not leave a second name behind.
  */
 export function writeInPlace(path: string, text: string, mode = 0o600): void {
-  const descriptor = createAnew(path, mode)
+  const descriptor = createNew(path, mode)
   try {
     writeAll(descriptor, encodeText(text), path)
   } finally {
@@ -90,7 +90,7 @@ export function writeInPlace(path: string, text: string, mode = 0o600): void {
 }
 
 /** A new file in the place of whatever is there. Another process may do the same at the same time: whoever comes last has made it. */
-export function createAnew(path: string, mode: number): number {
+export function createNew(path: string, mode: number): number {
   for (let attempt = 1; ; attempt++) {
     removeFile(path)
     try {

@@ -32,8 +32,8 @@ function findHolders(line: RegExp): string[] {
 }
 
 function describeProcess(pid: string): string {
-  const words = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim()
-  const command = words || /^Name:\s+(.*)$/m.exec(read(`/proc/${pid}/status`))?.[1] || 'gone by now'
+  const commandLine = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim()
+  const command = commandLine || /^Name:\s+(.*)$/m.exec(read(`/proc/${pid}/status`))?.[1] || 'gone by now'
   const verb = /(?:^|\0)CNI_COMMAND=([A-Z]+)/.exec(read(`/proc/${pid}/environ`))?.[1]
   const seconds = secondsSinceStart(pid)
   const facts = [

@@ -1,6 +1,6 @@
 /**
  * Locks that a process holds until it lets go or ends: on whole files (flock), and on names, of which one file holds any number.
- * Nobody waits for one without an end.
+ * None is waited for without an end.
  */
 import { ensureFolder, folderOf, noFile, removeFile } from './files.ts'
 import { errno, isErrno } from './libc/errno.ts'
@@ -136,7 +136,7 @@ const unwritable = [
   ...[errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, ...noFile],
 ]
 
-/** For who takes away: where the lock's file is not there and cannot be made, nobody holds it, and there is nobody to wait for. */
+/** For who takes away: a lock whose file is not there and cannot be made is unowned, and not waited for. */
 export function unlessUnwritable<T>(take: () => T): T | undefined {
   try {
     return take()

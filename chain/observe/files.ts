@@ -69,7 +69,7 @@ export interface Reservation {
   network: string
   address: string
   path: string
-  /** Absent where the file is empty or torn: then it is nobody's. */
+  /** Absent where the file is empty or torn: then it is unowned. */
   containerId?: string
   ifname?: string
   modified: number

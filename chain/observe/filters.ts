@@ -17,7 +17,7 @@ import {
   type Rule,
 } from '../linux/nftables/list.ts'
 import type { Family } from '../linux/nftables/nft.ts'
-import { ownerIn, wordsIn } from '../plugin/owner.ts'
+import { ownerIn, readableOwner } from '../plugin/owner.ts'
 
 /** Whose something is, as far as it says so itself. */
 export interface Claim {
@@ -58,8 +58,8 @@ export function readFilters(): FilterObject[] {
 export function claimIn(comment: string): Claim {
   const owner = ownerIn(comment)
   if (owner === undefined) return {}
-  const words = /^net: (.*), if: ([^,]*), id: (.*)$/.exec(wordsIn(comment))
-  const [, network, ifname, containerId] = words ?? []
+  const named = /^net: (.*), if: ([^,]*), id: (.*)$/.exec(readableOwner(comment))
+  const [, network, ifname, containerId] = named ?? []
   return {
     owner,
     ...(network ? { network } : {}),

@@ -48,9 +48,9 @@ function judgeReservation(reservation: Reservation, judge: Judge): Labelled {
   const { address, containerId, modified } = reservation
   const { ground, attachments, grace, now } = judge
   const owner = bestOf(claimants({ ...(containerId ? { containerId } : {}) }, judge))
-  const holder = attachments.find(each => each.addresses.some(one => bare(one) === address))
+  const bearer = attachments.find(each => each.addresses.some(one => bare(one) === address))
   if (ground.isLive(address)) {
-    const where = holder ? `${holder.ifname} of ${holder.name} has it` : 'a link has it'
+    const where = bearer ? `${bearer.ifname} of ${bearer.name} has it` : 'a link has it'
     return { label: 'live', evidence: [where] }
   }
   if (owner?.label === 'live')

@@ -1,4 +1,4 @@
-/** Links of the host: which network's bridge, whose host end, whose IFB, and which of them nobody needs any more. */
+/** Links of the host: which network's bridge, whose host end, whose IFB, and which of them are not needed any more. */
 import { listFilters } from '../linux/netlink/filter.ts'
 import type { Link } from '../linux/netlink/link.ts'
 import { handleOf } from '../linux/netlink/qdisc.ts'

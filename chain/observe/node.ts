@@ -37,7 +37,7 @@ export interface Places {
   reservations?: readonly string[]
   /** What runtimes say of their sandboxes, by container ID. */
   identities?: ReadonlyMap<string, Identity>
-  /** A file younger than this may belong to an ADD that is under way: it is nobody's leftover. Milliseconds. */
+  /** A file younger than this may belong to an ADD that is under way: it is no leftover. Milliseconds. */
   grace?: number
 }
 
@@ -203,7 +203,7 @@ function dataFolders(files: readonly NetworkFile[], caches: readonly Whole[]): s
 /** What runtimes call the namespaces that they make. */
 const RUNTIMES_OWN = /\/netns\/(cni-|netns-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-/** Orphan: of a runtime by its name, and with nobody and nothing inside. Whatever else has a name may be a person's. */
+/** Orphan: of a runtime by its name, and with no process and no address inside. Whatever else has a name may be a person's. */
 function namespaceLabel(
   { identity, paths, processes, stack }: SeenNamespace,
   attachments: readonly { namespace?: string; netns?: string }[],
@@ -213,8 +213,8 @@ function namespaceLabel(
   if (processes.length > 0) return { label: 'foreign', evidence: [`${processes.length} processes are in it`] }
   const isRuntimes = paths.some(path => RUNTIMES_OWN.test(path))
   const used = stack?.links.filter(link => !link.loopback && addressesOf(stack, link).length > 0) ?? []
-  const nobody = ['no cache names it', 'no process is in it']
-  if (!isRuntimes) return { label: 'foreign', evidence: nobody }
-  if (!stack || used.length > 0) return { label: 'unknown', evidence: nobody }
-  return { label: 'orphan', evidence: [...nobody, 'no link in it has an address'] }
+  const unused = ['no cache names it', 'no process is in it']
+  if (!isRuntimes) return { label: 'foreign', evidence: unused }
+  if (!stack || used.length > 0) return { label: 'unknown', evidence: unused }
+  return { label: 'orphan', evidence: [...unused, 'no link in it has an address'] }
 }

@@ -75,7 +75,7 @@ function addressOf(hex: string): string {
 }
 
 /** Whether a listener is there for an address: its own, or all of the family; one on "::" hears IPv4 as well. */
-export function hears({ address }: Listener, wanted: string): boolean {
-  if (address === wanted || address === '::') return true
-  return address === '0.0.0.0' && !wanted.includes(':')
+export function hears({ address }: Listener, asked: string): boolean {
+  if (address === asked || address === '::') return true
+  return address === '0.0.0.0' && !asked.includes(':')
 }

@@ -9,7 +9,7 @@ import { CniError, code } from '../protocol/error.ts'
 import type { Attachment, Plugin } from './define.ts'
 
 /**
- * Waits for its turn; undefined where there is nobody to wait for. The type is part of the names: a plugin runs others on its own
+ * Waits for its turn; undefined where there is nothing to wait for. The type is part of the names: a plugin runs others on its own
  * attachment's behalf. The network is no part of an attachment's, for it is the same interface whichever network wants it.
  */
 export function waitForTurn(
@@ -33,13 +33,13 @@ export function waitForTurn(
 
 async function waitInLine(
   names: HeldNames,
-  wanted: readonly { name: string; shared: boolean }[],
+  locks: readonly { name: string; shared: boolean }[],
 ): Promise<HeldNames> {
-  for (const { name, shared } of wanted) await holdName(name, { shared }, names)
+  for (const { name, shared } of locks) await holdName(name, { shared }, names)
   return names
 }
 
-/** Who adds without keeping others off could do harm; who takes away goes on where nobody can have made the file. */
+/** Who adds without keeping others off could do harm; who takes away goes on where the file cannot have been made. */
 function withoutTurn(type: string, goesOn: boolean, thrown: unknown): undefined {
   const rethrow = () => {
     throw thrown

@@ -36,7 +36,7 @@ export interface AttachmentRequest<Configuration> extends BaseRequest<Configurat
   args: string
   /** prevResult, if there was one. Looking at one that cannot be read throws, but in DEL. */
   previous: Result | undefined
-  /** Waits until nobody else has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
+  /** Waits until no other operation has what is named (other than the attachment, which one has), and keeps it to the verb's end. */
   alone(name: string): Promise<void> | undefined
 }
 

@@ -71,7 +71,7 @@ async function runDelegate(
     if (answer.stderr) io.stderr(answer.stderr)
     return answer.stdout
   }
-  // One that was ended, say, told nobody how far it had got: only a plugin that answers has undone what it did.
+  // One that was ended, say, has not said how far it had got: only a plugin that answers has undone what it did.
   const printed = printedError(answer.stdout)
   if (printed) throw printed
   added?.('unknown')

@@ -1,4 +1,4 @@
-/** What a plugin says of itself when nobody calls it: the words that programs look for in what the Go plugins say. Pure. */
+/** What a plugin says of itself when it is run without a call: the words that programs look for in what the Go plugins say. Pure. */
 import { version } from '../../package.json' with { type: 'json' }
 
 /** The Go plugins that these stand in for: what is asked "is it 1.7.1 or newer" must answer as they do. */

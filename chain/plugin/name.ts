@@ -41,7 +41,7 @@ function located(command: string, searched: string): string {
   return folders.map(folder => `${folder || '.'}/${command}`).find(path => status(path)) ?? command
 }
 
-export interface Surroundings {
+export interface Invocation {
   /** Every plugin's name. */
   names: readonly string[]
   /** The path that the kernel was given to execute. */
@@ -55,7 +55,7 @@ export interface Surroundings {
 /** The plugin of a command's name, or of what that is a link to; undefined for the command `catena`, and when none of these tells. */
 export function pluginNamed(
   command: string,
-  { names, started, executable, searched }: Surroundings,
+  { names, started, executable, searched }: Invocation,
 ): string | undefined {
   const links = [...targetsOf(located(command, searched)), started, ...targetsOf(started)]
   for (const path of [command, ...links, executable]) {

@@ -34,8 +34,8 @@ function ownerId(network: string, attachment: ValidAttachment): string {
 export function ownerOf(attachment: Attachment): Owner {
   const id = ownerId(attachment.network, attachment)
   const { network, containerId, ifname: name } = attachment
-  const words = `net: ${network}, if: ${name}, id: ${containerId}`.replaceAll('"', '')
-  return { id, comment: `${id}, ${words}`.slice(0, COMMENT_LENGTH) }
+  const readable = `net: ${network}, if: ${name}, id: ${containerId}`.replaceAll('"', '')
+  return { id, comment: `${id}, ${readable}`.slice(0, COMMENT_LENGTH) }
 }
 
 /** The owner's ID in a comment; undefined when the comment is not of that form. */
@@ -58,7 +58,7 @@ export function hostEndOf(owner: string): string {
 }
 
 /** The words in a comment: "net: …, if: …, id: …". */
-export function wordsIn(comment: string): string {
+export function readableOwner(comment: string): string {
   return comment.slice(2 * HASH_LENGTH + 3)
 }
 

@@ -13,7 +13,7 @@ export const isAddressOrEmpty = (text: string) => text === '' || parseAddress(te
 /** What iptables takes as the name of a chain, or nothing; over netlink nf_tables takes it as well. */
 export const isChainName = (name: string) => /^((?![!-])[\x21-\x7e]{1,28})?$/.test(name)
 
-/** What is no backend is refused where addresses are to be masqueraded; elsewhere nobody looks. */
+/** What is no backend is refused where addresses are to be masqueraded; elsewhere it is passed over. */
 export const isKnownMasqueradeBackend = ({
   ipMasq,
   ipMasqBackend = '',

@@ -37,7 +37,7 @@ export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
   }
 }
 
-/** Where nobody reads standard output any more, the log may still have the error. */
+/** Where standard output is not read any more, the log may still have the error. */
 function report(io: Io, text: string): void {
   try {
     io.stdout(text)
@@ -81,7 +81,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   const attached = <More extends object>(more: More) => withPrevious({ ...request, ...more }, verb, base)
   switch (verb) {
     case 'ADD':
-      // a result that nobody could be given is an ADD that has failed
+      // an ADD whose result could not be handed over has failed
       return await allOrNothing(async (undo, keep) =>
         io.stdout(printResult(await plugin.add(attached({ netns, undo, keep })), base.cniVersion)),
       )

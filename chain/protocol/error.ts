@@ -1,6 +1,6 @@
 /** CNI errors: the one error that plugins and runtime throw on purpose. Pure: no input, no output. */
 
-/** Codes by name. 1–8, 11, 50 and 51: SPEC.md, section "Error"; 999: what the Go skeleton calls internal. */
+/** Codes by name. 1–8, 11, 50 and 51: SPEC.md, section "Error"; 999: what Go's package skel calls internal. */
 export const code = {
   incompatibleVersion: 1,
   unsupportedField: 2,

@@ -13,7 +13,7 @@ export interface PluginConfiguration {
   name: string
   /** Which capability arguments it takes. */
   capabilities: Readonly<Record<string, boolean>>
-  /** The whole object, with keys that nobody here knows. */
+  /** The whole object, with the keys that are unknown here. */
   raw: Readonly<JsonObject>
 }
 

@@ -14,7 +14,7 @@ const queues = new Map<string, Promise<void>>()
 export interface LockPlace {
   lockFolder?: string | undefined
   signal?: AbortSignal | undefined
-  /** Whether the operation may go on where nothing can be written, and so nobody be kept off. */
+  /** Whether the operation may go on where nothing can be written, and so no other be kept off. */
   optional?: boolean | undefined
 }
 

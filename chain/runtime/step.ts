@@ -74,10 +74,10 @@ export function runtimeConfigFor(
   { capabilities }: PluginConfiguration,
   { capabilityArgs = {} }: RuntimeAttachment,
 ): JsonObject | undefined {
-  const wanted = Object.entries(capabilityArgs).filter(
+  const requested = Object.entries(capabilityArgs).filter(
     ([capability, value]) => capabilities[capability] === true && value !== undefined && value !== null,
   )
-  return wanted.length > 0 ? Object.fromEntries(wanted) : undefined
+  return requested.length > 0 ? Object.fromEntries(requested) : undefined
 }
 
 /** A failure with the plugin and the operation before it, in libcni's words; the code stays. */

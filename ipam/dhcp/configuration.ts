@@ -3,16 +3,16 @@ import { CniError, code } from '../../chain/protocol/error.ts'
 import type { Configuration, Mode } from './schema.ts'
 import { option } from './v4/packet.ts'
 
-/** Which families of addresses are wanted, and how those of IPv6 come to be. */
+/** Which families of addresses are asked for, and how those of IPv6 come to be. */
 export interface FamilySpec {
   ipv4: boolean
   ipv6: Mode | undefined
 }
 
-/** Reads the wanted families; none is refused. */
-export function wantedFamilies({ ipam }: Pick<Configuration, 'ipam'>): FamilySpec {
-  const wanted = { ipv4: ipam.ipv4 ?? true, ipv6: ipam.ipv6 || undefined }
-  if (wanted.ipv4 || wanted.ipv6) return wanted
+/** Reads the families asked for; none is refused. */
+export function familySpec({ ipam }: Pick<Configuration, 'ipam'>): FamilySpec {
+  const families = { ipv4: ipam.ipv4 ?? true, ipv6: ipam.ipv6 || undefined }
+  if (families.ipv4 || families.ipv6) return families
   throw new CniError(
     code.invalidConfiguration,
     'ipam.ipv4: is false, and ipam.ipv6 asks for no address either',
@@ -26,7 +26,7 @@ export interface ClientOptions {
   requested: number[]
 }
 
-/** Names that the reference takes, and those of further options that end up in results. */
+/** Names that the Go plugin takes, and those of further options that end up in results. */
 const names: Readonly<Record<string, number>> = {
   'dhcp-client-identifier': option.clientIdentifier,
   'subnet-mask': option.subnetMask,
@@ -51,7 +51,7 @@ function optionCode(name: string, path: string): number {
 }
 
 const DEFAULT_REQUEST = [option.routers, option.subnetMask]
-/** What the reference's library asks for when the list would be empty. */
+/** What the Go plugin's library asks for when the list would be empty. */
 const REQUEST_OF_NOTHING = [option.subnetMask, option.routers, option.domainName, option.nameServers]
 const LONGEST_VALUE = 255
 
@@ -86,7 +86,7 @@ function requestList(request: NonNullable<Configuration['ipam']['request']>): nu
   return all.length > 0 ? all : REQUEST_OF_NOTHING
 }
 
-/** CNI_ARGS as the reference's dhcp reads it: without complaint about keys, and values may hold "=". */
+/** CNI_ARGS as the Go plugin's dhcp reads it: without complaint about keys, and values may hold "=". */
 function readArguments(args: string): Map<string, string> {
   const pairs = args.split(';').filter(pair => pair.includes('='))
   return new Map(

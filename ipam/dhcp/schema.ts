@@ -27,7 +27,7 @@ export const configuration = z.object({
     request: z.optional(z.array(z.object({ option: text, skipDefault: z.optional(z.boolean()) }))),
     /** An IPv4 address is asked for unless this says false. */
     ipv4: z.optional(z.boolean()),
-    /** How IPv6 addresses come to be, if they are wanted. */
+    /** How IPv6 addresses come to be, if they are asked for. */
     ipv6: z.optional(z.literal([false, ...modes])),
   }),
 })

@@ -66,14 +66,14 @@ function allocateRequested(spec: AllocationSpec, requested: Requested): Allocati
   if (sameAddress(requested, range.gateway)) {
     throw refuse(`requested ip ${name} is subnet's gateway`, `of ${formatCidr(range.subnet)}`)
   }
-  const holder = ownerOf(store, name)
+  const owner = ownerOf(store, name)
   const candidate = { name, range }
-  if (holder === undefined) return takeNext(spec, candidate)
-  if (holder === 'unowned') return takeNext(spec, unowned(spec, candidate))
+  if (owner === undefined) return takeNext(spec, candidate)
+  if (owner === 'unowned') return takeNext(spec, unowned(spec, candidate))
   if (isAbandoned(store, name)) return takeNext(spec, takenOver(spec, candidate))
   throw refuse(
     `requested IP address ${name} is not available in range set ${describeSet(set)}`,
-    `${store.folder}/${name} reserves it for ${describeOwner(holder)}`,
+    `${store.folder}/${name} reserves it for ${describeOwner(owner)}`,
   )
 }
 
@@ -107,13 +107,13 @@ function allocateNext(spec: AllocationSpec): Allocation {
   return takeNext(spec, hasFile ? takenOver(spec, candidate) : candidate)
 }
 
-/** An address that can be had; `hasFile` where that means to replace somebody's or nobody's. */
+/** An address that can be had; `hasFile` where that means to replace one that has an owner, or is unowned. */
 interface Found {
   candidate: Candidate
   hasFile: boolean
 }
 
-/** The address that comes next; in a full set one that nobody needs. Changes nothing. Throws when there is none. */
+/** The address that comes next; in a full set one that is not needed any more. Changes nothing. Throws when there is none. */
 function findNext(spec: AllocationSpec): Found {
   const { store, set } = spec
   const free = isKnownFull(store.index, identify(set)) ? undefined : findFree(spec)
@@ -173,17 +173,17 @@ function unowned({ store: { folder, warn } }: AllocationSpec, candidate: Candida
 
 function takenOver(spec: AllocationSpec, candidate: Candidate): Vacancy {
   const { store } = spec
-  const holder = ownerOf(store, candidate.name)
-  if (holder === undefined) return candidate
-  if (holder === 'unowned') return unowned(spec, candidate)
+  const owner = ownerOf(store, candidate.name)
+  if (owner === undefined) return candidate
+  if (owner === 'unowned') return unowned(spec, candidate)
   store.warn(
-    `host-local: ${candidate.name} was reserved for ${describeOwner(holder)} before the machine started, ` +
+    `host-local: ${candidate.name} was reserved for ${describeOwner(owner)} before the machine started, ` +
       'and no link has it: it is taken over\n',
   )
   return { ...candidate, replaces: true }
 }
 
-/** So many reservations are looked at for one that nobody needs; from anywhere, so that the next call sees others. */
+/** So many reservations are looked at for one that is not needed; from anywhere, so that the next call sees others. */
 const LOOKED_AT = 32
 
 /**

@@ -87,7 +87,7 @@ export function markAsOfThisBoot(descriptor: number): void {
 /** What the file of a reservation tells without being read. */
 export type Age = 'absent' | 'empty' | 'of this boot' | 'of an earlier boot'
 
-/** Tells the age of files; asks the machine once. What cannot be told is of this boot: nobody takes it over. */
+/** Tells the age of files; asks the machine once. What cannot be told is of this boot: it is not taken over. */
 export function agesOfFiles(): (path: string) => Age {
   const boot = thisBoot()
   let started: number | undefined

@@ -73,10 +73,10 @@ export function requestedAddresses(
   ]
 }
 
-function parseRequested(text: string, path: string, words = ''): Requested {
+function parseRequested(text: string, path: string, phrase = ''): Requested {
   const address = text.includes('/') ? parseCidr(text)?.address : parseAddress(text)
   if (address) return { ...address, path }
-  throw new CniError(code.invalidConfiguration, `${path}: ${words}invalid IP address ${text}`)
+  throw new CniError(code.invalidConfiguration, `${path}: ${phrase}invalid IP address ${text}`)
 }
 
 export function dnsOf({ ipam: { resolvConf } }: Configuration): Dns {

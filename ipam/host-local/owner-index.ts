@@ -1,7 +1,7 @@
 /**
- * Who holds which address, without reading the reservations: lists of ours under /run, each for a part of the containers. Only a
+ * Who has which address, without reading the reservations: lists of ours under /run, each for a part of the containers. Only a
  * hint, confirmed by the files themselves. It is complete as long as the reservations' folder is as we left it, which the
- * folder's time of change tells: we set it to one that nobody else would. The Go plugin's reservations, a crash and a reboot show.
+ * folder's time of change tells: we set it to one that no other program would. The Go plugin's reservations, a crash and a reboot show.
  * So does whatever happens to a list: the stamp, which says all that, has a checksum of each.
  */
 import {
@@ -18,7 +18,7 @@ import { status } from '../../chain/linux/libc/status.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'
 import { kernelBoot } from './boot.ts'
 
-/** The holder of an address. In the oldest format a reservation names the container alone. */
+/** Whose an address is. In the oldest format a reservation names the container alone. */
 export interface Owner {
   containerId: string
   ifname?: string
@@ -36,7 +36,7 @@ export interface OwnerIndex {
   lists: string
   /** The kernel's name of this boot. */
   boot: string
-  /** Nobody but us has changed the reservations: who is not in the lists holds nothing. Until a list is found to be another. */
+  /** None but ours have changed the reservations: who is not in the lists holds nothing. Until a list is found to be another. */
   complete: boolean
   /** A checksum of each list, as the stamp has them. */
   sums: Uint32Array

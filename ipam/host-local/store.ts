@@ -3,7 +3,7 @@
  * and where round robin stands. Knows no ranges.
  */
 import {
-  createAnew,
+  createNew,
   ensureFolder,
   listFolder,
   noFile,
@@ -99,7 +99,7 @@ function contentOf({ containerId, ifname: name }: Owner): string {
   return `${containerId}${LINE_BREAK}${name ?? ''}`
 }
 
-/** The owner that a reservation names; undefined for an empty or torn one, or what is no reservation at all: it is nobody's. */
+/** The owner that a reservation names; undefined for an empty or torn one, or what is no reservation at all: it is unowned. */
 function parseOwner(content: string): Owner | undefined {
   const [containerId = '', name] = content.trim().split(LINE_BREAK)
   if (!/^[a-zA-Z0-9][\w.-]*$/.test(containerId)) return undefined // as SPEC.md, "Parameters", has it
@@ -171,7 +171,7 @@ export function addressesOf(store: Store, owner: Owner): string[] {
 
 /**
  * The addresses that were given to an owner, as the lists or the runtime (`told`) have it, and whose files somebody has damaged
- * since: nobody's, or of a container without an interface, as we never write them, and as a torn one may look.
+ * since: unowned, or of a container without an interface, as we never write them, and as a torn one may look.
  */
 export function damagedOf(store: Store, owner: Owner, told: readonly string[]): string[] {
   const hinted = entriesFor(store.index, owner.containerId)
@@ -199,7 +199,7 @@ function readAllEntries(store: Store): Entry[] {
   return entries
 }
 
-/** Reads every reservation. What is empty or torn is deleted: nobody can own it. What cannot be read stays somebody's. */
+/** Reads every reservation. What is empty or torn is deleted: it is unowned. What cannot be read stays. */
 function readEntries({ folder, warn }: Store): { entries: Entry[]; unreadable: number } {
   const entries: Entry[] = []
   let unreadable = 0
@@ -249,7 +249,7 @@ export interface Reservation {
   descriptor: number
 }
 
-/** Whether an address has a file; an empty one, or something else under its name, is nobody's. */
+/** Whether an address has a file; an empty one, or something else under its name, is unowned. */
 export type Presence = 'absent' | 'empty' | 'taken'
 
 export function presenceOf({ folder }: Store, address: string): Presence {
@@ -302,7 +302,7 @@ function createTemporary(path: string): number {
     return open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)
   } catch (thrown) {
     if (!isErrno(thrown, errno.EEXIST)) throw thrown
-    return createAnew(path, 0o600)
+    return createNew(path, 0o600)
   }
 }
 

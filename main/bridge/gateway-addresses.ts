@@ -64,7 +64,7 @@ export function gatewaysOf(result: Result): Cidr[] {
   return [...found.values()]
 }
 
-/** The link that has the gateway addresses, and whether nobody else needs them: for undoing. */
+/** The link that has the gateway addresses, and whether no other port needs them: for undoing. */
 export interface GatewayLink {
   link: Link
   isUnused(): boolean
@@ -94,22 +94,22 @@ function ensureGateway(
   undo: Undo,
   { link, isUnused, gateway, present, force }: GatewayStep,
 ): void {
-  const wanted = formatCidr(gateway)
+  const own = formatCidr(gateway)
   const cidrs = present
     .map(({ address, prefixLength }) => parseCidr(`${address}/${prefixLength}`))
     .filter(one => one !== undefined)
-  if (cidrs.some(one => formatCidr(one) === wanted)) return
+  if (cidrs.some(one => formatCidr(one) === own)) return
   const family = gateway.address.family
   for (const other of cidrs) {
     if (other.address.family !== family || (family === 6 && !isInTheWay(other, gateway))) continue
-    if (!force) throw occupied(link, other, wanted)
+    if (!force) throw occupied(link, other, own)
     reversible(undo, `give ${formatCidr(other)} back to ${link.name}`, {
       forth: () => removeAddress(host, { link: link.index, ...plain(other) }),
-      back: () => isUnused() && giveBack(host, link, other),
+      back: () => isUnused() && restoreAddress(host, link, other),
     })
   }
   try {
-    reversible(undo, `take ${wanted} from ${link.name}`, {
+    reversible(undo, `take ${own} from ${link.name}`, {
       forth: () => addAddress(host, { link: link.index, ...plain(gateway), skipDetection: true }),
       back: () => isUnused() && removeAddress(host, { link: link.index, ...plain(gateway) }),
     })
@@ -150,7 +150,7 @@ export function ensureWay(
 }
 
 /** It may be there still. */
-function giveBack(host: Transport, link: Link, cidr: Cidr): void {
+function restoreAddress(host: Transport, link: Link, cidr: Cidr): void {
   try {
     addAddress(host, { link: link.index, ...plain(cidr), skipDetection: true })
   } catch (thrown) {
@@ -162,10 +162,10 @@ function plain({ address, prefixLength }: Cidr): { address: string; prefixLength
   return { address: formatAddress(address), prefixLength }
 }
 
-function occupied(link: Link, other: Cidr, wanted: string): CniError {
+function occupied(link: Link, other: Cidr, own: string): CniError {
   return new CniError(
     code.internal,
-    `failed to set bridge addr: "${link.name}" already has an IP address different from ${wanted}`,
+    `failed to set bridge addr: "${link.name}" already has an IP address different from ${own}`,
     {
       details: `it has ${formatCidr(other)}: another network uses the bridge, or its subnet was changed; give this network a bridge of its own, or set forceAddress`,
     },

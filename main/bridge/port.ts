@@ -21,7 +21,7 @@ import {
 import { isRefusal, type KernelError, type Transport } from '../../chain/linux/netlink/socket.ts'
 import { ensureSysctl } from '../../chain/linux/sysctl.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { hostEndName, wordsIn } from '../../chain/plugin/owner.ts'
+import { hostEndName, readableOwner } from '../../chain/plugin/owner.ts'
 import { type Keep, reversible, type Undo } from '../../chain/plugin/undo.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { cannotFilter } from './vlan.ts'
@@ -46,7 +46,7 @@ export interface BridgeSpec {
 
 /**
  * Finds the bridge or creates it, up. One that is there keeps its MTU and its addresses. Another container may join one that
- * is created here: undoing takes it away only if nobody did.
+ * is created here: undoing takes it away only if none did.
  */
 export function ensureBridge(
   host: Transport,
@@ -111,7 +111,7 @@ const CHOSEN_BY_SOMEBODY = '3' // NET_ADDR_SET
 const NONE = '00:00:00:00:00:00' // of a bridge whose last port has gone
 
 /**
- * A bridge whose hardware address nobody has set takes its lowest port's: one that comes with a container would leave the
+ * A bridge whose hardware address was never set takes its lowest port's: one that comes with a container would leave the
  * neighbours with a dead one. So it is set to what it is, before there is a port; undefined where somebody has done that.
  */
 function addressToKeep({ name, address }: Link): string | undefined {
@@ -166,7 +166,7 @@ function occupied(
   const other = otherThan(attachment, alias)
   return new CniError(code.internal, message, {
     details: other
-      ? `${name} belongs to another attachment (${wordsIn(other)})`
+      ? `${name} belongs to another attachment (${readableOwner(other)})`
       : 'the interface is in use: a second ADD for a live attachment, or another network',
     cause,
   })
@@ -213,7 +213,7 @@ export function keepBridge(bridge: string): HeldNames | Promise<HeldNames> {
   return names.tryHold(name, true) ? names : holdName(name, { shared: true }, names)
 }
 
-/** Deletes a bridge that nothing is on, and that nobody is about to join. */
+/** Deletes a bridge that nothing is on, and that no port is about to join. */
 async function removeIfUnused(
   host: Transport,
   name: string,

@@ -59,11 +59,11 @@ function rangeOf(first: number, last: number): number[] {
 
 /** Gives a port its VLANs; what it had from the bridge goes, unless it is to be preserved. */
 export function setPortVlans(host: Transport, port: Link, keys: VlanKeys): void {
-  const wanted = portVlans(keys)
-  if (wanted.length === 0) return
-  const wantedIds = new Set(wanted.map(({ id }) => id))
-  const given = keys.preserveDefaultVlan ? [] : vlansOf(host, port).filter(({ id }) => !wantedIds.has(id))
-  batch(host, [...(given.length > 0 ? [removeVlans(port.index, given)] : []), addVlans(port.index, wanted)])
+  const vlans = portVlans(keys)
+  if (vlans.length === 0) return
+  const ids = new Set(vlans.map(({ id }) => id))
+  const given = keys.preserveDefaultVlan ? [] : vlansOf(host, port).filter(({ id }) => !ids.has(id))
+  batch(host, [...(given.length > 0 ? [removeVlans(port.index, given)] : []), addVlans(port.index, vlans)])
 }
 
 function vlansOf(host: Transport, port: Link): PortVlan[] {
@@ -72,10 +72,10 @@ function vlansOf(host: Transport, port: Link): PortVlan[] {
 
 /** VLANs that a port does not carry as it should, as sentences. */
 export function missingVlans(host: Transport, port: Link, keys: VlanKeys): string[] {
-  const wanted = portVlans(keys)
-  if (wanted.length === 0) return []
+  const vlans = portVlans(keys)
+  if (vlans.length === 0) return []
   const present = new Map(vlansOf(host, port).map(vlan => [vlan.id, vlan]))
-  return wanted.flatMap(vlan => {
+  return vlans.flatMap(vlan => {
     const found = present.get(vlan.id)
     if (!found) return [`VLAN ${vlan.id} is missing on ${port.name}`]
     if (found.native === vlan.native && found.untagged === vlan.untagged) return []
@@ -100,7 +100,7 @@ const NAME_LENGTH = 15 // IFNAMSIZ without the terminating zero
 export interface GatewaySpec {
   bridge: Link
   vlan: number
-  /** Nobody else needs the gateway: undoing may take it away. */
+  /** No other port needs the gateway: undoing may take it away. */
   isUnused(gateway: Link): boolean
 }
 
@@ -163,7 +163,7 @@ function createIfAbsent(
   }
 }
 
-/** True when no other port than the given ones is in the VLAN natively: nobody else needs its gateway. */
+/** True when no other port than the given ones is in the VLAN natively: no other port needs its gateway. */
 export function isVlanUnused(
   host: Transport,
   bridge: Link,

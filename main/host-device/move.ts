@@ -50,7 +50,7 @@ export function identityOf(link: Link): LentDevice {
   }
 }
 
-/** Hardware is known by what nobody can give a link that he makes. */
+/** Hardware is known by what no process can give a link that it makes. */
 const isHardware = ({ kind, parentDevice, permanentAddress }: LentDevice) =>
   kind === undefined && (parentDevice ?? permanentAddress) !== undefined
 

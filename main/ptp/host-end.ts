@@ -31,10 +31,10 @@ function addGateway(host: Transport, address: NewAddress): void {
 
 function explainRouted(host: Transport, address: string, width: number): CniError {
   const route = listRoutes(host, { prefixLength: width }).find(({ destination }) => destination === address)
-  const holder = route?.link === undefined ? undefined : findLink(host, route.link)
+  const other = route?.link === undefined ? undefined : findLink(host, route.link)
   return new CniError(
     code.internal,
-    `address ${address} is in use: the host routes it to ${holder?.name ?? 'another link'}`,
+    `address ${address} is in use: the host routes it to ${other?.name ?? 'another link'}`,
     {
       details: 'two containers have been given one address; look at the IPAM plugin’s reservations',
     },

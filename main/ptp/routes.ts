@@ -84,8 +84,10 @@ export function leaveByGateways(
   for (const { network, prefixLength } of routed) {
     removeRoute(container, { destination: network, prefixLength, link })
   }
-  const wanted = routed.flatMap(each => routesInContainer(each, link)).map(route => newRoute(route, 'beside'))
-  for (const answer of attempt(container, wanted)) {
+  const requests = routed
+    .flatMap(each => routesInContainer(each, link))
+    .map(route => newRoute(route, 'beside'))
+  for (const answer of attempt(container, requests)) {
     if (isRefusal(answer, errno.EEXIST)) continue // two addresses with one gateway
     if (answer instanceof KernelError) throw answer
   }
@@ -98,12 +100,12 @@ export function missingRoutes(
 ): string[] {
   // of any table: sbr and vrf have tables of their own
   const present = listRoutes(container, { link }).filter(({ table }) => table !== LOCAL_TABLE)
-  const isThere = (wanted: Route) =>
+  const isThere = (expected: Route) =>
     present.some(
       ({ destination, prefixLength, gateway }) =>
-        destination === wanted.destination &&
-        prefixLength === wanted.prefixLength &&
-        gateway === wanted.gateway,
+        destination === expected.destination &&
+        prefixLength === expected.prefixLength &&
+        gateway === expected.gateway,
     )
   return routed
     .flatMap(each => routesInContainer(each, link))

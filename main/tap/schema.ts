@@ -3,10 +3,10 @@ import * as z from 'zod/mini'
 import { dns, flag, ipam, mtu, text } from '../../chain/plugin/schema.ts'
 
 /** (uid_t)-1: no user and no group, so that none is set. */
-const NOBODY = 0xffffffff
+const UNSET = 0xffffffff
 
 /** A user's or a group's number. */
-const id = z.optional(z.int().check(z.minimum(0), z.maximum(NOBODY)))
+const id = z.optional(z.int().check(z.minimum(0), z.maximum(UNSET)))
 
 export const configuration = z.object({
   multiQueue: flag,

@@ -126,7 +126,7 @@ export function redirectionTargets(host: Transport, links: readonly number[]): S
   return new Set(targets.filter(target => target !== undefined))
 }
 
-/** Says how a link's shape differs from what is wanted, a sentence each. */
+/** Says how a link's shape differs from what is expected, a sentence each. */
 export function shapeDifferences(
   host: Transport,
   link: { index: number; name: string },
@@ -151,27 +151,27 @@ export function shapeDifferences(
 
 const TICKS = 2 ** 32
 
-function bucketDifferences(name: string, found: FoundDiscipline | undefined, wanted: Bucket): string[] {
+function bucketDifferences(name: string, found: FoundDiscipline | undefined, expected: Bucket): string[] {
   const bucket = found?.bucket
   if (!bucket) return [`Failed to find qdisc: ${name} has no token bucket`]
   const hierarchy = found.kind === 'htb'
   // where the kernel counts by itself it may round otherwise, and shows the last 32 bits
-  const ticks = hierarchy ? Math.min(wanted.ticks, TICKS - 1) : wanted.ticks % TICKS
-  const slack = Math.max(2, wanted.ticks / 1e4)
+  const ticks = hierarchy ? Math.min(expected.ticks, TICKS - 1) : expected.ticks % TICKS
+  const slack = Math.max(2, expected.ticks / 1e4)
   return [
-    ...(bucket.rate === wanted.rate
+    ...(bucket.rate === expected.rate
       ? []
-      : [`Rate doesn't match: that of ${name} is ${bucket.rate}, not ${wanted.rate} bytes per second`]),
-    ...(bucket.limit === wanted.limit
+      : [`Rate doesn't match: that of ${name} is ${bucket.rate}, not ${expected.rate} bytes per second`]),
+    ...(bucket.limit === expected.limit
       ? []
-      : [`Limit doesn't match: that of ${name} is ${bucket.limit}, not ${wanted.limit} bytes`]),
+      : [`Limit doesn't match: that of ${name} is ${bucket.limit}, not ${expected.limit} bytes`]),
     ...(Math.abs(bucket.ticks - ticks) <= slack
       ? []
       : [`Buffer doesn't match: the burst of ${name} is ${bucket.ticks}, not ${ticks} ticks`]),
   ]
 }
 
-/** Says how the redirection differs from what is wanted. */
+/** Says how the redirection differs from what is expected. */
 export function redirectionDifferences(
   host: Transport,
   link: { index: number; name: string },
@@ -183,7 +183,7 @@ export function redirectionDifferences(
   return filterDifferences(link.name, filters, redirectFilters(how.scope, how.to))
 }
 
-function filterDifferences(name: string, found: readonly Filter[], wanted: readonly Filter[]): string[] {
+function filterDifferences(name: string, found: readonly Filter[], expected: readonly Filter[]): string[] {
   const line = ({ classId, keys, priority, protocol, redirectTo }: Filter) =>
     JSON.stringify([
       priority,
@@ -193,6 +193,6 @@ function filterDifferences(name: string, found: readonly Filter[], wanted: reado
       redirectTo,
     ])
   const lines = (filters: readonly Filter[]) => filters.map(line).sort().join()
-  if (lines(found) === lines(wanted)) return []
-  return [`the filters of ${name} are not as they were: ${found.length} there, ${wanted.length} wanted`]
+  if (lines(found) === lines(expected)) return []
+  return [`the filters of ${name} are not as they were: ${found.length} there, ${expected.length} expected`]
 }

@@ -52,7 +52,7 @@ async function mustRun<T>(env: Environment, body: (zones: Zones) => Promise<T>):
   const ran = await withFirewalld(env, async zones => ({ value: await body(zones) }))
   if (ran) return ran.value
   throw new CniError(code.internal, 'firewalld is not running', {
-    details: `nobody owns ${NAME} on the system bus; start firewalld, or set backend to nftables`,
+    details: `${NAME} has no owner on the system bus; start firewalld, or set backend to nftables`,
   })
 }
 
@@ -94,8 +94,8 @@ async function change(
   try {
     await zones(member, [zone, hostCidr(address)])
   } catch (thrown) {
-    const words = thrown instanceof Error ? thrown.message : ''
-    if (words.search(fine) >= 0) return
+    const message = thrown instanceof Error ? thrown.message : ''
+    if (message.search(fine) >= 0) return
     throw refused(`${member} ${hostCidr(address)} in zone ${zone}`, thrown)
   }
 }
@@ -133,6 +133,6 @@ export async function requireRunning(env: Environment): Promise<void> {
   })
   if (isThere) return
   throw new CniError(code.pluginNotAvailable, 'firewalld is not running', {
-    details: `nobody owns ${NAME} on the system bus`,
+    details: `${NAME} has no owner on the system bus`,
   })
 }

@@ -1,5 +1,5 @@
 /**
- * The reference's chains of iptables, as it names and orders them, so that either's DEL takes away what the other's ADD made.
+ * The Go plugin's chains of iptables, as it names and orders them, so that either's DEL takes away what the other's ADD made.
  * Its rules carry no owner: whose an address is, records.ts knows.
  */
 
@@ -113,7 +113,7 @@ function makeWay(filter: Filter, admin: string): Promise<void> {
   return applyPlan(planFor(filter, { addresses: [], admin, ingress: undefined }))
 }
 
-/** As `leadTo`, for who may want to fill the chain: where the tools do not work, nobody will. */
+/** As `leadTo`, for who may want to fill the chain: where the tools do not work, it stays empty. */
 async function prepare(filter: Filter, admin: string): Promise<void> {
   try {
     await makeWay(filter, admin)
@@ -132,7 +132,7 @@ export function wayTo(admin: string, filter: Filter, engine: Engine) {
   return { add: () => leadTo(filter, admin, engine), check: () => missingWay(filter, admin) }
 }
 
-/** An administrator's chain for who may want to fill it: nobody misses it. */
+/** An administrator's chain for who may want to fill it: it is not missed. */
 export function preparedChain(admin: string, filter: Filter) {
   return { add: () => prepare(filter, admin), check: () => undefined }
 }
@@ -234,7 +234,7 @@ async function missingFrom(filter: Filter, spec: FilterSpec): Promise<string | u
 }
 
 /**
- * Takes away the rules of addresses, whoever added them. Chains that all share stay, as the reference leaves them: answers whether
+ * Takes away the rules of addresses, whoever added them. Chains that all share stay, as the Go plugin leaves them: answers whether
  * there are any of the addresses' families.
  */
 export async function removeRulesOf(addresses: readonly string[]): Promise<boolean> {
@@ -254,7 +254,7 @@ export async function removeRulesOf(addresses: readonly string[]): Promise<boole
 }
 
 /**
- * Takes away what no container on a bridge asks for any more, or on any bridge: the reference leaves it for ever. Nothing is taken
+ * Takes away what no container on a bridge asks for any more, or on any bridge: the Go plugin leaves it for ever. Nothing is taken
  * while an address is accepted of which there is no record: the Go plugin's containers have the same rules.
  */
 export async function removePolicies(
@@ -263,14 +263,14 @@ export async function removePolicies(
 ): Promise<void> {
   using lock = unlessUnwritable(() => lockRules({ shared: false })) // who adds one meanwhile waits, and then finds it missing
   const records = others()
-  const wanted = records.flatMap(({ ingress }) => ingress ?? [])
+  const ingresses = records.flatMap(({ ingress }) => ingress ?? [])
   const isMeant = (link: string | undefined): link is string =>
     link !== undefined && (bridge === 'of any' || link === bridge)
-  const wantedOn = (link: string) => wanted.filter(ingress => ingress.bridge === link)
+  const ingressesOn = (link: string) => ingresses.filter(ingress => ingress.bridge === link)
   const isRemovedRule = ({ chain, comment, input, output }: FoundRule) =>
     chain === FIRST_STAGE
-      ? isMeant(input) && !wantedOn(input).some(({ policy }) => comment.endsWith(policyComment(policy)))
-      : chain === SECOND_STAGE && isMeant(output) && wantedOn(output).length === 0
+      ? isMeant(input) && !ingressesOn(input).some(({ policy }) => comment.endsWith(policyComment(policy)))
+      : chain === SECOND_STAGE && isMeant(output) && ingressesOn(output).length === 0
   for (const family of families) {
     for (const variant of variants) {
       if (read({ family, variant }, table => !holdsStrangers(table, records)))

@@ -39,7 +39,7 @@ const records = recordsIn<FirewallRecord>(
 export const { recall, forget, recorded } = records
 
 /**
- * Remembers an owner's addresses, which nobody else of his network has from now on: whoever had one has not been deleted, but is
+ * Remembers an owner's addresses, which no other of its network has from now on: whoever had one has not been deleted, but is
  * gone. Another network may have the same.
  */
 export function remember(owner: string, record: FirewallRecord): void {

@@ -4,7 +4,7 @@ import { removeSources } from './firewalld.ts'
 import { removePolicies, removeRulesOf } from './iptables.ts'
 import { type FirewallRecord, forget, recordsOfOthers } from './records.ts'
 
-/** What is known of an owner. A policy that is not may be on any bridge, and is found by what nobody else asks for. */
+/** What is known of an owner. A policy that is not may be on any bridge, and is found by what no other asks for. */
 export type Known = Omit<FirewallRecord, 'ingress'> & { ingress?: FirewallRecord['ingress'] | 'unknown' }
 
 /**

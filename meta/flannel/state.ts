@@ -108,7 +108,7 @@ export function remember(
   writeAtomically(path, text, options)
 }
 
-/** True for a file that this attachment may overwrite: its own, or one that nobody can read. */
+/** True for a file that this attachment may overwrite: its own, or one that cannot be read. */
 function isOwn(saved: Saved | undefined, attachment: Attachment): boolean {
   if (saved?.config === undefined) return true
   return saved.ifname === attachment.ifname && saved.config.name === attachment.network

@@ -19,9 +19,9 @@ interface Keys {
   conditionsV6?: readonly string[] | undefined
 }
 
-/** The language of conditions, as the reference tells it: by their first token. */
-export function languageOf(words: readonly string[] = []): BackendName | undefined {
-  const [first] = words
+/** The language of conditions, as the Go plugin tells it: by their first token. */
+export function languageOf(conditions: readonly string[] = []): BackendName | undefined {
+  const [first] = conditions
   if (first === undefined) return undefined
   return /^[-!]/.test(first) ? 'iptables' : 'nftables'
 }
@@ -34,8 +34,8 @@ export function namedBackend(keys: Keys): BackendName | undefined {
   return languageOf(conditionsV4) ?? languageOf(conditionsV6)
 }
 
-const suits = (config: Keys, backend: BackendName, words: readonly string[] | undefined) =>
-  namedBackend(config) !== backend || (languageOf(words) ?? backend) === backend
+const suits = (config: Keys, backend: BackendName, conditions: readonly string[] | undefined) =>
+  namedBackend(config) !== backend || (languageOf(conditions) ?? backend) === backend
 
 /** Conditions are in the language of the backend. */
 export const suitsNftablesV4 = (config: Keys) => suits(config, 'nftables', config.conditionsV4)

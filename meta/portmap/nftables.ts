@@ -7,7 +7,7 @@ import type { FoundElement } from '../../chain/filter/nftables/read.ts'
 import { openNetfilter, rulesetGeneration } from '../../chain/linux/nftables/list.ts'
 import { NftError, translateMatches } from '../../chain/linux/nftables/nft.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
-import { hostEndName, ownerOf, wordsIn } from '../../chain/plugin/owner.ts'
+import { hostEndName, ownerOf, readableOwner } from '../../chain/plugin/owner.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 import { type PortMapping, portMappings } from './configuration.ts'
 import { elementsOf, hairpinSources, hostPortOf } from './elements.ts'
@@ -30,8 +30,8 @@ export const publish: PortBackend['publish'] = async (call, targets) => {
       await resolveReservations(call, portsPublishedBy(call, targets))
       const all = guarded(owned, guard, attachment)
       let isStandby = false
-      await addOwned(engine, all, (held, wanted) => {
-        const decision = resolve(held, wanted, call)
+      await addOwned(engine, all, (held, element) => {
+        const decision = resolve(held, element, call)
         isStandby ||= decision === 'leave'
         return decision
       })
@@ -131,13 +131,13 @@ async function ownConditions(
   }
 }
 
-function resolve(held: FoundElement, wanted: Element, { attachment }: Call): 'take' | 'leave' {
-  const port = hostPortOf(wanted)
+function resolve(held: FoundElement, element: Element, { attachment }: Call): 'take' | 'leave' {
+  const port = hostPortOf(element)
   if (!port) return 'take'
   const publisher = held.owner === undefined ? undefined : recall(held.owner)
   return resolveConflict(publisher, {
     attachment,
     port: `${port.hostPort}/${port.protocol}`,
-    holder: wordsIn(held.comment),
+    owner: readableOwner(held.comment),
   })
 }

@@ -1,5 +1,5 @@
 /**
- * Who holds a host port, and whether that container is still alive. A record under /run says where an owner's container is;
+ * Who publishes a host port, and whether that container is still alive. A record under /run says where an owner's container is;
  * the kernel says whether it still has the address.
  */
 
@@ -61,13 +61,13 @@ export function isAlive({ netns, ifname: name, addresses }: Publisher): boolean 
  */
 export function resolveConflict(
   publisher: Publisher | undefined,
-  request: { attachment: Attachment; port: string; holder?: string },
+  request: { attachment: Attachment; port: string; owner?: string },
 ): 'take' | 'leave' {
   if (!publisher || !isAlive(publisher)) return 'take'
   const { network, ifname: name, containerId, netns } = publisher
   if (containerId === request.attachment.containerId) return 'leave'
-  const holder = request.holder || `net: ${network}, if: ${name}, id: ${containerId}`
-  throw new CniError(code.internal, `host port ${request.port} is taken by another container (${holder})`, {
+  const owner = request.owner || `net: ${network}, if: ${name}, id: ${containerId}`
+  throw new CniError(code.internal, `host port ${request.port} is taken by another container (${owner})`, {
     details: `container ${containerId} on network ${network} is alive in ${netns}; remove it, or choose another hostPort`,
   })
 }
@@ -80,8 +80,8 @@ export function resolveConflict(
 export interface StandbyPublisher {
   /** All that it is to have in our nftables tables. */
   owned?: Owned
-  /** Ports whose claims it waits for. Its rules of iptables are there, behind those of the publisher. */
-  claims?: readonly Published[]
+  /** Ports whose reservations it waits for. Its rules of iptables are there, behind those of the publisher. */
+  ports?: readonly Published[]
 }
 
 /** An element in a record, by the name of its set or map. */
@@ -97,8 +97,11 @@ interface StoredOwned extends Omit<Owned, 'elements' | 'shared'> {
   shared?: readonly StoredElement[]
 }
 
-/** As every version writes it, in the folder that the first one has chosen: a node may go from one to the other and back. */
-type Stored = Omit<StandbyPublisher, 'owned'> & { owned?: StoredOwned }
+/** As every version writes it, under the names that the first one has chosen: a node may go from one to the other and back. */
+interface Stored {
+  owned?: StoredOwned
+  claims?: readonly Published[]
+}
 
 /** Of each container, its standbys by their owners' IDs. */
 const standbys = recordsIn<Record<string, Stored>>('ports/heirs', found =>
@@ -125,19 +128,22 @@ function restoredOwned({ elements, shared = [], ...rest }: StoredOwned): Owned {
   return { ...rest, elements: elements.flatMap(restored), shared: shared.flatMap(restored) }
 }
 
-export function waitForPort({ attachment }: { attachment: Attachment }, standby: StandbyPublisher): void {
+export function waitForPort(
+  { attachment }: { attachment: Attachment },
+  { owned, ports }: StandbyPublisher,
+): void {
   const { containerId } = attachment
-  const { owned, ...rest } = standby
-  const own = { ...rest, ...(owned ? { owned: storedOwned(owned) } : {}) }
+  const own = { ...(owned ? { owned: storedOwned(owned) } : {}), ...(ports ? { claims: ports } : {}) }
   standbys.remember(containerId, { ...standbys.recall(containerId), [ownerOf(attachment).id]: own })
 }
 
 /** The standbys of an interface that are alive. */
-export function standbysOf(attachment: Attachment): (Stored & { id: string })[] {
+export function standbysOf(attachment: Attachment): (StandbyPublisher & { id: string })[] {
   const own = ownerOf(attachment).id
-  return Object.entries(standbys.recall(attachment.containerId) ?? {}).flatMap(([id, standby]) => {
+  return Object.entries(standbys.recall(attachment.containerId) ?? {}).flatMap(([id, { owned, claims }]) => {
     const publisher = id === own ? undefined : recall(id)
-    return publisher && isAlive(publisher) ? [{ id, ...standby }] : []
+    if (!publisher || !isAlive(publisher)) return []
+    return [{ id, ...(owned ? { owned: restoredOwned(owned) } : {}), ...(claims ? { ports: claims } : {}) }]
   })
 }
 
@@ -149,8 +155,7 @@ export async function transferPorts(engine: Engine, attachment: Attachment): Pro
   const { id } = ownerOf(attachment)
   for (const { owned } of standbysOf(attachment)) {
     try {
-      if (owned)
-        await addOwned(engine, restoredOwned(owned), ({ owner }) => (owner === id ? 'take' : 'leave'))
+      if (owned) await addOwned(engine, owned, ({ owner }) => (owner === id ? 'take' : 'leave'))
     } catch (thrown) {
       if (!(thrown instanceof CniError)) throw thrown
     }

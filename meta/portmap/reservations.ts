@@ -1,6 +1,6 @@
 /**
  * Host ports that are published through iptables, a file each: rules have no key that the kernel would refuse a second time.
- * A claim counts as long as its owner's container is alive.
+ * A reservation counts as long as its owner's container is alive.
  */
 
 import { tableFamilyOf } from '../../chain/ip/family.ts'
@@ -27,7 +27,7 @@ import {
 } from './publishers.ts'
 import { sweepPorts } from './sweep.ts'
 
-const FOLDER = `${RUN_FOLDER}/ports/claimed`
+const FOLDER = `${RUN_FOLDER}/ports/claimed` // the first version's name: a node may go from one to the other and back
 
 const LOCK = 'lock'
 
@@ -55,7 +55,7 @@ export async function registerPublisher(
   undo('close the way from 127.0.0.1', () => closeOwnLocalnet(id))
 }
 
-/** Claims what an attachment publishes. Throws when a live container has one of the ports, through iptables or nftables. */
+/** Reserves what an attachment publishes. Throws when a live container has one of the ports, through iptables or nftables. */
 export async function reserve(call: Call, published: readonly Published[]): Promise<void> {
   const { id } = ownerOf(call.attachment)
   await resolveElements(call, published)
@@ -66,16 +66,16 @@ export async function reserve(call: Call, published: readonly Published[]): Prom
     if ((await resolveReservation(call, port)) === 'leave') left.push(port)
     else writeInPlace(pathOf(keyOf(port)), id)
   }
-  if (left.length > 0) waitForPort(call, { claims: left })
+  if (left.length > 0) waitForPort(call, { ports: left })
 }
 
-/** Takes over what the dead have claimed, with all that they have; throws when one is alive and of another container. */
+/** Takes over what the dead have reserved, with all that they have; throws when one is alive and of another container. */
 export async function resolveReservations(call: Call, published: readonly Published[]): Promise<void> {
   if (listFolder(FOLDER, 1) === undefined) return
   for (const port of published) await resolveReservation(call, port)
 }
 
-/** A claim whose owner has no record is what a kill has left. */
+/** A reservation whose owner has no record is what a kill has left. */
 async function resolveReservation(call: Call, port: Published): Promise<'take' | 'leave'> {
   const owner = readState(pathOf(keyOf(port)))
   if (owner === undefined || owner === ownerOf(call.attachment).id) return 'take'
@@ -112,7 +112,7 @@ async function resolveElements(call: Call, published: readonly Published[]): Pro
 }
 
 /**
- * Forgets an owner, with what it has claimed: that is a standby's from now on, or nobody's. Whose attachment it is the record
+ * Forgets an owner, with what it has reserved: that is a standby's from now on, or unowned. Whose attachment it is the record
  * says, if it is whole.
  */
 export function forgetPublisher(owner: string, attachment?: Attachment): void {
@@ -130,16 +130,16 @@ function passReservationsOn(owner: string, publisher: Publisher): void {
     const path = pathOf(keyOf(port))
     const reserver = readState(path)
     if (reserver === undefined || (reserver !== owner && ownerIn(reserver) === reserver)) continue
-    const standby = standbys.find(({ claims = [] }) => claims.some(claim => keyOf(claim) === keyOf(port)))
+    const standby = standbys.find(({ ports = [] }) => ports.some(one => keyOf(one) === keyOf(port)))
     if (standby) writeInPlace(path, standby.id)
     else removeFile(path)
   }
 }
 
-/** Where an owner's record is torn or gone, its claims alone say what they are. Those that are torn as well are nobody's. */
+/** Where an owner's record is torn or gone, its reservations alone say what they are. Those that are torn as well are unowned. */
 function removeReservations(owner: string): void {
   if (listFolder(FOLDER, 1) === undefined) return
-  using _held = takeLock(`${FOLDER}/${LOCK}`) // nobody is about to write one
+  using _held = takeLock(`${FOLDER}/${LOCK}`) // no other is about to write one
   for (const name of listFolder(FOLDER) ?? []) {
     const reserver = name === LOCK ? undefined : readState(`${FOLDER}/${name}`)
     if (reserver === owner || (reserver !== undefined && ownerIn(reserver) !== reserver))

@@ -79,8 +79,8 @@ export function isFilled(ip: IpConfig): boolean {
   return network.prefixLength < widthOf(network.address.family) || realGateway(ip.gateway) !== undefined
 }
 
-function isSameDefault({ gateway, prefixLength }: Route, wanted: string): boolean {
-  return prefixLength === 0 && gateway === wanted
+function isSameDefault({ gateway, prefixLength }: Route, expected: string): boolean {
+  return prefixLength === 0 && gateway === expected
 }
 
 /** In which order routes are taken away: undoing, from the last to the first, has gateways within reach again. */

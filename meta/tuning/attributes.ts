@@ -58,12 +58,12 @@ export function settingsOf(attributes: Attributes, name: AttributeName): LinkSet
   return rows[name].settings(attributes[name] as never)
 }
 
-/** Says how a link differs from what is wanted, a sentence each. */
-export function differencesOf(link: Link, wanted: Attributes): string[] {
-  return namesIn(wanted)
-    .filter(name => rows[name].of(link) !== wanted[name])
+/** Says how a link differs from what is expected, a sentence each. */
+export function differencesOf(link: Link, expected: Attributes): string[] {
+  return namesIn(expected)
+    .filter(name => rows[name].of(link) !== expected[name])
     .map(
       name =>
-        `Error: Tuning configured ${rows[name].label} of ${link.name} is ${wanted[name]}, current value is ${rows[name].of(link)}`,
+        `Error: Tuning configured ${rows[name].label} of ${link.name} is ${expected[name]}, current value is ${rows[name].of(link)}`,
     )
 }

@@ -4,7 +4,7 @@ import { folder, number, text } from '../../chain/plugin/schema.ts'
 
 const yesOrNo = z.optional(z.boolean())
 const size = z.optional(z.int().check(z.minimum(0), z.maximum(0x7fffffff)))
-const wishes = {
+const attributeKeys = {
   sysctl: z.optional(z.record(z.string(), z.string())),
   mac: text,
   promisc: yesOrNo,
@@ -15,11 +15,11 @@ const wishes = {
 }
 
 export const configuration = z.object({
-  ...wishes,
+  ...attributeKeys,
   /** Where backups are kept. */
   dataDir: z._default(folder, ''),
   runtimeConfig: z.optional(z.object({ mac: text })),
-  args: z.optional(z.object({ cni: z.optional(z.object(wishes)) })),
+  args: z.optional(z.object({ cni: z.optional(z.object(attributeKeys)) })),
 })
 
 export type Configuration = z.infer<typeof configuration>

@@ -6,7 +6,7 @@ import { status } from '../../chain/linux/libc/status.ts'
 import { readSysctl, writeSysctl } from '../../chain/linux/sysctl.ts'
 import { CniError, code } from '../../chain/protocol/error.ts'
 
-/** One sysctl that is wanted. */
+/** One sysctl that is expected. */
 export interface Setting {
   /** As the configuration spells it. */
   key: string
@@ -122,7 +122,7 @@ function readIfReadable(path: string): string | undefined {
   }
 }
 
-/** Says how a sysctl differs from what is wanted; undefined when it does not. */
+/** Says how a sysctl differs from what is expected; undefined when it does not. */
 export function differenceOf(setting: Setting): string | undefined {
   const value = readIfReadable(locate(setting))
   if (value === undefined || isSameValue(value, setting.value)) return undefined
@@ -130,10 +130,10 @@ export function differenceOf(setting: Setting): string | undefined {
 }
 
 /** Whether the kernel's spelling of a value means the configuration's: blanks, bases, sets of ranges, addresses. */
-function isSameValue(kernel: string, wanted: string): boolean {
-  const words = (value: string) => value.trim().split(/\s+/).map(canonical)
-  const one = words(kernel)
-  const other = words(wanted)
+function isSameValue(kernel: string, expected: string): boolean {
+  const fields = (value: string) => value.trim().split(/\s+/).map(canonical)
+  const one = fields(kernel)
+  const other = fields(expected)
   return one.length === other.length && one.every((word, index) => word === other[index])
 }
 

@@ -101,7 +101,7 @@ function atFill(taken: number, network: Network): string[] {
   ]
 }
 
-/** An exhausted range: how long the refusal takes, of a folder that nobody of ours has seen, and of one that was found full before. */
+/** An exhausted range: how long the refusal takes, of a folder that no plugin of ours has seen, and of one that was found full before. */
 function whenFull(): string[][] {
   const first: Walls = { ours: [], theirs: [] }
   const again: Walls = { ours: [], theirs: [] }

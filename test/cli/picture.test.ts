@@ -37,7 +37,7 @@ const network: DrawnNetwork = {
 }
 
 describe('a network', () => {
-  test('is drawn as a person sees it: the world, the host with its bridge, each container on its own cable', () => {
+  test('is drawn as a person sees it: the networks outside, the host with its bridge, each container on its own cable', () => {
     expect(`\n${drawNetwork(network, plain)}\n`).toBe(`
 ╭─ outside ──────────╮
 │ eth0  192.0.2.2/24 │

@@ -51,7 +51,7 @@ const cases: Case[] = [
   ),
   ...['owner', 'group'].map(
     (key): Case => ({
-      name: `${key} 4294967295, which is nobody`,
+      name: `${key} 4294967295, which is no owner`,
       type: 'tap',
       config: { [key]: 4294967295, ipam },
       seen: container => linkOf(container)?.kind,

@@ -10,7 +10,7 @@ import type { Step } from './rows.ts'
 
 /*
  * Whatever configuration ADD accepts, CHECK has nothing to say about right afterwards, and DEL leaves nothing of. Which
- * configurations these are, nobody lists: they are generated, and ADD decides. Another seed: CATENA_SEED.
+ * configurations these are is not listed: they are generated, and ADD decides. Another seed: CATENA_SEED.
  */
 
 const RUNS = process.env.CATENA_LONG ? 1000 : 60

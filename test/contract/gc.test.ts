@@ -1,6 +1,6 @@
 /**
  * GC's contract, for every plugin: what is not among the valid attachments goes with all that it has on the host, although
- * nobody has called DEL, whether or not its namespace is gone; the living, and other networks, keep everything.
+ * no DEL was called, whether or not its namespace is gone; the living, and other networks, keep everything.
  */
 import { expect, test } from 'bun:test'
 import { difference } from '../fixtures/snapshot.ts'
@@ -69,7 +69,7 @@ for (const row of rows) {
 }
 
 /** What a runtime in Go sends when nothing is alive, as CRI-O without pods after the machine has started. */
-const nobody = { 'cni.dev/valid-attachments': null, 'cni.dev/attachments': null }
+const noneValid = { 'cni.dev/valid-attachments': null, 'cni.dev/attachments': null }
 
 const ownState = ['bridge', 'ptp', 'portmap', 'bandwidth', 'tuning', 'firewall', 'flannel']
 
@@ -94,7 +94,7 @@ test.each(
     const dead = await attach(node, network)
     dead.container[Symbol.dispose]()
     for (const step of dead.steps)
-      expect((await callStep('GC', { ...step, ...nobody }, { network })).stdout).toBe('')
+      expect((await callStep('GC', { ...step, ...noneValid }, { network })).stdout).toBe('')
     await node.tidy?.(dead.container)
     expect(difference(before, hostState())).toEqual({ added: [], gone: [] })
     expect(await check(stranger, other)).toEqual([])

@@ -51,7 +51,7 @@ const bridge = { bridge: BRIDGE, ipam }
 const addresses = (...list: object[]) => ({ ipam: { addresses: list } })
 
 const rows: Row[] = [
-  // the skeleton
+  // the run
   ...['bridge', 'ptp', 'macvlan', 'tap', 'host-device', 'dummy', 'loopback', 'tuning'].map(
     (plugin): Row => ({
       plugin,

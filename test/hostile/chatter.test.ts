@@ -27,7 +27,7 @@ test.each(['ADD', 'DEL'] as const)('%s ends an IPAM plugin that prints without a
       ),
     },
   })
-  // nobody knows how far it got
+  // how far it got is unknown
   expect(fakes.order()).toEqual(verb === 'ADD' ? ['loud ADD', 'loud DEL'] : ['loud DEL'])
   expect(container.links().map(({ name }) => name)).toEqual(['lo'])
 })

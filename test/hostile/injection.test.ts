@@ -15,7 +15,7 @@ const MANY = isLong ? 'all' : isSecond ? '2' : '10'
 const WORKERS = isLong ? availableParallelism() : 2
 const PATIENCE = isLong ? 7_200_000 : 120_000
 
-/** A share of a case's points, on a host of its own: what is left on it is nobody else's. */
+/** A share of a case's points, on a host of its own: what is left on it is its own. */
 async function share(name: string, index: number): Promise<Report> {
   const script = `${import.meta.dir}/injection/worker.ts`
   const command = ['bash', `${import.meta.dir}/../private.sh`, process.execPath, script]

@@ -238,7 +238,7 @@ describe('a lock that hangs', () => {
     await mustCall(portmap, 'DEL', options)
   })
 
-  test('on its own namespace, by a process of the container, stops nobody', async () => {
+  test('on its own namespace, by a process of the container, stops no call', async () => {
     using container = freshNamespace('locks')
     using other = freshNamespace('locks')
     other.createLink({ name: 'eth0', kind: { type: 'veth', peer: { name: 'eth1' } } }, '10.61.0.7/24')

@@ -47,7 +47,7 @@ function listsIn(schema: Schema, path: string[] = []): List[] {
 
 const isSchema = (value: unknown): value is Schema => value instanceof z.ZodMiniObject
 
-/** Schemas besides those that the skeleton decodes for every verb: of plugins that decode for some verbs only. */
+/** Schemas besides those that the run decodes for every verb: of plugins that decode for some verbs only. */
 const more: Record<string, unknown> = { flannel, 'host-local': hostLocal, static: staticAddresses }
 
 async function schemasOf(name: string): Promise<Schema[]> {

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { filesBelow, STATE_FOLDERS } from '../fixtures/snapshot.ts'
 
-/** A file that is nobody's to change. */
+/** A file that cannot be changed. */
 export const VICTIM = '/run/victim'
 export const VICTIM_TEXT = 'victim text\n'
 

@@ -15,7 +15,7 @@ const LINKS = 1 // RTNLGRP_LINK
 function containerWithoutLoopback(): Namespace {
   const container = freshNamespace('forged')
   setLink(container.route, 'lo', { up: false })
-  container.route.close() // nobody but the victim is to be found in it
+  container.route.close() // nothing but the victim is to be found in it
   return container
 }
 
@@ -83,7 +83,7 @@ test.each<{ kind: string; protocol: number; open: () => Disposable }>([
   expect(forger.stdout.toString()).toBe('refused\n')
 })
 
-test('what a process of the container tells all who hear of events is not believed, and keeps nobody longer', async () => {
+test('what a process of the container tells all who hear of events is not believed, and keeps no call longer', async () => {
   using container = containerWithoutLoopback()
   using events = container.inside(() => openEvents(LINKS))
   using route = container.inside(openRoute)

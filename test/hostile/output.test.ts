@@ -1,4 +1,4 @@
-/** A result that nobody can be given is an ADD that has failed: it is undone, and the log has the reason. */
+/** An ADD whose result cannot be handed over has failed: it is undone, and the log has the reason. */
 import { afterAll, expect, test } from 'bun:test'
 import { removeBridges } from '../fixtures/bridge.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
@@ -31,7 +31,7 @@ const portmap = {
 const outputs = [
   { name: 'a full file', script: 'exec "$0" >/dev/full', why: 'No space left on device' },
   {
-    name: 'a pipe that nobody reads',
+    name: 'a pipe that is not read',
     script: 'exec 3> >(:); wait $!; exec "$0" >&3 3>&-',
     why: 'Broken pipe',
   },

@@ -95,7 +95,7 @@ function hostOf({ added, gone }: { added: string[]; gone: string[] }) {
 }
 
 test.each(['replaced by a pipe', 'replaced by a link loop', 'replaced by a folder'])(
-  'a configuration that is %s keeps nobody waiting',
+  'a configuration that is %s keeps no call waiting',
   mishap => {
     const path = `${folder}/99.conflist`
     rmSync(path, { recursive: true, force: true })

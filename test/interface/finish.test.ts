@@ -10,7 +10,7 @@ import {
   placeOn,
   removeFinished,
 } from '../../chain/interface/finish.ts'
-import { claimInterface, lentDevice } from '../../chain/interface/owner.ts'
+import { lentDevice, recordInterface } from '../../chain/interface/owner.ts'
 import { noIpam } from '../../chain/plugin/ipam.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { recordsIn } from '../../chain/plugin/state.ts'
@@ -167,7 +167,7 @@ describe('DEL', () => {
   test('leaves an interface that is another attachment’s by now', async () => {
     using container = begun()
     const other = attachmentOf(container.name, { network: 'other-net' })
-    claimInterface(other, { netns: container.path, index: container.link('eth0').index })
+    recordInterface(other, { netns: container.path, index: container.link('eth0').index })
     const io = silentIo({})
     await removeFinished({
       attachment: attachmentOf(container.name),
@@ -183,8 +183,8 @@ describe('DEL', () => {
 
 test('GC forgets what dead attachments had, though the addresses cannot be collected', async () => {
   const place = { netns: '/run/netns/one', index: 4 }
-  for (const id of ['dead', 'alive']) claimInterface(attachmentOf(id), place)
-  claimInterface(attachmentOf('lent'), { ...place, device: { name: 'phys0', index: 7 } })
+  for (const id of ['dead', 'alive']) recordInterface(attachmentOf(id), place)
+  recordInterface(attachmentOf('lent'), { ...place, device: { name: 'phys0', index: 7 } })
   const ipam = { ...noIpam, gc: () => Promise.reject(new Error('no pool')) }
   const valid = [{ containerId: 'alive', ifname: 'eth0' }]
   await expect(collectStale({ network: 'test-net', valid, ipam })).rejects.toThrow(

@@ -2,11 +2,11 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { rmSync, writeFileSync } from 'node:fs'
 import {
-  claimInterface,
   findPeer,
   lentDevice,
   otherOwner,
   otherThan,
+  recordInterface,
   releaseInterface,
   releaseStaleInterfaces,
   sayLeft,
@@ -29,7 +29,7 @@ const place = { netns: '/run/netns/one', index: 4 }
 describe('a claim', () => {
   test('tells the device that was lent, to the attachment that was lent it', () => {
     expect(lentDevice(one)).toBeUndefined()
-    claimInterface(one, { ...place, device })
+    recordInterface(one, { ...place, device })
     expect([lentDevice(one), lentDevice(sameOnOther), lentDevice(attachmentOf('two'))]).toEqual([
       device,
       undefined,
@@ -38,7 +38,7 @@ describe('a claim', () => {
   })
 
   test('goes with whoever has it, once, and not with another', () => {
-    claimInterface(one, { ...place, device })
+    recordInterface(one, { ...place, device })
     releaseInterface(sameOnOther)
     expect(lentDevice(one)).toEqual(device)
     releaseInterface(one)
@@ -47,8 +47,8 @@ describe('a claim', () => {
   })
 
   test('of the next network takes the place of the last one’s', () => {
-    claimInterface(one, { ...place, device })
-    claimInterface(sameOnOther, { ...place, device: { ...device, name: 'phys1' } })
+    recordInterface(one, { ...place, device })
+    recordInterface(sameOnOther, { ...place, device: { ...device, name: 'phys1' } })
     expect([lentDevice(one), lentDevice(sameOnOther)?.name]).toEqual([undefined, 'phys1'])
   })
 
@@ -60,7 +60,7 @@ describe('a claim', () => {
     '{"owner":7,"netns":"/x","index":1}',
     '{"owner":"x","netns":"/x","index":1,"device":7}',
   ])('that reads %p is none, and goes with the next one', text => {
-    claimInterface(one, { ...place, device })
+    recordInterface(one, { ...place, device })
     writeFileSync(`${FOLDER}/${attachmentHash(one)}.json`, text)
     expect(lentDevice(one)).toBeUndefined()
     releaseInterface(one)
@@ -70,10 +70,10 @@ describe('a claim', () => {
 
 describe('GC', () => {
   const claims = () => {
-    claimInterface(one, { ...place, device })
-    claimInterface(attachmentOf('two'), place)
-    claimInterface(attachmentOf('three', { network: 'other-net' }), { ...place, device })
-    claimInterface(attachmentOf('alive'), { ...place, device })
+    recordInterface(one, { ...place, device })
+    recordInterface(attachmentOf('two'), place)
+    recordInterface(attachmentOf('three', { network: 'other-net' }), { ...place, device })
+    recordInterface(attachmentOf('alive'), { ...place, device })
   }
   const valid = [{ containerId: 'alive', ifname: 'eth0' }]
 
@@ -89,7 +89,7 @@ describe('GC', () => {
     claims()
     releaseStaleInterfaces('test-net', valid)
     expect([lentDevice(one), lentDevice(attachmentOf('alive'))]).toEqual([device, device])
-    claimInterface(attachmentOf('two'), { ...place, device })
+    recordInterface(attachmentOf('two'), { ...place, device })
     releaseStaleInterfaces('test-net', [...valid, { containerId: 'one', ifname: 'eth0' }])
     expect(lentDevice(attachmentOf('two'))).toEqual(device)
   })
@@ -174,16 +174,16 @@ describe('another owner', () => {
     using there = attached()
     const { container } = there
     const { index } = container.link('eth0')
-    claimInterface(sameOnOther, { netns: container.path, index })
+    recordInterface(sameOnOther, { netns: container.path, index })
     expect(ask(there)).toBe(ownerOf(sameOnOther).comment)
     expect(ask(there, '/run/netns/other')).toBeUndefined()
-    claimInterface(sameOnOther, { netns: container.path, index: index + 1 }) // one that was there before
+    recordInterface(sameOnOther, { netns: container.path, index: index + 1 }) // one that was there before
     expect(ask(there)).toBeUndefined()
   })
 
   test('is by the alias, where both say something', () => {
     using there = attached()
-    claimInterface(sameOnOther, { netns: there.container.path, index: there.container.link('eth0').index })
+    recordInterface(sameOnOther, { netns: there.container.path, index: there.container.link('eth0').index })
     setLink(there.host.route, 'veth0', { alias: ownerOf(one).comment })
     expect(ask(there)).toBeUndefined()
     setLink(there.host.route, 'veth0', { alias: 'written by hand' })

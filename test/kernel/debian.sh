@@ -86,7 +86,7 @@ GUEST
   (cd "$tree" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >"$cache/initramfs.gz")
 }
 
-# What the plugins and the tests use, and what Debian has as modules: nobody loads them on demand in every namespace.
+# What the plugins and the tests use, and what Debian has as modules: nothing loads them on demand in every namespace.
 modules=(9p overlay veth bridge br_netfilter 8021q macvlan ipvlan dummy vrf ifb tun sch_tbf sch_ingress sch_fq_codel cls_u32 act_mirred
   nf_tables nf_conntrack nf_conntrack_netlink nf_nat nft_chain_nat nft_ct nft_nat nft_masq nft_redir nft_compat nft_fib_inet nft_meta_bridge
   nft_reject_inet nft_objref nft_limit nft_hash nft_numgen nft_log nft_counter x_tables ip_tables iptable_nat iptable_filter ip6_tables

@@ -64,7 +64,7 @@ test('a test that runs on the first kernel is not wanted on the second', async (
   expect(verdict()).toEqual({ exitCode: 0, output: '' })
 })
 
-test('a test with needs fails where nobody keeps account of it', async () => {
+test('a test with needs fails where no account is kept of it', async () => {
   const { path } = await suite('unaccounted', `testOn(['bridge'], 'stands', () => {})`)
   const { CATENA_TEST_RESULTS: _, ...env } = process.env
   const { exitCode, stderr } = Bun.spawnSync([process.execPath, 'test', path], { cwd: folder, env })

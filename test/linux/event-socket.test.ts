@@ -8,7 +8,7 @@ import { ETH_P_ARP, openLinkSocket } from '../../chain/linux/packet-socket.ts'
 import { frameSocketOf } from '../../ipam/dhcp/link/client-link.ts'
 import { connect, freshNamespace } from '../fixtures/namespace.ts'
 
-const nobody = { received: () => undefined, failed: () => undefined }
+const deaf = { received: () => undefined, failed: () => undefined }
 
 test('a port that was heard at can be bound to again at once', async () => {
   const address = new Uint8Array(28) // struct sockaddr_in6
@@ -17,7 +17,7 @@ test('a port that was heard at can be bound to again at once', async () => {
   for (let round = 0; round < 50; round++) {
     const descriptor = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)
     bind(descriptor, address)
-    openEventSocket(descriptor, nobody).close()
+    openEventSocket(descriptor, deaf).close()
     await new Promise(setImmediate)
   }
 })

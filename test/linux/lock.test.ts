@@ -17,7 +17,7 @@ const folder = () => mkdtempSync(`${root}/case-`)
 const modeOf = (path: string) => (statSync(path).mode & 0o7777).toString(8)
 
 /** Another process that holds something until it is told to let go. */
-async function holding(take: string) {
+async function locked(take: string) {
   const script = `import { holdName, openNames, takeLock } from '${import.meta.dir}/../../chain/linux/lock.ts'
     const held = await ${take}
     console.log('held')
@@ -46,7 +46,7 @@ afterEach(() => {
 })
 
 describe('a lock', () => {
-  const holder = (path: string, shared = false) => holding(`takeLock('${path}', { shared: ${shared} })`)
+  const holder = (path: string, shared = false) => locked(`takeLock('${path}', { shared: ${shared} })`)
 
   const isFree = (path: string, shared = false) => {
     using held = takeLock(path, { tryOnly: true, shared })
@@ -117,7 +117,7 @@ describe('a lock', () => {
     expect(held).toBeDefined()
   })
 
-  test('that cannot be made is nobody’s for who takes away', () => {
+  test('that cannot be made is unowned for who takes away', () => {
     const path = `${folder()}/full`
     Bun.spawnSync(['mkdir', path])
     Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', 'nr_inodes=1', 'none', path])
@@ -147,7 +147,7 @@ describe('a name', () => {
 
   test('is held by one process at a time, whatever becomes of other names in the file', async () => {
     const file = `${folder()}/names`
-    const other = await holding(taking(file, 'one'))
+    const other = await locked(taking(file, 'one'))
     expect([await isFree(file, 'one'), await isFree(file, 'two')]).toEqual([false, true])
     await other.release()
     expect(await isFree(file, 'one')).toBe(true)
@@ -155,14 +155,14 @@ describe('a name', () => {
 
   test('is free again when the process that holds it is killed', async () => {
     const file = `${folder()}/names`
-    const other = await holding(taking(file, 'one'))
+    const other = await locked(taking(file, 'one'))
     await other.kill()
     expect(await isFree(file, 'one')).toBe(true)
   })
 
   test('may be shared', async () => {
     const file = `${folder()}/names`
-    const other = await holding(taking(file, 'one', true))
+    const other = await locked(taking(file, 'one', true))
     expect([await isFree(file, 'one', true), await isFree(file, 'one')]).toEqual([true, false])
     await other.release()
   })
@@ -193,7 +193,7 @@ describe('a name', () => {
 
   test('that another process does not let go is given up in the end, and the error says who has it', async () => {
     const file = `${folder()}/names`
-    const other = await holding(taking(file, 'eth0 of container c1'))
+    const other = await locked(taking(file, 'eth0 of container c1'))
     patience.milliseconds = 60
     const waiting = holdName('eth0 of container c1', {}, openNames(file))
     expect(await waiting.catch(thrown => thrown)).toMatchObject({

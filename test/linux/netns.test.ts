@@ -57,7 +57,7 @@ test('bodies may be nested, and each level comes home', () => {
 
 test('a body that goes on after it came home does not compile', () => {
   using namespace = freshNamespace()
-  // @ts-expect-error a promise would be settled outside of the namespace
+  // @ts-expect-error a promise would be resolved outside of the namespace
   const answered: unknown = inNamespace(namespace.path, async () => 'later')
   // @ts-expect-error the same for a thenable that is returned
   const other: unknown = inNamespace(namespace.path, () => Promise.resolve('later'))

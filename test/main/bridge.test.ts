@@ -220,7 +220,7 @@ test('a link of that name that is no bridge is refused and stays', async () => {
   expect(host.link(network.bridge).kind).toBe('veth')
 })
 
-test('hairpinMode and portIsolation are set on the port, promiscMode and mtu where the reference sets them', async () => {
+test('hairpinMode and portIsolation are set on the port, promiscMode and mtu where the Go plugin sets them', async () => {
   using host = hostNamespace()
   await using network = freshNetwork({ hairpinMode: true, portIsolation: true, mtu: 1400 })
   using container = freshNamespace()

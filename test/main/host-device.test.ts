@@ -196,7 +196,7 @@ test.each([
     msg: 'hwaddr: failed to find host device: failed to parse MAC address "xx": address xx: invalid MAC address: must be a hardware address of 6, 8 or 20 bytes',
   },
   {
-    name: 'a hardware address that nobody has',
+    name: 'a hardware address that no device has',
     config: { device: undefined, hwaddr: '02:00:00:00:00:99' },
     msg: 'hwaddr: failed to find host device: failed to find physical interface with that address: got "02:00:00:00:00:99"',
   },

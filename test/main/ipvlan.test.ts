@@ -33,7 +33,7 @@ for (const mode of ['', 'l2', 'l3', 'l3s']) {
     {
       await using attachment = await attach(ipvlan, callFor(container, pool, { master: wired.master, mode }))
       if (mode.startsWith('l3')) {
-        // in layer 3 nobody asks for the container's address: the neighbour is told the way
+        // in layer 3 the container's address is not asked for: the neighbour is told the way
         const { address } = wired.host.link(wired.master)
         wired.neighbour.run('ip', 'neigh', 'replace', '10.1.0.2', 'lladdr', address, 'dev', 'eth0')
       }
@@ -276,7 +276,7 @@ test.each([
     msg: 'mtu: invalid MTU 1501, must be [0, master MTU(1500)]',
   },
   {
-    name: 'no IPAM plugin, and nobody before',
+    name: 'no IPAM plugin, and no plugin before',
     config: { ipam: {} },
     msg: 'ipam.type: no plugin name provided',
   },

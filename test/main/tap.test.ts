@@ -153,8 +153,8 @@ test.each([
   },
   {
     name: 'a label without SELinux',
-    config: { selinuxContext: 'nobody' },
-    msg: 'selinuxContext: could not be taken on: got "nobody"',
+    config: { selinuxContext: 'nonsense' },
+    msg: 'selinuxContext: could not be taken on: got "nonsense"',
   },
 ])('$name is refused by its key, and nothing is left', async ({ config, msg }) => {
   using container = freshNamespace()

@@ -57,7 +57,7 @@ testOn(
   },
 )
 
-testOn(['vlan'], 'a container of another VLAN reaches nobody', async () => {
+testOn(['vlan'], 'a container of another VLAN reaches no other', async () => {
   using wired = taggedNeighbour()
   using container = freshNamespace('container')
   const config = { master: wired.master, vlanId: 8 }

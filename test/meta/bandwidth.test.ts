@@ -300,7 +300,7 @@ describe('ADD', () => {
   })
 })
 
-test('GC removes the ifbs of its network that no valid attachment owns, and those of the Go plugin that serve nobody', async () => {
+test('GC removes the ifbs of its network that no valid attachment owns, and those of the Go plugin that serve no attachment', async () => {
   using net = connected(['eth0', 'eth1', 'eth2'])
   const of = (containerId: string, name: string, network = 'test-net') => ({
     ...net.callFor({ ...limits, name: network }, { interface: name }),
@@ -310,7 +310,7 @@ test('GC removes the ifbs of its network that no valid attachment owns, and thos
   await mustCall(bandwidth, 'ADD', of('dead', 'eth1'))
   await mustCall(bandwidth, 'ADD', of('stranger', 'eth2', 'other-net'))
   const kept = ifbs(net.host).filter(name => !net.host.link(name).alias?.includes('id: dead'))
-  createLink(net.host.route, { name: 'bwp000000000000', up: true, kind: { type: 'ifb' } }) // serves nobody
+  createLink(net.host.route, { name: 'bwp000000000000', up: true, kind: { type: 'ifb' } }) // serves no attachment
   createLink(net.host.route, { name: 'ifb7', kind: { type: 'ifb' } }) // not a plugin's
   const valid = [{ containerID: 'alive', ifname: 'eth0' }]
   await mustCall(bandwidth, 'GC', { config: { 'cni.dev/valid-attachments': valid } })

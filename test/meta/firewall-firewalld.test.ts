@@ -191,7 +191,7 @@ test('STATUS is fine where firewalld runs', async () => {
 })
 
 describe('without firewalld', () => {
-  test.each(['a bus', 'nobody at the socket', 'no socket'])(
+  test.each(['a bus', 'a socket without a bus', 'no socket'])(
     'on a host with %s, a silent configuration means nftables, and one for firewalld fails in words',
     async host => {
       await using bus = await startBus()

@@ -42,7 +42,7 @@ function run(variant: Variant, family: 'ip' | 'ip6', ...words: string[]): void {
 /** The filter tables of both families. */
 const filters = (variant: Variant) => [...saved(variant, 'ip', 'filter'), ...saved(variant, 'ip6', 'filter')]
 
-const obstacles: { name: string; rules: string[] }[] = [
+const blockingChains: { name: string; rules: string[] }[] = [
   { name: 'its policy', rules: ['-P FORWARD DROP'] },
   { name: 'a last rule that rejects', rules: ['-A FORWARD -i docker0 -j ACCEPT', '-A FORWARD -j REJECT'] },
   {
@@ -59,32 +59,35 @@ const obstacles: { name: string; rules: string[] }[] = [
       '-A DOCKER ! -i docker0 -o docker0 -j DROP',
     ],
   },
-  { name: 'a chain that it leads to', rules: ['-N FENCE', '-A FORWARD -j FENCE', '-A FENCE -j DROP'] },
+  { name: 'a chain that it leads to', rules: ['-N BLOCK', '-A FORWARD -j BLOCK', '-A BLOCK -j DROP'] },
 ]
 
 describe.each(variants)('with the %s variant of iptables', variant => {
   describe('a silent configuration', () => {
-    test.each(obstacles)('lets packets through a FORWARD that drops them by $name', async ({ rules }) => {
-      using _choice = choose(variant)
-      using outside = outsideHost()
-      using container = freshNamespace()
-      for (const family of ['ip', 'ip6'] as const)
-        for (const rule of rules) run(variant, family, ...rule.split(' '))
-      const before = filters(variant)
-      const chain = firewalled(container)
-      await chain.add()
-      using _servers = serveAll(outside)
-      await expectReached(container, OUTSIDE, 'both')
-      expect(await chain.check()).toMatchObject({ status: 0 })
-      await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
-      await expectReached(container, OUTSIDE, 'none')
-      const left = filters(variant).filter(
-        line => !before.includes(line) && !/CNI-(FORWARD|ADMIN)$|^:CNI/.test(line),
-      )
-      expect(left).toEqual([])
-      expect((await chain.check()).json).toMatchObject({ msg: expect.stringContaining('is missing') })
-      await chain.del()
-    })
+    test.each(blockingChains)(
+      'lets packets through a FORWARD that drops them by $name',
+      async ({ rules }) => {
+        using _choice = choose(variant)
+        using outside = outsideHost()
+        using container = freshNamespace()
+        for (const family of ['ip', 'ip6'] as const)
+          for (const rule of rules) run(variant, family, ...rule.split(' '))
+        const before = filters(variant)
+        const chain = firewalled(container)
+        await chain.add()
+        using _servers = serveAll(outside)
+        await expectReached(container, OUTSIDE, 'both')
+        expect(await chain.check()).toMatchObject({ status: 0 })
+        await mustCall(firewall, 'DEL', { containerId: container.name, config: { name: 'net-1' } })
+        await expectReached(container, OUTSIDE, 'none')
+        const left = filters(variant).filter(
+          line => !before.includes(line) && !/CNI-(FORWARD|ADMIN)$|^:CNI/.test(line),
+        )
+        expect(left).toEqual([])
+        expect((await chain.check()).json).toMatchObject({ msg: expect.stringContaining('is missing') })
+        await chain.del()
+      },
+    )
 
     test('is iptables where somebody has rules there, though these drop nothing', async () => {
       using _choice = choose(variant)
@@ -245,7 +248,7 @@ test.each([
     without: ['delete', 'table', 'bridge', 'catena'],
   },
 ] as const)(
-  'ingressPolicy $ingressPolicy (bridge-nf-call-iptables $bridged) keeps other bridges away, by the chains of the reference; from a sibling: $fromSibling',
+  'ingressPolicy $ingressPolicy (bridge-nf-call-iptables $bridged) keeps other bridges away, by the chains of the Go plugin; from a sibling: $fromSibling',
   async ({ ingressPolicy, fromSibling, bridged, without }) => {
     using _bridged = seeBridged(bridged)
     using outside = outsideHost()

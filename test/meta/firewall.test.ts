@@ -196,9 +196,9 @@ describe('ingressPolicy', () => {
     await second.del()
     await expectReached(one, to, 'none')
     await first.del()
-    const fences = elements().filter(element => element.includes('policy_'))
-    expect(fences.filter(element => element.includes('cni1'))).toEqual([])
-    expect(fences.filter(element => element.includes('cni2'))).toHaveLength(6)
+    const policies = elements().filter(element => element.includes('policy_'))
+    expect(policies.filter(element => element.includes('cni1'))).toEqual([])
+    expect(policies.filter(element => element.includes('cni2'))).toHaveLength(6)
     const open = firewalled(one, { config: nftables })
     await open.add()
     await expectReached(one, to, 'both')
@@ -426,8 +426,8 @@ test('an ADD that fails leaves nothing', async () => {
 })
 
 test.each([
-  { table: 'inet filter', chain: 'fence' },
-  { table: 'ip fences', chain: 'fence' },
+  { table: 'inet filter', chain: 'block' },
+  { table: 'ip policies', chain: 'block' },
   { table: 'ip6 filter', chain: 'forward' },
 ])(
   'a base chain of somebody else ($table $chain) that drops what it does not accept is named in a warning',

@@ -415,7 +415,7 @@ test('the Go bridge is a delegate like ours, and ours deletes what it made', asy
   expect(readdirSync('/var/lib/cni/networks/mixed').filter(name => name.startsWith('10.'))).toEqual([])
 })
 
-test('what a kill left of the state’s writing is in nobody’s way, and goes with DEL', async () => {
+test('what a kill left of the state’s writing is in no way, and goes with DEL', async () => {
   flanneldWrites(...ipv4, ...common)
   using fakes = fakePlugins('bridge')
   const options = { netns: '/run/netns/some', path: fakes.path }

@@ -219,7 +219,7 @@ test("ADD and DEL wait for xtables' lock while another process holds it", async 
   expect(saved('legacy').filter(line => line.includes('CNI-DN-'))).toEqual([])
 })
 
-/** Comes back when some process waits for a lock on a file. The kernel tells nobody: one has to look. */
+/** Comes back when some process waits for a lock on a file. The kernel does not tell: one has to look. */
 async function waiting(path: string): Promise<void> {
   const waiter = new RegExp(`-> FLOCK .*:${statSync(path).ino} `)
   while (!waiter.test(readFileSync('/proc/locks', 'utf8'))) await pause(2)

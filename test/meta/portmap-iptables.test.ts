@@ -176,7 +176,7 @@ describe.each(variants)('with the %s variant', variant => {
     using host = hostNamespace()
     using one = freshNamespace()
     using other = freshNamespace()
-    // A bridge on which nobody has opened that door yet.
+    // A bridge on which that door was not opened yet.
     const network = {
       name: 'net-8',
       bridge: { bridge: 'cni8', ipam: { type: 'host-local', subnet: '10.8.0.0/16' } },
@@ -260,7 +260,7 @@ describe.each(variants)('with the %s variant', variant => {
       says: /PREROUTING .* in table nat of ip$/,
     },
     { name: 'the mark', harm: ['-F', 'CNI-HOSTPORT-SETMARK'], says: /CNI-HOSTPORT-SETMARK .*0x2000/ },
-  ])('CHECK notices that $name has gone, and the next ADD makes it anew', async ({ harm, says }) => {
+  ])('CHECK notices that $name has gone, and the next ADD makes it again', async ({ harm, says }) => {
     using _choice = choose(variant)
     const options = { netns: '/run/netns/none', config: chained({}, [http(8080)]) }
     await mustCall(portmap, 'ADD', options)

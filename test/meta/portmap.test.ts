@@ -263,7 +263,7 @@ test('the same ports on a second network of one container stay with the first', 
   expect(elements()).toEqual([])
 })
 
-test('ports go over to the next network of a container when the first one is taken from it, and to nobody at the end', async () => {
+test('ports go over to the next network of a container when the first one is taken from it, and are unpublished at the end', async () => {
   using host = hostNamespace()
   using container = freshNamespace()
   const before = snapshot()

@@ -334,7 +334,7 @@ describe('beside the Go plugin', () => {
   const peer = () => peerExecutable('sbr')
   const withoutPriority = (container: Namespace, link: number) => {
     const { rules, ...rest } = views(container, link)
-    // the reference copies IPv6 routes without a gateway into IPv4's tables too
+    // the Go plugin copies IPv6 routes without a gateway into IPv4's tables too
     return { rules: rules.sort(), ...rest, 100: rest[100].filter(line => !line.startsWith('f')) }
   }
 

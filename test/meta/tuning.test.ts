@@ -139,7 +139,7 @@ describe('attributes', () => {
     expect(net.container.sysctl('net/ipv4/conf/eth0/log_martians')).toBe('1')
   })
 
-  test('sysctls in args.cni alone are enough (the reference panics)', async () => {
+  test('sysctls in args.cni alone are enough (the Go plugin panics)', async () => {
     using net = wired()
     const config = { args: { cni: { sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } } } }
     await mustCall(tuning, 'ADD', callFor(net.container, config))
@@ -157,7 +157,7 @@ describe('attributes', () => {
 })
 
 describe('the backup', () => {
-  test("is in the reference plugin's place and form", async () => {
+  test("is in the Go plugin's place and form", async () => {
     using net = wired()
     const { address } = net.container.link('eth0')
     await mustCall(tuning, 'ADD', callFor(net.container, { mac, mtu: 1400 }))
@@ -376,7 +376,7 @@ describe('the list of allowed sysctls', () => {
     const config = { sysctl: { [key]: '1' } }
     const { json, status } = await call(tuning, 'ADD', callFor(net.container, config))
     const peer = execute(peerExecutable('tuning'), 'ADD', callFor(net.container, config))
-    expect(peer.status).toBe(status) // the reference judges alike
+    expect(peer.status).toBe(status) // the Go plugin judges alike
     const node = await call(tuning, 'STATUS', { config })
     expect(node.status).toBe(status)
     if (status !== 0) expect([json.code, node.json.code]).toEqual([7, 50])

@@ -188,7 +188,7 @@ testOn(['vrf'], 'a failed ADD takes the interface out of the VRF again, with its
   }
   addRoute(container.route, bridgehead)
   addRoute(container.route, stranded)
-  removeRoute(container.route, bridgehead) // nobody can add `stranded` any more
+  removeRoute(container.route, bridgehead) // it is impossible to add `stranded` any more
   const { json } = await call(vrf, 'ADD', callFor(container))
   expect(json).toMatchObject({
     code: 999,
@@ -238,7 +238,7 @@ testOn(['vrf'], 'DEL finds half of it gone', async () => {
   await mustCall(vrf, 'DEL', request)
   expect(findLink(container.route, 'blue')).toBeUndefined()
   await mustCall(vrf, 'ADD', request)
-  removeLink(container.route, 'eth0') // where the reference fails
+  removeLink(container.route, 'eth0') // where the Go plugin fails
   await mustCall(vrf, 'DEL', request)
   expect(findLink(container.route, 'blue')).toBeUndefined()
   await mustCall(vrf, 'DEL', request)

@@ -8,7 +8,7 @@ import {
   isStale,
   ownerIn,
   ownerOf,
-  wordsIn,
+  readableOwner,
 } from '../../chain/plugin/owner.ts'
 
 const attachment = { network: 'net', containerId: 'container-1', ifname: 'eth0' }
@@ -18,7 +18,7 @@ test('an owner is its network and its attachment, and says so in words', () => {
   expect(id).toMatch(/^[0-9a-f]{16}-[0-9a-f]{16}$/)
   expect(id.endsWith(`-${attachmentHash(attachment)}`)).toBe(true)
   expect(comment).toBe(`${id}, net: net, if: eth0, id: container-1`)
-  expect([ownerIn(comment), wordsIn(comment)]).toEqual([id, 'net: net, if: eth0, id: container-1'])
+  expect([ownerIn(comment), readableOwner(comment)]).toEqual([id, 'net: net, if: eth0, id: container-1'])
 })
 
 test('networks, containers and interfaces are told apart, also where their names run into one another', () => {
@@ -45,7 +45,7 @@ test.each([
   '0123456789abcdef-0123456789abcde',
   '0123456789abcdef-0123456789abcdef0',
   'x'.repeat(33),
-])('nobody owns what says "%s"', comment => {
+])('unowned is what says "%s"', comment => {
   expect(ownerIn(comment)).toBeUndefined()
 })
 

@@ -1,4 +1,4 @@
-/** The environment of a plugin call, word for word as the reference judges it. */
+/** The environment of a plugin call, word for word as the Go plugins judge it. */
 import { expect, test } from 'bun:test'
 import {
   checkNetworkName,

@@ -134,7 +134,7 @@ const sixth = (address: string) => address.includes(':')
 const outsideAddress = (like: string) => (sixth(like) ? '2001:db8::2' : '192.0.2.2')
 const hostAddress = (like: string) => (sixth(like) ? '2001:db8::1' : '192.0.2.1')
 
-/** Outside, the way back to containers that nobody masquerades. */
+/** Outside, the way back to containers that are not masqueraded. */
 function routeBack(addresses: readonly string[]): void {
   for (const address of addresses) {
     const prefixLength = sixth(address) ? 128 : 32
@@ -222,7 +222,7 @@ for (const one of shipped) {
       if (one.needsKubelet) kubeletMakesChains()
       await using members = membersOf(list)
       const usesIptables = backend === 'iptables' || one.needsKubelet === true
-      // what all containers of the host or of a bridge share stays, as the reference's does: CNI-ADMIN in any case
+      // what all containers of the host or of a bridge share stays, as the Go plugin's does: CNI-ADMIN in any case
       if (usesIptables || list.plugins.some(({ raw }) => raw.type === 'firewall')) {
         const first = await members.join(8080)
         if (one.isolates) await expectIsolation(list, first)

@@ -177,7 +177,7 @@ test.each([
   )
 })
 
-test('a single configuration keeps keys that nobody here knows', () => {
+test('a single configuration keeps keys that are unknown here', () => {
   const text = JSON.stringify({
     cniVersion: '1.0.0',
     name: 'net',

@@ -90,7 +90,7 @@ function stopAt(plugins: FakePlugins, verb: string) {
   )
   return {
     begun: () => Bun.file(`${plugins.path}/begun`).text(),
-    letGo: () => release(`${plugins.path}/go`),
+    proceed: () => release(`${plugins.path}/go`),
   }
 }
 
@@ -99,14 +99,14 @@ test('ADD and DEL wait for GC on their network; other networks do not', async ()
   using options = runtime(plugins)
   await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
   const list = listOf(['one'])
-  const { begun, letGo } = stopAt(plugins, 'GC')
+  const { begun, proceed } = stopAt(plugins, 'GC')
   const collecting = gcNetworkList(list, [], options)
   await begun()
   const adding = addNetworkList(list, attachment, options)
   const deleting = delNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
   await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
   expect(plugins.calls().map(({ verb, stdin }) => `${verb} ${stdin.name}`)).toEqual(['GC net', 'ADD other'])
-  letGo()
+  proceed()
   await Promise.all([collecting, adding, deleting])
   expect(plugins.order()).toHaveLength(4)
 })
@@ -116,7 +116,7 @@ test('GC waits for an ADD in progress, and those that come after wait for GC', a
   using options = runtime(plugins)
   await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
   const list = listOf(['one'])
-  const { begun, letGo } = stopAt(plugins, 'DEL')
+  const { begun, proceed } = stopAt(plugins, 'DEL')
   plugins.behave('one', 'GC', 'echo "GC ends" >>"$home/notes"')
   const deleting = delNetworkList(list, attachment, options)
   await begun()
@@ -124,7 +124,7 @@ test('GC waits for an ADD in progress, and those that come after wait for GC', a
   const adding = addNetworkList(list, { ...attachment, containerId: 'container-2' }, options)
   await addNetworkList({ ...list, name: 'other' }, { ...attachment, containerId: 'container-3' }, options)
   expect(plugins.order()).toEqual(['one DEL', 'one ADD'])
-  letGo()
+  proceed()
   await Promise.all([deleting, collecting, adding])
   expect(plugins.order()).toEqual(['one DEL', 'one ADD', 'one GC', 'one ADD'])
   expect(plugins.notes()).toEqual(['DEL ends', 'GC ends'])
@@ -134,14 +134,14 @@ test('who waits for GC can give up', async () => {
   using plugins = fakePlugins('one')
   using options = runtime(plugins)
   await Bun.$`mkfifo ${plugins.path}/begun ${plugins.path}/go`
-  const { begun, letGo } = stopAt(plugins, 'GC')
+  const { begun, proceed } = stopAt(plugins, 'GC')
   const collecting = gcNetworkList(listOf(['one']), [], options)
   await begun()
   const controller = new AbortController()
   const adding = addNetworkList(listOf(['one']), attachment, { ...options, signal: controller.signal })
   controller.abort(new Error('enough'))
   await expect(adding).rejects.toThrow('enough')
-  letGo()
+  proceed()
   await collecting
   expect(plugins.order()).toEqual(['one GC'])
 })

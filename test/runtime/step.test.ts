@@ -1,4 +1,4 @@
-/** One call of one plugin: told when it has ended, ended when its time is over or nobody wants it any more. */
+/** One call of one plugin: told when it has ended, ended when its time is over or it is not wanted any more. */
 import { afterEach, expect, test } from 'bun:test'
 import { existsSync } from 'node:fs'
 import type { Step } from '../../chain/runtime/attachment.ts'

@@ -50,10 +50,10 @@ async function prepare({ host = [], daemon }: Page['example']) {
   for (const command of host) await mustRun(command)
   if (daemon === undefined) return { async [Symbol.asyncDispose]() {} }
   const server = await dnsmasq(hostNamespace(), { interface: 'lan0' })
-  const keeper = await daemonAt('/run/cni/dhcp.sock')
+  const running = await daemonAt('/run/cni/dhcp.sock')
   return {
     async [Symbol.asyncDispose]() {
-      await keeper.end()
+      await running.end()
       await server.stop()
     },
   }

@@ -178,8 +178,8 @@ A runtime adds a container whose port 80 is to be 8080 of the host. It calls \`p
 What every plugin has in common comes first and is the same for all: the run reads the environment and standard input, holds the
 configuration against the plugin's schema, and calls \`add\`. From there it is five files to the element in the kernel:`
 
-const after = `The element as the kernel shows it: \`nft list map ip catena port_address\` ([more to look at](plugins/portmap.md)). DEL asks nobody what it
-had done: it takes whatever has this owner in the comment.
+const after = `The element as the kernel shows it: \`nft list map ip catena port_address\` ([more to look at](plugins/portmap.md)). DEL does not ask what
+was done: it takes whatever has this owner in the comment.
 
 ## What holds everywhere
 

@@ -13,7 +13,7 @@ export interface DescribedKey {
   values?: readonly (string | number | boolean)[]
   minimum?: number
   maximum?: number
-  /** Keys beside it without which nobody looks at it. */
+  /** Keys beside it without which it is passed over. */
   beside?: object
   /** What the plugin takes where the schema says nothing. */
   default?: string

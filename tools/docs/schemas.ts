@@ -59,7 +59,7 @@ export interface Key {
   isRequired: boolean
 }
 
-/** What the frame adds by itself, and no one configures. */
+/** What the frame adds by itself, and is not configured. */
 const internal = /^(name|prevResult)$/
 
 /** All leaves, in the schema's order. */

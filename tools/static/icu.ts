@@ -35,7 +35,7 @@ export function trimLocales(file: Buffer): number {
   const items = Array.from({ length: count }, (_, index) => itemAt(file, table, index))
   let blanked = 0
   const left = items.filter(({ name, offset }, index) => {
-    const end = items[index + 1]?.offset // of the last one nobody tells the length
+    const end = items[index + 1]?.offset // of the last one the length is unknown
     if (end === undefined || isKept(name)) return true
     file.fill(0, table + offset, table + end)
     blanked += end - offset

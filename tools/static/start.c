@@ -37,7 +37,7 @@ static void print_error(char **env, const char *message, const char *details)
 		{ "RLIMIT_AS", RLIMIT_AS }, { "RLIMIT_DATA", RLIMIT_DATA }, { "RLIMIT_STACK", RLIMIT_STACK },
 		{ "RLIMIT_NOFILE", RLIMIT_NOFILE }, { "RLIMIT_NPROC", RLIMIT_NPROC } };
 	int out = variable(env, "CNI_COMMAND=") ? 1 : 2;
-	print(out, "{\n  \"cniVersion\": \"1.0.0\",\n  \"code\": 999,\n  \"msg\": \""); /* the configuration's version, nobody has read */
+	print(out, "{\n  \"cniVersion\": \"1.0.0\",\n  \"code\": 999,\n  \"msg\": \""); /* the configuration's version is not known yet */
 	print(out, message);
 	print(out, "\",\n  \"details\": \"");
 	print(out, details);

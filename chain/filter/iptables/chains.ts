@@ -46,7 +46,7 @@ export interface Part {
   enter: readonly Rule[]
 }
 
-/** What all containers share: chains and rules that the first one makes, and nobody deletes. */
+/** What all containers share: chains and rules that the first one makes, and that stay. */
 export interface SharedRules {
   chains: readonly string[]
   ensure: readonly EnsuredRule[]
@@ -212,13 +212,13 @@ export function requireIptables(): void {
   }
 }
 
-/** Stands for all interfaces of a container: whose rules others made, nobody knows more exactly. */
+/** Stands for all interfaces of a container: whose rules others made cannot be known more exactly. */
 const ALL = ''
 
 /** What leaving a container's chains comes to: those that go, and those that other interfaces still have a part in. */
 export interface Leaving {
   isRemovedChain(name: string): boolean
-  /** Afterwards: forgets the parts, and makes anew what is left of chains that others share. */
+  /** Afterwards: forgets the parts, and remakes what is left of chains that others share. */
   finish(): Promise<void>
 }
 
@@ -245,14 +245,14 @@ export function leaveChains(attachments: readonly Attachment[], prefixes: readon
     async finish() {
       for (const each of left.values()) {
         if (each.others.length === 0) shares.forget(each.chain)
-        else await makeAnew(each)
+        else await remake(each)
       }
     },
   }
 }
 
 /** What others have of a chain; that it cannot be made is their CHECK's affair, and no reason to fail a DEL. */
-async function makeAnew(part: {
+async function remake(part: {
   attachment: Attachment
   prefix: string
   chain: string
@@ -300,7 +300,7 @@ export function staleAttachments(network: string, valid: readonly ValidAttachmen
   return unique([...kept, ...[...containers].map(containerId => ({ network, containerId, ifname: ALL }))])
 }
 
-/** Waits for tools that a killed plugin has left running, which hold its lock; then nobody adds until it is released. */
+/** Waits for tools that a killed plugin has left running, which hold its lock; then nothing is added until it is released. */
 export function lockRulesIfUsed(): HeldLock | undefined {
   return shares.wereEver() ? unlessUnwritable(() => lockRules({ shared: false })) : undefined
 }

@@ -39,7 +39,7 @@ function lockTables(shared: boolean): Disposable {
   return takeLock(LOCK, { shared })
 }
 
-/** For who deletes: where nothing can be written nobody has added anything, and there is nobody to exclude. */
+/** For who deletes: where nothing can be written nothing has been added, and there is no other to exclude. */
 function lockTablesIfPossible(shared: boolean): Disposable | undefined {
   return unlessUnwritable(() => lockTables(shared))
 }
@@ -99,7 +99,12 @@ export async function addOwned(
     const generation = rulesetGeneration(netfilter)
     const way = clearTheWay(netfilter, owned, onConflict)
     try {
-      const commands = [...foundations(netfilter, owned), ...sets, ...way.commands, ...additions(way.wanted)]
+      const commands = [
+        ...foundations(netfilter, owned),
+        ...sets,
+        ...way.commands,
+        ...additions(way.remaining),
+      ]
       return await engine(commands, generation)
     } catch (thrown) {
       if (!isInTheWay(thrown) || attempt === ATTEMPTS) throw explain(thrown)
@@ -137,12 +142,12 @@ export interface Removal {
   isOwner(owner: string): boolean
   /** More to delete in the same transaction, such as what the Go plugins left. */
   extra?(netfilter: Transport): Command[]
-  /** Before a table goes in which nobody owns anything: for what its own elements guard. */
+  /** Before a table goes in which nothing is owned: for what its own elements guard. */
   beforeEmptied?(netfilter: Transport, family: OurFamily): void
 }
 
 /**
- * Removes everything that the picked owners have in these roles. Tables in which nobody owns anything afterwards go as a
+ * Removes everything that the picked owners have in these roles. Tables in which nothing is owned afterwards go as a
  * whole, and what members keep goes with the last of them. Needs no namespace, no address, no configuration.
  */
 export async function removeOwned(engine: Engine, removal: Removal): Promise<'removed' | 'absent'> {
@@ -194,7 +199,7 @@ async function applyRemoval(
 interface RemovalPlan {
   /** Deletes the owners' elements and chains from tables that others still need. */
   commands: Command[]
-  /** Tables that nobody will need. */
+  /** Tables that are not needed any more. */
   emptied: OurFamily[]
   /** Deletes what the last member of its kind leaves. Only for who excludes others: a new member adds it again. */
   kept: Command[]
@@ -286,7 +291,8 @@ export function missingOwned(owned: Owned, alsoFine: (owner: string) => boolean 
       if (held?.owner !== owner.id && isWaiting(element)) return []
       if (!held) return [`element ${what} is missing`]
       if (held.owner !== owner.id && held.owner !== undefined && alsoFine(held.owner)) return []
-      if (held.owner !== owner.id) return [`element ${what} belongs to ${held.comment || 'nobody'}`]
+      if (held.owner !== owner.id)
+        return [`element ${what} ${held.comment ? `belongs to ${held.comment}` : 'is unowned'}`]
       const same = JSON.stringify(held.value) === JSON.stringify(element.value)
       return same
         ? []

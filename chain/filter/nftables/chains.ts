@@ -110,7 +110,7 @@ function rulesOf(family: OurFamily, part: Part): Command[] {
 /** Jumps to chains that administrators fill. */
 export const OVERRIDES = 'overrides'
 
-/** The policies come first: nobody's chain is to let through what they keep apart. */
+/** The policies come first: no other chain is to let through what they keep apart. */
 function forwardRules(family: 'ip' | 'ip6'): Command[] {
   const source = payload(family, 'saddr')
   const destination = payload(family, 'daddr')

@@ -10,14 +10,14 @@ import { type Picked, removals } from './remove.ts'
 import { areRivals, type Exchange, foundElement, isShareable, placeAmong, promotions } from './sharing.ts'
 
 /** Decides about an element whose key another owner holds: take it over, leave it there, or refuse by throwing. */
-export type OnConflict = (held: FoundElement, wanted: Element) => 'take' | 'leave'
+export type OnConflict = (held: FoundElement, element: Element) => 'take' | 'leave'
 
 /** Owners that stand in the way give up what they have in these roles; the same owner's leftovers go as well. */
 export function clearTheWay(
   netfilter: Transport,
   owned: Owned,
   onConflict: OnConflict,
-): { commands: Command[]; wanted: Owned } {
+): { commands: Command[]; remaining: Owned } {
   const found = listOwned(netfilter)
   const roles = new Set(owned.elements.map(element => collectionOf(element).role))
   const { owners, elements } = takenOver(found, owned, onConflict)
@@ -39,7 +39,7 @@ export function clearTheWay(
       ),
       ...elementCommands('create', created),
     ],
-    wanted: { ...owned, elements: free },
+    remaining: { ...owned, elements: free },
   }
 }
 
@@ -51,15 +51,15 @@ function takenOver(
 ): { owners: Set<string>; elements: Element[] } {
   const held = new Map(found.map(element => [keyText(element), element]))
   const owners = new Set([owner.id])
-  const wanted = elements.filter(element => {
-    const holder = held.get(keyText(element))
-    if (!holder || holder.owner === owner.id) return true
-    if (isShareable(element) && !(holder.owner && isSameNetwork(holder.owner, owner.id))) return true
-    if (onConflict(holder, element) === 'leave') return false
-    if (holder.owner !== undefined) owners.add(holder.owner)
+  const remaining = elements.filter(element => {
+    const other = held.get(keyText(element))
+    if (!other || other.owner === owner.id) return true
+    if (isShareable(element) && !(other.owner && isSameNetwork(other.owner, owner.id))) return true
+    if (onConflict(other, element) === 'leave') return false
+    if (other.owner !== undefined) owners.add(other.owner)
     return true
   })
-  return { owners, elements: wanted }
+  return { owners, elements: remaining }
 }
 
 /** What others have stays: their own elements that waited for those that go, and the new owner's beside them. */

@@ -56,7 +56,7 @@ export function goPluginsPorts({ containerId }: Attachment): (netfilter: Transpo
     )
 }
 
-/** The frame filter of the reference's macspoofchk. */
+/** The frame filter of the Go plugin's macspoofchk. */
 export function goPluginsSpoofCheck({
   containerId,
   ifname: name,

@@ -22,7 +22,7 @@ function prefixOf(field: Json, family: Element['family']): { addr: string; len: 
   return prefix ?? { addr: String(field), len: prefixWidth(family) }
 }
 
-/** Whether elements of this one's collection may be wanted by owners of several networks. */
+/** Whether elements of this one's collection may be needed by owners of several networks. */
 export function isShareable(element: Element): boolean {
   return collectionOf(element).shareable === true
 }
@@ -120,12 +120,12 @@ function widestFirst(one: { target: Element }, other: { target: Element }): numb
  * they wait; else it waits.
  */
 export function placeAmong(
-  wanted: Element,
+  element: Element,
   { rivals, owner }: { rivals: readonly FoundElement[]; owner: { id: string; comment: string } },
 ): Exchange {
-  const isWider = rivals.every(rival => rival.owner !== undefined && !isWithin(wanted, rival))
+  const isWider = rivals.every(rival => rival.owner !== undefined && !isWithin(element, rival))
   if (!isWider)
-    return { deleted: [], created: [{ element: waitingElement(wanted, owner.id), comment: owner.comment }] }
+    return { deleted: [], created: [{ element: waitingElement(element, owner.id), comment: owner.comment }] }
   return {
     deleted: [...rivals],
     created: [
@@ -133,7 +133,7 @@ export function placeAmong(
         element: waitingElement(rival, rival.owner ?? ''),
         comment: rival.comment,
       })),
-      { element: wanted, comment: owner.comment },
+      { element: element, comment: owner.comment },
     ],
   }
 }

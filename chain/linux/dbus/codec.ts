@@ -194,7 +194,7 @@ class Reader {
   #take(length: number): number {
     const start = this.#at
     if (start + length > this.#bytes.length)
-      throw new DbusCodecError(`${length} bytes wanted at ${start}, the message has ${this.#bytes.length}`)
+      throw new DbusCodecError(`${length} bytes needed at ${start}, the message has ${this.#bytes.length}`)
     this.#at += length
     return start
   }

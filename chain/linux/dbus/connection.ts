@@ -82,13 +82,13 @@ export async function connectSystemBus(address = DEFAULT_ADDRESS): Promise<Bus> 
       failures.push(thrown)
     }
   }
-  const words = failures.map(({ message }) => message).join('; ')
-  throw new NoBusError(words || `${address}: no address of a Unix socket`, {
+  const reasons = failures.map(({ message }) => message).join('; ')
+  throw new NoBusError(reasons || `${address}: no address of a Unix socket`, {
     isThere: failures.some(({ isThere }) => isThere),
   })
 }
 
-/** Who owns a name on the bus; undefined when nobody does. */
+/** Who owns a name on the bus; undefined when it is unowned. */
 export async function ownerOfName(bus: Bus, name: string): Promise<string | undefined> {
   try {
     const [owner] = await bus.call({ ...BUS, member: 'GetNameOwner', args: [name] })
@@ -205,7 +205,7 @@ const lineEnd = (bytes: Uint8Array) =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf('\r\n')
 
 /**
- * Signals, and answers that nobody waits for, pass by; so does what another than the one who was asked answers, but for the bus.
+ * Signals, and answers that are not waited for, pass by; so does what another than the one who was asked answers, but for the bus.
  * Of a name that may be anybody's (all but ":1.5"), it is not known who that is.
  */
 function answer(
@@ -222,12 +222,12 @@ function answer(
   else call.reject(new DbusError(errorName, `${values[0] ?? errorName}`, destination))
 }
 
-/** Nobody is there: no socket, or nobody who listens at it. */
+/** There is no bus: no socket, or one at which nothing listens. */
 const ABSENT = ['ENOENT', 'ECONNREFUSED', 'ENOTDIR']
 
 function describe(error: unknown): string {
   const { code = '', message = '' } = error as { code?: string; message?: string }
   if (code === 'ENOENT') return 'there is no socket (ENOENT)'
-  if (code === 'ECONNREFUSED') return 'nobody listens (ECONNREFUSED)'
+  if (code === 'ECONNREFUSED') return 'nothing listens (ECONNREFUSED)'
   return `${message} ${code}`.trim()
 }

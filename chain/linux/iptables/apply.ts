@@ -6,9 +6,9 @@
  * What it refuses for such a reason is made good under a lock, and the transaction tried again.
  */
 
+import { helperPath } from '../child-environment.ts'
 import { SystemFailure } from '../failure.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from '../lock.ts'
-import { helperPath } from '../surroundings.ts'
 import { checksOf, type EnsuredRule, type Line, lineIn, linesOf, type Plan, type Rule } from './plan.ts'
 import { removeRules } from './removal.ts'
 import {
@@ -158,13 +158,13 @@ function makeChains({ command }: Tools, { chains = [], table }: Plan, lock: Held
 }
 
 /** Whether a chain is there. Throws IptablesError where the tools are not installed. */
-export function hasChain(wanted: {
+export function hasChain(sought: {
   family: Family
   variant: Variant | undefined
   table: string
   chain: string
 }): boolean {
-  const { family, variant, table, chain } = wanted
+  const { family, variant, table, chain } = sought
   const { command } = requireTools(family, variant)
   return run([command, waitOption(), '-t', table, '-S', chain, '1']).status === 0
 }

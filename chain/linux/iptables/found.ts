@@ -12,7 +12,7 @@ export interface FoundTable {
   dropping: readonly string[]
 }
 
-/** Reads a table that has some built-in chain; undefined where it has not, or nobody has the tools to read it. */
+/** Reads a table that has some built-in chain; undefined where it has not, or there are no tools to read it. */
 export function withTable<T>(
   { family, variant, table, builtin }: { family: Family; variant: Variant; table: string; builtin: string },
   read: (found: FoundTable) => T,

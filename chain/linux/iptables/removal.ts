@@ -63,9 +63,9 @@ export function removalCommands(
 ): Command[] {
   const { family, table } = where
   const { isRemovedChain } = filter
-  const isWanted = (chain: Chain) =>
+  const isPicked = (chain: Chain) =>
     chain.table === table && chain.hook === undefined && Boolean(isRemovedChain?.(chain.name))
-  const chains = isRemovedChain ? listChains(netfilter, family, isWanted).map(({ name }) => name) : []
+  const chains = isRemovedChain ? listChains(netfilter, family, isPicked).map(({ name }) => name) : []
   if (chains.length === 0 && !filter.isRemovedRule) return []
   const rules = pickRules(netfilter, where, rule => isRemoved(rule, chains, filter))
   return [
@@ -86,7 +86,7 @@ export function hasLegacyTable(family: Family, table: string): boolean {
 }
 
 /**
- * The kernel's tables of the older kind in this namespace. In a user namespace nobody may ask: there it may have some where
+ * The kernel's tables of the older kind in this namespace. A user namespace may not ask: there it may have some where
  * the machine's own tools are of that kind.
  */
 export function legacyTables(family: Family): readonly string[] {
@@ -99,7 +99,7 @@ export function legacyTables(family: Family): readonly string[] {
   }
 }
 
-/** Removes what a filter picks from a table of ip_tables. Absent where there is no such table, or nobody has tools for it. */
+/** Removes what a filter picks from a table of ip_tables. Absent where there is no such table, or no tools for it. */
 export function removeFromLegacy(
   family: Family,
   table: string,

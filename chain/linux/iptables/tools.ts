@@ -1,10 +1,11 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
+
+import { helperPath } from '../child-environment.ts'
 import { errno, isErrno } from '../libc/errno.ts'
 import { close, O_CLOEXEC, O_RDONLY, open } from '../libc/file.ts'
 import { readLink } from '../libc/folder.ts'
 import { BusyError, patience } from '../lock.ts'
 import { describeHolders } from '../lock-holder.ts'
-import { helperPath } from '../surroundings.ts'
 
 export type Family = 'ip' | 'ip6'
 
@@ -23,14 +24,14 @@ export interface Tools {
 const prefixes = { ip: 'iptables', ip6: 'ip6tables' } as const
 
 /** The tools of a family, of the machine's choice or of one variant; undefined where they are not installed. */
-export function findTools(family: Family, wanted?: Variant): Tools | undefined {
-  const suffix = wanted === undefined ? '' : wanted === 'legacy' ? '-legacy' : '-nft'
+export function findTools(family: Family, variant?: Variant): Tools | undefined {
+  const suffix = variant === undefined ? '' : variant === 'legacy' ? '-legacy' : '-nft'
   const prefix = `${prefixes[family]}${suffix}`
   const command = find(prefix)
   const restore = command && find(`${prefix}-restore`)
   const save = restore && find(`${prefix}-save`)
   if (!save) return undefined
-  return { family, variant: wanted ?? variantOf(restore), command, restore, save }
+  return { family, variant: variant ?? variantOf(restore), command, restore, save }
 }
 
 /** The tools of a variant: those of the machine's choice if they are of it, else those that have it in their names. */

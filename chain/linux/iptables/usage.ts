@@ -28,7 +28,7 @@ function placesOf(): Place[] {
   return places
 }
 
-/** The first sign that somebody uses iptables here; undefined where nobody does. */
+/** The first sign that iptables is in use here; undefined where there is none. */
 export function findUse(sought: Sought): Use | undefined {
   for (const place of placesOf()) {
     const sign = signOfUse(place, sought)

@@ -172,7 +172,7 @@ export function setAttribute(descriptor: number, name: string, value: string): v
 
 const POSIX_FADV_DONTNEED = 4
 
-/** Lets the page cache forget a file: the next who reads it reads it anew. Answers an error number instead of setting errno. */
+/** Lets the page cache forget a file: the next who reads it reads it again. Answers an error number instead of setting errno. */
 export function forgetPages(descriptor: number, what: string): void {
   const number = rarely(occasional, 'posix_fadvise')(descriptor, 0, 0, POSIX_FADV_DONTNEED)
   if (number !== 0) throw new SystemError(`forget the pages of ${what}`, number)

@@ -35,7 +35,7 @@ export function unmount(target: string, flags: number): void {
   checked(rarely(occasional, 'umount2')(textPointer(target), flags), () => `unmount ${target}`)
 }
 
-/** Sends a signal; a negative process means its group. False when nobody is there. */
+/** Sends a signal; a negative process means its group. False when there is no such process. */
 export function kill(process: number, signal: number): boolean {
   try {
     checked(rarely(occasional, 'kill')(process, signal), () => `send signal ${signal} to ${process}`)

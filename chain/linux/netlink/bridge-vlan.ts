@@ -96,10 +96,10 @@ export function removeVlans(link: number, vlans: readonly PortVlan[]): Request {
   }
 }
 
-/** The VLANs of all bridges and their ports, or of those that are wanted. */
+/** The VLANs of all bridges and their ports, or of those that are picked. */
 export function listVlans(
   route: Transport,
-  isWanted: (port: Pick<PortVlans, 'link' | 'master'>) => boolean = () => true,
+  isPicked: (port: Pick<PortVlans, 'link' | 'master'>) => boolean = () => true,
 ): PortVlans[] {
   const asked = {
     operation: 'list the VLANs of bridge ports',
@@ -108,7 +108,7 @@ export function listVlans(
   }
   return dump(route, asked, ({ type, payload }) => {
     const port = type === RTM_NEWLINK ? readPortVlans(payload) : undefined
-    return port && isWanted(port) ? port : undefined
+    return port && isPicked(port) ? port : undefined
   })
 }
 

@@ -57,7 +57,7 @@ export function openConntrack(): Transport {
   return openNetfilter()
 }
 
-/** Which connections are wanted. */
+/** Which connections are listed. */
 export interface ConnectionFilter {
   protocol: number
   /** To which the client has sent. */
@@ -70,24 +70,24 @@ export interface ConnectionFilter {
 const MOST_PORTS = 16
 
 /**
- * The connections of a family that are wanted; none where the kernel does not track any. It is asked to leave the others out,
+ * The connections of a family that match; none where the kernel does not track any. It is asked to leave the others out,
  * of which a node has hundreds of thousands; kernels before 5.8 do not, and then they are passed over as they come.
  */
 export function listConnections(
   conntrack: Transport,
   family: typeof AF_INET | typeof AF_INET6,
-  wanted?: ConnectionFilter,
+  filter?: ConnectionFilter,
 ): Connection[] {
-  const ports = wanted?.ports && wanted.ports.size <= MOST_PORTS ? [...wanted.ports] : [undefined]
+  const ports = filter?.ports && filter.ports.size <= MOST_PORTS ? [...filter.ports] : [undefined]
   let found: Connection[] = []
   for (const port of ports) {
     let isWhole = false // all connections came, those to the other ports too
     const read = ({ payload }: Message) => {
-      const original = wanted && tupleIn(payload, ORIGINAL)
+      const original = filter && tupleIn(payload, ORIGINAL)
       if (port !== undefined && original?.port !== port) isWhole = true
-      return isWanted(payload, original, wanted) ? readConnection(payload) : undefined
+      return matches(payload, original, filter) ? readConnection(payload) : undefined
     }
-    const listed = dumpConnections(conntrack, { family, wanted, port, read })
+    const listed = dumpConnections(conntrack, { family, filter, port, read })
     if (isWhole) return listed
     found = found.concat(listed)
   }
@@ -96,14 +96,14 @@ export function listConnections(
 
 interface Listing {
   family: number
-  wanted: ConnectionFilter | undefined
+  filter: ConnectionFilter | undefined
   port: number | undefined
   read: (message: Message) => Connection | undefined
 }
 
-function dumpConnections(conntrack: Transport, { family, wanted, port, read }: Listing): Connection[] {
+function dumpConnections(conntrack: Transport, { family, filter, port, read }: Listing): Connection[] {
   const header = new Uint8Array([family, 0, 0, 0]) // struct nfgenmsg
-  for (const payload of wanted ? [join(header, ...encodeFilter(wanted, port)), header] : [header]) {
+  for (const payload of filter ? [join(header, ...encodeFilter(filter, port)), header] : [header]) {
     try {
       return dump(conntrack, { operation: 'list connections', type: GET, payload }, read)
     } catch (thrown) {
@@ -149,19 +149,19 @@ function tupleIn(payload: Uint8Array, type: number): { protocol: number; port: n
   return { protocol, port: port ? readUint16Big(port) : 0 }
 }
 
-function isWanted(
+function matches(
   payload: Uint8Array,
   original: ReturnType<typeof tupleIn>,
-  wanted: ConnectionFilter | undefined,
+  filter: ConnectionFilter | undefined,
 ): boolean {
-  if (!wanted) return true
-  if (original?.protocol !== wanted.protocol) return false
-  if (wanted.ports && !wanted.ports.has(original.port)) return false
-  if (wanted.replySource === undefined) return true
+  if (!filter) return true
+  if (original?.protocol !== filter.protocol) return false
+  if (filter.ports && !filter.ports.has(original.port)) return false
+  if (filter.replySource === undefined) return true
   const reply = findAttribute(payload.subarray(4), REPLY)
   const addresses = reply && findAttribute(reply, TUPLE_IP)
   const source = addresses && (findAttribute(addresses, 1) ?? findAttribute(addresses, 3))
-  return source !== undefined && addressText(source) === wanted.replySource
+  return source !== undefined && addressText(source) === filter.replySource
 }
 
 function readConnection(payload: Uint8Array): Connection | undefined {
@@ -213,17 +213,17 @@ export function removeConnection(
   }
 }
 
-/** Forgets the connections that are wanted, of both families, if a test picks them. Answers how many there were. */
+/** Forgets the connections that match, of both families, if a test picks them. Answers how many there were. */
 export function flushConnections(
-  wanted: ConnectionFilter,
+  filter: ConnectionFilter,
   picked: (connection: Connection) => boolean,
 ): number {
   using conntrack = openConntrack()
-  const { replySource } = wanted
+  const { replySource } = filter
   const families = replySource === undefined ? ([AF_INET, AF_INET6] as const) : [socketFamilyOf(replySource)]
   let count = 0
   for (const family of families) {
-    for (const connection of listConnections(conntrack, family, wanted)) {
+    for (const connection of listConnections(conntrack, family, filter)) {
       if (picked(connection) && removeConnection(conntrack, connection) === 'removed') count++
     }
   }

@@ -76,7 +76,7 @@ export interface Link {
   /** Hardware address in lower-case colon form; empty when the link has none. */
   address: string
   permanentAddress?: string
-  /** Name of the device on its bus, such as a PCI address: nobody can give a link another one. Since Linux 5.14. */
+  /** Name of the device on its bus, such as a PCI address: no process can give a link another one. Since Linux 5.14. */
   parentDevice?: string
   /** Index of the link this one stands on: a veth's peer, a VLAN's or macvlan's parent. */
   parent?: number
@@ -86,11 +86,11 @@ export interface Link {
   alias?: string
   /** More names that the link is found by. */
   alternativeNames?: string[]
-  /** Number of the group, 0 when nobody set one. */
+  /** Number of the group, 0 when none was set. */
   group: number
   transmitQueueLength: number
   promiscuity: number
-  /** Wanted by someone through IFF_PROMISC, IFF_ALLMULTI. */
+  /** Asked for by someone through IFF_PROMISC, IFF_ALLMULTI. */
   promiscuous: boolean
   allMulticast: boolean
   /** What belongs to the kind: macvlan's mode, a VLAN's ID, a VRF's table. */
@@ -141,10 +141,10 @@ function settingsAttributes(settings: LinkSettings): Uint8Array[] {
 }
 
 function flagsOf({ up, promiscuous, allMulticast }: LinkSettings): { flags: number; change: number } {
-  const bits = (wanted: (value: boolean | undefined) => boolean | undefined) =>
-    (wanted(up) ? IFF_UP : 0) |
-    (wanted(promiscuous) ? IFF_PROMISC : 0) |
-    (wanted(allMulticast) ? IFF_ALLMULTI : 0)
+  const bits = (select: (value: boolean | undefined) => boolean | undefined) =>
+    (select(up) ? IFF_UP : 0) |
+    (select(promiscuous) ? IFF_PROMISC : 0) |
+    (select(allMulticast) ? IFF_ALLMULTI : 0)
   return { flags: bits(value => value), change: bits(value => value !== undefined) }
 }
 
@@ -282,9 +282,9 @@ export function listLinks(route: Transport, { kind, master }: Pick<Link, 'kind' 
   return dump(route, asked, message => {
     if (message.type !== RTM_NEWLINK) return undefined
     const link = readLinkMessage(message)
-    const isWanted =
+    const isMatch =
       (kind === undefined || link.kind === kind) && (master === undefined || link.master === master)
-    return isWanted ? link : undefined
+    return isMatch ? link : undefined
   })
 }
 

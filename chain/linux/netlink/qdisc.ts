@@ -148,7 +148,7 @@ export function newBucketClass(
 ): Request {
   const { rate, ticks } = bucket
   const buffer = Math.min(ticks, MAXIMUM)
-  const QUANTUM = 1514 // a frame: with one class it shares with nobody
+  const QUANTUM = 1514 // a frame: with one class it has nothing to share
   const parameters = join(
     rateSpecification(rate),
     rateSpecification(rate),
@@ -212,7 +212,7 @@ export interface PlacedDiscipline extends FoundDiscipline {
   parent: number
 }
 
-/** The disciplines of all links, without the default ones that nobody has put there. */
+/** The disciplines of all links, without the default ones that the kernel puts there. */
 export function listDisciplines(route: Transport): PlacedDiscipline[] {
   const asked = { operation: 'list disciplines', type: RTM_GETQDISC, payload: trafficHeader({ link: 0 }) }
   return dump(route, asked, ({ payload }) => {

@@ -250,12 +250,12 @@ function echoEnd(flags: number, payload: Uint8Array): number {
   return 4 + 4 * Math.ceil(readUint32(payload.subarray(4)) / 4)
 }
 
-/** A dump that changed while it was read keeps being read anew, this many times: each costs a fraction of a millisecond. */
+/** A dump that changed while it was read keeps being read again, this many times: each costs a fraction of a millisecond. */
 const DUMP_ATTEMPTS = 64
 
 /**
  * Lists the objects of a kind as `read` makes them out of messages, one after the other: what it makes nothing of is not kept,
- * however many there are. A dump that the kernel marks as interrupted is never returned: it is taken anew.
+ * however many there are. A dump that the kernel marks as interrupted is never returned: it is taken again.
  */
 export function dump(transport: Transport, asked: Request): Message[]
 export function dump<T>(transport: Transport, asked: Request, read: (message: Message) => T | undefined): T[]
@@ -328,16 +328,16 @@ export function openEvents(group: number): Events {
 }
 
 /**
- * Looks each time that something has happened, until it is as wanted or the time is over (milliseconds). Answers whether it
+ * Looks each time that something has happened, until it is as awaited or the time is over (milliseconds). Answers whether it
  * is. Look once more after the socket was opened, before: so nothing falls between.
  */
-export function awaitEvent({ descriptor }: Events, isAsWanted: () => boolean, milliseconds: number): boolean {
+export function awaitEvent({ descriptor }: Events, isDone: () => boolean, milliseconds: number): boolean {
   const end = performance.now() + milliseconds
   for (;;) {
     const left = end - performance.now()
     if (left <= 0 || !waitReadable(descriptor, Math.ceil(left))) return false
     passOver(descriptor, end)
-    if (isAsWanted()) return true
+    if (isDone()) return true
   }
 }
 

@@ -162,15 +162,15 @@ export function findChains(
   return found
 }
 
-/** The chains of a family that are wanted. */
+/** The chains of a family that are picked. */
 export function listChains(
   netfilter: Transport,
   family: Family,
-  isWanted: (chain: Chain) => boolean = () => true,
+  isPicked: (chain: Chain) => boolean = () => true,
 ): Chain[] {
   return dumpChains(netfilter, family, message => {
     const chain = readChain(message)
-    return isWanted(chain) ? chain : undefined
+    return isPicked(chain) ? chain : undefined
   })
 }
 

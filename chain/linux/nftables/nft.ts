@@ -2,11 +2,12 @@
  * Rulesets of nf_tables as data (libnftables-json(5)), and the engine that applies one as a single transaction by
  * running nft. Knows no table of ours.
  */
+
+import { helperPath } from '../child-environment.ts'
 import { SystemFailure } from '../failure.ts'
 import { errno } from '../libc/errno.ts'
 import { close } from '../libc/file.ts'
 import { inNamespace, openNewNamespace } from '../netns.ts'
-import { helperPath } from '../surroundings.ts'
 
 export type Family = 'ip' | 'ip6' | 'inet' | 'bridge'
 
@@ -97,7 +98,7 @@ export class NftError extends SystemFailure {
 
 interface Outcome {
   failed: boolean
-  words: string
+  message: string
   stdout: string
 }
 
@@ -118,8 +119,8 @@ async function loadNft(): Promise<RunNft> {
         errno: errno.ENOENT,
       })
     }
-    const words = String(result.stderr || result.shortMessage || '')
-    return { failed: result.failed, words, stdout: String(result.stdout) }
+    const message = String(result.stderr || result.shortMessage || '')
+    return { failed: result.failed, message, stdout: String(result.stdout) }
   }
 }
 
@@ -134,12 +135,15 @@ export function nftDocument(commands: readonly Command[]): string {
 export const applyWithNft: Engine = async commands => {
   if (commands.length === 0) return
   const runNft = await loadNft()
-  const { failed, words } = runNft(['-j', '-f', '-'], nftDocument(commands))
+  const { failed, message } = runNft(['-j', '-f', '-'], nftDocument(commands))
   if (!failed) return
   const command = firstRefused(runNft, commands)
-  const number = errnoOf(words)
+  const number = errnoOf(message)
   const subject = command ? `: ${describeCommand(command)}` : ''
-  throw new NftError(`apply nftables rules${subject}: ${firstLine(words)}`, words, { errno: number, command })
+  throw new NftError(`apply nftables rules${subject}: ${firstLine(message)}`, message, {
+    errno: number,
+    command,
+  })
 }
 
 /** The shortest refused beginning ends with the command that fails; nft itself names no JSON command. */
@@ -157,13 +161,13 @@ function firstRefused(runNft: RunNft, commands: readonly Command[]): Command | u
   return commands[refused - 1]
 }
 
-function firstLine(words: string): string {
-  return words.split('\n', 1)[0] ?? ''
+function firstLine(message: string): string {
+  return message.split('\n', 1)[0] ?? ''
 }
 
-/** The only place that reads nft's words, and only their first line: it prints strerror() of what the kernel said. */
-function errnoOf(words: string): number | undefined {
-  const line = firstLine(words).replace(/; did you mean .*$/, '')
+/** The only place that reads nft's message, and only their first line: it prints strerror() of what the kernel said. */
+function errnoOf(message: string): number | undefined {
+  const line = firstLine(message).replace(/; did you mean .*$/, '')
   if (line.endsWith('No such file or directory')) return errno.ENOENT
   if (line.endsWith('File exists')) return errno.EEXIST
   if (line.endsWith('Directory not empty') || line.includes('interval overlaps')) return errno.ENOTEMPTY
@@ -193,7 +197,7 @@ export async function translateMatches(family: Family, matches: string): Promise
     return inNamespace(namespace, () => {
       const scratch = `table ${family} scratch { chain scratch { ${matches} counter; }; }`
       const loaded = runNft(['-f', '-'], `${scratch}\n`)
-      if (loaded.failed) throw new NftError(`read the nftables expression "${matches}"`, loaded.words, {})
+      if (loaded.failed) throw new NftError(`read the nftables expression "${matches}"`, loaded.message, {})
       const { nftables } = JSON.parse(runNft(['-j', 'list', 'ruleset']).stdout) as {
         nftables: { rule?: RuleSpec }[]
       }

@@ -49,7 +49,7 @@ async function keepLeases(options: Options, service: Service, log: Log): Promise
   const given = descriptorFrom(service)
   const server =
     given === undefined ? bindTo(path, at => serve(at, registry, log)) : serve({ fd: given }, registry, log)
-  // only now: a DEL that found nobody has left its note by the time that there is a socket, and is heard after this
+  // only now: a DEL that found no daemon has left its note by the time that there is a socket, and is heard after this
   registry.resume()
   if (options.pidFile) writeAtomically(options.pidFile, String(service.pid), { mode: 0o644, durable: false })
   log('started', { socket: given === undefined ? path : `descriptor ${given}`, pid: service.pid })
@@ -82,7 +82,7 @@ function descriptorFrom({ env, pid }: Service): number | undefined {
   throw new CniError(code.internal, `LISTEN_FDS: one socket is expected: got ${env.LISTEN_FDS}`)
 }
 
-/** Binds where nobody answers; what a killed daemon left there is replaced. As in the unit file, root alone may call. */
+/** Binds where no daemon answers; what a killed daemon left there is replaced. As in the unit file, root alone may call. */
 function bindTo(path: string, listen: (where: { unix: string }) => Server): Server {
   ensureFolder(folderOf(path), 0o700)
   if (answers(path)) throw new CniError(code.internal, `somebody answers at ${path} already`)

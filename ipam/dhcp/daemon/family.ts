@@ -45,7 +45,7 @@ export interface Setting<Lease = unknown> {
 /** `Own` is what is known of an attachment for as long as something is held; on disk there is a lease beside it. */
 export interface Family<Own extends Facts = Facts, Lease = unknown> {
   ending: '.lease' | '.lease6'
-  isWanted(spec: LeaseSpec): boolean
+  isRequested(spec: LeaseSpec): boolean
   /** True for addresses of the family, as text. */
   includes(address: string): boolean
   /** For the log. */

@@ -82,7 +82,7 @@ const flags: Readonly<Record<string, Flag>> = {
   },
   probe: {
     kind: 'duration',
-    help: 'wait for others that have the address; 0 asks nobody (default 200ms)',
+    help: 'wait for others that have the address; 0 does not ask (default 200ms)',
     set: ({ timing }, value) => {
       timing.probe = value
     },

@@ -62,7 +62,7 @@ export function enter(
   return handle
 }
 
-/** A namespace whose path has gone may still have processes in it; where it has none, nobody uses its addresses. */
+/** A namespace whose path has gone may still have processes in it; where it has none, its addresses are unused. */
 function isInhabited(path: string, identity: string): boolean {
   if (namespaceIdentity(path) === identity) return true
   const processes = (listFolder('/proc') ?? []).filter(name => /^\d+$/.test(name))

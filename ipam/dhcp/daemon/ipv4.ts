@@ -19,7 +19,7 @@ type Own = Omit<StoredLease, 'lease'>
 
 export const ipv4: Family<Own, Lease> = {
   ending: LEASE_ENDING,
-  isWanted: spec => spec.ipv4,
+  isRequested: spec => spec.ipv4,
   includes: address => !isIpv6(address),
   addressOf: lease => lease.address,
   describe: (facts, { provided, requested, ipv6 }, { clientLink, options }) => ({
@@ -62,7 +62,7 @@ export const ipv4: Family<Own, Lease> = {
 function leaseClientOf(clientLink: ClientLink, own: Own, setting: Setting<Lease>): LeaseClient {
   return createLeaseClient(clientLink, clientOf(own, setting), {
     context: setting.context,
-    forbid: lease => (own.shared ? removeLost(clientLink, lease) : setLinkUp(clientLink, false)), // as with the reference
+    forbid: lease => (own.shared ? removeLost(clientLink, lease) : setLinkUp(clientLink, false)), // as with the Go plugin
   })
 }
 

@@ -15,7 +15,7 @@ type Own = Omit<StoredLease6, 'lease'>
 
 export const ipv6: Family<Own, Lease> = {
   ending: LEASE6_ENDING,
-  isWanted: spec => spec.ipv6 !== undefined,
+  isRequested: spec => spec.ipv6 !== undefined,
   includes: isIpv6,
   addressOf: ({ held }) => held.map(({ address }) => address).join(', '),
   describe: (facts, { ipv6 }) => ({ ...facts, mode: ipv6 ?? 'auto' }),

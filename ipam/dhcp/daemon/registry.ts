@@ -5,7 +5,7 @@ import { decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/
 import { CniError, code } from '../../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../../chain/protocol/result.ts'
 import { configuration } from '../checks.ts'
-import { clientIdentifier, clientOptions, wantedFamilies } from '../configuration.ts'
+import { clientIdentifier, clientOptions, familySpec } from '../configuration.ts'
 import { closeClientLink, openClientLink } from '../link/client-link.ts'
 import type { Call } from '../rpc/wire.ts'
 import type { Family, LeaseHandle, LeaseSpec } from './family.ts'
@@ -21,9 +21,9 @@ export interface Registry {
   allocate(call: Call): Promise<Result>
   check(call: Call): Promise<Result>
   release(call: Call): void
-  /** Takes up what an earlier daemon left, and gives back what nobody uses any more. */
+  /** Takes up what an earlier daemon left, and gives back what is not used any more. */
   resume(): void
-  /** The leases stay: acquisitions that nobody will hear of are given up. */
+  /** The leases stay: acquisitions that no caller waits for are given up. */
   close(): void
 }
 
@@ -34,7 +34,7 @@ interface Asked {
   network: string
   priority: number
   spec: LeaseSpec
-  wanted: readonly Family[]
+  requested: readonly Family[]
   /** Addresses that the container has, as prevResult says. */
   had: string[]
 }
@@ -68,24 +68,24 @@ async function read(call: Call): Promise<Asked> {
   if (lookup(json, 'ipam') === undefined) throw new CniError(code.invalidConfiguration, 'ipam: is missing')
   const config = await decode(configuration, json)
   const previous = base.prevResult === undefined ? undefined : parseResult(base.prevResult, base.cniVersion)
-  const spec = { ...clientOptions(config, call.args), ...wantedFamilies(config) }
+  const spec = { ...clientOptions(config, call.args), ...familySpec(config) }
   return {
     identifier: clientIdentifier(call.containerId, base.name, call.ifname),
     call,
     network: base.name,
     priority: Math.max(config.ipam.priority ?? 0, 0),
     spec,
-    wanted: families.filter(family => family.isWanted(spec)),
+    requested: families.filter(family => family.isRequested(spec)),
     had: (previous?.ips ?? []).map(({ address }) => address.replace(/\/.*/, '')),
   }
 }
 
-/** What every wanted family gives: all of it, or nothing and why. */
+/** What every family asked for gives: all of it, or nothing and why. */
 async function allocate(registry: RegistryState, asked: Asked): Promise<Result> {
   const begun: LeaseHandle[] = []
   try {
     return merged(
-      await Promise.all(asked.wanted.map(family => allocateOne(registry, asked, { family, begun }))),
+      await Promise.all(asked.requested.map(family => allocateOne(registry, asked, { family, begun }))),
     )
   } catch (thrown) {
     for (const handle of begun) if (!handle.isOver()) handle.release()
@@ -112,7 +112,9 @@ async function allocateOne(
 async function check(registry: RegistryState, asked: Asked): Promise<Result> {
   const begun: LeaseHandle[] = []
   try {
-    return merged(await Promise.all(asked.wanted.map(family => checkOne(registry, asked, { family, begun }))))
+    return merged(
+      await Promise.all(asked.requested.map(family => checkOne(registry, asked, { family, begun }))),
+    )
   } catch (thrown) {
     forgetOver(registry, begun)
     throw thrown

@@ -36,7 +36,7 @@ export function serve(where: { unix: string } | { fd: number }, registry: Regist
       },
       data: (socket, bytes) => receive(socket, bytes, registry, log),
       drain: socket => write(socket, new Uint8Array(0)),
-      // whoever hung up has no use for an address: it would be kept for nobody
+      // whoever hung up has no use for an address: it would be kept unused
       close({ data }) {
         clearTimeout(data.timer)
         for (const asked of data.open)

@@ -16,7 +16,7 @@ export interface LeaseContext<Lease> {
   save(lease: Lease): void
   /** There is nothing left to be kept on disk. */
   forget(): void
-  /** False when the namespace has lost its name and nobody lives in it. */
+  /** False when the namespace has lost its name and no process lives in it. */
   inhabited(): boolean
 }
 

@@ -166,7 +166,7 @@ export function sleepUntilRenewal<State extends ExchangeState>(state: State, lea
 }
 
 /** The lease is the client's: it sleeps until it is to be renewed. */
-export function settle<State extends ExchangeState>(
+export function bind<State extends ExchangeState>(
   state: State,
   lease: LeaseOf<State>,
   how: How,
@@ -177,17 +177,17 @@ export function settle<State extends ExchangeState>(
 }
 
 /**
- * What a server has granted that was asked for: settled, or waited with until others had the time to say that it is theirs.
+ * What a server has granted that was asked for: bound, or waited with until others had the time to say that it is theirs.
  * Undefined where one has said so already.
  */
 export function accept<State extends ExchangeState>(
   state: State,
   { lease, now, confirms }: { lease: LeaseOf<State>; now: number; confirms: boolean },
 ): Step<State, never> | undefined {
-  if (confirms) return settle(state, lease, 'confirmed')
-  if (state.phase !== 'requesting' || state.lease) return settle(state, lease, 'renewed')
+  if (confirms) return bind(state, lease, 'confirmed')
+  if (state.phase !== 'requesting' || state.lease) return bind(state, lease, 'renewed')
   if (state.claimant !== undefined) return undefined
-  if (now >= (state.probeUntil ?? 0)) return settle(state, lease, 'acquired')
+  if (now >= (state.probeUntil ?? 0)) return bind(state, lease, 'acquired')
   return still({ ...state, lease, phase: 'verifying' as const, wakeAt: state.probeUntil ?? now })
 }
 

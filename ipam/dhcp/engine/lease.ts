@@ -3,6 +3,7 @@
  * exchange and what a protocol does in a way of its own. Pure, as the exchange.
  */
 import {
+  bind,
   type Encoding,
   type ExchangeClient,
   type ExchangeEvent,
@@ -11,7 +12,6 @@ import {
   lose,
   returnOffer,
   type Step,
-  settle,
   sleepUntilRenewal,
   still,
   stop,
@@ -26,13 +26,13 @@ export interface Protocol<Client extends ExchangeClient, State extends ExchangeS
     state: State & { phase: 'renewing' | 'rebinding' },
     event: ExchangeEvent,
   ): Step<State, Own>
-  /** Nobody has answered in a phase in which a lease is held. */
+  /** No server has answered in a phase in which a lease is held. */
   prolongAgain(client: Client, state: State, event: ExchangeEvent): Step<State, Own>
-  /** True in phases in which an address is asked for anew, be it that of a lease. */
+  /** True in phases in which a new address is asked for, or once more that of a lease. */
   isAsking(state: State): boolean
-  /** Nobody has answered while an address is asked for. */
+  /** No server has answered while an address is asked for. */
   askAgain(client: Client, state: State, event: ExchangeEvent): Step<State, Own>
-  /** A lease that was asked for anew is not granted again. */
+  /** A lease that was asked for once more is not granted. */
   refusedAgain(
     client: Client,
     state: State & { lease: LeaseOf<State> },
@@ -47,49 +47,49 @@ export interface Protocol<Client extends ExchangeClient, State extends ExchangeS
 }
 
 /** Whose lease it is, and how it speaks. */
-export interface Holder<Client extends ExchangeClient, State extends ExchangeState, Own> {
+export interface LeaseParty<Client extends ExchangeClient, State extends ExchangeState, Own> {
   client: Client
   protocol: Protocol<Client, State, Own>
 }
 
 /** Goes on with a lease from before a restart. */
 export function adopt<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  holder: Holder<Client, State, Own>,
+  party: LeaseParty<Client, State, Own>,
   initial: State,
   { lease, ...event }: ExchangeEvent & { lease: LeaseOf<State> },
 ): Step<State, Own> {
-  return onTime(holder, { ...initial, phase: 'bound' as const, lease }, event)
+  return onTime(party, { ...initial, phase: 'bound' as const, lease }, event)
 }
 
 /** A timer that is not due changes nothing. */
 export function onTimer<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  holder: Holder<Client, State, Own>,
+  party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
 ): Step<State, Own> {
-  return state.wakeAt !== undefined && event.now >= state.wakeAt ? onTime(holder, state, event) : still(state)
+  return state.wakeAt !== undefined && event.now >= state.wakeAt ? onTime(party, state, event) : still(state)
 }
 
 function onTime<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  holder: Holder<Client, State, Own>,
+  party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
 ): Step<State, Own> {
-  const { client, protocol } = holder
+  const { client, protocol } = party
   const { now } = event
   const { phase } = state
   const lease = state.lease as LeaseOf<State> | undefined
   if (phase === 'stopped') return still(state)
   if (lease && now >= protocol.expiryOf(lease)) return lose(state, lease, 'the lease has expired')
   if (lease && phase === 'verifying')
-    return now >= (state.probeUntil ?? 0) ? settle(state, lease, 'acquired') : still(state)
-  if (lease && !protocol.isAsking(state)) return whileHeld(holder, { ...state, lease }, event)
-  return now >= state.deadline ? giveUp(holder, state, event) : protocol.askAgain(client, state, event)
+    return now >= (state.probeUntil ?? 0) ? bind(state, lease, 'acquired') : still(state)
+  if (lease && !protocol.isAsking(state)) return whileHeld(party, { ...state, lease }, event)
+  return now >= state.deadline ? giveUp(party, state, event) : protocol.askAgain(client, state, event)
 }
 
 /** Sleeps, renews with the server that gave the lease, and then with any. */
 function whileHeld<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  { client, protocol }: Holder<Client, State, Own>,
+  { client, protocol }: LeaseParty<Client, State, Own>,
   state: State & { lease: LeaseOf<State> },
   event: ExchangeEvent,
 ): Step<State, Own> {
@@ -106,39 +106,39 @@ function whileHeld<Client extends ExchangeClient, State extends ExchangeState, O
 
 /** No more tries. What a server may have committed on our behalf is given back. */
 function giveUp<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  holder: Holder<Client, State, Own>,
+  party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
 ): Step<State, Own> {
-  const { client, protocol } = holder
+  const { client, protocol } = party
   const lease = state.lease as LeaseOf<State> | undefined
   if (lease) return protocol.refusedAgain(client, { ...state, lease }, event)
   const why = `no more tries: ${protocol.unanswered(state)}`
-  return stop(state, { type: 'failed' as const, why }, returnOffer(holder, state, event))
+  return stop(state, { type: 'failed' as const, why }, returnOffer(party, state, event))
 }
 
 /** Gives the address back; during an acquisition also the one that a server may have committed already. */
 export function release<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  holder: Holder<Client, State, Own>,
+  party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
 ): Step<State, Own> {
   if (state.phase === 'stopped') return { state, actions: [{ type: 'released' }] }
   const lease = state.lease as LeaseOf<State> | undefined
-  if (!lease) return stop(state, { type: 'released' as const }, returnOffer(holder, state, event))
-  const given = holder.protocol.encodeAlone(holder.client, state, { kind: 'release', event })
+  if (!lease) return stop(state, { type: 'released' as const }, returnOffer(party, state, event))
+  const given = party.protocol.encodeAlone(party.client, state, { kind: 'release', event })
   return stop(state, { type: 'released' as const, lease }, [given])
 }
 
 /** Another host speaks for an address that was probed. */
 export function onConflict<Client extends ExchangeClient, State extends ExchangeState, Own>(
-  { client, protocol }: Holder<Client, State, Own>,
+  { client, protocol }: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent & { address: string; hardware: string },
 ): Step<State, Own> {
   const { address, hardware } = event
   if (hardware === client.hardware || address !== state.offer?.address) return still(state)
-  const claimed = { ...state, claimant: hardware }
-  if (state.phase === 'verifying') return protocol.decline(client, claimed, event)
-  return still(state.phase === 'requesting' ? claimed : state)
+  const contested = { ...state, claimant: hardware }
+  if (state.phase === 'verifying') return protocol.decline(client, contested, event)
+  return still(state.phase === 'requesting' ? contested : state)
 }

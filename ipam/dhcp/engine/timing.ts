@@ -1,4 +1,4 @@
-/** How long a DHCP client waits: the daemon's flags, and the reference's pauses between exchanges. Pure. */
+/** How long a DHCP client waits: the daemon's flags, and the Go plugin's pauses between exchanges. Pure. */
 
 /** Milliseconds. */
 export interface Timing {
@@ -8,7 +8,7 @@ export interface Timing {
   resendMax: number
   /** Acquiring ends after this. */
   resendTimeout: number
-  /** How long others may say that an offered address is theirs; 0 asks nobody. */
+  /** How long others may say that an offered address is theirs; 0 does not ask. */
   probe: number
 }
 

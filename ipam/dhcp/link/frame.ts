@@ -112,7 +112,7 @@ function soundPacket(bytes: Uint8Array): Uint8Array | undefined {
   return sound ? bytes.subarray(0, total) : undefined
 }
 
-/** An ARP probe: who has this address? The sender's own stays zero, so that nobody learns a wrong one (RFC 5227, 2.1.1). */
+/** An ARP probe: who has this address? The sender's own stays zero, so that no host learns a wrong one (RFC 5227, 2.1.1). */
 export function arpProbe(hardware: string, address: string): Uint8Array {
   const mac = hardwareAddressBytes(hardware)
   return Buffer.concat([

@@ -133,7 +133,7 @@ function toServers(descriptor: number, clientLink: ClientLink, message: Uint8Arr
   sendTo(descriptor, message, socketAddress(ALL_SERVERS, SERVER_PORT, clientLink))
 }
 
-/** A socket of the kernel's: with a packet socket, the kernel would tell servers that nobody listens at the port. */
+/** A socket of the kernel's: with a packet socket, the kernel would tell servers that nothing listens at the port. */
 function bindServerSocket(clientLink: ClientLink): number {
   const from = linkLocalNow(clientLink) ?? '::' // which cannot be bound to twice, and says so
   const descriptor = inNamespace(clientLink.descriptor, () => socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0))

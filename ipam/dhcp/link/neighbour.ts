@@ -18,7 +18,7 @@ const ETHERNET_HEADER = 14
 const IP_HEADER = 40
 const ETH_P_IPV6 = 0x86dd
 const ICMPV6 = 58
-/** What came through a router has less: nobody outside the link can speak as a neighbour (RFC 4861, 6.1). */
+/** What came through a router has less: no host outside the link can speak as a neighbour (RFC 4861, 6.1). */
 const HOP_LIMIT = 255
 
 export interface Neighbourly {

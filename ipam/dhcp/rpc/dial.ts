@@ -5,7 +5,7 @@ import { type Call, CONNECT, createClientSide, encodeCall } from './wire.ts'
 
 export type Method = 'DHCP.Allocate' | 'DHCP.Check' | 'DHCP.Release'
 
-/** Nobody answers at the daemon's socket. */
+/** No daemon answers at the socket. */
 export class NoDaemonError extends Error {
   /** Somebody takes connections there: what he keeps is not known. */
   readonly isThere: boolean

@@ -1,6 +1,6 @@
 /** Go's gob streams as bytes (pkg.go.dev/encoding/gob): self-describing values with their types before them. Pure; knows no RPC. */
 
-/** What is not gob, or of a kind that nobody here sends. */
+/** What is not gob, or of a kind that neither side sends. */
 export class GobError extends Error {
   constructor(message: string) {
     super(message)
@@ -168,7 +168,7 @@ interface Reader {
 function take(reader: Reader, count: number): Uint8Array {
   const { bytes, at } = reader
   if (count > bytes.length - at)
-    throw new GobError(`${count} bytes are wanted, ${bytes.length - at} are left`)
+    throw new GobError(`${count} bytes are needed, ${bytes.length - at} are left`)
   reader.at += count
   return bytes.subarray(at, at + count)
 }

@@ -32,7 +32,7 @@ export interface LeaseClient {
   isClosed(): boolean
   /** What there is, once it is; throws why there is nothing. */
   ready(): Promise<Lease>
-  acquire(wanted: string | undefined, about: { fresh: boolean }): Promise<Lease>
+  acquire(earlierAddress: string | undefined, about: { fresh: boolean }): Promise<Lease>
   /** Finds out whether addresses are still the container's; never takes others. */
   confirm(addresses: string[]): Promise<Lease>
   /** Goes on with what there was before a restart. */
@@ -92,8 +92,12 @@ export function createLeaseClient(
     state: loop.state,
     isClosed: loop.isClosed,
     ready: () => loop.outcome.promise,
-    acquire: (wanted, { fresh }) =>
-      begin(fresh, linkLocal => ({ type: 'start', linkLocal, ...(wanted === undefined ? {} : { wanted }) })),
+    acquire: (earlierAddress, { fresh }) =>
+      begin(fresh, linkLocal => ({
+        type: 'start',
+        linkLocal,
+        ...(earlierAddress === undefined ? {} : { earlierAddress }),
+      })),
     confirm: addresses => begin(false, linkLocal => ({ type: 'confirm', linkLocal, addresses })),
     adopt(lease) {
       loop.outcome.resolve(lease)

@@ -26,8 +26,12 @@ export function step(client: Client, state: State, event: Event): Step {
 function respond(client: Client, state: State, event: Event): Step {
   switch (event.type) {
     case 'start': {
-      const { linkLocal, wanted } = event
-      return begin(client, { ...initialState, linkLocal, ...(wanted ? { wanted } : {}) }, event)
+      const { linkLocal, earlierAddress } = event
+      return begin(
+        client,
+        { ...initialState, linkLocal, ...(earlierAddress ? { earlierAddress } : {}) },
+        event,
+      )
     }
     case 'confirm': {
       const { linkLocal, addresses } = event
@@ -74,8 +78,9 @@ function begin(client: Client, state: State, event: Event): Step {
 
 /** Asks for an address, or for the one that is to be confirmed: that which was not made of a prefix. */
 function askServer(client: Client, state: State, event: Event): Step {
-  const { had, lease, wanted } = state
-  if (!had) return toDhcp(client, state, event, { type: 'start', ...(wanted ? { wanted } : {}) })
+  const { had, lease, earlierAddress } = state
+  if (!had)
+    return toDhcp(client, state, event, { type: 'start', ...(earlierAddress ? { earlierAddress } : {}) })
   const address = had.find(each => !lease.held.some(held => held.address === each))
   if (address !== undefined) return toDhcp(client, state, event, { type: 'confirm', address })
   return { state: { ...state, plan: { slaac: true, dhcp: false, inform: false } }, actions: [] } // it had none

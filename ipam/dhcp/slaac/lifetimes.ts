@@ -97,7 +97,7 @@ export function applyLifetimes(state: State, now: number): Step {
 }
 
 /**
- * A lease after a time in which nobody heard routers, as over a restart: what the container has may have been advertised again
+ * A lease after a time in which routers were not heard, as over a restart: what the container has may have been advertised again
  * since, and holds until `until` at least, when routers will have said so.
  */
 export function afterSilence({ network, ...lease }: Lease, until: number): Lease {

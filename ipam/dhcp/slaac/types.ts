@@ -46,7 +46,7 @@ export interface State {
   /** Addresses that prevResult has, where they are confirmed and not acquired. */
   had?: string[]
   /** An address that it had from a server, and would have again. */
-  wanted?: string
+  earlierAddress?: string
   /** Router solicitations sent, and when the next one is due. */
   solicitations: number
   solicitAt?: number
@@ -64,7 +64,7 @@ export interface State {
 }
 
 export type Event = { now: number; random: () => number } & (
-  | { type: 'start'; linkLocal: string; wanted?: string }
+  | { type: 'start'; linkLocal: string; earlierAddress?: string }
   /** Confirm addresses, never take others. */
   | { type: 'confirm'; linkLocal: string; addresses: string[] }
   | { type: 'adopt'; lease: Lease }

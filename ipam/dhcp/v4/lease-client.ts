@@ -29,7 +29,7 @@ export interface LeaseClient {
   isClosed(): boolean
   /** The lease, once it is there; throws why there is none. */
   ready(): Promise<Lease>
-  acquire(wanted?: string): Promise<Lease>
+  acquire(earlierAddress?: string): Promise<Lease>
   /** Has a server confirm an address; never takes another one. */
   confirm(address: string): Promise<Lease>
   /** Goes on with a lease from before a restart. */
@@ -82,7 +82,8 @@ export function createLeaseClient(
     state: loop.state,
     isClosed: loop.isClosed,
     ready: () => loop.outcome.promise,
-    acquire: wanted => begin({ type: 'start', ...(wanted === undefined ? {} : { wanted }) }),
+    acquire: earlierAddress =>
+      begin({ type: 'start', ...(earlierAddress === undefined ? {} : { earlierAddress }) }),
     confirm: address => begin({ type: 'confirm', address }),
     adopt(lease) {
       loop.outcome.resolve(lease)

@@ -27,7 +27,7 @@ export interface OfferedRoute {
   router: string
 }
 
-const DEFAULT_LEASE_SECONDS = 3600 // as the reference
+const DEFAULT_LEASE_SECONDS = 3600 // as the Go plugin
 const INFINITE = 0xffffffff // RFC 2131, 3.3
 const SMALLEST_MTU = 68 // RFC 2132, 5.1
 
@@ -58,7 +58,7 @@ export function readLeaseOffer(message: Message): LeaseOffer | string {
   }
 }
 
-/** T1 and T2 as the server says, if they lie in order within the lease; else at 50 and 85 percent, as the reference. */
+/** T1 and T2 as the server says, if they lie in order within the lease; else at 50 and 85 percent, as the Go plugin. */
 function renewalTimes(
   options: Message['options'],
   leaseSeconds: number,
@@ -143,7 +143,7 @@ function classlessRoutes(value: Uint8Array): OfferedRoute[] {
 
 const SCOPE_LINK = 253 // RT_SCOPE_LINK
 
-/** A lease as a result: the reference's, and beyond it name servers, domains and the routes' MTU. `priority` 0 says none. */
+/** A lease as a result: the Go plugin's, and beyond it name servers, domains and the routes' MTU. `priority` 0 says none. */
 export function resultOf(offer: LeaseOffer, priority: number): Result {
   const [gateway] = offer.routers
   const domain = offer.domain === undefined ? {} : { domain: offer.domain }

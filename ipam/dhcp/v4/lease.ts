@@ -26,22 +26,26 @@ const protocol: Protocol<Client, State, Send> = {
 
 /** One step. Events that mean nothing in the present phase change nothing. */
 export function step(client: Client, state: State, event: Event): Step {
-  const holder = { client, protocol }
+  const party = { client, protocol }
   switch (event.type) {
     case 'start':
-      return begin(client, { ...initialState, ...(event.wanted ? { wanted: event.wanted } : {}) }, event)
+      return begin(
+        client,
+        { ...initialState, ...(event.earlierAddress ? { earlierAddress: event.earlierAddress } : {}) },
+        event,
+      )
     case 'confirm':
-      return begin(client, { ...initialState, phase: 'rebooting', wanted: event.address }, event)
+      return begin(client, { ...initialState, phase: 'rebooting', earlierAddress: event.address }, event)
     case 'adopt':
-      return adopt(holder, { ...initialState, transaction: draw(event) }, event)
+      return adopt(party, { ...initialState, transaction: draw(event) }, event)
     case 'timer':
-      return onTimer(holder, state, event)
+      return onTimer(party, state, event)
     case 'message':
       return onMessage(client, state, event)
     case 'conflict':
-      return onConflict(holder, state, event)
+      return onConflict(party, state, event)
     case 'release':
-      return release(holder, state, event)
+      return release(party, state, event)
   }
 }
 

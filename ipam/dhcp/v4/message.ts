@@ -14,7 +14,7 @@ const types: Readonly<Record<Kind, number>> = {
   release: messageType.release,
 }
 
-const LARGEST_MESSAGE = 1500 // as the reference says in option 57
+const LARGEST_MESSAGE = 1500 // as the Go plugin says in option 57
 
 /** A message of a kind, as the state of the client makes it. */
 export function composeMessage(client: Client, state: State, kind: Kind, now: number): Message {
@@ -52,13 +52,13 @@ function optionsOf(client: Client, state: State, kind: Kind): Map<number, Uint8A
   return options
 }
 
-/** Type 0, "not a hardware address", as the reference; one that the configuration provides is sent as it is. */
+/** Type 0, "not a hardware address", as the Go plugin; one that the configuration provides is sent as it is. */
 function identifierOf({ identifier, provided }: Client): Uint8Array {
   return provided.get(option.clientIdentifier) ?? Buffer.concat([Uint8Array.of(0), Buffer.from(identifier)])
 }
 
-function requestedAddress({ offer, wanted, lease }: State, kind: Kind): string | undefined {
+function requestedAddress({ offer, earlierAddress, lease }: State, kind: Kind): string | undefined {
   if (kind === 'request') return offer?.address
   if (kind === 'decline') return lease?.address
-  return kind === 'discover' || kind === 'confirm' ? wanted : undefined
+  return kind === 'discover' || kind === 'confirm' ? earlierAddress : undefined
 }

@@ -58,9 +58,9 @@ function onAcknowledge(client: Client, state: State, event: Event & { type: 'mes
 }
 
 /** The address that an acknowledgement must be about; undefined where none is waited for. */
-function expectedAddress({ phase, offer, lease, wanted }: State): string | undefined {
+function expectedAddress({ phase, offer, lease, earlierAddress }: State): string | undefined {
   if (phase === 'requesting') return offer?.address
-  if (phase === 'rebooting') return wanted
+  if (phase === 'rebooting') return earlierAddress
   return phase === 'renewing' || phase === 'rebinding' ? lease?.address : undefined
 }
 
@@ -77,7 +77,7 @@ function onRefusal(client: Client, state: State, event: Event & { type: 'message
       : ''
   }`
   if (phase === 'rebooting')
-    return stop(state, { type: 'failed', why: `${state.wanted} was refused by ${why}` })
+    return stop(state, { type: 'failed', why: `${state.earlierAddress} was refused by ${why}` })
   if (phase === 'requesting' && server === offer?.server) return afterRefusal(client, state, { event, why })
   if ((phase === 'renewing' && server === lease?.server) || phase === 'rebinding') {
     const deadline = event.now + client.timing.timeout
@@ -100,14 +100,14 @@ function afterRefusal(client: Client, state: State, { event, why }: { event: Eve
   }
   if (state.phase === 'requesting' && state.lease)
     return lose(state, state.lease, `the address was refused by ${why}`)
-  const wanted = state.lease?.address
-  const next = discoverAgain(client, { ...state, ...(wanted ? { wanted } : {}) }, event)
+  const earlierAddress = state.lease?.address
+  const next = discoverAgain(client, { ...state, ...(earlierAddress ? { earlierAddress } : {}) }, event)
   return { state: next.state, actions: [note, ...next.actions] }
 }
 
-/** Tells the server that another host has the address, and asks for one anew: at once the first time. */
+/** Tells the server that another host has the address, and asks for another one: at once the first time. */
 export function decline(client: Client, state: State, event: ExchangeEvent): Step {
-  const { lease, claimant, offer: _offer, probeUntil: _until, wanted: _wanted, ...rest } = state
+  const { lease, claimant, offer: _offer, probeUntil: _until, earlierAddress: _earlier, ...rest } = state
   if (!lease) return { state, actions: [] }
   const { claimant: _claimant, ...clean } = { ...rest, claimant }
   const actions: Action[] = [

@@ -1,4 +1,4 @@
-/** How a DHCPv4 client speaks in an exchange, and what it does in a way of its own: begins anew, and pauses. Pure. */
+/** How a DHCPv4 client speaks in an exchange, and what it does in a way of its own: begins another exchange, and pauses. Pure. */
 import {
   type Encoding,
   type ExchangeEvent,

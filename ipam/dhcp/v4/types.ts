@@ -50,7 +50,7 @@ export interface State {
   failures: number
   wakeAt?: number
   /** An address that it had, and would have again. */
-  wanted?: string
+  earlierAddress?: string
   offer?: LeaseOffer & { serverHardware: string }
   /** Until when others may say that the address is theirs; who did. */
   probeUntil?: number
@@ -61,7 +61,7 @@ export interface State {
 }
 
 export type Event = { now: number; random: () => number } & (
-  | { type: 'start'; wanted?: string }
+  | { type: 'start'; earlierAddress?: string }
   /** Confirm an address, never take another one. */
   | { type: 'confirm'; address: string }
   /** A lease read from disk. */

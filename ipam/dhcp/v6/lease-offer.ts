@@ -75,15 +75,15 @@ export function readReply({ duid, iaid }: Identity, { options }: Message): Reply
   }
 }
 
-/** The address that a reply grants: the wanted one if it is among them. Why, where there is none that can be used. */
-export function leaseOfferIn(reply: Reply, wanted: string | undefined): LeaseOffer | string {
+/** The address that a reply grants: the one asked for if it is among them. Why, where there is none that can be used. */
+export function leaseOfferIn(reply: Reply, earlierAddress: string | undefined): LeaseOffer | string {
   const { server, preference, association, status, nameServers, search } = reply
   if (status && status.code !== statusCode.success) return describe(status)
   if (!association) return 'it has no addresses for this client'
   if (association.status && association.status.code !== statusCode.success)
     return describe(association.status)
   const usable = association.addresses.filter(isUsable)
-  const chosen = usable.find(({ address }) => address === wanted) ?? usable[0]
+  const chosen = usable.find(({ address }) => address === earlierAddress) ?? usable[0]
   if (!chosen) {
     const [first] = association.addresses
     return first ? `${first.address} with lifetimes that are zero or contradictory` : 'it grants no address'

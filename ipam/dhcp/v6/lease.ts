@@ -24,29 +24,29 @@ const protocol: Protocol<Client, State, Own> = {
 /** One step. Events that mean nothing in the present phase change nothing. */
 export function step(client: Client, state: State, event: Event): Step {
   const fresh: State = { ...initialState, deadline: event.now + client.timing.resendTimeout }
-  const holder = { client, protocol }
+  const party = { client, protocol }
   switch (event.type) {
     case 'start':
       return begin(
         client,
-        { ...fresh, ...(event.wanted ? { wanted: event.wanted } : {}) },
+        { ...fresh, ...(event.earlierAddress ? { earlierAddress: event.earlierAddress } : {}) },
         'soliciting',
         event,
       )
     case 'confirm':
-      return begin(client, { ...fresh, wanted: event.address }, 'confirming', event)
+      return begin(client, { ...fresh, earlierAddress: event.address }, 'confirming', event)
     case 'inform':
       return begin(client, { ...fresh, deadline: event.now + client.timing.timeout }, 'informing', event)
     case 'adopt':
-      return adopt(holder, fresh, event)
+      return adopt(party, fresh, event)
     case 'timer':
-      return onTimer(holder, state, event)
+      return onTimer(party, state, event)
     case 'message':
       return onMessage(client, state, event)
     case 'conflict':
-      return onConflict(holder, state, event)
+      return onConflict(party, state, event)
     case 'release':
-      return release(holder, state, event)
+      return release(party, state, event)
   }
 }
 
@@ -60,11 +60,11 @@ function askAgain(client: Client, state: State, event: ExchangeEvent): Step {
   return transmit(client, state, event)
 }
 
-function unanswered({ phase, refusal, wanted }: State): string {
+function unanswered({ phase, refusal, earlierAddress }: State): string {
   const said = refusal === undefined ? '' : `: the last answer was ${refusal}`
   const asked = {
     requesting: 'no server granted what it had offered',
-    confirming: `no server confirmed ${wanted}`,
+    confirming: `no server confirmed ${earlierAddress}`,
     informing: 'no server answered the request for information',
   }[phase as string]
   return `${asked ?? 'no DHCPv6 server offered an address'}${said}`

@@ -70,7 +70,7 @@ function associationOf({ iaid }: Client, state: State, kind: Kind): Option {
   return { code: option.addresses, value }
 }
 
-function addressFor({ offer, wanted, lease }: State, kind: Kind): string | undefined {
+function addressFor({ offer, earlierAddress, lease }: State, kind: Kind): string | undefined {
   if (kind === 'request') return offer?.address
-  return kind === 'solicit' || kind === 'confirm' ? wanted : lease?.address
+  return kind === 'solicit' || kind === 'confirm' ? earlierAddress : lease?.address
 }

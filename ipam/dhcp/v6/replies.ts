@@ -46,7 +46,7 @@ interface Said<E extends Event = Event> {
 
 /** The offer of the highest preference is taken, the first of equal ones. */
 function onOffer(client: Client, state: State, { reply, event }: Said): Step {
-  const offered = leaseOfferIn(reply, state.wanted)
+  const offered = leaseOfferIn(reply, state.earlierAddress)
   if (typeof offered === 'string') return ignored({ ...state, refusal: offered }, offered)
   const better = !state.offer || offered.preference > state.offer.preference
   const collectUntil = state.collectUntil ?? event.now + COLLECT
@@ -65,12 +65,13 @@ export function request(client: Client, state: State, event: ExchangeEvent): Ste
 
 function onReply(client: Client, state: State, said: Said): Step {
   const { reply, event } = said
-  const { phase, offer, lease, wanted } = state
+  const { phase, offer, lease, earlierAddress } = state
   const asked = phase === 'requesting' ? offer?.server : phase === 'renewing' ? lease?.server : undefined
   if (asked !== undefined && reply.server !== asked) return ignored(state, 'its server was not asked')
   const refusal = refusalIn(reply)
   if (refusal) return onRefusal(client, state, { ...said, refusal })
-  const expected = phase === 'requesting' ? offer?.address : phase === 'confirming' ? wanted : lease?.address
+  const expected =
+    phase === 'requesting' ? offer?.address : phase === 'confirming' ? earlierAddress : lease?.address
   const offered = leaseOfferIn(reply, expected)
   if (typeof offered === 'string') return ignored(state, offered)
   if (offered.address !== expected) return otherAddress(client, state, { offered, expected, event })
@@ -92,7 +93,7 @@ function otherAddress(
     return ignored(state, `it grants ${offered.address}, asked was ${expected}`)
   if (state.lease)
     return withoutThatServer(client, state, { why: `it grants ${offered.address} instead`, event })
-  return solicitAgain(client, { ...state, offer: offered, wanted: offered.address }, event)
+  return solicitAgain(client, { ...state, offer: offered, earlierAddress: offered.address }, event)
 }
 
 function refusalIn({ status, association }: Reply): Status | undefined {
@@ -105,18 +106,18 @@ function onRefusal(client: Client, state: State, { refusal, event }: Said & { re
   if (!isFinal) return ignored(state, why)
   const note: Action = { type: 'note', what: 'refused', why }
   if (state.phase === 'confirming')
-    return stop(state, { type: 'failed', why: `${state.wanted} was refused: ${why}` })
+    return stop(state, { type: 'failed', why: `${state.earlierAddress} was refused: ${why}` })
   const next =
     state.phase !== 'requesting'
-      ? askAnew(client, state, event)
+      ? requestAgain(client, state, event)
       : state.lease
         ? withoutThatServer(client, state, { why, event })
         : solicitAgain(client, { ...state, refusal: why }, event)
   return { state: next.state, actions: [note, ...next.actions] }
 }
 
-/** A server that knows nothing of a lease that is held is asked to make it anew (RFC 8415, 18.2.10.1): for the same address. */
-function askAnew(client: Client, state: State, event: MessageEvent | Event): Step {
+/** A server that knows nothing of a lease that is held is asked to make it again (RFC 8415, 18.2.10.1): for the same address. */
+function requestAgain(client: Client, state: State, event: MessageEvent | Event): Step {
   const { lease } = state
   const server = event.type === 'message' ? readReply(client, event.message) : undefined
   if (!lease || server === undefined || typeof server === 'string') return { state, actions: [] }
@@ -156,7 +157,7 @@ export function solicitAgain(client: Client, state: State, event: ExchangeEvent)
 
 /** Tells the server that another host has the address, and asks for another one. */
 export function decline(client: Client, state: State, event: ExchangeEvent): Step {
-  const { lease, claimant, wanted: _wanted, ...rest } = state
+  const { lease, claimant, earlierAddress: _earlier, ...rest } = state
   if (!lease) return { state, actions: [] }
   const next = solicitAgain(client, rest, event)
   return {

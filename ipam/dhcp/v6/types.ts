@@ -44,7 +44,7 @@ export interface State {
   longestSolicit: number
   wakeAt?: number
   /** An address that it had, and would have again. */
-  wanted?: string
+  earlierAddress?: string
   /** The best offer so far. */
   offer?: LeaseOffer
   /** While offers are collected: until when. */
@@ -62,7 +62,7 @@ export interface State {
 }
 
 export type Event = { now: number; random: () => number } & (
-  | { type: 'start'; wanted?: string }
+  | { type: 'start'; earlierAddress?: string }
   /** Confirm an address, never take another one. */
   | { type: 'confirm'; address: string }
   /** Ask for name servers only. */

@@ -6,7 +6,7 @@ import { choose, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable, peers } from '../../fixtures/plugin.ts'
 import { bridgeConfig, http, published } from '../../meta/portmap/place.ts'
-import { clearHost, families, hideTools, keepersOf, nodeWide, run, useIptables } from './place.ts'
+import { backendsOf, clearHost, families, hideTools, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)
@@ -64,8 +64,8 @@ const uses: { name: string; rules: string[]; says: RegExp }[] = [
 
 const nothing: { name: string; rules: string[] }[] = [
   { name: 'tables that somebody has only looked at', rules: ['-L', '-t nat -L'] },
-  { name: 'an empty chain of others', rules: ['-N FENCE', '-t nat -N KUBE-MARK-MASQ'] },
-  { name: 'a chain of others that nothing leads to', rules: ['-N FENCE', '-A FENCE -j DROP'] },
+  { name: 'an empty chain of others', rules: ['-N BLOCK', '-t nat -N KUBE-MARK-MASQ'] },
+  { name: 'a chain of others that nothing leads to', rules: ['-N BLOCK', '-A BLOCK -j DROP'] },
   {
     name: 'rules of other tables',
     rules: ['-t mangle -A FORWARD -j MARK --set-mark 1', '-t raw -A OUTPUT -j TRACE'],
@@ -120,7 +120,7 @@ describe.each(variants)('with the %s variant', variant => {
         ...theirs,
         config: { ...config, type, ...more, prevResult },
       })
-    expect(keepersOf()).toEqual([variant])
+    expect(backendsOf()).toEqual([variant])
     expect(await decideBackend('', { chain: 'CNI-ADMIN' })).toMatchObject({ backend: 'nftables' })
     await ours.del()
     mustExecute(peerExecutable('bridge'), 'DEL', { ...theirs, config: bridgeConfig })
@@ -133,10 +133,10 @@ describe.each(variants)('with the %s variant', variant => {
     using container = freshNamespace()
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
-    expect(keepersOf()).toEqual([variant])
+    expect(backendsOf()).toEqual([variant])
     expect(await chain.check()).toMatchObject({ status: 0 })
     await chain.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 })
 
@@ -148,11 +148,11 @@ test('a table of nft with the name of one of iptables is none', async () => {
   ])
   const chain = published(container, { mappings: [http(8080)] })
   await chain.add()
-  expect(keepersOf()).toEqual(['nftables'])
+  expect(backendsOf()).toEqual(['nftables'])
   await chain.del()
 })
 
-test('on a host whose iptables nobody uses it is nftables', async () => {
+test('on a host whose iptables is not in use it is nftables', async () => {
   expect(await decideBackend(undefined)).toEqual({
     backend: 'nftables',
     why: 'nothing on this node uses iptables',
@@ -180,7 +180,7 @@ describe('/etc/cni/catena.json', () => {
     })
   })
 
-  test('says iptables, though nobody uses it', async () => {
+  test('says iptables, though it is not in use', async () => {
     using _node = nodeWide({ backend: 'iptables', 'x-note': 'fleet' })
     expect(await decideBackend('')).toMatchObject({ backend: 'iptables', variant: 'nf_tables' })
   })
@@ -212,7 +212,7 @@ describe('/etc/cni/catena.json', () => {
       expect(decideBackend('')).rejects.toThrow(says)
       await chain.del()
     }
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 })
 
@@ -246,9 +246,9 @@ test.each(['exit 1', 'echo no kernel support >&2; exit 3', 'kill -SEGV $$'])(
     using container = freshNamespace()
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
-    expect(keepersOf()).toEqual(['nftables'])
+    expect(backendsOf()).toEqual(['nftables'])
     expect(await chain.check()).toMatchObject({ status: 0 })
     await chain.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   },
 )

@@ -19,7 +19,7 @@ import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/na
 import { call, peers } from '../../fixtures/plugin.ts'
 import { difference, snapshot } from '../../fixtures/snapshot.ts'
 import { http } from '../../meta/portmap/place.ts'
-import { clearHost, hideTools, keepersOf, nodeWide } from './place.ts'
+import { backendsOf, clearHost, hideTools, nodeWide } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)
@@ -88,12 +88,12 @@ describe.each(kernels)('on a kernel $name', ({ engine, variant, says }) => {
     using _outside = serveHttp(outside, { port: 81 })
     const chain = attached(container, { engine, plugin })
     await chain.add()
-    expect(keepersOf()).toEqual([variant])
+    expect(backendsOf()).toEqual([variant])
     expect(await getHttp(outside, { address: '192.0.2.1', port: 8080 })).toBe('container')
     expect(await getHttp(container, { address: '192.0.2.2', port: 81 })).toBe('192.0.2.1')
     expect(await chain.check()).toMatchObject({ status: 0 })
     await chain.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 
   test.each([main(bridge, ''), main(ptp, ''), { plugin: portmap, config: { type: 'portmap' } }])(
@@ -148,7 +148,7 @@ describe.each(kernels)('on a kernel $name', ({ engine, variant, says }) => {
     using container = freshNamespace()
     const chain = attached(container, { engine })
     await chain.add()
-    expect(keepersOf()).toEqual([variant])
+    expect(backendsOf()).toEqual([variant])
     await chain.del()
   })
 })

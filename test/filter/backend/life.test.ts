@@ -20,7 +20,7 @@ import {
 } from '../../fixtures/plugin.ts'
 import { firewalled } from '../../meta/firewall/place.ts'
 import { bridgeConfig, http, published } from '../../meta/portmap/place.ts'
-import { clearHost, keepersOf, nodeWide, run, useIptables } from './place.ts'
+import { backendsOf, clearHost, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)
@@ -30,7 +30,7 @@ const changes = variants.flatMap(variant => [
   {
     name: `the node has come to use iptables (${variant})`,
     variant,
-    keeper: 'nftables' as const,
+    backend: 'nftables' as const,
     before: () => {},
     after: () => {
       useIptables(variant)
@@ -40,13 +40,13 @@ const changes = variants.flatMap(variant => [
   {
     name: `the node no longer uses iptables (${variant})`,
     variant,
-    keeper: variant,
+    backend: variant,
     before: () => useIptables(variant),
     after: () => run(variant, 'ip', '-D', 'INPUT', '-s', '203.0.113.9', '-j', 'DROP'),
   },
 ])
 
-describe.each(changes)('when $name', ({ variant, keeper, before, after }) => {
+describe.each(changes)('when $name', ({ variant, backend, before, after }) => {
   test('CHECK looks at what ADD has chosen, traffic goes on, the next container is of the new kind, DEL takes both', async () => {
     using _choice = choose(variant)
     using outside = outsideHost()
@@ -57,19 +57,19 @@ describe.each(changes)('when $name', ({ variant, keeper, before, after }) => {
     before()
     const first = published(one, { mappings: [http(8080)], containerId: 'first' })
     await first.add()
-    expect(keepersOf()).toEqual([keeper])
+    expect(backendsOf()).toEqual([backend])
     after()
     expect(await first.check()).toMatchObject({ status: 0 })
     const second = published(two, { mappings: [http(8081)], containerId: 'second' })
     await second.add()
-    expect(new Set(keepersOf())).toEqual(new Set([variant, 'nftables']))
+    expect(new Set(backendsOf())).toEqual(new Set([variant, 'nftables']))
     for (const chain of [first, second]) expect(await chain.check()).toMatchObject({ status: 0 })
     expect(await getHttp(outside, { address: '192.0.2.1', port: 8080 })).toBe('one')
     expect(await getHttp(outside, { address: '192.0.2.1', port: 8081 })).toBe('two')
     await first.del()
     expect(await second.check()).toMatchObject({ status: 0 })
     await second.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 
   test('so does the firewall', async () => {
@@ -79,17 +79,17 @@ describe.each(changes)('when $name', ({ variant, keeper, before, after }) => {
     before()
     const first = firewalled(one)
     await first.add()
-    expect(keepersOf()).toEqual([keeper])
+    expect(backendsOf()).toEqual([backend])
     after()
     expect(await first.check()).toMatchObject({ status: 0 })
     const second = firewalled(two)
     await second.add()
-    expect(new Set(keepersOf())).toEqual(new Set([variant, 'nftables']))
+    expect(new Set(backendsOf())).toEqual(new Set([variant, 'nftables']))
     for (const chain of [first, second]) expect(await chain.check()).toMatchObject({ status: 0 })
     await first.del()
     expect(await second.check()).toMatchObject({ status: 0 })
     await second.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 
   test('a port that one kind holds is refused to a container of the other, naming the holder', async () => {
@@ -113,7 +113,7 @@ describe.each(changes)('when $name', ({ variant, keeper, before, after }) => {
       msg: expect.stringMatching(/^host port 8080\/tcp is taken .* id: first\)$/),
     })
     await first.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 })
 
@@ -147,7 +147,7 @@ test.each(variants)('what the Go plugins have made (%s), CHECK looks at in iptab
   })
   await mustCall(firewall, 'DEL', silently({ type: 'firewall' }))
   await chain.del()
-  expect(keepersOf()).toEqual([])
+  expect(backendsOf()).toEqual([])
 })
 
 const ipam = { type: 'host-local', subnet: '10.1.0.0/16' }
@@ -165,7 +165,7 @@ const silent = [
 describe.each(silent)('STATUS of $plugin.name', ({ plugin, config, what }) => {
   const status = () => call(plugin, 'STATUS', { config, path: peers })
 
-  test('says nftables where nobody uses iptables', async () => {
+  test('says nftables where iptables is not in use', async () => {
     expect(await status()).toMatchObject({
       status: 0,
       stdout: '',
@@ -255,7 +255,7 @@ describe('catena list', () => {
     node.catena(['add', 'listed', one.name, '--container-id', 'one', ...ports(8080)])
     useIptables('nf_tables')
     node.catena(['add', 'listed', two.name, '--container-id', 'two', ...ports(8081)])
-    const all = (keeper: string) => ({ masquerade: keeper, ports: keeper, firewall: keeper })
+    const all = (backend: string) => ({ masquerade: backend, ports: backend, firewall: backend })
     const listed = JSON.parse(node.catena(['list', 'listed'])) as { containerId: string; backends: object }[]
     expect(listed.map(({ containerId, backends }) => [containerId, backends])).toEqual([
       ['one', all('nftables')],

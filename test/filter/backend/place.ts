@@ -1,4 +1,4 @@
-/** What the tests of backends share: a host whose iptables somebody uses, or nobody, and what of a container is where. */
+/** What the tests of backends share: a host whose iptables is in use, or not, and what of a container is where. */
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { NODE_WIDE } from '../../../chain/filter/backend.ts'
 import type { Variant } from '../../../chain/linux/iptables/tools.ts'
@@ -23,7 +23,7 @@ export function nodeWide(text: string | object): Disposable {
   return { [Symbol.dispose]: () => rmSync(NODE_WIDE) }
 }
 
-/** A host where nobody has any rules, of either kind. */
+/** A host without any rules, of either kind. */
 export function clearHost(): void {
   clearRules()
   for (const variant of variants) {
@@ -50,7 +50,7 @@ export function useIptables(variant: Variant): void {
 export type Where = 'nftables' | Variant
 
 /** What holds a container's rules: our tables, or chains and rules of either variant of iptables. */
-export function keepersOf(): Where[] {
+export function backendsOf(): Where[] {
   const isOwn = (line: string) => /^-A CNI-(DN-|[0-9a-f]{24}|FORWARD -s )/.test(line)
   const ofIptables = variants.filter(variant =>
     families.some(family => [...saved(variant, family), ...saved(variant, family, 'filter')].some(isOwn)),

@@ -23,7 +23,7 @@ import {
   serveAll,
 } from '../../meta/firewall/place.ts'
 import { http, published } from '../../meta/portmap/place.ts'
-import { clearHost, families, keepersOf, nodeWide, run, useIptables } from './place.ts'
+import { backendsOf, clearHost, families, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(() => {
   clearHost()
@@ -78,7 +78,7 @@ describe.each(variants)("with the %s variant, an administrator's chain", variant
     await expectReached(container, OUTSIDE, 'both')
     expect(await attached.check()).toMatchObject({ status: 0 })
     await attached.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 
   test('is obeyed where /etc/cni/catena.json says nftables', async () => {
@@ -90,7 +90,7 @@ describe.each(variants)("with the %s variant, an administrator's chain", variant
     rejects('OPERATOR')
     const attached = firewalled(container, { config: { iptablesAdminChainName: 'OPERATOR' } })
     await attached.add()
-    expect(keepersOf()).toEqual(['nftables'])
+    expect(backendsOf()).toEqual(['nftables'])
     await expectReached(container, OUTSIDE, 'none')
     run(variant, 'ip', '-D', 'FORWARD', '1')
     expect((await attached.check()).json).toMatchObject({
@@ -113,7 +113,7 @@ describe.each(variants)("with the %s variant, an administrator's chain", variant
     const second = firewalled(other)
     await first.add()
     await second.add()
-    expect(keepersOf()).toEqual([isUsed ? variant : 'nftables'])
+    expect(backendsOf()).toEqual([isUsed ? variant : 'nftables'])
     await expectReached(one, OUTSIDE, 'both')
     for (const [at, family] of families.entries()) {
       const address = addressesIn(first)[at] ?? ''
@@ -205,7 +205,7 @@ describe.each(variants)("with the %s variant, an administrator's rule of nat", v
     await chain.del()
   })
 
-  test('comes first although its table is the later one: appended on a host where nobody used iptables', async () => {
+  test('comes first although its table is the later one: appended on a host where iptables was not in use', async () => {
     using _choice = choose(variant)
     using outside = outsideOf()
     using container = freshNamespace()
@@ -213,7 +213,7 @@ describe.each(variants)("with the %s variant, an administrator's rule of nat", v
     using _other = serveHttp(hostNamespace(), { port: 9090, answer: 'host' })
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
-    expect(keepersOf()).toEqual(['nftables'])
+    expect(backendsOf()).toEqual(['nftables'])
     const words = ['-p', 'tcp', '--dport', '8080', '-j', 'REDIRECT', '--to-ports', '9090']
     run(variant, 'ip', '-t', 'nat', '-A', 'PREROUTING', ...words)
     expect(await getHttp(outside, { address: '192.0.2.1', port: 8080 })).toBe('host')
@@ -245,7 +245,7 @@ test('tables of the layout before, in which our NAT stood where iptables stands,
   for (const each of [chain, later]) expect(await each.check()).toMatchObject({ status: 0 })
   await later.del()
   await chain.del()
-  expect(keepersOf()).toEqual([])
+  expect(backendsOf()).toEqual([])
 })
 
 /**
@@ -317,11 +317,11 @@ describe.each(variants)('with the %s variant', variant => {
     const second = await start(two, 'second')
     expect([first.port, second.port]).toEqual([49153, 49154])
     expect(new Set(portsThatNerdctlSees())).toEqual(new Set([49153, 49154]))
-    expect(keepersOf()).toEqual([variant])
+    expect(backendsOf()).toEqual([variant])
     await first.chain.del()
     expect(new Set(portsThatNerdctlSees())).toEqual(new Set([49154]))
     await second.chain.del()
-    expect(keepersOf()).toEqual([])
+    expect(backendsOf()).toEqual([])
   })
 
   test("Lima's guest agent finds the ports of a node that uses iptables", async () => {
@@ -352,7 +352,7 @@ describe.each(variants)('with the %s variant', variant => {
       using _own = serveHttp(hostNamespace(), { port: 8080, answer: 'host' })
       for (const address of ['192.0.2.1', '2001:db8::1'])
         expect(await getHttp(outside, { address, port: 8080 })).toBe('host')
-      expect(keepersOf()).toEqual([])
+      expect(backendsOf()).toEqual([])
       await chain.del()
     },
   )

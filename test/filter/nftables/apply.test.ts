@@ -163,7 +163,7 @@ test('what is read back is what was put there, and DEL by owner leaves the other
   expect(await sweep(two)).toBe('absent')
 })
 
-test('the forward chains come with the first firewall, beside what is there; nobody misses them before', async () => {
+test('the forward chains come with the first firewall, beside what is there; they are not missed before', async () => {
   const plain = {
     owner: ownerNamed('plain'),
     elements: masquerade([{ address: '10.1.0.1', network: '10.1.0.0/16' }]),
@@ -251,7 +251,7 @@ test('ADDs at the same moment on a host without tables all succeed', async () =>
   hostNamespace().run('nft', 'flush', 'ruleset')
 })
 
-test('where nothing can be written, and so nobody has added anything, there is nothing to remove', async () => {
+test('where nothing can be written, and so nothing was added, there is nothing to remove', async () => {
   const host = hostNamespace()
   rmSync('/run/catena', { recursive: true, force: true })
   host.run('mount', '-o', 'remount,ro', '/run')

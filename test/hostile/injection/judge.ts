@@ -97,7 +97,7 @@ function cleanly(scene: Scene, verb: 'ADD' | 'CHECK' | 'DEL', result?: unknown):
  * Where host-local looks first, which it then holds against the reservations; a bridge that is open to 127.0.0.1, with its
  * guard, which is everybody's; and what of our tables is no member's, while somebody still needs them.
  */
-function isNobodys({ judged }: Scene, line: string): boolean {
+function isUnowned({ judged }: Scene, line: string): boolean {
   if (/^file \/run\/catena\/(host-local|localnet)\/|"name":"route_localnet"/.test(line)) return true
   return (
     judged.before !== undefined && /^nft .*"table":"catena"/.test(line) && !/"elem"|conditions-/.test(line)
@@ -108,7 +108,7 @@ function stateOf(scene: Scene): Snapshot {
   const { judged, container } = scene
   return [
     ...withoutMemory(snapshot())
-      .filter(line => !isNobodys(scene, line))
+      .filter(line => !isUnowned(scene, line))
       .map(line => `host: ${line}`),
     ...snapshot(container).map(line => `container: ${line}`),
     ...(judged.sysctls ?? []).map(key => `container: ${key} = ${container.sysctl(key)}`),

@@ -76,7 +76,7 @@ test.each<{ name: string; request: Configuration['ipam']['request']; expected: n
 
 test.each<{ name: string; ipam: Configuration['ipam']; message: string }>([
   {
-    name: 'a name that nobody knows',
+    name: 'a name that is unknown',
     ipam: { request: [{ option: 'colour' }] },
     message: 'ipam.request[0].option: Can not parse option "colour"',
   },

@@ -93,7 +93,7 @@ test.each(Array.from({ length: 40 }, (_, seed) => seed))(
     using theirs = dataFolder()
     const within = requested.filter(text => isInRanges(text, ipam.ranges))
     for (let index = 0; index < 14; index++) {
-      // the reference makes the folder for a DEL as well
+      // the Go plugin makes the folder for a DEL as well
       const step = index === 0 ? { ...anyStep(random, []), verb: 'ADD' as const } : anyStep(random, within)
       if (step.verb === 'CHECK' && versions.indexOf(cniVersion) < 4) continue
       const calls = [ours, theirs].map(({ path }): Call => {

@@ -1,6 +1,6 @@
 /**
  * What host-local remembers under /run is a hint: whatever becomes of any file there, DEL frees what the folder of reservations says
- * is the container's, and ADD gives nobody what another has.
+ * is the container's, and ADD does not give what another has.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -65,7 +65,7 @@ describe.each(Object.keys(mishaps))('a hint that is %s', mishap => {
 
 /** In the folder of reservations itself. */
 describe.each(Object.keys(mishaps))('a file of the folder that is %s', mishap => {
-  test('keeps nobody waiting, is not written through, and its address is had again', async () => {
+  test('keeps no call waiting, is not written through, and its address is had again', async () => {
     using folder = dataFolder()
     const names = ['10.1.2.2', 'fd00::2', 'last_reserved_ip.0', 'lock']
     for (const name of names) {

@@ -25,7 +25,7 @@ interface Scenario {
   killed: 'ADD' | 'DEL' | 'GC'
   /** Who has addresses, beside the bystander, when the victim is called. */
   before?: string[]
-  /** The machine was started anew since. */
+  /** The machine was restarted since. */
   rebooted?: boolean
   ranges?: object
   /** What puts everything right afterwards. */

@@ -75,7 +75,7 @@ test.each([
   120_000,
 )
 
-test('64 processes at once of which every other is killed at some moment: nobody gets what another has, and DEL leaves nothing', async () => {
+test('64 processes at once of which every other is killed at some moment: none gets what another has, and DEL leaves nothing', async () => {
   using folder = dataFolder()
   const ipam = { type: 'host-local', dataDir: folder.path, ranges: [[{ subnet: '10.1.2.0/25' }]] }
   const config = { cniVersion: '1.1.0', name: 'test-net', ipam }

@@ -124,7 +124,7 @@ class Model {
     { id, requested }: { id: number; requested: string | undefined },
     position: number,
   ): void {
-    // an address that is had again after a reboot is not given anew
+    // an address that is had again after a reboot is not a new one
     if (this.held.get(name)?.id !== id || name === requested) this.last[position] = name
     this.held.set(name, { id, isOld: false })
     this.torn.delete(name)
@@ -168,7 +168,7 @@ class Network {
 
   private async add({ id, requested, byGo }: Extract<Step, { kind: 'ADD' }>): Promise<void> {
     const { model } = this
-    const isGo = byGo && this.sets.length === 1 // of several sets the reference gives back what it had before, too
+    const isGo = byGo && this.sets.length === 1 // of several sets the Go plugin gives back what it had before, too
     const name = requested === undefined || isGo ? undefined : this.pick(requested)
     const choices = model.add({ id, requested: name, byGo: isGo })
     const outcome = await this.call('ADD', { id, byGo: isGo, ...(name ? { args: `IP=${name}` } : {}) })

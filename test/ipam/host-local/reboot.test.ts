@@ -140,7 +140,7 @@ describe('after a reboot', () => {
   })
 })
 
-describe('a reservation that names nobody', () => {
+describe('a reservation that names no owner', () => {
   test.each([
     ['is empty', ''],
     ['was cut off behind the container', 'c9\r\n'],

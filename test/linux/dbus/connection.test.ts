@@ -145,9 +145,9 @@ describe('on a real bus', () => {
     await using started = await startBus()
     using bus = await connectSystemBus(`unix:path=/run/none;${started.address}`)
     expect(await ownerOfName(bus, 'org.freedesktop.DBus')).toBe('org.freedesktop.DBus')
-    expect(await ownerOfName(bus, 'org.example.Nobody')).toBeUndefined()
-    const nobody = { destination: 'org.example.Nobody', path: '/', interface: 'a.b', member: 'C' }
-    const failed = await bus.call(nobody).catch(error => error)
+    expect(await ownerOfName(bus, 'org.example.Absent')).toBeUndefined()
+    const absent = { destination: 'org.example.Absent', path: '/', interface: 'a.b', member: 'C' }
+    const failed = await bus.call(absent).catch(error => error)
     expect(failed).toBeInstanceOf(DbusError)
     expect(failed.error).toBe('org.freedesktop.DBus.Error.ServiceUnknown')
     const many = Array.from({ length: 200 }, () => ownerOfName(bus, 'org.freedesktop.DBus'))

@@ -74,11 +74,11 @@ test('a saved rule is read', () => {
 })
 
 test('a chain is removed with what leads to it, a rule by what it says', () => {
-  const doomed = {
+  const filter = {
     isRemovedChain: (name: string) => name === 'OWN',
     isRemovedRule: ({ comment }: { comment: string }) => comment === 'bare',
   }
-  expect(removalInput(dump, 'nat', doomed)?.split('\n')).toEqual([
+  expect(removalInput(dump, 'nat', filter)?.split('\n')).toEqual([
     '*nat',
     String.raw`-D SHARED -m comment --comment "id: \"a\"" -m multiport --dports 80 -j OWN`,
     '-D SHARED -m comment --comment bare -g OTHER',
@@ -143,9 +143,9 @@ describe.each(variants)('with the %s variant', variant => {
     await applyPlan(planOf('ONE'))
     const before = saved(variant)
     await applyPlan(planOf('TWO'))
-    const doomed = { isRemovedChain: (name: string) => name === 'TWO' }
-    expect(await removeRules(requireTools('ip'), 'nat', doomed)).toBe('removed')
-    expect(await removeRules(requireTools('ip'), 'nat', doomed)).toBe('absent')
+    const filter = { isRemovedChain: (name: string) => name === 'TWO' }
+    expect(await removeRules(requireTools('ip'), 'nat', filter)).toBe('removed')
+    expect(await removeRules(requireTools('ip'), 'nat', filter)).toBe('absent')
     expect(saved(variant)).toEqual(before)
   })
 })

@@ -29,7 +29,7 @@ test('a refusal says what was being done, and is told by its number', () => {
   expect(isErrno(new Error('open: ENOENT'), errno.ENOENT)).toBe(false)
 })
 
-test('a result is passed on as a number, and nobody asks what was being done', () => {
+test('a result is passed on as a number, and what was being done is not asked', () => {
   const unasked = () => {
     throw new Error('asked')
   }

@@ -39,7 +39,7 @@ test('text ends in a zero and has none inside, which would cut a path short', ()
   expect(() => cString('/run/a\0/../b')).toThrow(new RangeError('a zero byte inside "/run/a\\u0000/../b"'))
 })
 
-test('a number that nobody can know has 32 bits and is no fraction', () => {
+test('a number that cannot be known has 32 bits and is no fraction', () => {
   const number = unguessable()
   expect([Number.isInteger(number), number >= 0, number < 2 ** 32]).toEqual([true, true, true])
 })

@@ -8,7 +8,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const room = `${import.meta.dir}/../../../chain/linux/libc`
 
-test('a signal reaches who is there, and is not an error where nobody is', async () => {
+test('a signal reaches a process that is there, and is not an error where none is', async () => {
   const child = Bun.spawn(['cat'], { stdin: 'pipe' })
   expect(kill(child.pid, 0)).toBe(true)
   expect(kill(child.pid, 9)).toBe(true)

@@ -102,7 +102,7 @@ export const refusal = bytes(`
 `)
 
 /**
- * A port of a bridge, RTM_NEWLINK: put together from a capture of `ip link show`, without the attributes that nobody here reads,
+ * A port of a bridge, RTM_NEWLINK: put together from a capture of `ip link show`, without the attributes that are not read here,
  * and with other values than the captured ones for flags, states, hairpin and isolated.
  */
 export const bridgePort = bytes(`

@@ -248,7 +248,7 @@ describe('a dump', () => {
   test.each<{ name: string; first: Answer[][] }>([
     { name: 'on one of its parts', first: [[part(1, MULTI | INTERRUPTED), part(2)], [done()]] },
     { name: 'on its end', first: [[part(1)], [done(MULTI | INTERRUPTED)]] },
-  ])('that the kernel marks as interrupted $name is taken anew, never returned', ({ first }) => {
+  ])('that the kernel marks as interrupted $name is taken again, never returned', ({ first }) => {
     const kernel = scripted(
       () => first,
       () => [[part(8)], [done()]],

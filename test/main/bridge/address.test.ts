@@ -5,7 +5,7 @@ import { freshNetwork, reaches } from '../../fixtures/bridge.ts'
 import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable } from '../../fixtures/plugin.ts'
 
-describe('a bridge that exists with a hardware address that nobody has set', () => {
+describe('a bridge that exists with a hardware address that was never set', () => {
   /** A bridge as an administrator makes it: the kernel chose its address at random, or took its lowest port's. */
   function existing(name: string, { port }: { port: boolean }) {
     const host = hostNamespace()

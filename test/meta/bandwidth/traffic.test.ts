@@ -114,7 +114,7 @@ describe('limits', () => {
   test.each([
     { rate: 10 * Mbit, burst: 4294967295, why: 'as containerd sends it: seven minutes worth' },
     { rate: 8000, burst: 4294967295, why: 'days worth' },
-    { rate: 123, burst: 456, why: "the reference's own example" },
+    { rate: 123, burst: 456, why: "the Go plugin's own example" },
     { rate: 100_000 * Mbit, burst: 800 * Mbit, why: 'more bytes per second than fit 32 bits' },
     { rate: 40 * Mbit, burst: 2 ** 32, why: 'the most' },
   ])(

@@ -28,7 +28,7 @@ test.each([
   await neighbour.del()
 })
 
-test('an ADD again after both have been flushed makes the chain of conditions anew', async () => {
+test('a second ADD after both have been flushed makes the chain of conditions again', async () => {
   using host = hostNamespace()
   using one = freshNamespace()
   using other = freshNamespace()

@@ -77,7 +77,7 @@ export const page: Page = {
     'One port said twice with one destination is one.',
     'Conditions belong to their network alone.',
     'Two interfaces are two owners.',
-    'A host port that a live container holds is refused, naming the holder, a dead holder’s is taken over.',
+    'A host port that a live container publishes is refused, naming the publisher; a dead publisher’s is taken over.',
     '127.0.0.0/8 from outside is dropped where `route_localnet` is on.',
     'UDP connections are forgotten on ADD and on DEL.',
     'On several networks of one container the first holds the ports, and the next takes them over when it goes.',

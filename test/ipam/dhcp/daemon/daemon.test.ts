@@ -127,10 +127,10 @@ test.concurrent('CHECK has a server confirm an address that the daemon does not 
 })
 
 test.concurrent('STATUS says 50 without a daemon, and nothing with one', async () => {
-  const config = configFor('/run/cni/nobody.sock')
+  const config = configFor('/run/cni/absent.sock')
   expect((await call(dhcp, 'STATUS', { config })).json).toMatchObject({
     code: 50,
-    msg: 'error dialing DHCP daemon: dial unix /run/cni/nobody.sock: connect: no such file or directory',
+    msg: 'error dialing DHCP daemon: dial unix /run/cni/absent.sock: connect: no such file or directory',
   })
   await using dhcpDaemon = await daemon()
   await mustCall(dhcp, 'STATUS', { config: configFor(dhcpDaemon.socket) })
@@ -151,16 +151,16 @@ test.concurrent('a socket that accepts and says nothing costs five seconds, and 
 test.concurrent('ADD without a daemon says what to start', async () => {
   using network = lan()
   const container = network.attach('container')
-  const { json } = await call(dhcp, 'ADD', { config: configFor('/run/cni/nobody.sock'), netns: container })
+  const { json } = await call(dhcp, 'ADD', { config: configFor('/run/cni/absent.sock'), netns: container })
   expect(json).toEqual({
     cniVersion: '1.1.0',
     code: 11,
-    msg: 'error dialing DHCP daemon: dial unix /run/cni/nobody.sock: connect: no such file or directory',
+    msg: 'error dialing DHCP daemon: dial unix /run/cni/absent.sock: connect: no such file or directory',
     details: expect.stringContaining('dhcp daemon'),
   })
 })
 
-test.concurrent('a DEL while a daemon starts waits for it: no note stays that nobody reads', async () => {
+test.concurrent('a DEL while a daemon starts waits for it: no note stays unread', async () => {
   using network = lan()
   await using server = await dnsmasq(network.namespace, {})
   const socket = '/run/cni/starting.sock'
@@ -242,8 +242,8 @@ test.concurrent('a socket that a killed daemon left is replaced, one that answer
   )
   await left.stdout.getReader().read()
   const words: string[] = []
-  const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
-  expect(await runDaemon(['-socketpath', path], world)).toBe(1)
+  const io = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
+  expect(await runDaemon(['-socketpath', path], io)).toBe(1)
   expect(words.join('')).toContain('somebody answers at /run/cni-left.sock already')
   left.kill('SIGKILL')
   await left.exited
@@ -303,8 +303,8 @@ test.concurrent('servers are asked to broadcast when the daemon is told so', asy
 test.concurrent('two daemons do not keep the same leases', async () => {
   await using dhcpDaemon = await daemon()
   const words: string[] = []
-  const world = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
-  expect(await runDaemon(['-socketpath', dhcpDaemon.socket], world)).toBe(1)
+  const io = { env: {}, pid: 1, stderr: (text: string) => void words.push(text), onEnd: () => undefined }
+  expect(await runDaemon(['-socketpath', dhcpDaemon.socket], io)).toBe(1)
   expect(JSON.parse(words.join(''))).toMatchObject({
     event: 'failed to start',
     error: `another daemon keeps the leases of ${dhcpDaemon.socket}`,
@@ -409,7 +409,7 @@ test.concurrent('a torn lease file is told and removed', async () => {
   expect(filesOf(second)).toEqual([])
 })
 
-/** A socket that listens, and at which nobody in this process accepts. */
+/** A socket that listens, and at which nothing in this process accepts. */
 function listeningSocket(path: string): number {
   const listener = Bun.listen({ unix: `${path}.new`, socket: { data() {} } })
   const descriptor = duplicate((listener as unknown as { fd: number }).fd)

@@ -371,9 +371,9 @@ describe('confirming', () => {
 
   test('a container that came back asks for the address that it had', () => {
     for (const mode of ['auto', 'dhcp'] as const) {
-      const one = story(mode).happen({ type: 'start', linkLocal: LINK_LOCAL, wanted: 'fd00:9::9' })
+      const one = story(mode).happen({ type: 'start', linkLocal: LINK_LOCAL, earlierAddress: 'fd00:9::9' })
       if (mode === 'auto') one.hear({ managed: true })
-      expect(one.state().dhcp?.wanted).toBe('fd00:9::9')
+      expect(one.state().dhcp?.earlierAddress).toBe('fd00:9::9')
     }
   })
 })

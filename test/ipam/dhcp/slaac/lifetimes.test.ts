@@ -54,7 +54,7 @@ test.concurrent('a lease of seconds is renewed, by the server that comes back re
   expect(filesOf(dhcpDaemon)).toEqual([])
 })
 
-test.concurrent('of a lease that nobody renews, the address goes when it ends, the link stays up, and CHECK says why', async () => {
+test.concurrent('of a lease that is not renewed, the address goes when it ends, the link stays up, and CHECK says why', async () => {
   using network = lan6()
   const server = await kea(network.namespace, { valid: 3 })
   await using dhcpDaemon = await daemon('-timeout', '300ms')

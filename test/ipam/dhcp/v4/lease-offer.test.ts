@@ -172,7 +172,7 @@ test.each([
   expect(readLeaseOffer(given)).toBe(why)
 })
 
-test('a result as the reference makes it, with metric, MTU and DNS', () => {
+test('a result as the Go plugin makes it, with metric, MTU and DNS', () => {
   const grant: LeaseOffer = {
     ...usual,
     mtu: 1400,

@@ -97,7 +97,7 @@ function story(given: Client = client) {
 }
 
 describe('acquiring', () => {
-  test('DISCOVER, OFFER, REQUEST and a probe, ACK, and bound when nobody spoke up', () => {
+  test('DISCOVER, OFFER, REQUEST and a probe, ACK, and bound when no other host spoke up', () => {
     const one = story()
     one.happen({ type: 'start' })
     expect([one.names(), one.state().phase]).toEqual([['send discover'], 'selecting'])
@@ -204,7 +204,7 @@ describe('acquiring', () => {
 })
 
 describe('an address that another host has', () => {
-  test('is declined when the server has granted it, and asked for anew', () => {
+  test('is declined when the server has granted it, and another one asked for', () => {
     const one = story()
     one.happen({ type: 'start' })
     one.answer({ type: 'offer' })
@@ -426,7 +426,7 @@ test('pauses: four times 2 s, then 8, 16, 32, 64, 64, give or take a second, and
   expect(Math.max(...pauses(0.999, 500))).toBeLessThan(2.1)
 })
 
-test('a message that comes at a time when nobody asks changes nothing', () => {
+test('a message that comes at a time when nothing is asked changes nothing', () => {
   const one = story().acquired()
   const before = one.state()
   for (const type of ['offer', 'acknowledge', 'nak'] as const) one.answer({ type })

@@ -136,7 +136,7 @@ test.concurrent('a server that was gone and comes back finds its clients as they
   await mustCall(dhcp, 'CHECK', { config: { ...config, prevResult: result }, netns: container })
 })
 
-test.concurrent('of a lease that nobody renews, the interface goes down when it ends, and CHECK says why', async () => {
+test.concurrent('of a lease that is not renewed, the interface goes down when it ends, and CHECK says why', async () => {
   using network = lan()
   const server = await udhcpd(network.namespace, {}, 'option lease 2')
   await using dhcpDaemon = await daemon()
@@ -206,7 +206,7 @@ test.concurrent('an address that its server refuses after a change of its pool i
   expect(container.link('eth0').up).toBe(false)
 })
 
-test.concurrent('a container that nobody answers waits without keeping others from their addresses', async () => {
+test.concurrent('a container that no server answers waits without keeping others from their addresses', async () => {
   using network = lan()
   using silent = lan()
   await using _server = await dnsmasq(network.namespace, {})

@@ -196,7 +196,7 @@ test.each([
 ])('%j is refused before anybody is asked', async (families, msg) => {
   using network = lan6()
   const container = network.attach('container')
-  const config = { ipam: { type: 'dhcp', daemonSocketPath: '/run/cni/nobody.sock', ...families } }
+  const config = { ipam: { type: 'dhcp', daemonSocketPath: '/run/cni/absent.sock', ...families } }
   expect((await call(dhcp, 'ADD', { config, netns: container })).json).toMatchObject({ code: 7, msg })
   await mustCall(dhcp, 'DEL', { config, netns: container })
 })

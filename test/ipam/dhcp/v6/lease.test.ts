@@ -114,7 +114,7 @@ function story(given: Client = client, random = 0.5) {
 }
 
 describe('acquiring', () => {
-  test('SOLICIT, offers collected, REQUEST and a probe, REPLY, and bound when nobody spoke up', () => {
+  test('SOLICIT, offers collected, REQUEST and a probe, REPLY, and bound when no other host spoke up', () => {
     const one = story().happen({ type: 'start' })
     expect([one.names(), one.state().phase]).toEqual([['send solicit'], 'soliciting'])
     one.answer('advertise')
@@ -287,7 +287,7 @@ describe('holding', () => {
     expect(one.state()).toMatchObject({ phase: 'renewing', lease: { address: 'fd00::5' } })
   })
 
-  test('no binding: the same address is requested anew, and granted, or lost', () => {
+  test('no binding: the same address is requested again, and granted, or lost', () => {
     const one = story().acquired()
     one.wait()
     one.answer('reply', { refused: 3 })

@@ -20,14 +20,14 @@ export function lan6(): Lan {
   const network = lan()
   const { namespace } = network
   network.attach('somebody') // a bridge without ports has no carrier
-  settle(namespace, 'br0', 'fd00:9::1/64')
+  makeUsable(namespace, 'br0', 'fd00:9::1/64')
   namespace.setSysctl('net/ipv6/conf/all/forwarding', '1')
   namespace.addAddress('lo', 'fd00:beef::1/128')
   return network
 }
 
 /** Has a link's IPv6 addresses usable at once, for a server that is started then. */
-export function settle(namespace: Namespace, link: string, address: string): void {
+export function makeUsable(namespace: Namespace, link: string, address: string): void {
   for (const [key, value] of [
     ['accept_dad', '0'],
     ['disable_ipv6', '1'],

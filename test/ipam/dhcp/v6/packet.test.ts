@@ -64,7 +64,7 @@ describe('router advertisements', () => {
     if (!whole) throw new Error('not a frame')
     return encodeFrame({ ...whole, message: Uint8Array.from(changed(at, ...values).subarray(54)) })
   }
-  test('a checksum that is made anew is right', () => {
+  test('a checksum that is recomputed is right', () => {
     expect(summed(54, 134)).toEqual(
       captured.radvdAdvertisement.with(14, 0x60).with(15, 0).with(16, 0).with(17, 0),
     )

@@ -3,7 +3,7 @@ import { messageType, option, optionValue } from '../../../../ipam/dhcp/v6/packe
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
 import { daemon } from '../network.ts'
-import { dnsmasq6, ear6, kea, lan6, ROUTER, radvd, settle } from './network.ts'
+import { dnsmasq6, ear6, kea, lan6, makeUsable, ROUTER, radvd } from './network.ts'
 
 type Ipam = { ipv4?: boolean; ipv6?: string; priority?: number }
 
@@ -175,10 +175,10 @@ test.concurrent('a router without prefix and server is named', async () => {
   expect(json.msg).toContain(`router ${ROUTER} advertises neither an autonomous prefix nor DHCPv6`)
 })
 
-test.concurrent('of two servers one is asked and the other is not, for each container anew; the preferred one, if it answers in time', async () => {
+test.concurrent('of two servers one is asked and the other is not, for each container on its own; the preferred one, if it answers in time', async () => {
   using network = lan6()
   const other = network.attach('server')
-  settle(other, 'eth0', 'fd00:9::2/64')
+  makeUsable(other, 'eth0', 'fd00:9::2/64')
   await using one = await dnsmasq6(network.namespace)
   await using _two = await kea(other, { interface: 'eth0', options: [{ name: 'preference', data: '9' }] })
   await using dhcpDaemon = await daemon()
