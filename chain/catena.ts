@@ -120,11 +120,20 @@ async function runPlugin({ load, programs = {}, versions = supportedVersions }: 
   return program ? program(args) : run(await load(), processIo(builtins))
 }
 
+/** All plugins, for processes that do call after call. */
+const served = {
+  names: Object.keys(plugins),
+  load: (name: string) => (Object.hasOwn(plugins, name) ? plugins[name]?.load() : undefined),
+  builtins,
+}
+
 async function runCommand(): Promise<number> {
   const words = process.argv.slice(2)
+  if (words[0] === 'serve' && words[1] === '--worker')
+    return (await import('./service/process.ts')).serveAsWorker(words.slice(2), served)
   if (process.env.CNI_COMMAND && (words.length === 0 || invokedName() !== 'catena')) return refuse()
   const { runCatena } = await import('./cli/command.ts')
-  return runCatena(words, { builtins, pluginNames: Object.keys(plugins) })
+  return runCatena(words, { builtins, served, pluginNames: served.names })
 }
 
 /** A runtime has called the program by a name that is no plugin's: it reads documents, not usage. */

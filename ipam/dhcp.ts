@@ -39,6 +39,7 @@ import type { Configuration } from './dhcp/schema.ts'
 
 export const dhcp = definePlugin({
   name: 'dhcp',
+  waitsForOthers: true,
   config: configuration,
 
   async add(request) {

@@ -17,7 +17,8 @@ const may: Record<string, readonly string[]> = {
   'chain/filter': contract,
   'chain/runtime': ['chain/invoke', 'chain/protocol', ...kernel],
   'chain/observe': ['chain/runtime', 'chain/filter', ...contract],
-  'chain/cli': ['chain/observe', 'chain/runtime', 'chain/filter', ...contract],
+  'chain/service': ['chain/invoke', ...contract],
+  'chain/cli': ['chain/observe', 'chain/runtime', 'chain/service', 'chain/filter', ...contract],
   'tools/release': ['tools/static'],
 }
 
@@ -135,7 +136,7 @@ const bans: Ban[] = [
     what: 'touches the process',
     pattern: /(?<!\/)\b(process\.(?!arch\b)[a-z]|console\.[a-z])/,
     in: sources,
-    but: /^(tools\/|chain\/(plugin\/run\.ts$|cli\/|catena\.ts$)|ipam\/dhcp\/daemon\/main\.ts$)/,
+    but: /^(tools\/|chain\/(plugin\/run\.ts$|service\/process\.ts$|cli\/|catena\.ts$)|ipam\/dhcp\/daemon\/main\.ts$)/,
     spares: /^if \(import\.meta\.main\)[\s\S]*/m, // what makes of a plugin's file an entry file
   },
   { what: 'awaits at the top level', pattern: /^(const \S+ = |let \S+ = )?await /m, in: sources },

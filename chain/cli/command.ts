@@ -19,6 +19,7 @@ import {
   type RuntimeOptions,
   validateNetworkList,
 } from '../runtime/network.ts'
+import type { Served } from '../service/worker.ts'
 import { addCompletionVerb } from './completion/verb.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
 import { addNodeVerbs } from './node.ts'
@@ -26,10 +27,13 @@ import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
 import { product } from './product.ts'
 import { renderResult } from './render.ts'
+import { addServeVerb } from './serve.ts'
 import { resultOf, type Shown, topologyOf } from './topology.ts'
 
 export interface Program {
   builtins: Builtins
+  /** Plugins for the warm service. */
+  served: Served
   pluginNames: readonly string[]
 }
 
@@ -81,6 +85,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addAttachmentVerbs(root, program, output)
   addNetworkVerbs(root, program, output)
   addNodeVerbs(root, program, { output, endWith })
+  addServeVerb(root, program.served, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

@@ -1,7 +1,8 @@
 /** What keeps an attachment's rules, for who wants to see it: the kernel is asked, and the records of what it cannot say. */
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { isRefusal } from '../linux/netlink/socket.ts'
-import { filledSets, listElements, openNetfilterIfPresent } from '../linux/nftables/list.ts'
+import { filledSets, listElements } from '../linux/nftables/list.ts'
+import { openNetfilterIfPresent } from '../linux/nftables/netfilter.ts'
 import type { Attachment } from '../plugin/define.ts'
 import { ownerIn, ownerOf } from '../plugin/owner.ts'
 import { isObject, recordsIn } from '../plugin/state.ts'

@@ -18,6 +18,8 @@ export interface Answer {
   signal?: string
   /** True when the time given was over. */
   timedOut?: boolean
+  /** True when the warm service has done it. */
+  warm?: boolean
 }
 
 export interface Call {

@@ -1,10 +1,57 @@
-/** What of a caller's environment counts for the programs that are run. */
+/** What of a caller's environment counts for the programs that are run, and whose death ends them. */
+
+export interface Surroundings {
+  environment: Readonly<Record<string, string | undefined>>
+  /** A connection: a program that is run ends when its other end does. Absent where this process would end itself. */
+  caller?: number
+}
+
+let current: Surroundings | undefined
+
+/**
+ * Has programs run for somebody else than who started this process, until disposed of. For a process that does one call at a time:
+ * of all that runs in it, only the call that it serves starts programs.
+ */
+export function useSurroundings(surroundings: Surroundings): Disposable {
+  current = surroundings
+  return {
+    [Symbol.dispose]: () => {
+      current = undefined
+    },
+  }
+}
+
+const keepers = new Set<() => void>()
+
+/**
+ * Whether something may be kept for the calls that follow: so it is in a process that does many. `drop` lets go of it after a call
+ * that has failed, since nobody knows in which state that has left it.
+ */
+export function mayKeep(drop: () => void): boolean {
+  if (current) keepers.add(drop)
+  return current !== undefined
+}
+
+/** Lets go of all that was kept. */
+export function dropKept(): void {
+  for (const drop of keepers) drop()
+}
+
+/** The environment that programs get: this process's own, or that of the call that it serves. */
+export function helperEnvironment(): Surroundings['environment'] {
+  return current?.environment ?? Bun.env
+}
+
+/** The connection whose end ends programs; undefined where nothing has to be watched. */
+export function helperCaller(): number | undefined {
+  return current?.caller
+}
 
 /** Where a node keeps its programs when PATH does not say. */
 const USUAL_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin'
 
 /** Where helpers are looked for: of PATH only what is absolute, for "." is a folder that somebody else may have filled. */
-export function helperPath(path = Bun.env.PATH ?? ''): string {
+export function helperPath(path = helperEnvironment().PATH ?? ''): string {
   const absolute = path.split(':').filter(folder => folder.startsWith('/'))
   return [...absolute, USUAL_PATH].join(':')
 }

@@ -1,10 +1,10 @@
 /** Network namespaces: identity, entering, making and removing. The only file that calls setns. */
-import { encodeText } from './bytes.ts'
 import { errno, isErrno, SystemError } from './libc/errno.ts'
-import { close, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, open, writeAll } from './libc/file.ts'
+import { close, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, open } from './libc/file.ts'
 import { unlink } from './libc/folder.ts'
-import { exitAtOnce, mount, setNamespace, unmount, unshare } from './libc/process.ts'
+import { mount, setNamespace, unmount, unshare } from './libc/process.ts'
 import { fileSystemType, status } from './libc/status.ts'
+import { endStranded } from './stranded.ts'
 
 const CLONE_NEWNET = 0x40000000 // sched.h
 const NSFS_MAGIC = 0x6e736673 // linux/magic.h
@@ -85,21 +85,9 @@ function goHome(home: number): void {
       return
     } catch (thrown) {
       if (attempt < ATTEMPTS && !isErrno(thrown, errno.EPERM)) continue
-      lastWords(thrown as Error)
-      exitAtOnce(1)
+      endStranded(thrown as Error, 'namespace')
     }
   }
-}
-
-/**
- * A thread that cannot come home would do in the container what is meant for the host, undoing included: the process ends
- * at once, as if it had been killed, but for a few words.
- */
-let lastWords = (thrown: Error) => writeAll(2, encodeText(`stuck in another namespace: ${thrown.message}\n`))
-
-/** Has a process end in other words when it cannot come home from a namespace. */
-export function onStranded(say: typeof lastWords): void {
-  lastWords = say
 }
 
 /** Opens a new namespace that lives as long as the descriptor or what is opened inside. */

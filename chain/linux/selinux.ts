@@ -1,5 +1,6 @@
 /** SELinux contexts of the calling thread (proc_pid_attr(5)). */
 import { readFile, writeExisting } from './files.ts'
+import { endStranded } from './stranded.ts'
 
 const CURRENT = '/proc/thread-self/attr/current'
 
@@ -10,6 +11,15 @@ export function inContext<T>(context: string, body: () => T): T {
   try {
     return body()
   } finally {
+    leaveFor(home)
+  }
+}
+
+/** What came after it in this process would be made under the container's label. */
+function leaveFor(home: string): void {
+  try {
     writeExisting(CURRENT, home)
+  } catch (thrown) {
+    endStranded(thrown as Error, 'label')
   }
 }

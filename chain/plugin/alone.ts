@@ -7,6 +7,7 @@ import { type HeldNames, holdName, openNames, unlessUnwritable } from '../linux/
 import type { Verb } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Attachment, Plugin } from './define.ts'
+import type { Io } from './io.ts'
 
 /**
  * Waits for its turn; undefined where there is nothing to wait for. The type is part of the names: a plugin runs others on its own
@@ -15,7 +16,7 @@ import type { Attachment, Plugin } from './define.ts'
 export function waitForTurn(
   { name: type, stateless, ownLock = false }: Pick<Plugin, 'name' | 'stateless' | 'ownLock'>,
   verb: Verb,
-  { network, containerId, ifname: name }: Attachment,
+  { attachment, io }: { attachment: Attachment; io: Io },
 ): HeldNames | undefined | Promise<HeldNames> {
   if (stateless || verb === 'STATUS') return undefined
   let names: HeldNames
@@ -24,18 +25,44 @@ export function waitForTurn(
   } catch (thrown) {
     return withoutTurn(type, verb !== 'ADD' || ownLock, thrown)
   }
-  const ofNetwork = { name: `network ${network} for ${type}`, shared: verb !== 'GC' }
-  const own = { name: `${name} of container ${containerId} for ${type}`, shared: verb === 'CHECK' }
+  const ofNetwork = { name: `network ${attachment.network} for ${type}`, shared: verb !== 'GC' }
+  const own = { name: ownName(type, attachment), shared: verb === 'CHECK' }
   const isAlone =
     names.tryHold(ofNetwork.name, ofNetwork.shared) && (verb === 'GC' || names.tryHold(own.name, own.shared))
-  return isAlone ? names : waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own])
+  if (isAlone) return names
+  const wait = (signal?: AbortSignal) =>
+    waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)
+  return io.untilAbandoned ? io.untilAbandoned(wait) : wait()
+}
+
+/** Whether somebody is at work on the attachment, so that one would have to wait for a turn. */
+export function isTaken(
+  { name: type, stateless }: Pick<Plugin, 'name' | 'stateless'>,
+  verb: string,
+  attachment: Omit<Attachment, 'network'>,
+): boolean {
+  if (stateless || !ofAttachments.includes(verb)) return false
+  try {
+    using names = openNames()
+    return !names.tryHold(ownName(type, attachment), verb === 'CHECK')
+  } catch (thrown) {
+    if (thrown instanceof SystemError) return false // whoever takes the turn says what is wrong
+    throw thrown
+  }
+}
+
+const ofAttachments = ['ADD', 'CHECK', 'DEL']
+
+function ownName(type: string, { ifname, containerId }: Omit<Attachment, 'network'>): string {
+  return `${ifname} of container ${containerId} for ${type}`
 }
 
 async function waitInLine(
   names: HeldNames,
   locks: readonly { name: string; shared: boolean }[],
+  signal: AbortSignal | undefined,
 ): Promise<HeldNames> {
-  for (const { name, shared } of locks) await holdName(name, { shared }, names)
+  for (const { name, shared } of locks) await holdName(name, { shared, signal }, names)
   return names
 }
 

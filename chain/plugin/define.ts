@@ -101,6 +101,8 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   stateless?: boolean
   /** It keeps others off by a lock beside what it changes: where the one under /run cannot be made, ADD goes on. */
   ownLock?: boolean
+  /** It may wait for others, for seconds: such a call is not for a process that has many to serve. */
+  waitsForOthers?: boolean
   /** What its configuration may hold; absent where it takes none. */
   config?: Checks<Configuration>
   /** Refuses what the schema cannot, before ADD and CHECK look at anything else. */

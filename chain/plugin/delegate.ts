@@ -57,15 +57,15 @@ async function runDelegate(
   const environment: Record<string, string> = {}
   for (const [key, value] of Object.entries(io.env)) if (value !== undefined) environment[key] = value
   environment.CNI_COMMAND = verb
-  const answer = await invoke(
-    {
-      file: findPlugin(type, path),
-      type,
-      environment,
-      stdin: configuration === undefined ? stdin : JSON.stringify(configuration),
-    },
-    io.builtins,
-  )
+  const call = {
+    file: findPlugin(type, path),
+    type,
+    environment,
+    stdin: configuration === undefined ? stdin : JSON.stringify(configuration),
+  }
+  const answer = io.untilAbandoned
+    ? await io.untilAbandoned(signal => invoke({ ...call, signal }, io.builtins))
+    : await invoke(call, io.builtins)
   if (answer.status === 0) {
     added?.('succeeded')
     if (answer.stderr) io.stderr(answer.stderr)

@@ -10,6 +10,10 @@ export interface Io {
   stderr(text: string): void
   /** Plugins that this executable holds, for delegation without a process. */
   builtins?: Builtins | undefined
+  /** True once whoever called has gone: ADD then stops and undoes what it did. Absent where this process would have gone too. */
+  isAbandoned?(): boolean
+  /** Runs what is to end when whoever called goes: the signal tells. */
+  untilAbandoned?<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T>
   /** Applies rulesets; the engine of linux/engine.ts when absent. */
   engine?: Engine | undefined
 }

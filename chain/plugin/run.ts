@@ -7,8 +7,9 @@ import { decodeText, encodeText } from '../linux/bytes.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { readAll, writeAll } from '../linux/libc/file.ts'
 import type { HeldNames } from '../linux/lock.ts'
-import { namespaceIdentity, namespaceState, onStranded, ownNamespaceIdentity } from '../linux/netns.ts'
+import { namespaceIdentity, namespaceState, ownNamespaceIdentity } from '../linux/netns.ts'
 import { applyRuleset } from '../linux/nftables/engine.ts'
+import { type Held, onStranded } from '../linux/stranded.ts'
 import { decode, decodeLeniently } from '../protocol/checks.ts'
 import { type BaseConfiguration, decodeBase, parseConfiguration } from '../protocol/configuration.ts'
 import { checkVerb, type Environment, parseEnvironment, type Verb } from '../protocol/environment.ts'
@@ -20,7 +21,7 @@ import { type Attachment, type AttachmentRequest, notChained, type Plugin } from
 import { delegateFor } from './delegate.ts'
 import type { Io } from './io.ts'
 import { type Ipam, ipamOf, missingIpam, noIpam } from './ipam.ts'
-import { allOrNothing } from './undo.ts'
+import { allOrNothing, type Undo } from './undo.ts'
 
 /** Runs a plugin once with its input and output; prints what it has to and answers the exit status. Never throws. */
 export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
@@ -72,7 +73,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   refuseOwnNamespace(environment)
   const config = plugin.config && (await (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json))
   const attachment = attachmentOf(environment, base)
-  const waiting = waitForTurn(plugin, verb, attachment)
+  const waiting = waitForTurn(plugin, verb, { attachment, io })
   using turn = waiting instanceof Promise ? await waiting : waiting
   const request = requestFor({ plugin, environment, base, io, stdin, config, attachment, turn })
   if (verb === 'ADD' || verb === 'CHECK') refuseLacking(plugin, request, base)
@@ -82,9 +83,12 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   switch (verb) {
     case 'ADD':
       // an ADD whose result could not be handed over has failed
-      return await allOrNothing(async (undo, keep) =>
-        io.stdout(printResult(await plugin.add(attached({ netns, undo, keep })), base.cniVersion)),
-      )
+      return await allOrNothing(async (undo, keep) => {
+        stopIfAbandoned(io)
+        const result = await plugin.add(attached({ netns, undo: unlessAbandoned(undo, io), keep }))
+        stopIfAbandoned(io)
+        io.stdout(printResult(result, base.cniVersion))
+      })
     case 'CHECK':
       return await plugin.check(attached({ netns }))
     case 'DEL':
@@ -96,6 +100,19 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
     case 'STATUS':
       return await plugin.status?.(request)
   }
+}
+
+/** ADD stops between two steps where nobody waits for it any more, and takes back those that it has taken. */
+function unlessAbandoned(undo: Undo, io: Io): Undo {
+  if (!io.isAbandoned) return undo
+  return (what, step) => {
+    undo(what, step)
+    stopIfAbandoned(io)
+  }
+}
+
+function stopIfAbandoned(io: Io): void {
+  if (io.isAbandoned?.()) throw new CniError(code.tryAgainLater, 'whoever called has gone')
 }
 
 function readInput(io: Io): string {
@@ -212,14 +229,20 @@ function previousOf(verb: string, prevResult: unknown, cniVersion: string): Resu
   }
 }
 
+const returns = { namespace: "the container's network namespace", label: "the container's SELinux context" }
+
+/** What is said by a process that cannot be again what it was. */
+export function strandedError({ message }: Error, held: Held): CniError {
+  return new CniError(code.internal, `return from ${returns[held]}: ${message}`, {
+    details: 'the process has ended at once, and nothing was undone: that is left to DEL',
+  })
+}
+
 /** The input and output of a process. Through libc: process.stdout.write costs 7.7 ms at the first call. */
 export function processIo(builtins?: Io['builtins']): Io {
-  onStranded(({ message }) => {
-    const error = new CniError(code.internal, `return from the container's network namespace: ${message}`, {
-      details: 'the process has ended at once, and nothing was undone: that is left to DEL',
-    })
-    writeAll(1, encodeText(printError(errorDocument(error))), 'standard output')
-  })
+  onStranded((thrown, held) =>
+    writeAll(1, encodeText(printError(errorDocument(strandedError(thrown, held)))), 'standard output'),
+  )
   return {
     env: process.env,
     stdin: () => decodeText(readAll(0, 'standard input')),

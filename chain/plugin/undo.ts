@@ -55,14 +55,15 @@ export function reversible<T>(
   what: string,
   { forth, back }: { forth: () => T; back: () => unknown },
 ): T {
+  let answer: T
   try {
-    const answer = forth()
-    undo(what, back)
-    return answer
+    answer = forth()
   } catch (thrown) {
     if (!(thrown instanceof KernelError)) undo(what, back)
     throw thrown
   }
+  undo(what, back) // which may stop ADD here
+  return answer
 }
 
 /** Takes every step whatever became of the others, then throws one error that names all that failed, with the first one's code. */

@@ -5,12 +5,8 @@ import type { BackendName, Decision } from '../../chain/filter/decision.ts'
 import { TABLE } from '../../chain/filter/nftables/layout.ts'
 import { tableFamilyOf } from '../../chain/ip/family.ts'
 import type { Family, Variant } from '../../chain/linux/iptables/tools.ts'
-import {
-  findChain,
-  listBaseChains,
-  listTables,
-  openNetfilterIfPresent,
-} from '../../chain/linux/nftables/list.ts'
+import { findChain, listBaseChains, listTables } from '../../chain/linux/nftables/list.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/netfilter.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import { adminChain, namedBackend, zoneOf } from './configuration.ts'

@@ -3,7 +3,7 @@
 import { listAddresses } from '../../chain/linux/netlink/address.ts'
 import { flushConnections } from '../../chain/linux/netlink/conntrack.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
-import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/netfilter.ts'
 import type { PortMapping } from './configuration.ts'
 import { listPublished } from './elements.ts'
 import { type Published, recall } from './publishers.ts'

@@ -6,7 +6,7 @@
 import { tableFamilyOf } from '../../chain/ip/family.ts'
 import { ensureFolder, listFolder, readState, removeFile, writeInPlace } from '../../chain/linux/files.ts'
 import { takeLock } from '../../chain/linux/lock.ts'
-import { openNetfilterIfPresent } from '../../chain/linux/nftables/list.ts'
+import { openNetfilterIfPresent } from '../../chain/linux/nftables/netfilter.ts'
 import type { Attachment } from '../../chain/plugin/define.ts'
 import { ownerIn, ownerOf } from '../../chain/plugin/owner.ts'
 import { RUN_FOLDER } from '../../chain/plugin/state.ts'

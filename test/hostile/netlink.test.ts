@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { openConntrack } from '../../chain/linux/netlink/conntrack.ts'
 import { findLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { awaitEvent, openEvents, openRoute } from '../../chain/linux/netlink/socket.ts'
-import { openNetfilter } from '../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../chain/linux/nftables/netfilter.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { execute, ours } from '../fixtures/plugin.ts'
 

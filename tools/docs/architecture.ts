@@ -25,6 +25,8 @@ const rooms: Readonly<Record<string, string>> = {
   'chain/runtime': 'libcni: loads lists, runs them forwards and backwards, keeps results.',
   'chain/observe':
     'A node read once: networks, caches, reservations, namespaces, links, packet filters, joined into one model that says what is live.',
+  'chain/service':
+    'The warm service: processes that wait for calls, judge who makes them, and do them as the caller would.',
   'chain/cli': 'The command `catena`.',
   'chain/catena.ts':
     'The executable: the name that it is called by chooses the plugin or the command. It alone knows all plugins.',

@@ -5,14 +5,8 @@
 import { errno } from '../../linux/libc/errno.ts'
 import { takeLock, unlessUnwritable } from '../../linux/lock.ts'
 import type { Transport } from '../../linux/netlink/socket.ts'
-import {
-  findChain,
-  listRules,
-  openNetfilter,
-  openNetfilterIfPresent,
-  rulesetGeneration,
-  tableExists,
-} from '../../linux/nftables/list.ts'
+import { findChain, listRules, rulesetGeneration, tableExists } from '../../linux/nftables/list.ts'
+import { openNetfilter, openNetfilterIfPresent } from '../../linux/nftables/netfilter.ts'
 import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
 import { CniError, code } from '../../protocol/error.ts'
 import { chainsOf, landmarkOf, OVERRIDES, overrideCommands, ruleCounts, setsOf } from './chains.ts'

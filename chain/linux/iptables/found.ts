@@ -1,7 +1,8 @@
 /** What a table of iptables holds, of either variant: read over netlink where it is in nf_tables, else from its own tool. */
 
 import { goesOn } from '../nftables/expression.ts'
-import { findChain, listRules, openNetfilterIfPresent } from '../nftables/list.ts'
+import { findChain, listRules } from '../nftables/list.ts'
+import { openNetfilterIfPresent } from '../nftables/netfilter.ts'
 import { type FoundRule, hasLegacyTable, readSavedRule } from './removal.ts'
 import { type Family, findVariant, run, type Variant } from './tools.ts'
 

@@ -1,7 +1,8 @@
 /** Looks into a table of iptables for signs of somebody's use. Loaded where there is one. */
 
 import type { Transport } from '../netlink/socket.ts'
-import { findChain, findChains, listRules, openNetfilterIfPresent } from '../nftables/list.ts'
+import { findChain, findChains, listRules } from '../nftables/list.ts'
+import { openNetfilterIfPresent } from '../nftables/netfilter.ts'
 import { type BriefTable, type Place, policySign, type Sought } from './brief.ts'
 import { readLegacyTable } from './legacy.ts'
 import { hasLegacyTable } from './removal.ts'

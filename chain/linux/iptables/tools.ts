@@ -1,6 +1,6 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
 
-import { helperPath } from '../child-environment.ts'
+import { helperEnvironment, helperPath } from '../child-environment.ts'
 import { errno, isErrno } from '../libc/errno.ts'
 import { close, O_CLOEXEC, O_RDONLY, open } from '../libc/file.ts'
 import { readLink } from '../libc/folder.ts'
@@ -83,11 +83,11 @@ export const waitOption = () => `--wait=${Math.ceil(Math.max(patience.millisecon
 export function run(args: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
   const { input = '', lock } = options
   const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...args], {
-    env: { ...Bun.env, PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
+    env: { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
     stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
   })
   if (exitCode !== 0 && stderr.includes(HELD)) {
-    const path = Bun.env.XTABLES_LOCKFILE ?? '/run/xtables.lock'
+    const path = helperEnvironment().XTABLES_LOCKFILE ?? '/run/xtables.lock'
     throw new BusyError(path, describeHolders(path), patience.milliseconds)
   }
   const ended = signalCode ? `${args[0]} was ended by ${signalCode}\n` : ''

@@ -1,5 +1,6 @@
 /** Whether somebody uses iptables on this machine, of either variant: asked of the kernel, without running a program. */
-import { listAllTables, openNetfilterIfPresent } from '../nftables/list.ts'
+import { listAllTables } from '../nftables/list.ts'
+import { openNetfilterIfPresent } from '../nftables/netfilter.ts'
 import type { Place, Sought } from './brief.ts'
 import { legacyTables } from './removal.ts'
 import { signOfUse } from './sign.ts'

@@ -2,7 +2,7 @@
  * The C library through bun:ffi: finding it, binding its functions when they are first called, handing bytes to them. The only
  * file that imports bun:ffi; its neighbours say by subject what a function is called with and what its failure means.
  */
-import { CString, dlopen, type Pointer, ptr, read } from 'bun:ffi'
+import { CString, dlopen, type Pointer, ptr, read, toArrayBuffer } from 'bun:ffi'
 import { encodeText } from '../bytes.ts'
 
 const LIBRARIES = [
@@ -142,4 +142,9 @@ export function textAt(place: Pointer | bigint | null): string | undefined {
 /** An ioctl's argument that is a number, in the place of the pointer that it mostly is. */
 export function asPointer(number: number): Pointer {
   return number as Pointer
+}
+
+/** The memory at an address, which must stay for as long as the process lives. */
+export function memoryAt(address: number, bytes: number): ArrayBuffer {
+  return toArrayBuffer(address as Pointer, 0, bytes)
 }

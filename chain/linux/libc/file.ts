@@ -8,6 +8,7 @@ const occasional = {
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   fsetxattr: { args: ['i32', 'ptr', 'ptr', 'usize', 'i32'], returns: 'i32' },
+  lseek: { args: ['i32', 'i64', 'i32'], returns: 'i64' },
   posix_fadvise: { args: ['i32', 'i64', 'i64', 'i32'], returns: 'i32' },
 } as const
 
@@ -59,6 +60,11 @@ export function readInto(descriptor: number, buffer: Uint8Array, what = `descrip
   )
 }
 
+/** Has an open file read from its start again. */
+export function rewind(descriptor: number): void {
+  checked(rarely(occasional, 'lseek')(descriptor, 0, 0), () => `rewind descriptor ${descriptor}`)
+}
+
 /** Writes all bytes. */
 export function writeAll(descriptor: number, bytes: Uint8Array, what = `descriptor ${descriptor}`): void {
   for (let at = 0; at < bytes.length; ) {
@@ -86,19 +92,33 @@ export function readAll(descriptor: number, what?: string): Uint8Array {
 }
 
 export const POLLIN = 1
+export const POLLOUT = 4
+export const POLLHUP = 0x10
+
+/**
+ * Waits until something has happened at one of some descriptors, at most `milliseconds` (-1: without an end); answers what, in
+ * their order (POLL*; POLLHUP also unasked, 0 where nothing has).
+ */
+export function waitFor(
+  wanted: readonly (readonly [descriptor: number, events: number])[],
+  milliseconds: number,
+): number[] {
+  const requests = new DataView(new ArrayBuffer(8 * wanted.length)) // struct pollfd: fd, events, revents
+  for (const [index, [descriptor, events]] of wanted.entries()) {
+    requests.setInt32(8 * index, descriptor, true)
+    requests.setInt16(8 * index + 4, events, true)
+  }
+  const bytes = new Uint8Array(requests.buffer)
+  uninterrupted(
+    () => rarely(occasional, 'poll')(pointer(bytes), wanted.length, milliseconds),
+    () => 'poll',
+  )
+  return wanted.map((_, index) => requests.getInt16(8 * index + 6, true))
+}
 
 /** Waits until a descriptor can be read, at most `milliseconds`; false when the time is over. */
 export function waitReadable(descriptor: number, milliseconds: number): boolean {
-  const request = new DataView(new ArrayBuffer(8)) // struct pollfd: fd, events, revents
-  request.setInt32(0, descriptor, true)
-  request.setInt16(4, POLLIN, true)
-  const bytes = new Uint8Array(request.buffer)
-  return (
-    uninterrupted(
-      () => rarely(occasional, 'poll')(pointer(bytes), 1, milliseconds),
-      () => 'poll',
-    ) > 0
-  )
+  return waitFor([[descriptor, POLLIN]], milliseconds)[0] !== 0
 }
 
 export const LOCK_SH = 1

@@ -10,6 +10,9 @@ const occasional = {
   umask: { args: ['u32'], returns: 'u32' },
   _exit: { args: ['i32'], returns: 'void' },
   getauxval: { args: ['u64'], returns: 'ptr' },
+  getppid: { args: [], returns: 'i32' },
+  prctl: { args: ['i32', 'u64', 'u64', 'u64', 'u64'], returns: 'i32' },
+  fchdir: { args: ['i32'], returns: 'i32' },
 } as const
 
 /** Moves the calling thread into a namespace; only netns.ts may call it. */
@@ -49,6 +52,23 @@ export function kill(process: number, signal: number): boolean {
 /** Sets which permissions new files and sockets of this process do not get; answers which they were. */
 export function setFileMask(mask: number): number {
   return rarely(occasional, 'umask')(mask)
+}
+
+/** The process that started this one, or, where that has ended, whoever takes in orphans. */
+export function parentProcess(): number {
+  return rarely(occasional, 'getppid')()
+}
+
+const PR_SET_PDEATHSIG = 1
+
+/** Has this process sent a signal when the one that started it ends. */
+export function signalAtParentsEnd(signal: number): void {
+  checked(rarely(occasional, 'prctl')(PR_SET_PDEATHSIG, signal, 0, 0, 0), () => 'prctl(PR_SET_PDEATHSIG)')
+}
+
+/** Makes an open folder the one that relative paths begin in. */
+export function enterFolder(descriptor: number, what: string): void {
+  checked(rarely(occasional, 'fchdir')(descriptor), () => `enter folder ${what}`)
 }
 
 const AT_EXECFN = 31 // include/uapi/linux/auxvec.h

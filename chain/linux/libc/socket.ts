@@ -51,11 +51,12 @@ export function attachFilter(descriptor: number, program: Uint8Array): void {
 
 const SO_RCVTIMEO = 20
 
-/** Has a socket's reading give up after some seconds, with EAGAIN. */
+/** Has a socket's reading, or its waiting for callers, give up after some seconds, with EAGAIN. */
 export function limitReceiving(descriptor: number, seconds: number): void {
-  const time = new Uint8Array(16) // struct timeval: seconds, microseconds
-  time[0] = seconds
-  setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, time)
+  const time = new DataView(new ArrayBuffer(16)) // struct timeval: seconds, microseconds
+  time.setUint32(0, Math.floor(seconds), true)
+  time.setUint32(8, Math.round((seconds % 1) * 1e6), true)
+  setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, new Uint8Array(time.buffer))
 }
 
 /** SO_SNDBUFFORCE, SO_RCVBUFFORCE */

@@ -2,7 +2,7 @@
 import { addressBytes, addressText } from '../../ip/bytes.ts'
 import { AF_INET, AF_INET6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
-import { openNetfilter } from '../nftables/list.ts'
+import { openNetfilter } from '../nftables/netfilter.ts'
 import {
   attribute,
   attributeMap,

@@ -15,7 +15,8 @@ import {
   readRefusal,
   type Transport,
 } from '../netlink/socket.ts'
-import { describeSets, openNetfilter, type SetDescription } from './list.ts'
+import { describeSets, type SetDescription } from './list.ts'
+import { openNetfilter } from './netfilter.ts'
 import {
   type ChainSpec,
   type Command,
@@ -219,6 +220,7 @@ function bigEndian64(type: number, value: number): Uint8Array {
 }
 
 let lastSequence: number | undefined
+const LAST_SEQUENCE = 0xf0000000
 
 /** Sends a batch and reads each command's acknowledgement. */
 function transact(
@@ -227,6 +229,7 @@ function transact(
   generation: number | undefined,
 ): void {
   let sequence = lastSequence ?? unguessable() >>> 1
+  if (sequence > LAST_SEQUENCE) sequence = 0 // in good time before it would begin anew amidst a batch
   const first = ++sequence
   const unchanged = generation === undefined ? [] : [uint32Big(BATCH_GENERATION, generation)]
   const edge = (type: number, sequence: number, ...parts: Uint8Array[]) =>

@@ -2,7 +2,7 @@
  * What nf_tables holds, read over netlink (linux/netfilter/nf_tables.h): tables, chains, rules and elements with their
  * comments. Reading so costs a tenth of a millisecond where running nft costs five. Changes nothing.
  */
-import { errno, isErrno } from '../libc/errno.ts'
+import { errno } from '../libc/errno.ts'
 import {
   attributeMap,
   attributes,
@@ -15,16 +15,9 @@ import {
   split,
   text,
 } from '../netlink/codec.ts'
-import {
-  attempt,
-  dump,
-  isRefusal,
-  NETLINK_NETFILTER,
-  openTransport,
-  request,
-  type Transport,
-} from '../netlink/socket.ts'
+import { attempt, dump, isRefusal, request, type Transport } from '../netlink/socket.ts'
 import { type RuleContent, readExpressions } from './expression.ts'
+import { openNetfilterIfPresent } from './netfilter.ts'
 import type { Family } from './nft.ts'
 
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
@@ -35,29 +28,6 @@ const GET_SET = SUBSYSTEM | 10
 const GET_ELEMENTS = SUBSYSTEM | 13
 
 const families: Record<Family, number> = { inet: 1, ip: 2, bridge: 7, ip6: 10 } // NFPROTO_*
-
-/** By then the kernel's clean-up, 7 to 15 ms, is over, and close no longer waits. */
-const CLOSING_MILLISECONDS = 50
-
-/**
- * A netfilter socket in the namespace that the thread is in. It is closed later, or by the end of the process: after any
- * transaction that deletes, close waits for the kernel's clean-up (nft_rcv_nl_event), and other work goes on meanwhile.
- */
-export function openNetfilter(): Transport & { descriptor: number } {
-  const netfilter = openTransport(NETLINK_NETFILTER)
-  const close = () => void setTimeout(netfilter.close, CLOSING_MILLISECONDS).unref()
-  return { ...netfilter, close, [Symbol.dispose]: close }
-}
-
-/** As `openNetfilter`; undefined where the kernel has no netfilter sockets, and so no rules. */
-export function openNetfilterIfPresent(): Transport | undefined {
-  try {
-    return openNetfilter()
-  } catch (thrown) {
-    if (isErrno(thrown, errno.EPROTONOSUPPORT)) return undefined
-    throw thrown
-  }
-}
 
 function header(family: Family): Uint8Array {
   return new Uint8Array([families[family], 0, 0, 0]) // struct nfgenmsg

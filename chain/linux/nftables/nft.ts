@@ -3,7 +3,7 @@
  * running nft. Knows no table of ours.
  */
 
-import { helperPath } from '../child-environment.ts'
+import { helperEnvironment, helperPath } from '../child-environment.ts'
 import { SystemFailure } from '../failure.ts'
 import { errno } from '../libc/errno.ts'
 import { close } from '../libc/file.ts'
@@ -112,7 +112,8 @@ async function loadNft(): Promise<RunNft> {
     const result = execaSync('nft', options, {
       input,
       reject: false,
-      env: { PATH: helperPath(), LC_ALL: 'C' },
+      env: { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' },
+      extendEnv: false,
     })
     if (result.code === 'ENOENT') {
       throw new NftError('apply nftables rules: nft is not installed', `no nft in ${helperPath()}`, {

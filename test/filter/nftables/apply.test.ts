@@ -8,7 +8,7 @@ import { listOwned } from '../../../chain/filter/nftables/read.ts'
 import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import {
   applyWithNft,
   type Command,

@@ -10,10 +10,10 @@ import {
   listChains,
   listElements,
   listRules,
-  openNetfilter,
   rulesetGeneration,
   tableExists,
 } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import type { Family } from '../../../chain/linux/nftables/nft.ts'
 import { freshNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { jumpRule } from '../netlink/captured.ts'

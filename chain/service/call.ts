@@ -1,0 +1,145 @@
+/** One call of a plugin, done for a caller in another process: with his input, output, folder and environment, until he goes. */
+
+import type { Builtins } from '../invoke/invoke.ts'
+import { decodeText, encodeText } from '../linux/bytes.ts'
+import { openEventSocket } from '../linux/event-socket.ts'
+import { errno, SystemError } from '../linux/libc/errno.ts'
+import {
+  close,
+  duplicate,
+  O_DIRECTORY,
+  O_RDONLY,
+  open,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  readInto,
+  waitFor,
+  writeAll,
+} from '../linux/libc/file.ts'
+import { enterFolder, setFileMask } from '../linux/libc/process.ts'
+import { useSurroundings } from '../linux/child-environment.ts'
+import type { Plugin } from '../plugin/define.ts'
+import type { Io } from '../plugin/io.ts'
+import { run } from '../plugin/run.ts'
+import type { Hello } from './protocol.ts'
+
+export interface ServedCall {
+  plugin: Plugin
+  hello: Hello
+  /** The caller's folder in /proc. */
+  folder: string
+  connection: number
+  /** Standard input, output and error; closed with the call. */
+  descriptors: readonly number[]
+  builtins: Builtins
+}
+
+/** Milliseconds that another plugin gets to take back what was done for a caller who has gone, and so will not end it. */
+const LAST_PATIENCE = 60_000
+
+/** Does a call and answers its exit status; undefined where nobody waits for it any more. Leaves the process as it was. */
+export async function perform(call: ServedCall, home: number): Promise<0 | 1 | undefined> {
+  using caller = callerAt(call)
+  const { hello, folder } = call
+  const place = open(`${folder}/cwd`, O_RDONLY | O_DIRECTORY)
+  try {
+    enterFolder(place, 'of the caller')
+  } finally {
+    close(place)
+  }
+  const mask = setFileMask(hello.umask)
+  const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
+  using _surroundings = useSurroundings({ environment, caller: call.connection })
+  try {
+    const status = await run(call.plugin, { ...caller.io, env: environment, builtins: call.builtins })
+    return caller.isGone() ? undefined : status
+  } finally {
+    setFileMask(mask)
+    enterFolder(home, '/')
+  }
+}
+
+/** The caller's end of the call. */
+function callerAt({ connection, descriptors }: ServedCall) {
+  const [input = -1, output = -1, log = -1] = descriptors
+  let gone = false
+  let open = true
+  const shut = () => {
+    if (open) for (const descriptor of descriptors) close(descriptor)
+    open = false
+  }
+  const isGone = () => {
+    if (gone || ((waitFor([[connection, 0]], 0)[0] ?? 0) & POLLHUP) === 0) return gone
+    gone = true
+    shut() // whoever reads what he printed waits for its end
+    return true
+  }
+  /** Waits until a descriptor is ready, or the caller has gone. */
+  const ready = (descriptor: number, event: number) => {
+    if (gone) return false
+    waitFor(
+      [
+        [descriptor, event],
+        [connection, 0],
+      ],
+      -1,
+    )
+    return !isGone()
+  }
+  const write = (descriptor: number, text: string, what: string) => {
+    const bytes = encodeText(text)
+    for (let at = 0; at < bytes.length; at += ALWAYS_TAKEN) {
+      if (!ready(descriptor, POLLOUT)) throw new SystemError(`write ${what}`, errno.EPIPE)
+      writeAll(descriptor, bytes.subarray(at, at + ALWAYS_TAKEN), what)
+    }
+  }
+  const io: Omit<Io, 'env'> = {
+    stdin: () => readInput(input, () => ready(input, POLLIN)),
+    stdout: text => write(output, text, 'standard output'),
+    stderr: text => {
+      if (!isGone()) write(log, text, 'standard error')
+    },
+    isAbandoned: isGone,
+    untilAbandoned: body => untilGone(connection, isGone, body),
+  }
+  return { io, isGone, [Symbol.dispose]: shut }
+}
+
+/** PIPE_BUF: a pipe that can be written to takes as much without waiting. */
+const ALWAYS_TAKEN = 4096
+
+/** Reads to the end, for as long as somebody waits for what comes of it. */
+function readInput(descriptor: number, isReady: () => boolean): string {
+  let buffer = new Uint8Array(16_384)
+  let filled = 0
+  for (;;) {
+    if (!isReady()) throw new SystemError('read standard input', errno.EPIPE)
+    const length = readInto(descriptor, buffer.subarray(filled), 'standard input')
+    if (length === 0) return decodeText(buffer.subarray(0, filled))
+    filled += length
+    if (filled < buffer.length) continue
+    const larger = new Uint8Array(4 * filled)
+    larger.set(buffer)
+    buffer = larger
+  }
+}
+
+/** Runs a body with a signal that comes when the caller goes; once he has gone, what is left to do has its time. */
+async function untilGone<T>(
+  connection: number,
+  isGone: () => boolean,
+  body: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (isGone()) return body(AbortSignal.timeout(LAST_PATIENCE))
+  const controller = new AbortController()
+  const abort = () => {
+    if (isGone()) controller.abort(new Error('whoever called has gone'))
+  }
+  const events = openEventSocket(duplicate(connection), { received: abort, failed: abort })
+  try {
+    return await body(controller.signal)
+  } finally {
+    events.close()
+  }
+}

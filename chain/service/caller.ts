@@ -1,0 +1,148 @@
+/**
+ * Who calls, as the kernel says it and not as the caller does. A plugin that runs here must see what it would see in the caller's
+ * own process, and may do what it may: whoever is not exactly the service's equal does the call himself.
+ */
+import { readFile } from '../linux/files.ts'
+import { errno, isErrno } from '../linux/libc/errno.ts'
+import { close, O_DIRECTORY, O_RDONLY, open, waitReadable } from '../linux/libc/file.ts'
+import { readLink } from '../linux/libc/folder.ts'
+import { status } from '../linux/libc/status.ts'
+import { type Peer, peerProcess } from '../linux/libc/unix-socket.ts'
+import type { Refusal } from './scoreboard.ts'
+
+/** What makes two processes equal, below their folders in /proc: files by device and inode. */
+const sameFiles: readonly (readonly [name: string, otherwise: Refusal])[] = [
+  ['exe', 'another executable'],
+  ['ns/net', 'another network namespace'],
+  ['ns/mnt', 'another mount namespace'],
+  ['ns/user', 'another user namespace'],
+  ['root', 'another root folder'],
+]
+
+/** Lines of /proc/<pid>/status that say what a process may do. */
+const RIGHTS = /^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):.*$/gm
+
+/** What a process is. */
+export interface Identity {
+  files: readonly (string | undefined)[]
+  rights: string
+  /** The label that SELinux or AppArmor gives it; '' where there is neither. */
+  label: string
+}
+
+/** The identity of a process by its folder: "/proc/4711", or an open one. Throws where it has gone. */
+export function identityIn(folder: string): Identity {
+  return {
+    files: sameFiles.map(([name]) => {
+      const found = status(`${folder}/${name}`)
+      return found && `${found.device}/${found.inode}`
+    }),
+    rights: (readFile(`${folder}/status`)?.match(RIGHTS) ?? []).join('\n'),
+    label: labelIn(folder),
+  }
+}
+
+function labelIn(folder: string): string {
+  try {
+    return readFile(`${folder}/attr/current`)?.replaceAll('\0', '').trim() ?? ''
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EINVAL, errno.EACCES)) return '' // no security module that labels
+    throw thrown
+  }
+}
+
+/** What sets a caller apart from the service; undefined when nothing does. */
+export function differenceOf(caller: Identity, own: Identity): Refusal | undefined {
+  for (const [index, [, otherwise]] of sameFiles.entries()) {
+    if (caller.files[index] === undefined) return 'gone'
+    if (caller.files[index] !== own.files[index]) return otherwise
+  }
+  if (caller.rights !== own.rights) return 'other rights'
+  return caller.label === own.label ? undefined : 'another security label'
+}
+
+/** A caller that may be served: an open folder of /proc, which stays his own whoever gets his number. */
+export interface Caller extends Disposable {
+  /** The folder's path through this process's descriptor. */
+  folder: string
+}
+
+/** Judges who has connected; answers why he is refused, or the caller. */
+export function judge(connection: number, { process, user }: Peer, own: Identity): Refusal | Caller {
+  if (user !== 0) return 'not root'
+  if (process <= 0) return 'another user namespace' // a number that means nothing here
+  try {
+    const folder = open(`/proc/${process}`, O_RDONLY | O_DIRECTORY)
+    try {
+      if (hasEnded(connection)) return refuse(folder, 'gone')
+      const path = `/proc/self/fd/${folder}`
+      const difference = differenceOf(identityIn(path), own)
+      if (difference) return refuse(folder, difference)
+      return { folder: path, [Symbol.dispose]: () => close(folder) }
+    } catch (thrown) {
+      close(folder)
+      throw thrown
+    }
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.ESRCH, errno.EINVAL)) return 'gone'
+    throw thrown
+  }
+}
+
+function refuse(folder: number, why: Refusal): Refusal {
+  close(folder)
+  return why
+}
+
+/** Whether the process that connected has ended: what was opened by its number may be another's then. Not known before Linux 6.5. */
+function hasEnded(connection: number): boolean {
+  const descriptor = peerProcess(connection)
+  if (descriptor === undefined) return false
+  try {
+    return waitReadable(descriptor, 0)
+  } finally {
+    close(descriptor)
+  }
+}
+
+/** How many links a path may lead over (path_resolution(7)). */
+const MOST_LINKS = 40
+
+/**
+ * Whether a path means another thing in the caller's process than in this one: what begins where the process is, and what leads over
+ * /proc/self, /proc/thread-self and /dev/fd, by whatever links.
+ */
+export function isOfOneProcess(path: string): boolean {
+  if (!path.startsWith('/')) return true
+  let links = 0
+  let way = ''
+  const names = path.split('/').toReversed()
+  for (let name = names.pop(); name !== undefined; name = names.pop()) {
+    if (name === '' || name === '.') continue
+    if (name === '..') {
+      way = way.slice(0, Math.max(0, way.lastIndexOf('/')))
+      continue
+    }
+    const here = `${way}/${name}`
+    if (here === '/proc/self' || here === '/proc/thread-self') return true
+    const target = here.startsWith('/proc/') ? undefined : linkAt(here) // below a process's folder links are no paths
+    if (target === undefined) way = here
+    else {
+      if (++links > MOST_LINKS) return false // ELOOP, for whoever opens it
+      if (target.startsWith('/')) way = ''
+      names.push(...target.split('/').toReversed())
+    }
+  }
+  return false
+}
+
+/** Where a link leads; undefined for what is none. */
+function linkAt(path: string): string | undefined {
+  try {
+    return readLink(path)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP))
+      return undefined
+    throw thrown
+  }
+}

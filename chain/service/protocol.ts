@@ -1,0 +1,71 @@
+/**
+ * What callers and the service say to one another, as bytes. A caller is the loader of this executable (tools/static), which knows
+ * nothing of this file: a change of a message's meaning takes a new version. Each message is one packet.
+ *
+ *   → hello    who is called, umask, environment      ← taken    the service will do it; the connection's end: it will not
+ *   → go       with standard input, output and error  ← status   the exit status, after all output
+ */
+import { decodeText, encodeText } from '../linux/bytes.ts'
+
+/** Where the service listens. Known to the loader too. */
+export const SOCKET = '/run/catena/warm.sock'
+
+export const VERSION = 1
+
+/** In the place of the version: not a call, but a question for the service's status. */
+export const STATUS = 0x74617473 // "stat"
+
+export const TAKEN = encodeText('A')
+export const GO = encodeText('G')
+
+/** Callers say no more than this; what is longer is cut off, and not served. */
+export const LONGEST_HELLO = 131_072
+
+/** Milliseconds that a caller gives the service to take the call, before it does it itself. */
+export const CALLERS_PATIENCE = 100
+
+export interface Hello {
+  /** The name that the caller was started by: a plugin's type, mostly. */
+  name: string
+  /** Permissions that its new files do not get. */
+  umask: number
+  environment: Record<string, string>
+}
+
+const HEAD = 8 // version, umask
+
+/** Reads a hello; 'status' where the service is asked about itself, undefined for what is neither. */
+export function readHello(bytes: Uint8Array): Hello | 'status' | undefined {
+  if (bytes.length < 4) return undefined
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  const version = view.getUint32(0, true)
+  if (version === STATUS) return 'status'
+  if (version !== VERSION || bytes.length < HEAD + 2 || bytes[bytes.length - 1] !== 0) return undefined
+  const [name = '', ...variables] = decodeText(bytes.subarray(HEAD, -1)).split('\0')
+  return { name, umask: view.getUint32(4, true) & 0o777, environment: environmentOf(variables) }
+}
+
+/** Of two variables of one name the first counts, as for getenv(3). */
+function environmentOf(variables: readonly string[]): Record<string, string> {
+  const environment: Record<string, string> = {}
+  for (const variable of variables) {
+    const at = variable.indexOf('=')
+    if (at > 0) environment[variable.slice(0, at)] ??= variable.slice(at + 1)
+  }
+  return environment
+}
+
+export function writeHello({ name, umask, environment }: Hello): Uint8Array {
+  const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}\0`)
+  const text = encodeText(`${name}\0${variables.join('')}`)
+  const bytes = new Uint8Array(HEAD + text.length)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, VERSION, true)
+  view.setUint32(4, umask, true)
+  bytes.set(text, HEAD)
+  return bytes
+}
+
+export function askForStatus(): Uint8Array {
+  return new Uint8Array(Uint32Array.of(STATUS).buffer)
+}
