@@ -121,7 +121,7 @@ async function runPlugin({ load, programs = {}, versions = supportedVersions }: 
 }
 
 /** All plugins, for processes that do call after call. */
-const served = {
+export const served = {
   names: Object.keys(plugins),
   load: (name: string) => (Object.hasOwn(plugins, name) ? plugins[name]?.load() : undefined),
   builtins,

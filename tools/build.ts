@@ -7,7 +7,7 @@
 import { linkSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { builtins, plugins } from '../chain/catena.ts'
+import { builtins, plugins, served } from '../chain/catena.ts'
 import { commandLine } from '../chain/cli/command.ts'
 import { completionFor, files } from '../chain/cli/completion/shells.ts'
 import { outputFor } from '../chain/cli/output.ts'
@@ -63,7 +63,7 @@ async function schemaTexts(): Promise<Record<string, string>> {
 
 /** Completions for shells and manual pages, of the definition that `--help` prints. */
 function commandTexts(): { completions: Record<string, string>; man: Record<string, string> } {
-  const command = commandLine({ builtins, pluginNames: Object.keys(plugins) }, outputFor([]), () => {})
+  const command = commandLine({ builtins, served, pluginNames: served.names }, outputFor([]), () => {})
   const completions = Object.entries(files).map(([shell, file]) => [
     file,
     completionFor(shell, command) ?? '',

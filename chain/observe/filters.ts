@@ -9,13 +9,8 @@ import { readLegacyTable } from '../linux/iptables/legacy.ts'
 import { type FoundRule, legacyTables, readRules } from '../linux/iptables/removal.ts'
 import type { Family as InternetFamily, Variant } from '../linux/iptables/tools.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
-import {
-  listAllTables,
-  listChains,
-  listRules,
-  openNetfilterIfPresent,
-  type Rule,
-} from '../linux/nftables/list.ts'
+import { listAllTables, listChains, listRules, type Rule } from '../linux/nftables/list.ts'
+import { openNetfilterIfPresent } from '../linux/nftables/netfilter.ts'
 import type { Family } from '../linux/nftables/nft.ts'
 import { ownerIn, readableOwner } from '../plugin/owner.ts'
 

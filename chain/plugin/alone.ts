@@ -16,7 +16,7 @@ import type { Io } from './io.ts'
 export function waitForTurn(
   { name: type, stateless, ownLock = false }: Pick<Plugin, 'name' | 'stateless' | 'ownLock'>,
   verb: Verb,
-  { attachment, io }: { attachment: Attachment; io: Io },
+  attachment: Attachment & Pick<Io, 'untilAbandoned'>,
 ): HeldNames | undefined | Promise<HeldNames> {
   if (stateless || verb === 'STATUS') return undefined
   let names: HeldNames
@@ -32,7 +32,7 @@ export function waitForTurn(
   if (isAlone) return names
   const wait = (signal?: AbortSignal) =>
     waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)
-  return io.untilAbandoned ? io.untilAbandoned(wait) : wait()
+  return attachment.untilAbandoned ? attachment.untilAbandoned(wait) : wait()
 }
 
 /** Whether somebody is at work on the attachment, so that one would have to wait for a turn. */

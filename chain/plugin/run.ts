@@ -73,7 +73,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   refuseOwnNamespace(environment)
   const config = plugin.config && (await (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json))
   const attachment = attachmentOf(environment, base)
-  const waiting = waitForTurn(plugin, verb, { attachment, io })
+  const waiting = waitForTurn(plugin, verb, withEnd(attachment, io))
   using turn = waiting instanceof Promise ? await waiting : waiting
   const request = requestFor({ plugin, environment, base, io, stdin, config, attachment, turn })
   if (verb === 'ADD' || verb === 'CHECK') refuseLacking(plugin, request, base)
@@ -113,6 +113,11 @@ function unlessAbandoned(undo: Undo, io: Io): Undo {
 
 function stopIfAbandoned(io: Io): void {
   if (io.isAbandoned?.()) throw new CniError(code.tryAgainLater, 'whoever called has gone')
+}
+
+/** The attachment, with what ends a wait for its turn. */
+function withEnd(attachment: Attachment, { untilAbandoned }: Io): Parameters<typeof waitForTurn>[2] {
+  return untilAbandoned ? { ...attachment, untilAbandoned } : attachment
 }
 
 function readInput(io: Io): string {
