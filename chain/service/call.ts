@@ -2,6 +2,7 @@
 
 import type { Builtins } from '../invoke/invoke.ts'
 import { decodeText, encodeText } from '../linux/bytes.ts'
+import { useSurroundings } from '../linux/child-environment.ts'
 import { openEventSocket } from '../linux/event-socket.ts'
 import { errno, SystemError } from '../linux/libc/errno.ts'
 import {
@@ -18,7 +19,6 @@ import {
   writeAll,
 } from '../linux/libc/file.ts'
 import { enterFolder, setFileMask } from '../linux/libc/process.ts'
-import { useSurroundings } from '../linux/child-environment.ts'
 import type { Plugin } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
 import { run } from '../plugin/run.ts'

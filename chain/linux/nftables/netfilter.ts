@@ -1,7 +1,8 @@
 /** Netfilter sockets: opened, kept, and closed when that keeps nobody waiting. */
+
+import { mayKeep } from '../child-environment.ts'
 import { errno, isErrno } from '../libc/errno.ts'
 import { NETLINK_NETFILTER, openTransport, type Transport } from '../netlink/socket.ts'
-import { mayKeep } from '../child-environment.ts'
 
 /**
  * In a process that does many calls all have one socket: after any deletion, each close would wait for the kernel, also for what others
