@@ -3,17 +3,16 @@ import { type Command, Option } from 'commander'
 import { CniError, code } from '../protocol/error.ts'
 import type { Builtins } from '../runtime/network.ts'
 import { BACKENDS, type Node } from './companions.ts'
-import type { Finding } from './finding.ts'
+import { addDoctor } from './doctor/verb.ts'
 import type { Output } from './output.ts'
-import { harmless, type Style } from './render.ts'
 import { examples } from './shipped.ts'
 
-interface Program {
+export interface Program {
   builtins: Builtins
   pluginNames: readonly string[]
 }
 
-interface PlaceFlags {
+export interface PlaceFlags {
   into: string
   root?: string
 }
@@ -52,23 +51,7 @@ export function addNodeVerbs(
     .description('takes this executable away again, and brings back what was there before')
     .option('--dry-run', 'only say what would be done')
     .action((flags: InstallFlags) => uninstallAll(flags, output))
-  placed(root.command('doctor'))
-    .description(
-      'says what the node lacks: kernel, sysctls, disk, plugins, runtimes that look elsewhere; 1 if anything does not work',
-    )
-    .option('--node', 'the node and the installation (the only examination yet)')
-    .action(async (flags: PlaceFlags) => {
-      const { folderFor } = await import('./install.ts')
-      folderFor(flags.into, flags.root)
-      const { examineNode } = await import('./doctor.ts')
-      const findings = await examineNode({
-        node: nodeOf(flags),
-        names: program.pluginNames,
-        builtins: program.builtins,
-      })
-      output.answer({ findings }, () => describeFindings(findings, output.style))
-      if (findings.some(({ level }) => level === 'problem')) endWith(1)
-    })
+  addDoctor(placed(root.command('doctor')), program, { output, endWith })
 }
 
 /** The help and completions name the choices; what is none of them is refused where it is used, as a CNI error. */
@@ -84,7 +67,7 @@ const placed = (command: Command): Command =>
     .option('--root <folder>', 'a folder that is to become the root of a node')
     .option('--json', 'print JSON on a terminal too')
 
-const nodeOf = ({ into, root = '' }: PlaceFlags): Node => ({
+export const nodeOf = ({ into, root = '' }: PlaceFlags): Node => ({
   into: into.replace(/\/+$/, ''),
   root: root.replace(/\/+$/, ''),
 })
@@ -137,14 +120,4 @@ function describeChanges(folder: string, changes: Readonly<Record<string, string
   if (units)
     lines.push('  systemd takes notice with: systemctl daemon-reload; systemctl enable --now cni-dhcp.socket')
   return [`${folder}${kinds.length === 0 ? ': nothing of ours is there' : ''}`, ...lines].join('\n')
-}
-
-function describeFindings(findings: readonly Finding[], style: Style): string {
-  const marks = { fine: style.good('✓'), notice: style.notice('!'), problem: style.bad('✗') }
-  return findings
-    .map(({ about, level, says, hint }) => {
-      const line = `${marks[level]} ${style.bold(about.padEnd(10))} ${harmless(says)}`
-      return hint ? `${line}\n  ${' '.repeat(10)} ${style.dim(harmless(hint))}` : line
-    })
-    .join('\n')
 }

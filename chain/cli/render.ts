@@ -42,6 +42,18 @@ export function harmless(text: string): string {
   return text.replace(/\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '')
 }
 
+/** Text broken at blanks into lines of a width; those after the first begin with an indentation. What has no blank stays whole. */
+export function wrapped(text: string, width: number, indentation: string): string {
+  const lines: string[] = []
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1)
+    if (last !== undefined && last.length + 1 + word.length <= width)
+      lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(word)
+  }
+  return lines.join(`\n${indentation}`)
+}
+
 export function formatMilliseconds(milliseconds: number): string {
   return `${milliseconds < 10 ? milliseconds.toFixed(1) : milliseconds.toFixed(0)} ms`
 }

@@ -6,6 +6,7 @@ import { canonicalAddress, isGlobalUnicast } from '../ip/text.ts'
 import { SystemFailure } from '../linux/failure.ts'
 import { SystemError } from '../linux/libc/errno.ts'
 import { close, O_RDONLY, open } from '../linux/libc/file.ts'
+import { status } from '../linux/libc/status.ts'
 import type { Link } from '../linux/netlink/link.ts'
 import { namespaceNumber } from '../linux/netlink/namespace-id.ts'
 import { openRoute } from '../linux/netlink/socket.ts'
@@ -79,7 +80,7 @@ export function readNode(given: Places): NodeModel {
     attachments,
     brokenCaches: cacheFiles.filter(({ attachment }) => !attachment),
     reservations: labelReservations(judge),
-    namespaces: namespaces.map(namespace => ({ ...namespace, ...namespaceLabel(namespace, cached) })),
+    namespaces: namespaces.map(namespace => ({ ...namespace, ...namespaceLabel(namespace, cached, judge) })),
     deadMounts: findDeadMounts(),
     links: labelLinks(judge),
     filters: labelFilters(readFilters(), judge),
@@ -206,7 +207,8 @@ const RUNTIMES_OWN = /\/netns\/(cni-|netns-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}
 /** Orphan: of a runtime by its name, and with no process and no address inside. Whatever else has a name may be a person's. */
 function namespaceLabel(
   { identity, paths, processes, stack }: SeenNamespace,
-  attachments: readonly { namespace?: string; netns?: string }[],
+  attachments: readonly { namespace?: string }[],
+  { grace, now }: { grace: number; now: number },
 ): Pick<SeenNamespace, 'label' | 'evidence'> {
   if (attachments.some(({ namespace }) => namespace === identity))
     return { label: 'live', evidence: ['a cache names it'] }
@@ -216,5 +218,9 @@ function namespaceLabel(
   const unused = ['no cache names it', 'no process is in it']
   if (!isRuntimes) return { label: 'foreign', evidence: unused }
   if (!stack || used.length > 0) return { label: 'unknown', evidence: unused }
+  // an ADD begins with it; the kernel's file of a namespace is as old as its mount
+  const isYoung = paths.some(path => now - (status(path)?.modified ?? now) < grace)
+  if (isYoung)
+    return { label: 'unknown', evidence: [...unused, 'it is so young that its ADD may be under way'] }
   return { label: 'orphan', evidence: [...unused, 'no link in it has an address'] }
 }

@@ -1,0 +1,89 @@
+/** `catena doctor`: what containers have and have left, examined and, where it is a leftover, mended. */
+
+import type { Identity, NodeModel } from '../../observe/model.ts'
+import { readNode } from '../../observe/node.ts'
+import { CniError, code, toCniError } from '../../protocol/error.ts'
+import { CONFIGURATIONS, type Node } from '../companions.ts'
+import type { Finding } from '../finding.ts'
+import { findRuntimes } from '../runtimes.ts'
+import { BUNDLES, lastBundle, openBundle, takeBack, wayBack } from './bundle.ts'
+import { interfaces } from './interfaces.ts'
+import { leftovers } from './leftovers.ts'
+import { networks } from './networks.ts'
+import { mixed, ports } from './ports.ts'
+import { carryOut, commandsOf } from './step.ts'
+
+export interface StateFlags {
+  /** Seconds. */
+  grace?: number
+  configurations?: readonly string[]
+}
+
+/** The node as every verb reads it: networks of all runtimes that are there. */
+export function readWholeNode({ grace, configurations }: StateFlags = {}): NodeModel {
+  const folders = configurations ?? [
+    ...new Set([CONFIGURATIONS, ...findRuntimes('').runtimes.map(({ networks }) => networks)]),
+  ]
+  return readNode({
+    configurations: folders,
+    identities: new Map<string, Identity>(),
+    ...(grace === undefined ? {} : { grace: grace * 1000 }),
+  })
+}
+
+export function examineState(
+  { node, names }: { node: Node; names: readonly string[] },
+  flags: StateFlags = {},
+): Finding[] {
+  const model = readWholeNode(flags)
+  return [
+    ...model.unreadable.map(
+      (says): Finding => ({ about: 'network', level: 'notice', kind: 'unreadable', says }),
+    ),
+    ...interfaces(model),
+    ...networks(model),
+    ...ports(model),
+    ...leftovers(model),
+    ...mixed(node, names),
+  ]
+}
+
+/** What has been done about a finding, step by step. */
+export interface Repaired {
+  says: string
+  steps: { command: string; outcome: 'done' | 'gone' | 'changed' | 'failed'; reason?: string }[]
+}
+
+/** Carries out the steps of findings, each with its way back noted before. One that fails keeps none of the others. */
+export async function repair(
+  findings: readonly Finding[],
+  now: Date,
+): Promise<{ bundle: string; repaired: Repaired[] }> {
+  const bundle = openBundle(now)
+  const repaired: Repaired[] = []
+  for (const { says, repair: steps = [] } of findings) {
+    const done: Repaired['steps'] = []
+    for (const step of steps) {
+      const command = commandsOf(step).join('; ')
+      try {
+        bundle.note(command, wayBack(step))
+        done.push({ command, outcome: await carryOut(step) })
+      } catch (thrown) {
+        const { message, details } = toCniError(thrown)
+        done.push({ command, outcome: 'failed', reason: details ? `${message}: ${details}` : message })
+      }
+    }
+    if (steps.length > 0) repaired.push({ says, steps: done })
+  }
+  return { bundle: bundle.path, repaired }
+}
+
+/** Takes the last repair back. */
+export async function undoRepair(): Promise<{ bundle: string; done: string[] }> {
+  const last = lastBundle()
+  if (!last)
+    throw new CniError(code.invalidConfiguration, 'there is no repair to take back', {
+      details: `${BUNDLES} holds a bundle for each`,
+    })
+  return { bundle: last.path, done: await takeBack(last) }
+}
