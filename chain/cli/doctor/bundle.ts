@@ -4,6 +4,7 @@
  */
 import { addOwned } from '../../filter/nftables/apply.ts'
 import { elementOf } from '../../filter/nftables/elements.ts'
+import { helperPath } from '../../linux/child-environment.ts'
 import {
   ensureFolder,
   folderOf,
@@ -18,7 +19,6 @@ import { createLink, findLink, type Link, setLink } from '../../linux/netlink/li
 import { openRoute } from '../../linux/netlink/socket.ts'
 import { createNamespace } from '../../linux/netns.ts'
 import { applyRuleset } from '../../linux/nftables/engine.ts'
-import { helperPath } from '../../linux/surroundings.ts'
 import type { PlacedFields, Step } from './step.ts'
 
 export const BUNDLES = '/var/lib/cni/catena-undo'
