@@ -42,6 +42,11 @@ export const dhcp = definePlugin({
   waitsForOthers: true,
   config: configuration,
 
+  examine(config) {
+    clientOptions(config, '')
+    wantedFamilies(config)
+  },
+
   async add(request) {
     clientOptions(request.config, request.args) // what is wrong with it is said before anybody is asked
     const families = familySpec(request.config)

@@ -10,7 +10,7 @@ import { main } from '../chain/plugin/run.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import type { IpConfig } from '../chain/protocol/result.ts'
 import { type Allocation, type AllocationSpec, allocate } from './host-local/allocate.ts'
-import { anyConfiguration } from './host-local/checks.ts'
+import { anyConfiguration, configuration } from './host-local/checks.ts'
 import {
   configurationOf,
   dnsOf,
@@ -38,6 +38,11 @@ export const hostLocal = definePlugin({
   name: 'host-local',
   ownLock: true,
   config: anyConfiguration,
+  strict: configuration,
+
+  async examine(config, cniVersion) {
+    requireRangeSets(await configurationOf({ config }), cniVersion)
+  },
 
   async add(request) {
     const config = await configurationOf(request)

@@ -30,6 +30,11 @@ export const staticAddresses = definePlugin({
   name: 'static',
   stateless: true,
   config: anyConfiguration,
+  strict: configuration,
+
+  async examine(config, cniVersion) {
+    addressesOf({ cniVersion, args: '' }, await decode(configuration, config))
+  },
 
   async add(request) {
     const config = await decode(configuration, request.config)
@@ -68,7 +73,7 @@ export const staticAddresses = definePlugin({
  * everything: the Go plugin's precedence. Configured ones that are replaced may be anything.
  */
 function addressesOf(
-  { args, cniVersion }: BaseRequest<unknown> & { args: string },
+  { args, cniVersion }: Pick<BaseRequest<unknown>, 'cniVersion'> & { args: string },
   { ipam, args: cniArgs, runtimeConfig }: Configuration,
 ): Assigned[] {
   const fromArguments = argumentAddresses(args)

@@ -27,7 +27,13 @@ import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
 import type { Result } from '../chain/protocol/result.ts'
 import { configuration } from './host-device/checks.ts'
-import { findDevice, findReturned, isSelectedElsewhere, selectionOf } from './host-device/device.ts'
+import {
+  findDevice,
+  findReturned,
+  isSelectedElsewhere,
+  refuseMeaningless,
+  selectionOf,
+} from './host-device/device.ts'
 import { identityOf, isLent, moveBack, moveIn, renameReturned, requireFreeName } from './host-device/move.ts'
 import type { Configuration } from './host-device/schema.ts'
 
@@ -35,6 +41,8 @@ export const hostDevice = definePlugin({
   name: 'host-device',
   ipam: 'optional',
   config: configuration,
+
+  examine: refuseMeaningless,
 
   async add(request) {
     const { config, attachment, netns, keep } = request

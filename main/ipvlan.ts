@@ -22,6 +22,8 @@ export const ipvlan = definePlugin({
   ipam: 'optional',
   config: configuration,
 
+  examine: config => void modeOf(config),
+
   async add(request) {
     const { config, attachment, netns, previous } = request
     const kind = { type: 'ipvlan', mode: modeOf(config) } as const

@@ -18,6 +18,11 @@ export const macvlan = definePlugin({
   ipam: 'optional',
   config: configuration,
 
+  examine(config) {
+    modeOf(config)
+    chooseMac([{ key: 'mac', value: config.mac }])
+  },
+
   async add(request) {
     const { config, attachment, netns, args } = request
     const mode = modeOf(config)

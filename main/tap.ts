@@ -26,6 +26,8 @@ export const tap = definePlugin({
   ipam: 'optional',
   config: configuration,
 
+  examine: config => void chooseMac([{ key: 'mac', value: config.mac }]),
+
   async add(request) {
     const { config, attachment, netns, args } = request
     const name = attachment.ifname

@@ -29,6 +29,11 @@ export const vlan = definePlugin({
   ipam: 'optional',
   config: configuration,
 
+  examine(config) {
+    requireMaster(config)
+    idOf(config)
+  },
+
   async add(request) {
     const { config, netns } = request
     requireMaster(config)

@@ -10,7 +10,7 @@ import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { lookup, parseConfiguration } from '../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
-import { anyConfiguration } from './flannel/checks.ts'
+import { anyConfiguration, strict } from './flannel/checks.ts'
 import { configurationOf, folderOf, type Given } from './flannel/configuration.ts'
 import { listStale, recall, remember, removeTemporary, type Saved } from './flannel/state.ts'
 import { parseSubnets, SubnetFileError, type Subnets } from './flannel/subnet-file.ts'
@@ -19,6 +19,7 @@ import { type DelegateConfiguration, translate } from './flannel/translate.ts'
 export const flannel = definePlugin({
   name: 'flannel',
   config: anyConfiguration,
+  strict,
 
   async add(request) {
     const { delegate } = request

@@ -43,6 +43,8 @@ export const sbr = definePlugin({
   chained: true,
   config: configuration,
 
+  examine: config => void withGateways([], config),
+
   async add(request) {
     const { attachment, config, netns, previous, undo, keep } = request
     const ips = withGateways(ownAddresses(previous, attachment.ifname), config)

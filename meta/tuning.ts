@@ -24,6 +24,7 @@ import type { Configuration } from './tuning/schema.ts'
 import {
   applySetting,
   differenceOf,
+  PLACEHOLDER,
   type Previous,
   refuseConflicts,
   restoreSetting,
@@ -37,6 +38,11 @@ export const tuning = definePlugin({
   name: 'tuning',
   chained: true,
   config: configuration,
+
+  examine(config) {
+    sysctlsOf(config, PLACEHOLDER)
+    chooseMac([{ key: 'mac', value: config.mac }], parseHardwareAddress)
+  },
 
   add(request) {
     const { attachment, netns, previous, undo, keep } = request
@@ -102,7 +108,6 @@ function folderOf({ config }: { config: Configuration }): string {
   return config.dataDir || DATA_FOLDER
 }
 
-/** Sysctls of the configuration, with those of args.cni over them. */
 function requestedSettings({ attachment, config, stdin }: AttachmentRequest<Configuration>): Setting[] {
   const duplicate = duplicateIn(stdin, 'sysctl')
   if (duplicate !== undefined) {
@@ -111,9 +116,14 @@ function requestedSettings({ attachment, config, stdin }: AttachmentRequest<Conf
       `sysctl.${duplicate}: duplicated sysctl keys are not allowed`,
     )
   }
+  return sysctlsOf(config, attachment.ifname)
+}
+
+/** Sysctls of the configuration, with those of args.cni over them. */
+function sysctlsOf(config: Configuration, ifname: string): Setting[] {
   const override = config.args?.cni?.sysctl ?? {}
   const setting = (place: string) => (entry: [string, string]) =>
-    settingOf(`${place}.${entry[0]}`, entry[0], { name: attachment.ifname, value: entry[1] })
+    settingOf(`${place}.${entry[0]}`, entry[0], { name: ifname, value: entry[1] })
   const own = Object.entries(config.sysctl ?? {})
     .filter(([key]) => !Object.hasOwn(override, key))
     .map(setting('sysctl'))

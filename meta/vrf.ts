@@ -28,6 +28,8 @@ export const vrf = definePlugin({
   versions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   config: configuration,
 
+  examine: config => checkName(config),
+
   async add(request) {
     const { attachment, config, netns, previous, undo, keep } = request
     checkName(config, attachment)
@@ -89,7 +91,7 @@ export const vrf = definePlugin({
 })
 
 /** Code 7, with the key, for a name that no link can have. */
-function checkName({ vrfname }: Configuration, attachment: Attachment): void {
+function checkName({ vrfname }: Configuration, attachment?: Attachment): void {
   const refuse = (reason: string): never => {
     throw new CniError(
       code.invalidConfiguration,
@@ -97,7 +99,7 @@ function checkName({ vrfname }: Configuration, attachment: Attachment): void {
     )
   }
   if (vrfname === '') refuse('the VRF is a link')
-  if (vrfname === attachment.ifname) refuse('it is the name of the interface that goes into the VRF')
+  if (vrfname === attachment?.ifname) refuse('it is the name of the interface that goes into the VRF')
   try {
     checkInterfaceName(vrfname)
   } catch (thrown) {

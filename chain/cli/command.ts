@@ -22,6 +22,7 @@ import {
 import type { Served } from '../service/worker.ts'
 import { addCompletionVerb } from './completion/verb.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
+import { addLintVerb } from './lint/verb.ts'
 import { addNodeVerbs } from './node.ts'
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
@@ -32,7 +33,7 @@ import { resultOf, type Shown, topologyOf } from './topology.ts'
 
 export interface Program {
   builtins: Builtins
-  /** Plugins for the warm service. */
+  /** All plugins, as values. */
   served: Served
   pluginNames: readonly string[]
 }
@@ -86,6 +87,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addNetworkVerbs(root, program, output)
   addNodeVerbs(root, program, { output, endWith })
   addServeVerb(root, program.served, { output, endWith })
+  addLintVerb(root, program, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

@@ -105,8 +105,12 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   waitsForOthers?: boolean
   /** What its configuration may hold; absent where it takes none. */
   config?: Checks<Configuration>
+  /** What ADD holds it against, where `config` takes whatever DEL may be given. For who reads configurations and runs nothing. */
+  strict?: Checks<unknown>
   /** Refuses what the schema cannot, before ADD and CHECK look at anything else. */
   validate?(config: Configuration): void
+  /** Refuses what ADD would refuse later, of the configuration alone. For who reads configurations and runs nothing. */
+  examine?(config: Configuration, cniVersion: string): void | Promise<void>
   add(request: WithPrevious<AddRequest<Configuration>, Chained>): Promise<Result> | Result
   check(request: WithPrevious<CheckRequest<Configuration>, Chained>): Promise<void> | void
   del(request: DelRequest<Configuration>): Promise<void> | void

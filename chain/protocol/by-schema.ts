@@ -52,7 +52,7 @@ export function decodeBySchema<Output>(schema: z.ZodMiniType<Output>, json: unkn
   const outcome = schema.safeParse(matched)
   if (outcome.success) return outcome.data
   const { issues } = outcome.error
-  const sentences = issues.slice(0, TOLD).map(issue => describeIssue(issue, matched))
+  const sentences = issues.slice(0, TOLD).map(issue => sentenceAbout(issue, matched))
   if (issues.length > TOLD) sentences.push(`and ${issues.length - TOLD} more`)
   throw new CniError(code.invalidConfiguration, sentences[0] ?? 'the configuration is not valid', {
     details: sentences.slice(1).join('; ') || undefined,
@@ -126,17 +126,50 @@ export function formatPath(path: readonly PropertyKey[]): string {
 
 type Issue = z.core.$ZodIssue
 
+/** What a schema refuses: where, and why; `isMissing`: there is nothing. */
+export interface Refusal {
+  path: readonly PropertyKey[]
+  says: string
+  isMissing: boolean
+}
+
+/**
+ * All that a schema refuses, for who shows it where it stands. What is wrong among several keys comes to light when what is wrong
+ * with each has been dropped; what is missing only then is not.
+ */
+export function refusalsOf(schema: z.ZodMiniType, json: unknown): Refusal[] {
+  const found: Refusal[] = []
+  for (let matched = matchKeys(schema as unknown as Schema, json); ; ) {
+    const outcome = schema.safeParse(matched)
+    if (outcome.success) return found
+    const { issues } = outcome.error
+    const isFirst = found.length === 0
+    found.push(
+      ...issues.map(issue => describeIssue(issue, matched)).filter(({ isMissing }) => isFirst || !isMissing),
+    )
+    const refused = refusedParts(matched, issues)
+    if (isDropped(refused)) return found
+    matched = without(matched, refused)
+  }
+}
+
 const MISSING_IPAM = "IPAM config missing 'ipam' key" // as the Go plugins say it
 
-function describeIssue(issue: Issue, input: unknown): string {
+function sentenceAbout(issue: Issue, input: unknown): string {
+  const { path, says } = describeIssue(issue, input)
+  return says === MISSING_IPAM ? says : `${formatPath(path) || 'configuration'}: ${says}`
+}
+
+function describeIssue(issue: Issue, input: unknown): Refusal {
+  const { path } = issue
   const value = issue.path.reduce<unknown>(
     (inner, step) =>
       typeof inner === 'object' && inner !== null ? (inner as JsonObject)[String(step)] : undefined,
     input,
   )
-  const where = formatPath(issue.path) || 'configuration'
-  if (value === undefined) return where === 'ipam' ? MISSING_IPAM : `${where}: is missing`
-  return `${where}: ${requirement(issue)}: got ${shorten(JSON.stringify(value))}`
+  if (value === undefined)
+    return { path, says: formatPath(path) === 'ipam' ? MISSING_IPAM : 'is missing', isMissing: true }
+  return { path, says: `${requirement(issue)}: got ${shorten(JSON.stringify(value))}`, isMissing: false }
 }
 
 function shorten(text: string): string {

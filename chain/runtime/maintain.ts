@@ -130,6 +130,11 @@ export async function validateNetworkList(list: NetworkList, options: RuntimeOpt
   return [...new Set(enabled)]
 }
 
+/** As `versionsOf`, for a plugin of which only the type is known. */
+export function pluginVersions(type: string, options: RuntimeOptions): Promise<readonly string[]> {
+  return versionsOf({ type, name: '', capabilities: {}, raw: { type } }, options)
+}
+
 /** The versions that a plugin says it supports; those of the first releases could not say. */
 async function versionsOf(plugin: PluginConfiguration, options: RuntimeOptions): Promise<readonly string[]> {
   let output: string

@@ -22,7 +22,7 @@ export {
   parseNetwork,
   parseNetworkList,
 } from './load.ts'
-export { gcNetworkList, getStatusNetworkList, validateNetworkList } from './maintain.ts'
+export { gcNetworkList, getStatusNetworkList, pluginVersions, validateNetworkList } from './maintain.ts'
 export type { CacheFile }
 
 /** The cache keeps the text that the caller has. */

@@ -19,7 +19,7 @@ import type { anyConfiguration, Configuration } from './schema.ts'
 export type Given = BaseRequest<z.infer<typeof anyConfiguration>>
 
 /** The whole configuration. Code 7 for what it must not be. */
-export function configurationOf({ config }: Given): Configuration | Promise<Configuration> {
+export function configurationOf({ config }: Pick<Given, 'config'>): Configuration | Promise<Configuration> {
   return decode(configuration, config)
 }
 

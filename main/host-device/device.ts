@@ -52,6 +52,15 @@ function refuseUnreadable({ pciBusID, runtimeConfig }: Configuration): void {
   }
 }
 
+/** Refuses selectors that select nothing on any host. */
+export function refuseMeaningless(config: Configuration): void {
+  refuseUnreadable(config)
+  const { device, hwaddr, kernelpath } = config
+  if (device) return
+  if (hwaddr) readHardwareAddress(hwaddr)
+  else if (kernelpath) readKernelPath(kernelpath)
+}
+
 function readHardwareAddress(hwaddr: string): string {
   const address = parseHardwareAddress(hwaddr)
   if (address) return address

@@ -17,7 +17,8 @@ export interface Setting {
   candidates: string[]
 }
 
-const PLACEHOLDER = 'IFNAME'
+/** Stands for the interface's name. */
+export const PLACEHOLDER = 'IFNAME'
 
 /**
  * The readings of a key. The Go plugin turns every dot into a slash before it puts the interface's name in; sysctl(8)

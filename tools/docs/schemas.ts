@@ -1,9 +1,6 @@
 /** Every plugin's schema as JSON Schema (draft 2020-12) with its page's words in it: for pages and for editors, from one source. */
 import * as z from 'zod/mini'
 import { plugins } from '../../chain/catena.ts'
-import { configuration as hostLocal } from '../../ipam/host-local/schema.ts'
-import { configuration as staticAddresses } from '../../ipam/static/schema.ts'
-import { strict as flannel } from '../../meta/flannel/schema.ts'
 import type { DescribedKey, KeyText } from './page.ts'
 import { pages } from './pages.ts'
 
@@ -30,22 +27,14 @@ export interface JsonSchema {
   $defs?: Record<string, JsonSchema>
 }
 
-/** Three plugins decode leniently at first, for DEL: what ADD holds a configuration against is elsewhere. */
-const strict: Readonly<Record<string, z.ZodMiniType>> = {
-  'host-local': hostLocal,
-  static: staticAddresses,
-  flannel,
-}
-
 export const types: readonly string[] = Object.keys(plugins).toSorted()
 
 export const ipamTypes: readonly string[] = types.filter(type => plugins[type]?.file.startsWith('ipam/'))
 
 /** What ADD holds a configuration against; undefined for a plugin that takes none. */
 export async function schemaOf(type: string): Promise<z.ZodMiniType | undefined> {
-  return (
-    strict[type] ?? ((await (await plugins[type]?.load())?.config?.schema()) as z.ZodMiniType | undefined)
-  )
+  const plugin = await plugins[type]?.load()
+  return (await (plugin?.strict ?? plugin?.config)?.schema()) as z.ZodMiniType | undefined
 }
 
 export function describedKey(text: KeyText): DescribedKey {

@@ -84,7 +84,7 @@ export function licences(): Record<string, Uint8Array> {
     'licences.md': readFileSync(`${ROOT}/docs/licences.md`),
     'musl-COPYRIGHT': Buffer.from(copyright),
   }
-  for (const name of ['commander', 'execa', 'zod']) {
+  for (const name of ['commander', 'execa', 'jsonc-parser', 'leven', 'zod']) {
     const file = readdirSync(`${ROOT}/node_modules/${name}`).find(each => /^licen[cs]e/i.test(each))
     if (file) texts[`${name}-LICENSE`] = readFileSync(`${ROOT}/node_modules/${name}/${file}`)
   }
