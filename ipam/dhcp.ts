@@ -44,7 +44,7 @@ export const dhcp = definePlugin({
 
   examine(config) {
     clientOptions(config, '')
-    wantedFamilies(config)
+    familySpec(config)
   },
 
   async add(request) {
