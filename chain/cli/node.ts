@@ -1,4 +1,4 @@
-/** `catena install`, `uninstall` and `doctor`: what concerns a node, not a network. */
+/** `catena install`, `uninstall`, `doctor` and `wait`: what concerns a node, not a network. */
 import { type Command, Option } from 'commander'
 import { CniError, code } from '../protocol/error.ts'
 import type { Builtins } from '../runtime/network.ts'
@@ -6,6 +6,7 @@ import { BACKENDS, type Node } from './companions.ts'
 import { addDoctor } from './doctor/verb.ts'
 import type { Output } from './output.ts'
 import { examples } from './shipped.ts'
+import { addWait } from './wait.ts'
 
 export interface Program {
   builtins: Builtins
@@ -52,6 +53,7 @@ export function addNodeVerbs(
     .option('--dry-run', 'only say what would be done')
     .action((flags: InstallFlags) => uninstallAll(flags, output))
   addDoctor(placed(root.command('doctor')), program, { output, endWith })
+  addWait(root.command('wait'), output)
 }
 
 /** The help and completions name the choices; what is none of them is refused where it is used, as a CNI error. */

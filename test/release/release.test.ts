@@ -125,6 +125,30 @@ test('the DaemonSet and its removal say what this version of the command takes',
   }
 })
 
+test('what stays of the DaemonSet is of the same image, small, and ends when it is told to, as process 1 too', async () => {
+  const { spec } = (
+    yaml('base/daemonset.yaml') as { spec: { template: { spec: { containers: Container[] } } } }
+  ).spec.template
+  const [staying, ...more] = spec.containers
+  expect({ image: staying?.image, more }).toEqual({ image: 'catena', more: [] })
+  const words = [
+    'unshare',
+    '--pid',
+    '--fork',
+    '--kill-child',
+    ourExecutable('catena'),
+    ...(staying?.args ?? []),
+  ]
+  const parent = Bun.spawn(words, { stdout: 'pipe' })
+  const { value } = await parent.stdout.getReader().read()
+  expect(new TextDecoder().decode(value)).toStartWith(`catena ${version} `)
+  const pid = Number(readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, 'utf8'))
+  const own = /^Anonymous: +(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]
+  expect(Number(own)).toBeLessThan(8000)
+  process.kill(pid, 'SIGTERM')
+  expect(await parent.exited).toBe(0)
+})
+
 test('where a runtime looks elsewhere, the second container of the DaemonSet fails', () => {
   const place = mkdtempSync('/run/host-')
   try {
