@@ -56,8 +56,9 @@ export async function choiceAtAdd(
   const used = familiesOf(addresses)
   const named = namedBackend(asked.config)
   const recorded = recall(ownerOf(asked.attachment).id)
-  if (!recorded && named) return chooseBackend(asked, used)
-  const record = recorded ?? (await foundRecord(asked, addresses))
+  const isTold = recorded?.backend !== undefined // version 0.1.0 noted addresses alone
+  if (!isTold && named) return chooseBackend(asked, used)
+  const record = isTold ? recorded : await foundRecord(asked, addresses)
   const accepting = unique([...(record.filters ?? []), ...(named ? [] : obstructingFilters(used))])
   return {
     backend: record.backend ?? 'nftables',

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { mayDropIn, readSaved } from '../../chain/linux/iptables/found.ts'
 import type { Variant } from '../../chain/linux/iptables/tools.ts'
 import { firewall } from '../../meta/firewall.ts'
@@ -341,6 +342,29 @@ test("an administrator's chain of iptables comes before what is accepted", async
   await chain.del()
   expect(saved('nf_tables', 'ip6', 'filter')).toContain('-A CNI-ADMIN -j DROP')
 })
+
+const RECORDS = '/run/catena/firewall'
+
+test.each([{ config: iptables }, { config: { ...iptables, ingressPolicy: 'isolated' } }, { config: {} }])(
+  'a record of addresses and policy alone, as version 0.1.0 wrote it, is enough for CHECK and DEL: $config',
+  async ({ config }) => {
+    using container = freshNamespace()
+    if (!('backend' in config)) run('nf_tables', 'ip', '-P', 'FORWARD', 'DROP')
+    const before = filters('nf_tables')
+    const chain = firewalled(container, { config })
+    await chain.add()
+    const files = readdirSync(RECORDS).filter(name => name.endsWith('.json'))
+    expect(files).toHaveLength(1)
+    for (const name of files) {
+      const { addresses, ingress } = JSON.parse(readFileSync(`${RECORDS}/${name}`, 'utf8'))
+      writeFileSync(`${RECORDS}/${name}`, JSON.stringify({ addresses, ingress }))
+    }
+    expect(await chain.check()).toMatchObject({ status: 0 })
+    await chain.del()
+    const left = filters('nf_tables').filter(line => !before.includes(line))
+    expect(left.filter(line => line.includes('ACCEPT') || line.includes('DROP'))).toEqual([])
+  },
+)
 
 describe('DEL', () => {
   test.each([
