@@ -1,12 +1,11 @@
 /** Where a configuration names no backend: what of a node counts as a use of iptables, and what does not. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
-import { rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { decideBackend } from '../../../chain/filter/backend.ts'
 import { choose, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable, peers } from '../../fixtures/plugin.ts'
 import { bridgeConfig, http, published } from '../../meta/portmap/place.ts'
-import { backendsOf, clearHost, families, hideTools, nodeWide, run, useIptables } from './place.ts'
+import { backendsOf, breakTools, clearHost, families, hideTools, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)
@@ -237,12 +236,7 @@ test.each(['exit 1', 'echo no kernel support >&2; exit 3', 'kill -SEGV $$'])(
   async script => {
     using choice = choose('nf_tables')
     useIptables('nf_tables')
-    const broken = `${choice.folder}/xtables-nft-broken` // by its name tools are known for what they are
-    writeFileSync(broken, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
-    for (const tool of ['iptables-restore', 'ip6tables-restore']) {
-      rmSync(`${choice.folder}/${tool}`)
-      symlinkSync(broken, `${choice.folder}/${tool}`)
-    }
+    breakTools(choice, script)
     using container = freshNamespace()
     const chain = published(container, { mappings: [http(8080)] })
     await chain.add()
