@@ -1,8 +1,7 @@
 /** iptables where its tools are, and the decision in words. */
 import { expect, test } from 'bun:test'
 import { describeDecision, iptablesBecause } from '../../chain/filter/decision.ts'
-import { choose } from '../fixtures/iptables.ts'
-import { hideTools } from './backend/place.ts'
+import { choose, hideTools } from '../fixtures/iptables.ts'
 
 const reason = { why: 'this node uses it', by: 'use' } as const
 

@@ -7,9 +7,8 @@ import { errno, SystemError } from '../../chain/linux/libc/errno.ts'
 import { applyRuleset } from '../../chain/linux/nftables/engine.ts'
 import { type Command, type Engine, NftError } from '../../chain/linux/nftables/nft.ts'
 import { CniError } from '../../chain/protocol/error.ts'
-import { choose } from '../fixtures/iptables.ts'
+import { choose, hideTools } from '../fixtures/iptables.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
-import { hideTools } from './backend/place.ts'
 
 const set: Command = {
   verb: 'add',

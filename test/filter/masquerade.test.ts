@@ -14,9 +14,9 @@ import { type Engine, NftError } from '../../chain/linux/nftables/nft.ts'
 import { attachmentOf } from '../fixtures/attachment.ts'
 import { elements } from '../fixtures/bridge.ts'
 import { silentIo } from '../fixtures/io.ts'
-import { choose, saved } from '../fixtures/iptables.ts'
+import { choose, hideTools, saved } from '../fixtures/iptables.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
-import { clearHost, forgetRules, hideTools, nodeWide } from './backend/place.ts'
+import { clearHost, forgetRules, nodeWide } from './backend/place.ts'
 
 beforeAll(clearHost)
 afterEach(forgetRules)

@@ -1,11 +1,11 @@
 /** Where a configuration names no backend: what of a node counts as a use of iptables, and what does not. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { decideBackend } from '../../../chain/filter/backend.ts'
-import { choose, variants } from '../../fixtures/iptables.ts'
+import { breakTools, choose, hideTools, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable, peers } from '../../fixtures/plugin.ts'
 import { bridgeConfig, http, published } from '../../meta/portmap/place.ts'
-import { backendsOf, breakTools, clearHost, families, hideTools, nodeWide, run, useIptables } from './place.ts'
+import { backendsOf, clearHost, families, nodeWide, run, useIptables } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)

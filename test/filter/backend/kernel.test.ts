@@ -14,12 +14,12 @@ import { portmap } from '../../../meta/portmap.ts'
 import { outsideHost } from '../../fixtures/bridge.ts'
 import { chainOf } from '../../fixtures/chain.ts'
 import { getHttp, serveHttp } from '../../fixtures/http.ts'
-import { choose } from '../../fixtures/iptables.ts'
+import { choose, hideTools } from '../../fixtures/iptables.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { call, peers } from '../../fixtures/plugin.ts'
 import { difference, snapshot } from '../../fixtures/snapshot.ts'
 import { http } from '../../meta/portmap/place.ts'
-import { backendsOf, clearHost, hideTools, nodeWide } from './place.ts'
+import { backendsOf, clearHost, nodeWide } from './place.ts'
 
 beforeAll(clearHost)
 afterEach(clearHost)

@@ -1,5 +1,5 @@
 /** What the tests of backends share: a host whose iptables is in use, or not, and what of a container is where. */
-import { existsSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { NODE_WIDE } from '../../../chain/filter/backend.ts'
 import type { Variant } from '../../../chain/linux/iptables/tools.ts'
 import { elements, removeBridges } from '../../fixtures/bridge.ts'
@@ -56,27 +56,4 @@ export function backendsOf(): Where[] {
     families.some(family => [...saved(variant, family), ...saved(variant, family, 'filter')].some(isOwn)),
   )
   return [...(elements().length > 0 ? (['nftables'] as const) : []), ...ofIptables]
-}
-
-/** Has the tools that put rules there do something else; by its name the script is known for one of nf_tables. */
-export function breakTools({ folder }: { folder: string }, script: string): void {
-  const broken = `${folder}/xtables-nft-broken`
-  writeFileSync(broken, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
-  for (const tool of ['iptables-restore', 'ip6tables-restore']) {
-    rmSync(`${folder}/${tool}`)
-    symlinkSync(broken, `${folder}/${tool}`)
-  }
-}
-
-/** A host without iptables' tools, which are looked for in the usual folders too: what is there cannot be run. */
-export function hideTools(): Disposable {
-  const hidden = ['usr/sbin', 'sbin', 'usr/bin', 'bin']
-    .flatMap(folder => ['iptables', 'ip6tables'].map(tool => `/${folder}/${tool}`))
-    .flatMap(path => ['', '-nft', '-legacy'].map(suffix => `${path}${suffix}`))
-    .filter(path => existsSync(path) && Bun.spawnSync(['mount', '--bind', '/dev/null', path]).success)
-  return {
-    [Symbol.dispose]() {
-      for (const path of hidden.reverse()) Bun.spawnSync(['umount', path])
-    },
-  }
 }

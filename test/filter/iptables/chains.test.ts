@@ -21,8 +21,8 @@ import { sweepAttachment } from '../../../chain/filter/sweep.ts'
 import { takeLock } from '../../../chain/linux/lock.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'
-import { choose, clearRules, iptables, saved } from '../../fixtures/iptables.ts'
-import { breakTools, clearHost, forgetRules, hideTools } from '../backend/place.ts'
+import { breakTools, choose, clearRules, hideTools, iptables, saved } from '../../fixtures/iptables.ts'
+import { clearHost, forgetRules } from '../backend/place.ts'
 
 beforeAll(clearHost)
 afterEach(forgetRules)

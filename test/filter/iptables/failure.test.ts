@@ -1,8 +1,9 @@
 /** What iptables refuses, with what to do about it. */
+
 import { expect, test } from 'bun:test'
 import { explainIptables, withIptables } from '../../../chain/filter/iptables/failure.ts'
 import { IptablesError, requireTools } from '../../../chain/linux/iptables/apply.ts'
-import { hideTools } from '../backend/place.ts'
+import { hideTools } from '../../fixtures/iptables.ts'
 
 const refused = (said: string) =>
   new IptablesError('apply iptables rules to table nat: no', { family: 'ip', said })
