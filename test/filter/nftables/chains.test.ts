@@ -19,7 +19,8 @@ import {
 } from '../../../chain/filter/nftables/layout.ts'
 import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
-import { listChains, listRules, openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { listChains, listRules } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
 
 const host = hostNamespace()

@@ -5,7 +5,7 @@ import { clearTheWay, type OnConflict } from '../../../chain/filter/nftables/con
 import { type Element, masquerade, type Owned } from '../../../chain/filter/nftables/elements.ts'
 import { listOwned } from '../../../chain/filter/nftables/read.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import type { Attachment } from '../../../chain/protocol/attachment.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'
@@ -126,8 +126,8 @@ test('the plan is made without anything being changed', async () => {
   await add(ownedBy(neighbours, source('10.1.0.2')))
   const before = held()
   using netfilter = openNetfilter()
-  const { commands, wanted } = clearTheWay(netfilter, ownedBy(mine, source('10.1.0.2')), () => 'take')
+  const { commands, remaining } = clearTheWay(netfilter, ownedBy(mine, source('10.1.0.2')), () => 'take')
   expect(commands).toMatchObject([{ verb: 'delete', name: 'masquerade_source', elem: ['10.1.0.2'] }])
-  expect(wanted.elements).toEqual([source('10.1.0.2')])
+  expect(remaining.elements).toEqual([source('10.1.0.2')])
   expect(held()).toEqual(before)
 })

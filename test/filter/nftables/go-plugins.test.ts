@@ -7,7 +7,7 @@ import {
 } from '../../../chain/filter/nftables/go-plugins.ts'
 import type { Transport } from '../../../chain/linux/netlink/socket.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'

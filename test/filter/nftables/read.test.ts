@@ -13,7 +13,7 @@ import { listIn, listOwned, ownedChains } from '../../../chain/filter/nftables/r
 import { waitingElement } from '../../../chain/filter/nftables/sharing.ts'
 import { addressText } from '../../../chain/ip/bytes.ts'
 import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'

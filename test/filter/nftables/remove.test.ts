@@ -6,7 +6,7 @@ import { conditionsChain, type Role } from '../../../chain/filter/nftables/layou
 import { listOwned } from '../../../chain/filter/nftables/read.ts'
 import { removals } from '../../../chain/filter/nftables/remove.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'

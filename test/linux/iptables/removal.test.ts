@@ -12,7 +12,7 @@ import {
   removeFromLegacy,
   removeRules,
 } from '../../../chain/linux/iptables/removal.ts'
-import { openNetfilter } from '../../../chain/linux/nftables/list.ts'
+import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import { choose, clearRules, iptables, saved, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
 import { planOf } from './place.ts'
