@@ -21,8 +21,8 @@ export const loopback = definePlugin({
   add({ netns, previous, undo, keep }) {
     const container = keep(openContainer(netns))
     const { index = 1, up = false } = findLink(container, NAME) ?? {}
-    const bring = (up: boolean) => batch(container, [changeLink(NAME, { up })])
-    reversible(undo, `set ${NAME} down`, { forth: () => bring(true), back: () => bring(up) })
+    const bring = (settings: { up: boolean }) => batch(container, [changeLink(NAME, settings)])
+    reversible(undo, `set ${NAME} down`, { forth: () => bring({ up: true }), back: () => bring({ up }) })
     const addresses = listAddresses(container, index)
     const foreign = addresses.find(({ address }) => !isLoopback(address))
     if (foreign) {

@@ -200,7 +200,7 @@ function onceAskedToEnd(): AbortSignal {
 }
 
 /** Answers whether the namespace is a new one. */
-function prepareNamespace(netns: string, create = false): boolean {
+function prepareNamespace(netns: string, { create = false }: { create?: boolean }): boolean {
   if (netns === '' || namespaceState(netns) !== 'absent') return false // the plugins say what is wrong with it
   if (!create) {
     throw new CniError(code.invalidNamespace, `there is no namespace ${netns}`, {
@@ -213,7 +213,7 @@ function prepareNamespace(netns: string, create = false): boolean {
 }
 
 const add: Action = async ({ list, netns, attachment, options, flags, output }) => {
-  const created = prepareNamespace(netns, flags.create)
+  const created = prepareNamespace(netns, flags)
   try {
     output.result(await addNetworkList(list, attachment, { ...options, undo: true }))
   } catch (thrown) {

@@ -60,7 +60,7 @@ function rolesInNftables(): Map<string, Set<string>> {
     const filled = filledSets(netfilter, family, TABLE)
     for (const [name, role] of Object.entries(telling)) {
       if (!filled.includes(name)) continue
-      for (const { comment } of listElements(netfilter, family, TABLE, name)) {
+      for (const { comment } of listElements(netfilter, { family, table: TABLE, set: name })) {
         const owner = ownerIn(comment) ?? ''
         roles.set(owner, (roles.get(owner) ?? new Set()).add(role))
       }

@@ -82,7 +82,7 @@ export function configureInterface(setup: InterfaceSetup): Link {
   using container = openContainer(netns)
   const addresses = addressesOf(result, name)
   if (addresses.some(({ address }) => isIpv6(address))) {
-    inNamespace(netns, () => prepareIpv6(name, detectDuplicates))
+    inNamespace(netns, () => prepareIpv6(name, { detectDuplicates }))
   }
   const { index } = mustFind(container, name, netns)
   using events = detectDuplicates ? openAddressEvents(netns) : undefined
@@ -129,7 +129,7 @@ function addressesOf(result: Result, name: string): { address: string; prefixLen
   })
 }
 
-function prepareIpv6(name: string, detectDuplicates: boolean): void {
+function prepareIpv6(name: string, { detectDuplicates }: { detectDuplicates: boolean }): void {
   for (const link of ['lo', name]) {
     if (readSysctl(`net/ipv6/conf/${link}/disable_ipv6`) === '1')
       writeSysctl(`net/ipv6/conf/${link}/disable_ipv6`, '0')

@@ -58,22 +58,22 @@ function parseIpv6(text: string): Uint8Array | undefined {
   const isWhole = halves.length === 1
   const bytes = new Uint8Array(16)
   const tail = new Uint8Array(16)
-  const length = putGroups(halves[0] ?? '', bytes, isWhole)
-  const tailLength = putGroups(halves[1] ?? '', tail, true)
+  const length = putGroups(halves[0] ?? '', bytes, isWhole ? 'end' : 'beginning')
+  const tailLength = putGroups(halves[1] ?? '', tail, 'end')
   if (length === undefined || tailLength === undefined) return undefined
   if (isWhole ? length !== 16 : length + tailLength > 14) return undefined
   bytes.set(tail.subarray(0, tailLength), 16 - tailLength)
   return bytes
 }
 
-/** Puts groups between colons from the beginning on, and says how many bytes they are; the last may be an IPv4 address where `atEnd`. */
-function putGroups(text: string, bytes: Uint8Array, atEnd: boolean): number | undefined {
+/** Puts groups between colons, and says how many bytes they are; the last may be an IPv4 address at the end of the text. */
+function putGroups(text: string, bytes: Uint8Array, at: 'beginning' | 'end'): number | undefined {
   if (text === '') return 0
   const parts = text.split(':')
   let place = 0
   for (let index = 0; index < parts.length; index++) {
     const part = parts[index] ?? ''
-    if (atEnd && index === parts.length - 1 && part.includes('.')) {
+    if (at === 'end' && index === parts.length - 1 && part.includes('.')) {
       return putIpv4(part, bytes, place) ? place + 4 : undefined
     }
     if (!isHexGroup(part) || place > 14) return undefined

@@ -153,7 +153,7 @@ export interface WriteOptions {
  */
 export function writeAtomically(path: string, text: string, options: WriteOptions = {}): void {
   const { durable = true } = options
-  writeTemporary(path, text, options, temporary => replace(temporary, path))
+  writeTemporary({ path, text, ...options }, temporary => replace(temporary, path))
   if (durable) synchronizeFolder(folderOf(path))
 }
 
@@ -179,7 +179,7 @@ export function createExclusively(
 ): 'created' | 'exists' {
   const { durable = true } = options
   try {
-    writeTemporary(path, text, options, temporary => link(temporary, path))
+    writeTemporary({ path, text, ...options }, temporary => link(temporary, path))
   } catch (thrown) {
     if (isErrno(thrown, errno.EEXIST)) return 'exists'
     throw thrown
@@ -198,11 +198,10 @@ function randomNameBeside(path: string): string {
 }
 
 function writeTemporary(
-  path: string,
-  text: string,
-  { mode = 0o600, durable = true, temporary = randomNameBeside(path) }: WriteOptions,
+  file: { path: string; text: string } & WriteOptions,
   publish: (temporary: string) => void,
 ): void {
+  const { text, mode = 0o600, durable = true, temporary = randomNameBeside(file.path) } = file
   const descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode)
   try {
     try {

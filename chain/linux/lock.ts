@@ -162,7 +162,7 @@ export interface NameOptions {
  */
 export interface HeldNames extends Disposable {
   /** Takes one more, if that can be had at once. */
-  tryHold(name: string, shared: boolean): boolean
+  tryHold(name: string, options?: Pick<NameOptions, 'shared'>): boolean
   /** Takes one more. Waits without stopping the thread; throws BusyError in the end, or the signal's reason. */
   hold(name: string, options?: NameOptions): Promise<void>
   release(name: string): void
@@ -171,14 +171,14 @@ export interface HeldNames extends Disposable {
 /** Opens the file, without a lock yet. Children do not inherit it. */
 export function openNames(file = NAMES): HeldNames {
   const descriptor = openLock(file, O_RDWR)
-  const tryHold = (name: string, shared: boolean) =>
-    lockPlace(descriptor, placeOf(name), shared ? 'shared' : 'exclusive', name)
+  const tryHold: HeldNames['tryHold'] = (name, { shared = false } = {}) =>
+    lockPlace(descriptor, placeOf(name), { type: shared ? 'shared' : 'exclusive', what: name })
   return {
     tryHold,
-    async hold(name, { shared = false, ...options } = {}) {
-      if (!tryHold(name, shared)) await waitForName(() => tryHold(name, shared), { name, file }, options)
+    async hold(name, options = {}) {
+      if (!tryHold(name, options)) await waitForName(() => tryHold(name, options), { name, file }, options)
     },
-    release: name => void lockPlace(descriptor, placeOf(name), 'none', name),
+    release: name => void lockPlace(descriptor, placeOf(name), { type: 'none', what: name }),
     [Symbol.dispose]: () => close(descriptor),
   }
 }

@@ -32,7 +32,7 @@ export interface NewTap {
 export function createTap(tap: NewTap, prepare: () => void): void {
   const descriptor = open(TUN_DEVICE, O_RDWR)
   const set = (request: number, argument: Uint8Array | number, what: string) =>
-    control(descriptor, request, argument, `${what} of tap ${tap.name}`)
+    control(descriptor, { request, argument }, `${what} of tap ${tap.name}`)
   try {
     set(TUNSETIFF, interfaceRequest(tap), 'creation')
     if (tap.owner !== undefined) set(TUNSETOWNER, tap.owner, `owner ${tap.owner}`)

@@ -145,7 +145,7 @@ function goRules(
   where: { family: Family; table: string },
   claimOf: (rule: Rule) => Claim,
 ): FilterObject[] {
-  return listRules(netfilter, where.family, where.table).flatMap(rule => {
+  return listRules(netfilter, where).flatMap(rule => {
     const claim = claimOf(rule)
     return Object.keys(claim).length === 0 ? [] : [goRule(where, rule, claim)]
   })
@@ -227,7 +227,7 @@ interface Kept {
 }
 
 function rulesOf({ family, variant }: Kept, table: string, netfilter: Transport | undefined): FoundRule[] {
-  if (variant === 'nf_tables') return netfilter ? listRules(netfilter, family, table) : []
+  if (variant === 'nf_tables') return netfilter ? listRules(netfilter, { family, table }) : []
   // what iptables says of its own rules has their addresses; without its tools there are chains and comments alone
   const saved = readRules(family, table).filter(rule => !('handle' in rule))
   if (saved.length > 0) return saved

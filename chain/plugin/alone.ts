@@ -23,12 +23,11 @@ export function waitForTurn(
   try {
     names = openNames()
   } catch (thrown) {
-    return withoutTurn(type, verb !== 'ADD' || ownLock, thrown)
+    return withoutTurn(thrown, { type, goesOn: verb !== 'ADD' || ownLock })
   }
   const ofNetwork = { name: `network ${attachment.network} for ${type}`, shared: verb !== 'GC' }
   const own = { name: ownName(type, attachment), shared: verb === 'CHECK' }
-  const isAlone =
-    names.tryHold(ofNetwork.name, ofNetwork.shared) && (verb === 'GC' || names.tryHold(own.name, own.shared))
+  const isAlone = names.tryHold(ofNetwork.name, ofNetwork) && (verb === 'GC' || names.tryHold(own.name, own))
   if (isAlone) return names
   const wait = (signal?: AbortSignal) =>
     waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)
@@ -44,7 +43,7 @@ export function isTaken(
   if (stateless || !ofAttachments.includes(verb)) return false
   try {
     using names = openNames()
-    return !names.tryHold(ownName(type, attachment), verb === 'CHECK')
+    return !names.tryHold(ownName(type, attachment), { shared: verb === 'CHECK' })
   } catch (thrown) {
     if (thrown instanceof SystemError) return false // whoever takes the turn says what is wrong
     throw thrown
@@ -67,7 +66,7 @@ async function waitInLine(
 }
 
 /** Who adds without keeping others off could do harm; who takes away goes on where the file cannot have been made. */
-function withoutTurn(type: string, goesOn: boolean, thrown: unknown): undefined {
+function withoutTurn(thrown: unknown, { type, goesOn }: { type: string; goesOn: boolean }): undefined {
   const rethrow = () => {
     throw thrown
   }

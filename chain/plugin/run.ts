@@ -201,7 +201,7 @@ function requestFor(given: {
     delegate,
     ipam: plugin.ipam ? ipamOf(config, delegate) : noIpam,
     attachment,
-    alone: name => (turn && !turn.tryHold(name, false) ? turn.hold(name) : undefined),
+    alone: name => (turn && !turn.tryHold(name) ? turn.hold(name) : undefined),
   }
 }
 

@@ -1,6 +1,6 @@
 /** Results of an ADD: the newest version's shape is what plugins see; older ones are conversions. Pure. */
 
-import { familyOf, isIpv6 } from '../ip/family.ts'
+import { familyOf } from '../ip/family.ts'
 import { canonicalAddress, canonicalCidr } from '../ip/text.ts'
 import { lookup } from './configuration.ts'
 import { CniError, code, type ErrorDocument } from './error.ts'
@@ -295,15 +295,15 @@ function middleDocument({ interfaces, ips, routes, dns }: Result, cniVersion: st
 }
 
 function oldestDocument({ ips, routes, dns }: Result, cniVersion: string): Json {
-  const part = (six: boolean) => {
-    const ip = ips.find(({ address }) => isIpv6(address) === six)
+  const part = (family: 4 | 6) => {
+    const ip = ips.find(({ address }) => familyOf(address) === family)
     if (!ip) return undefined
     const own = routes
-      .filter(({ dst }) => isIpv6(dst) === six)
+      .filter(({ dst }) => familyOf(dst) === family)
       .map(({ dst, gw }) => routeDocument({ dst, ...(gw === undefined ? {} : { gw }) }))
     return { ip: ip.address, ...compact({ gateway: ip.gateway, routes: own }) }
   }
-  const document = compact({ ip4: part(false), ip6: part(true) })
+  const document = compact({ ip4: part(4), ip6: part(6) })
   if (Object.keys(document).length === 0) {
     throw new CniError(
       code.internal,

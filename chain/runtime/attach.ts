@@ -30,7 +30,7 @@ export function addNetworkList(
   attachment: RuntimeAttachment,
   options: AddOptions,
 ): Promise<JsonObject> {
-  return alone(list, attachment, options, () => add(list, attachment, options))
+  return alone({ list, attachment }, options, () => add(list, attachment, options))
 }
 
 /** Runs CHECK over the plugins with the cached result; throws the first failure. Versions before 0.4.0 have no CHECK: code 1. */
@@ -39,7 +39,7 @@ export function checkNetworkList(
   attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
-  return alone(list, attachment, { ...options, optional: true }, () => check(list, attachment, options))
+  return alone({ list, attachment }, { ...options, optional: true }, () => check(list, attachment, options))
 }
 
 /** Runs DEL over the plugins backwards and forgets the result; throws the first failure, and keeps the result then. */
@@ -48,13 +48,12 @@ export function delNetworkList(
   attachment: RuntimeAttachment,
   options: RuntimeOptions,
 ): Promise<void> {
-  return alone(list, attachment, { ...options, optional: true }, () => del(list, attachment, options))
+  return alone({ list, attachment }, { ...options, optional: true }, () => del(list, attachment, options))
 }
 
 /** Names are checked before they become parts of a path. */
 async function alone<T>(
-  list: NetworkList,
-  attachment: RuntimeAttachment,
+  { list, attachment }: { list: NetworkList; attachment: RuntimeAttachment },
   place: LockPlace,
   body: () => Promise<T>,
 ): Promise<T> {

@@ -139,7 +139,7 @@ function readNetworkList(text: string): NetworkList {
     disableCheck: readFlag(json, 'disableCheck'),
     disableGC: readFlag(json, 'disableGC'),
     loadOnlyInlinedPlugins,
-    plugins: readPlugins(json.plugins, loadOnlyInlinedPlugins),
+    plugins: readPlugins(json.plugins, { isRequired: loadOnlyInlinedPlugins }),
     text,
   }
 }
@@ -210,9 +210,9 @@ function readFlag(json: JsonObject, key: string): boolean {
   throw wrong(key, 'must be true or false', value)
 }
 
-function readPlugins(list: unknown, required: boolean): PluginConfiguration[] {
+function readPlugins(list: unknown, { isRequired }: { isRequired: boolean }): PluginConfiguration[] {
   if (list === undefined) {
-    if (!required) return []
+    if (!isRequired) return []
     throw new CniError(code.invalidConfiguration, 'plugins: is missing, and loadOnlyInlinedPlugins is true')
   }
   if (!Array.isArray(list)) throw wrong('plugins', 'must be a list', list)

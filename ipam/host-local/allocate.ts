@@ -157,7 +157,7 @@ function firstOfAll({ store, set }: AllocationSpec, last: Address | undefined): 
 }
 
 function take({ store, owner }: AllocationSpec, { name, range, replaces = false }: Vacancy): Allocation {
-  return { name, range, reservation: reserve(store, name, owner, replaces) }
+  return { name, range, reservation: reserve(store, { address: name, owner, replaces }) }
 }
 
 /** Where round robin stands is written first: when that is refused, as on a full disk, nothing is reserved. */

@@ -145,7 +145,10 @@ export function update(
 }
 
 /** Takes note of everything, after all reservations were read; of a part, where some could not be read (not `isWhole`). */
-export function rebuild(index: OwnerIndex, entries: readonly Entry[], isWhole: boolean): void {
+export function rebuild(
+  index: OwnerIndex,
+  { entries, isWhole }: { entries: readonly Entry[]; isWhole: boolean },
+): void {
   const { lists } = index
   const isNoted = succeeds(() => {
     ensureFolder(lists)

@@ -195,7 +195,7 @@ function confirmed(store: Store, entries: readonly Entry[]): Entry[] {
 /** Reads every reservation, for the index. */
 function readAllEntries(store: Store): Entry[] {
   const { entries, unreadable } = readEntries(store)
-  rebuild(store.index, entries, unreadable === 0)
+  rebuild(store.index, { entries, isWhole: unreadable === 0 })
   return entries
 }
 
@@ -239,7 +239,7 @@ export function keepOnly(store: Store, isKept: (owner: Owner) => boolean): Syste
       return true
     }
   })
-  rebuild(store.index, left, unreadable === 0)
+  rebuild(store.index, { entries: left, isWhole: unreadable === 0 })
   return refusals
 }
 
@@ -268,11 +268,13 @@ export function presenceOf({ folder }: Store, address: string): Presence {
 
 /**
  * Writes a reservation: text into a temporary file, then its name. By link(2), which fails where there is one; by rename(2) over
- * what is `replaced`. Whoever is killed between any two calls leaves no file with less than its whole text.
+ * what it `replaces`. Whoever is killed between any two calls leaves no file with less than its whole text.
  * The fsyncs come later and without the lock (`makeDurable`).
  */
-export function reserve(store: Store, address: string, owner: Owner, replaced = false): Reservation {
-  const { index, folder } = store
+export function reserve(
+  { index, folder }: Store,
+  { address, owner, replaces = false }: { address: string; owner: Owner; replaces?: boolean },
+): Reservation {
   const path = `${folder}/${address}`
   const temporary = `${folder}/${TEMPORARY_PREFIX}${address}`
   const { complete } = index
@@ -282,7 +284,7 @@ export function reserve(store: Store, address: string, owner: Owner, replaced = 
   try {
     writeAll(descriptor, Buffer.from(contentOf(owner)), temporary)
     markAsOfThisBoot(descriptor)
-    if (replaced) replace(temporary, path)
+    if (replaces) replace(temporary, path)
     else link(temporary, path)
     isNamed = true
     removeFile(temporary)

@@ -210,7 +210,8 @@ export function isUnused(host: Transport, bridge: Link, except?: number): boolea
 export function keepBridge(bridge: string): HeldNames | Promise<HeldNames> {
   const names = openNames()
   const name = `bridge ${bridge}`
-  return names.tryHold(name, true) ? names : holdName(name, { shared: true }, names)
+  const shared = { shared: true }
+  return names.tryHold(name, shared) ? names : holdName(name, shared, names)
 }
 
 /** Deletes a bridge that nothing is on, and that no port is about to join. */

@@ -146,7 +146,9 @@ function foreignDrops(used: readonly Family[]): string[] {
     const tables = listTables(netfilter, family).filter(table => table !== TABLE)
     const isLarge = (table: string) => family !== 'inet' && ofIptables.includes(table)
     const chains = [
-      ...tables.filter(isLarge).flatMap(table => findChain(netfilter, family, table, USUAL_NAME) ?? []),
+      ...tables
+        .filter(isLarge)
+        .flatMap(table => findChain(netfilter, { family, table, chain: USUAL_NAME }) ?? []),
       ...(tables.every(isLarge) ? [] : listBaseChains(netfilter, family)).filter(
         ({ table }) => table !== TABLE && !isLarge(table),
       ),

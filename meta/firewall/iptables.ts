@@ -289,7 +289,7 @@ function hasForwardChain(family: Family): boolean {
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return false
   using _open = netfilter
-  return findChain(netfilter, family, TABLE, FORWARD) !== undefined
+  return findChain(netfilter, { family, table: TABLE, chain: FORWARD }) !== undefined
 }
 
 /** STATUS: the tools of both families are there. Code 50. */

@@ -13,10 +13,10 @@ export function enableHairpin({ interfaces }: Result, { undo, keep }: { undo: Un
   for (const { name, sandbox } of interfaces) {
     const link = sandbox ? undefined : findLink(host, name)
     if (!link?.port || link.port.hairpin) continue
-    const set = (hairpin: boolean) => request(host, changeBridgePort(link.index, { hairpin }))
+    const change = (settings: { hairpin: boolean }) => request(host, changeBridgePort(link.index, settings))
     reversible(undo, `take hairpin mode from ${name}`, {
-      forth: () => set(true),
-      back: () => findLink(host, link.index) && set(false),
+      forth: () => change({ hairpin: true }),
+      back: () => findLink(host, link.index) && change({ hairpin: false }),
     })
   }
 }

@@ -136,7 +136,7 @@ function connectMany(from: Namespace, to: { address: string; port: number }): nu
     const started = Bun.nanoseconds()
     for (let count = 0; count < BATCH; count++) {
       const descriptor = socket(2, SOCK_STREAM, 0) // AF_INET
-      setSocketOption(descriptor, SOL_SOCKET, SO_LINGER, resets)
+      setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_LINGER }, resets)
       connectSocket(descriptor, target)
       close(descriptor)
     }

@@ -35,7 +35,7 @@ function attach(container: Namespace, flags = 0) {
   const request = new Uint8Array(40)
   request.set(Buffer.from('eth0'))
   new DataView(request.buffer).setUint16(16, 0x1002 | flags, true) // IFF_TAP | IFF_NO_PI
-  control(descriptor, 0x400454ca, request, 'attach to eth0') // TUNSETIFF
+  control(descriptor, { request: 0x400454ca, argument: request }, 'attach to eth0') // TUNSETIFF
   return {
     /** Sends a frame until one comes that is wanted: the kernel drops what it answers before it has seen the carrier. */
     ask(frame: Uint8Array, isWanted: (answer: Uint8Array) => boolean): Uint8Array {

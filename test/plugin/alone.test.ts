@@ -66,10 +66,10 @@ test('names do not run into one another: an interface and a container that toget
 test('a turn that was never used up goes on with what else is named', async () => {
   using turn = await turnOf(add)
   using other = await turnOf({ ...add, containerId: 'two' })
-  expect(turn?.tryHold('a table', false)).toBe(true)
-  expect(other?.tryHold('a table', false)).toBe(false)
+  expect(turn?.tryHold('a table')).toBe(true)
+  expect(other?.tryHold('a table')).toBe(false)
   turn?.release('a table')
-  expect(other?.tryHold('a table', false)).toBe(true)
+  expect(other?.tryHold('a table')).toBe(true)
 })
 
 /** As on a node whose /run is mounted read-only. */

@@ -29,13 +29,13 @@ import { areRivals, foundElement, isShareable, promotions, waitingElement } from
 const LOCK = '/run/catena/nftables/lock'
 
 /** Adding shares the lock; only who deletes a whole table excludes the others. */
-function lockTables(shared: boolean): Disposable {
-  return takeLock(LOCK, { shared })
+function lockTables(how: { shared: boolean }): Disposable {
+  return takeLock(LOCK, how)
 }
 
 /** For who deletes: where nothing can be written nothing has been added, and there is no other to exclude. */
-function lockTablesIfPossible(shared: boolean): Disposable | undefined {
-  return unlessUnwritable(() => lockTables(shared))
+function lockTablesIfPossible(how: { shared: boolean }): Disposable | undefined {
+  return unlessUnwritable(() => lockTables(how))
 }
 
 /** Each one that fails is another's that succeeded. */
@@ -52,19 +52,22 @@ function partsOf({ elements, shared = [] }: Owned): { family: OurFamily; part: P
 
 /** Commands for what of the tables themselves is missing. */
 function foundations(netfilter: Transport, owned: Owned): Command[] {
-  const isMissing = (family: OurFamily, chain: string) => !findChain(netfilter, family, TABLE, chain)
+  const isMissing = (family: OurFamily, chain: string) =>
+    !findChain(netfilter, { family, table: TABLE, chain })
   const parts = partsOf(owned).filter(({ family, part }) => isMissing(family, landmarkOf(family, part)))
   const unused = missingOverrides(netfilter, owned)
   return [
     ...parts.flatMap(({ family, part }) => chainsOf(family, part)),
-    ...unused.flatMap(one => overrideCommands(one, !isMissing(one.family, one.name))),
+    ...unused.flatMap(one => overrideCommands({ ...one, exists: !isMissing(one.family, one.name) })),
   ]
 }
 
 function missingOverrides(netfilter: Transport, { overrides = [] }: Owned) {
   return overrides.filter(
     ({ family, name }) =>
-      !listRules(netfilter, family, TABLE, OVERRIDES).some(({ targets }) => targets.includes(name)),
+      !listRules(netfilter, { family, table: TABLE, chain: OVERRIDES }).some(({ targets }) =>
+        targets.includes(name),
+      ),
   )
 }
 
@@ -79,7 +82,7 @@ export async function addOwned(
   owned: Owned,
   onConflict: OnConflict = () => 'take',
 ): Promise<void> {
-  using _shared = lockTables(true)
+  using _shared = lockTables({ shared: true })
   using netfilter = openNetfilter()
   let sets: Command[] = []
   try {
@@ -150,7 +153,7 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
   if (!netfilter) return 'absent'
   let shared: Applied = 'absent'
   {
-    using _shared = lockTablesIfPossible(true)
+    using _shared = lockTablesIfPossible({ shared: true })
     const generation = rulesetGeneration(netfilter)
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
     if (emptied.length === 0 && kept.length === 0) {
@@ -159,7 +162,7 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
       if (shared !== 'overtaken' && rulesetGeneration(netfilter) - generation <= 1) return shared
     }
   }
-  using _exclusive = lockTablesIfPossible(false)
+  using _exclusive = lockTablesIfPossible({ shared: false })
   for (let attempt = 1; ; attempt++) {
     const { commands, emptied, kept } = planRemoval(netfilter, removal)
     for (const family of emptied) removal.beforeEmptied?.(netfilter, family)
@@ -205,18 +208,19 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
     isOwner: owner => owner !== undefined && isOwner(owner),
     hasRole: role => roles.includes(role),
   }
-  const listed = (family: OurFamily, ofThese: boolean) =>
+  const listed = (family: OurFamily, hasRole: (role: Role) => boolean) =>
     listIn(
       netfilter,
       family,
-      collectionsOf(family).filter(({ role }) => picked.hasRole(role) === ofThese),
+      collectionsOf(family).filter(({ role }) => hasRole(role)),
     )
-  const found = present.flatMap(family => listed(family, true))
+  const isOtherRole = (role: Role) => !picked.hasRole(role)
+  const found = present.flatMap(family => listed(family, picked.hasRole))
   const staying = found.filter(({ owner }) => owner !== undefined && !picked.isOwner(owner))
   const emptied = present.filter(
     family =>
       !staying.some(element => element.family === family) &&
-      !listed(family, false).some(({ owner }) => owner !== undefined) &&
+      !listed(family, isOtherRole).some(({ owner }) => owner !== undefined) &&
       !holdsRulesOfOthers(netfilter, family),
   )
   const needed = found.filter(({ family }) => !emptied.includes(family))
@@ -243,7 +247,7 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
 /** Rules in a table of ours that are not ours: an administrator's, in a chain for overrides. */
 function holdsRulesOfOthers(netfilter: Transport, family: OurFamily): boolean {
   const owned = family === 'bridge' ? [] : ownedChains(netfilter, family).map(({ name }) => name)
-  return listRules(netfilter, family, TABLE).some(
+  return listRules(netfilter, { family, table: TABLE }).some(
     ({ chain }) => !ownChains[family].includes(chain) && !owned.includes(chain),
   )
 }
@@ -313,7 +317,7 @@ function missingFoundations(netfilter: Transport, owned: Owned): string[] {
 }
 
 function missingRules(netfilter: Transport, family: OurFamily, part: Part): string[] {
-  const rules = listRules(netfilter, family, TABLE)
+  const rules = listRules(netfilter, { family, table: TABLE })
   return [...ruleCounts(family, part)].flatMap(([chain, count]) => {
     const there = rules.filter(rule => rule.chain === chain).length
     return there === count ? [] : [`chain ${family} ${TABLE} ${chain} has ${there} rules instead of ${count}`]

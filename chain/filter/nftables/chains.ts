@@ -141,10 +141,15 @@ function forwardRules(family: 'ip' | 'ip6'): Command[] {
 }
 
 /** Commands that have the overrides of a family jump to an administrator's chain, which is made where it is not there. */
-export function overrideCommands(
-  { family, name }: { family: OurFamily; name: string },
-  exists: boolean,
-): Command[] {
+export function overrideCommands({
+  family,
+  name,
+  exists,
+}: {
+  family: OurFamily
+  name: string
+  exists: boolean
+}): Command[] {
   return [
     ...(exists ? [] : [{ verb: 'create', kind: 'chain', family, table: TABLE, name } as const]),
     rule(family, OVERRIDES, { jump: { target: name } }),

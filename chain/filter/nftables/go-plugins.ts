@@ -24,7 +24,7 @@ function deleteRules(
   where: Where,
   { chains, picked }: { chains: readonly string[]; picked: (comment: string) => boolean },
 ): Command[] {
-  return listRules(netfilter, where.family, where.table)
+  return listRules(netfilter, where)
     .filter(({ chain, comment }) => chains.includes(chain) && picked(comment))
     .map(({ chain, handle }) => deleteRule(where, chain, handle))
 }

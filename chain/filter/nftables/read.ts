@@ -48,7 +48,7 @@ export function listIn(
   return collections
     .filter(({ name }) => filled.includes(name))
     .flatMap(collection =>
-      listElements(netfilter, family, TABLE, collection.name).map(element => ({
+      listElements(netfilter, { family, table: TABLE, set: collection.name }).map(element => ({
         ...readElement(element, collection, family),
         comment: element.comment,
         owner: ownerIn(element.comment),
@@ -132,7 +132,7 @@ export function ownedChains(netfilter: Transport, family: 'ip' | 'ip6') {
   const owners = new Map<string, string>()
   for (const { value, owner } of listIn(netfilter, family, collectionsWith(family, 'published-conditions')))
     if (owner !== undefined && typeof value === 'object') owners.set(value.goto.target, owner)
-  for (const { chain, comment } of listRules(netfilter, family, TABLE)) {
+  for (const { chain, comment } of listRules(netfilter, { family, table: TABLE })) {
     const owner = ownerIn(comment)
     if (owner !== undefined) owners.set(chain, owner)
   }

@@ -147,8 +147,8 @@ class Reader {
     this.#little = little
   }
 
-  get at(): number {
-    return this.#at
+  get isAtEnd(): boolean {
+    return this.#at >= this.#bytes.length
   }
 
   align(to: number): void {
@@ -213,8 +213,8 @@ export function decodeMessage(bytes: Uint8Array): { message: Message; length: nu
   const bodyStart = (fieldsEnd + 7) & ~7
   const length = bodyStart + bodyLength
   if (bytes.length < length) return undefined
-  const { signature, ...fields } = readFields(bytes.subarray(0, fieldsEnd), little)
-  const values = readBody(bytes.subarray(bodyStart, length), signature, little)
+  const { signature, ...fields } = readFields(new Reader(bytes.subarray(0, fieldsEnd), little))
+  const values = readBody(new Reader(bytes.subarray(bodyStart, length), little), signature)
   return { message: { type: bytes[1] ?? 0, ...fields, values }, length }
 }
 
@@ -224,13 +224,12 @@ function byteOrder(bytes: Uint8Array): boolean {
   throw new DbusCodecError(`a message begins with ${JSON.stringify(mark)}, not with its byte order`)
 }
 
-function readFields(head: Uint8Array, little: boolean) {
-  const reader = new Reader(head, little)
+function readFields(reader: Reader) {
   for (let skipped = 0; skipped < HEADER; skipped++) reader.byte()
   const fields: { signature: string; replySerial?: number; errorName?: string; sender?: string } = {
     signature: '',
   }
-  while (reader.at < head.length) {
+  while (!reader.isAtEnd) {
     reader.align(8)
     const code = reader.byte()
     const type = reader.text(reader.byte())
@@ -245,8 +244,7 @@ function readFields(head: Uint8Array, little: boolean) {
   return fields
 }
 
-function readBody(body: Uint8Array, signature: string, little: boolean): Value[] {
-  const reader = new Reader(body, little)
+function readBody(reader: Reader, signature: string): Value[] {
   const values: Value[] = []
   for (const type of signature) {
     const alignment = alignments[type]

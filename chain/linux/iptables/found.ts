@@ -25,10 +25,10 @@ export function withTable<T>(
   const netfilter = openNetfilterIfPresent()
   if (!netfilter) return undefined
   using _open = netfilter
-  const chain = findChain(netfilter, family, table, builtin)
+  const chain = findChain(netfilter, { family, table, chain: builtin })
   if (!chain) return undefined
   return read({
-    rulesIn: name => listRules(netfilter, family, table, name),
+    rulesIn: name => listRules(netfilter, { family, table, chain: name }),
     dropping: chain.policy === NF_DROP ? [builtin] : [],
   })
 }

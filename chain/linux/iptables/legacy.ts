@@ -55,7 +55,7 @@ function readTable(family: Family, table: string): BriefTable {
       try {
         const entries = structure(ENTRIES_OFFSET + info.size, table)
         new DataView(entries.buffer).setUint32(NAME_LENGTH, info.size, true)
-        getSocketOption(descriptor, level, GET_ENTRIES, entries)
+        getSocketOption(descriptor, { level, option: GET_ENTRIES }, entries)
         return readEntries(entries.subarray(ENTRIES_OFFSET), info, family)
       } catch (thrown) {
         // somebody has replaced the table since it told its size
@@ -75,7 +75,7 @@ function structure(length: number, table: string): Uint8Array<ArrayBuffer> {
 
 function readInfo(descriptor: number, level: number, table: string): Info {
   const info = structure(INFO_LENGTH, table)
-  getSocketOption(descriptor, level, GET_INFO, info)
+  getSocketOption(descriptor, { level, option: GET_INFO }, info)
   const number = (at: number) => readUint32(info.subarray(at))
   return {
     validHooks: number(32),

@@ -126,7 +126,7 @@ export function removeFromLegacy(
 export function readRules(family: Family, table: string): FoundRule[] {
   const netfilter = openNetfilterIfPresent()
   using _open = netfilter
-  const inNetfilter = netfilter ? listRules(netfilter, family, table) : []
+  const inNetfilter = netfilter ? listRules(netfilter, { family, table }) : []
   const tools = hasLegacyTable(family, table) ? findVariant(family, 'legacy') : undefined
   if (!tools) return inNetfilter
   const saved = run([tools.save, '-t', table])

@@ -52,8 +52,12 @@ function inNetfilter(netfilter: Transport, place: Place, more: readonly string[]
   return {
     dropping: usual.filter(name => chains.get(name)?.policy === NF_DROP),
     hasChain: name =>
-      asked.includes(name) ? chains.has(name) : findChain(netfilter, family, table, name) !== undefined,
+      asked.includes(name)
+        ? chains.has(name)
+        : findChain(netfilter, { family, table, chain: name }) !== undefined,
     rulesIn: name =>
-      asked.includes(name) && !chains.get(name)?.uses ? [] : listRules(netfilter, family, table, name),
+      asked.includes(name) && !chains.get(name)?.uses
+        ? []
+        : listRules(netfilter, { family, table, chain: name }),
   }
 }

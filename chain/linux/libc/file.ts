@@ -158,8 +158,7 @@ const lockTypes = { shared: 0, exclusive: 1, none: 2 } as const // F_RDLCK, F_WR
 export function lockPlace(
   descriptor: number,
   { high, low }: Place,
-  type: keyof typeof lockTypes,
-  what: string,
+  { type, what }: { type: keyof typeof lockTypes; what: string },
 ): boolean {
   const request = new DataView(new ArrayBuffer(32)) // struct flock: type 2, whence 2, start 8, len 8, pid 4
   request.setInt16(0, lockTypes[type], true)
@@ -201,8 +200,7 @@ export function forgetPages(descriptor: number, what: string): void {
 /** ioctl with a structure that the kernel reads and may fill. */
 export function control(
   descriptor: number,
-  request: number,
-  argument: Uint8Array | number,
+  { request, argument }: { request: number; argument: Uint8Array | number },
   what: string,
 ): void {
   const value = typeof argument === 'number' ? asPointer(argument) : pointer(argument)

@@ -22,7 +22,17 @@ export function socket(family: number, type: number, protocol: number): number {
   )
 }
 
-export function setSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
+/** An option of a protocol level (setsockopt(2)). */
+export interface SocketOption {
+  level: number
+  option: number
+}
+
+export function setSocketOption(
+  descriptor: number,
+  { level, option }: SocketOption,
+  value: Uint8Array,
+): void {
   checked(
     libc().setsockopt(descriptor, level, option, pointer(value), value.length),
     () => `setsockopt(${level}, ${option})`,
@@ -30,7 +40,11 @@ export function setSocketOption(descriptor: number, level: number, option: numbe
 }
 
 /** Fills a structure, whose beginning may say what is asked for. */
-export function getSocketOption(descriptor: number, level: number, option: number, value: Uint8Array): void {
+export function getSocketOption(
+  descriptor: number,
+  { level, option }: SocketOption,
+  value: Uint8Array,
+): void {
   const length = new Uint8Array(Uint32Array.of(value.length).buffer)
   checked(
     rarely(occasional, 'getsockopt')(descriptor, level, option, pointer(value), pointer(length)),
@@ -46,7 +60,7 @@ export function attachFilter(descriptor: number, program: Uint8Array): void {
   const header = new DataView(new ArrayBuffer(16)) // struct sock_fprog: count, then a pointer
   header.setUint16(0, program.length / 8, true)
   header.setBigUint64(8, BigInt(pointer(program)), true)
-  setSocketOption(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(header.buffer))
+  setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_ATTACH_FILTER }, new Uint8Array(header.buffer))
 }
 
 const SO_RCVTIMEO = 20
@@ -56,7 +70,7 @@ export function limitReceiving(descriptor: number, seconds: number): void {
   const time = new DataView(new ArrayBuffer(16)) // struct timeval: seconds, microseconds
   time.setUint32(0, Math.floor(seconds), true)
   time.setUint32(8, Math.round((seconds % 1) * 1e6), true)
-  setSocketOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, new Uint8Array(time.buffer))
+  setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_RCVTIMEO }, new Uint8Array(time.buffer))
 }
 
 /** SO_SNDBUFFORCE, SO_RCVBUFFORCE */
@@ -65,7 +79,7 @@ const bufferOptions = { sending: 32, receiving: 33 }
 /** Gives a socket's buffer room for so many bytes, whatever the usual limit; EPERM where one may not. */
 export function enlargeBuffer(descriptor: number, which: 'sending' | 'receiving', bytes: number): void {
   const size = new Uint8Array(Int32Array.of(bytes).buffer)
-  setSocketOption(descriptor, SOL_SOCKET, bufferOptions[which], size)
+  setSocketOption(descriptor, { level: SOL_SOCKET, option: bufferOptions[which] }, size)
 }
 
 export function bind(descriptor: number, address: Uint8Array, what = `descriptor ${descriptor}`): void {
@@ -111,7 +125,11 @@ const senderLength = new Uint8Array(4)
  * Receives one datagram into a buffer; with MSG_TRUNC the answer is its true length. `sender`, where it is given, is filled
  * with the address that it came from (struct sockaddr as bytes).
  */
-export function receive(descriptor: number, buffer: Uint8Array, flags = 0, sender?: Uint8Array): number {
+export function receive(
+  descriptor: number,
+  buffer: Uint8Array,
+  { flags = 0, sender }: { flags?: number; sender?: Uint8Array } = {},
+): number {
   if (sender) senderLength[0] = sender.length
   return uninterrupted(
     () =>

@@ -75,7 +75,7 @@ export function isListening(descriptor: number): boolean {
 
 function option(descriptor: number, name: number): number {
   const value = new Uint8Array(4)
-  getSocketOption(descriptor, SOL_SOCKET, name, value)
+  getSocketOption(descriptor, { level: SOL_SOCKET, option: name }, value)
   return new DataView(value.buffer).getInt32(0, true)
 }
 
@@ -96,7 +96,7 @@ export interface Peer {
 /** Who connected, or listens: as the kernel noted it at that moment (SO_PEERCRED). */
 export function peerOf(descriptor: number): Peer {
   const credentials = new Uint8Array(12) // struct ucred: pid, uid, gid
-  getSocketOption(descriptor, SOL_SOCKET, SO_PEERCRED, credentials)
+  getSocketOption(descriptor, { level: SOL_SOCKET, option: SO_PEERCRED }, credentials)
   const view = new DataView(credentials.buffer)
   return { process: view.getInt32(0, true), user: view.getUint32(4, true) }
 }
@@ -108,7 +108,7 @@ export function peerOf(descriptor: number): Peer {
 export function peerProcess(descriptor: number): number | undefined {
   const value = new Uint8Array(4)
   try {
-    getSocketOption(descriptor, SOL_SOCKET, SO_PEERPIDFD, value)
+    getSocketOption(descriptor, { level: SOL_SOCKET, option: SO_PEERPIDFD }, value)
   } catch (thrown) {
     if (thrown instanceof SystemError && thrown.errno === errno.ENOPROTOOPT) return undefined
     throw thrown

@@ -121,7 +121,7 @@ const routeOptions = [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]
 /** Asks for what not all kernels know. */
 function ask(descriptor: number, option: number): void {
   try {
-    setSocketOption(descriptor, SOL_NETLINK, option, ON)
+    setSocketOption(descriptor, { level: SOL_NETLINK, option }, ON)
   } catch (thrown) {
     if (!isErrno(thrown, errno.ENOPROTOOPT)) throw thrown
   }
@@ -141,9 +141,9 @@ export function transportOver(descriptor: number): Transport & { descriptor: num
     send: datagram => void send(descriptor, datagram),
     receive() {
       for (;;) {
-        const length = receive(descriptor, buffer, MSG_PEEK | MSG_TRUNC)
+        const length = receive(descriptor, buffer, { flags: MSG_PEEK | MSG_TRUNC })
         if (length > buffer.length) buffer = new Uint8Array(length)
-        const received = receive(descriptor, buffer, 0, sender)
+        const received = receive(descriptor, buffer, { sender })
         const isKernels = (sender[PORT] || sender[PORT + 1] || sender[PORT + 2] || sender[PORT + 3]) === 0
         if (isKernels) return buffer.slice(0, received)
       }
@@ -319,7 +319,8 @@ export function openEvents(group: number): Events {
   const events = openTransport(NETLINK_ROUTE)
   try {
     ask(events.descriptor, NETLINK_NO_ENOBUFS)
-    setSocketOption(events.descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, new Uint8Array([group, 0, 0, 0]))
+    const joined = { level: SOL_NETLINK, option: NETLINK_ADD_MEMBERSHIP }
+    setSocketOption(events.descriptor, joined, new Uint8Array([group, 0, 0, 0]))
   } catch (thrown) {
     events.close()
     throw thrown
@@ -346,7 +347,8 @@ const scratch = new Uint8Array(1) // the rest of a datagram is dropped
 /** Takes the events that have come so far from a socket: one look is enough for all of them. */
 function passOver(descriptor: number, end: number): void {
   try {
-    while (waitReadable(descriptor, 0) && performance.now() < end) receive(descriptor, scratch, MSG_DONTWAIT)
+    while (waitReadable(descriptor, 0) && performance.now() < end)
+      receive(descriptor, scratch, { flags: MSG_DONTWAIT })
   } catch (thrown) {
     // ENOBUFS, of kernels that insist on it: some were lost, which is something that happened
     if (!isErrno(thrown, errno.EAGAIN, errno.ENOBUFS)) throw thrown

@@ -93,9 +93,7 @@ export interface Chain {
 /** One chain; undefined when there is none. */
 export function findChain(
   netfilter: Transport,
-  family: Family,
-  table: string,
-  chain: string,
+  { family, table, chain }: { family: Family; table: string; chain: string },
 ): Chain | undefined {
   const [found] = orNone(() =>
     request(netfilter, {
@@ -195,8 +193,11 @@ export interface Rule extends RuleContent {
 }
 
 /** The rules of a table, or of one of its chains, in order; none when there is no such table. */
-export function listRules(netfilter: Transport, family: Family, table: string, chain?: string): Rule[] {
-  return pickRules(netfilter, { family, table, ...(chain === undefined ? {} : { chain }) }, () => true)
+export function listRules(
+  netfilter: Transport,
+  where: { family: Family; table: string; chain?: string },
+): Rule[] {
+  return pickRules(netfilter, where, () => true)
 }
 
 /** Those of them that a test picks: kube-proxy's tens of thousands of others are not kept. */
@@ -303,7 +304,10 @@ export interface Element {
 }
 
 /** The elements of a set or map; none when there is no such set. */
-export function listElements(netfilter: Transport, family: Family, table: string, set: string): Element[] {
+export function listElements(
+  netfilter: Transport,
+  { family, table, set }: { family: Family; table: string; set: string },
+): Element[] {
   const asked = {
     operation: `list elements of ${family} ${table} ${set}`,
     type: GET_ELEMENTS,

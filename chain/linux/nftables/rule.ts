@@ -211,11 +211,11 @@ function encodeMatch(content: Json, context: Context): Uint8Array[] {
     return [...loadKey(left, { context, slot: 0, ...(set ? { set } : {}) }), expression('lookup', ...parts)]
   }
   const operand = operandOf(left, context)
-  if (!isObject(right)) return [operand.load(0), compare(operand.type.encode(right), op === '==')]
-  return matchPrefix(operand, right, op === '==')
+  if (!isObject(right)) return [operand.load(0), compare(operand.type.encode(right), op)]
+  return matchPrefix(operand, right, op)
 }
 
-function matchPrefix(operand: Operand, right: Json, isEqual: boolean): Uint8Array[] {
+function matchPrefix(operand: Operand, right: Json, op: Comparison): Uint8Array[] {
   const { start, mask } = prefixBytes(right, operand.type)
   if (!operand.isPayload) return onlyNft('a prefix of what is not in a packet')
   const whole = mask.indexOf(0)
@@ -223,16 +223,17 @@ function matchPrefix(operand: Operand, right: Json, isEqual: boolean): Uint8Arra
   if (length === 0) return onlyNft('a prefix of no bits')
   const masked = start.map((byte, at) => byte & (mask[at] ?? 0))
   // a prefix of whole bytes is loaded alone
-  if (mask[length - 1] === 0xff)
-    return [operand.load(0, length), compare(masked.subarray(0, length), isEqual)]
-  return [operand.load(0), keepBits(mask), compare(masked, isEqual)]
+  if (mask[length - 1] === 0xff) return [operand.load(0, length), compare(masked.subarray(0, length), op)]
+  return [operand.load(0), keepBits(mask), compare(masked, op)]
 }
 
-function compare(value: Uint8Array, isEqual: boolean): Uint8Array {
+type Comparison = '==' | '!='
+
+function compare(value: Uint8Array, op: Comparison): Uint8Array {
   return expression(
     'cmp',
     uint32Big(1, register(0)),
-    uint32Big(2, isEqual ? 0 : 1),
+    uint32Big(2, op === '==' ? 0 : 1),
     nested(3, attribute(1, value)),
   )
 }
@@ -265,7 +266,7 @@ function matchFib(fib: Json, { op, right }: { op: Json; right: Json }): Uint8Arr
   if (op !== '==' || result !== 'type' || bit === undefined || type === undefined)
     return onlyNft('a look at the routes')
   const load = expression('fib', uint32Big(1, register(0)), uint32Big(2, 3), uint32Big(3, bit)) // NFT_FIB_RESULT_ADDRTYPE
-  return [load, compare(native(type), true)]
+  return [load, compare(native(type), '==')]
 }
 
 /** Bits of NFT_CT_STATE (NF_CT_STATE_BIT) and of NFT_CT_STATUS (IPS_*). */
@@ -284,6 +285,6 @@ function matchConnection(connection: Json, { op, right }: { op: Json; right: Jso
   return [
     expression('ct', uint32Big(2, known.key), uint32Big(1, register(0))),
     keepBits(native(mask)),
-    compare(native(0), false),
+    compare(native(0), '!='),
   ]
 }

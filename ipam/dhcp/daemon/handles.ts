@@ -25,8 +25,7 @@ export interface RegistryState {
 /** Puts a handle into the registry, in the place of another one of the same attachment and family. */
 export function enter(
   registry: RegistryState,
-  family: Family,
-  own: Facts,
+  { family, own }: { family: Family; own: Facts },
   hold: (setting: Setting) => LeaseHandle,
 ): LeaseHandle {
   const { containerId, ifname, network } = own

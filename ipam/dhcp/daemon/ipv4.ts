@@ -5,7 +5,7 @@ import { removeAddress } from '../../../chain/linux/netlink/address.ts'
 import { openRoute } from '../../../chain/linux/netlink/socket.ts'
 import { inNamespace } from '../../../chain/linux/netns.ts'
 import { CniError, code, toCniError } from '../../../chain/protocol/error.ts'
-import { type ClientLink, sendFromHost, setLinkUp } from '../link/client-link.ts'
+import { type ClientLink, changeLink, sendFromHost } from '../link/client-link.ts'
 import { createLeaseClient, type LeaseClient } from '../v4/lease-client.ts'
 import { resultOf } from '../v4/lease-offer.ts'
 import { composeMessage } from '../v4/message.ts'
@@ -48,7 +48,7 @@ export const ipv4: Family<Own, Lease> = {
       return { event: 'lost', address, why: 'the lease has expired' }
     const client = clientOf(own, { identifier, options })
     const transaction = Math.floor(Math.random() * 0x1_0000_0000)
-    const message = composeMessage(client, { ...initialState, transaction, lease }, 'release', now)
+    const message = composeMessage(client, { ...initialState, transaction, lease }, { kind: 'release', now })
     try {
       // from here the server may not be reachable, or not listen; then the lease ends in its time
       sendFromHost(lease.server, encodeMessage(message))
@@ -62,7 +62,7 @@ export const ipv4: Family<Own, Lease> = {
 function leaseClientOf(clientLink: ClientLink, own: Own, setting: Setting<Lease>): LeaseClient {
   return createLeaseClient(clientLink, clientOf(own, setting), {
     context: setting.context,
-    forbid: lease => (own.shared ? removeLost(clientLink, lease) : setLinkUp(clientLink, false)), // as with the Go plugin
+    forbid: lease => (own.shared ? removeLost(clientLink, lease) : changeLink(clientLink, { up: false })), // as with the Go plugin
   })
 }
 

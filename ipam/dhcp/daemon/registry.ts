@@ -1,13 +1,19 @@
 /** All leases of a daemon: allocated, checked, released; written to disk, and taken up again after a restart. Knows no sockets between plugin and daemon. */
 import { removeFile } from '../../../chain/linux/files.ts'
 import { decode } from '../../../chain/protocol/checks.ts'
-import { decodeBase, lookup, parseConfiguration } from '../../../chain/protocol/configuration.ts'
+import {
+  type BaseConfiguration,
+  decodeBase,
+  lookup,
+  parseConfiguration,
+} from '../../../chain/protocol/configuration.ts'
 import { CniError, code } from '../../../chain/protocol/error.ts'
 import { emptyResult, parseResult, type Result } from '../../../chain/protocol/result.ts'
 import { configuration } from '../checks.ts'
 import { clientIdentifier, clientOptions, familySpec } from '../configuration.ts'
 import { closeClientLink, openClientLink } from '../link/client-link.ts'
 import type { Call } from '../rpc/wire.ts'
+import type { Configuration } from '../schema.ts'
 import type { Family, LeaseHandle, LeaseSpec } from './family.ts'
 import type { Options } from './flags.ts'
 import { enter, families, type RegistryState } from './handles.ts'
@@ -49,7 +55,10 @@ export function createRegistry(options: Options, log: Log): Registry {
     clock: () => start + performance.now(), // wall clocks jump; a lease must not end when one is set
   }
   return {
-    allocate: async call => allocate(registry, await read(call)),
+    allocate: async call => {
+      const asked = read(call)
+      return allocate(registry, asked instanceof Promise ? await asked : asked) // at once: a release may follow
+    },
     check: async call => check(registry, await read(call)),
     release: call => release(registry, call),
     resume: () => resume(registry),
@@ -62,11 +71,18 @@ export function createRegistry(options: Options, log: Log): Registry {
   }
 }
 
-async function read(call: Call): Promise<Asked> {
+/** What a call asks for: at once, but for a configuration that is to be refused. */
+function read(call: Call): Asked | Promise<Asked> {
   const json = parseConfiguration(call.stdin)
   const base = decodeBase(json)
   if (lookup(json, 'ipam') === undefined) throw new CniError(code.invalidConfiguration, 'ipam: is missing')
-  const config = await decode(configuration, json)
+  const config = decode(configuration, json)
+  return config instanceof Promise
+    ? config.then(each => askedOf(call, base, each))
+    : askedOf(call, base, config)
+}
+
+function askedOf(call: Call, base: BaseConfiguration, config: Configuration): Asked {
   const previous = base.prevResult === undefined ? undefined : parseResult(base.prevResult, base.cniVersion)
   const spec = { ...clientOptions(config, call.args), ...familySpec(config) }
   return {
@@ -200,7 +216,7 @@ function open(registry: RegistryState, asked: Asked, family: Family): LeaseHandl
     priority,
   }
   const own = family.describe(facts, spec, { clientLink, options })
-  return enter(registry, family, own, setting => family.hold(clientLink, own, setting))
+  return enter(registry, { family, own }, setting => family.hold(clientLink, own, setting))
 }
 
 /** An unknown one was released before, or never allocated. */

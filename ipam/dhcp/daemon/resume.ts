@@ -48,7 +48,9 @@ function resumeOne(registry: RegistryState, name: string, notes: ReadonlySet<str
     client: identifier,
     address: family.addressOf(stored.lease),
   })
-  const handle = enter(registry, family, stored.own, setting => family.adopt(clientLink, stored, setting))
+  const handle = enter(registry, { family, own: stored.own }, setting =>
+    family.adopt(clientLink, stored, setting),
+  )
   if (deleted) handle.release()
 }
 

@@ -34,7 +34,7 @@ export function serve(where: { unix: string } | { fd: number }, registry: Regist
         socket.data = { side: createServerSide(), unsent: new Uint8Array(0), open: new Set() }
         limitIdling(socket)
       },
-      data: (socket, bytes) => receive(socket, bytes, registry, log),
+      data: (socket, bytes) => receive(socket, bytes, { registry, log }),
       drain: socket => write(socket, new Uint8Array(0)),
       // whoever hung up has no use for an address: it would be kept unused
       close({ data }) {
@@ -55,7 +55,11 @@ function limitIdling(socket: Socket): void {
   if (data.open.size === 0) data.timer = setTimeout(() => socket.terminate(), IDLE_MILLISECONDS)
 }
 
-function receive(socket: Socket, bytes: Uint8Array, registry: Registry, log: Log): void {
+function receive(
+  socket: Socket,
+  bytes: Uint8Array,
+  { registry, log }: { registry: Registry; log: Log },
+): void {
   const { side, open } = socket.data
   try {
     const { reply: greeting, asked } = side.receive(bytes)

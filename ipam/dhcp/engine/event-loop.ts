@@ -33,8 +33,8 @@ export interface Machine<State, Event, Action, Lease> {
   step(state: State, event: Event): { state: State; actions: Action[] }
   /** What fails is told; the others are carried out all the same. */
   carryOut(action: Action): void
-  /** After each step, and at the end: closes sockets at which no answer is waited for. */
-  settled(state: State, closed: boolean): void
+  /** After each step closes the sockets at which no answer is waited for; at the end, without a state, all of them. */
+  closeUnneeded(state: State | undefined): void
   /** For the log: what is abandoned when the interface has gone. */
   addressOf(state: State): string | undefined
   context: LeaseContext<Lease>
@@ -134,7 +134,7 @@ function dispatch(run: Run, event: object): void {
   const next = machine.step(run.state, { ...event, now: clock(), random })
   run.state = next.state
   for (const action of next.actions) attempt(run, () => machine.carryOut(action))
-  if (!run.closed) settle(run)
+  if (!run.closed) sleep(run)
 }
 
 function attempt({ machine }: Run, body: () => void): void {
@@ -145,11 +145,11 @@ function attempt({ machine }: Run, body: () => void): void {
   }
 }
 
-/** The next timer; and no sockets where no answer is waited for. */
-function settle(run: Run): void {
+/** Until the next timer, or until something happens; without sockets at which no answer is waited for. */
+function sleep(run: Run): void {
   clearTimeout(run.timer)
   const { phase, wakeAt } = run.state
-  run.machine.settled(run.state, false)
+  run.machine.closeUnneeded(run.state)
   if (phase === 'stopped') close(run)
   if (phase === 'stopped' || wakeAt === undefined) return
   run.timer = setTimeout(() => onTimer(run), sleepFor(wakeAt - run.machine.context.clock()))
@@ -164,7 +164,7 @@ function onTimer(run: Run): void {
   const { context, retry } = run.machine
   const { wakeAt } = run.state
   if (wakeAt === undefined || context.clock() < wakeAt) {
-    settle(run)
+    sleep(run)
     return
   }
   try {
@@ -195,7 +195,7 @@ function close(run: Run): void {
   if (run.closed) return
   run.closed = true
   clearTimeout(run.timer)
-  run.machine.settled(run.state, true)
+  run.machine.closeUnneeded(undefined)
   if (!run.preparing) closeClientLink(run.clientLink)
   const why = 'no DHCP lease: it was given up while it was acquired'
   run.reject(new CniError(code.tryAgainLater, why))

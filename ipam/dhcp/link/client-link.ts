@@ -54,16 +54,16 @@ export function presentLink({ descriptor, link }: ClientLink): Link | undefined 
   return lookUp(descriptor, link.index)
 }
 
-export function setLinkUp({ descriptor, link }: ClientLink, up: boolean): void {
+export function changeLink({ descriptor, link }: ClientLink, settings: { up: boolean }): void {
   using route = inNamespace(descriptor, openRoute)
-  setLink(route, link.index, { up })
+  setLink(route, link.index, settings)
 }
 
 const RTNLGRP_LINK = 1
 
 /** Brings the link up and waits until it carries frames, but not for longer than the milliseconds: then it is tried anyway. */
 export async function bringUp(clientLink: ClientLink, milliseconds: number): Promise<void> {
-  if (!clientLink.link.up) setLinkUp(clientLink, true)
+  if (!clientLink.link.up) changeLink(clientLink, { up: true })
   if (carries(clientLink)) return
   const events = inNamespace(clientLink.descriptor, () => openEvents(RTNLGRP_LINK))
   const { promise, resolve } = Promise.withResolvers<void>()

@@ -73,15 +73,15 @@ export function createLeaseClient(
     initial: initialState,
     step: (state, event) => step(client, state, event),
     carryOut: action => carryOut(work, action),
-    settled: (state, closed) => settled(work, state, closed),
+    closeUnneeded: state => closeUnneeded(work, state),
     addressOf: ({ lease }) => lease.held.map(({ address }) => address).join(', '),
     context,
     retry: client.timing.timeout,
   })
   const work: Work = { clientLink, client, priority, context, loop, probed: [], timers: new Set() }
-  const begin = (fresh: boolean, event: (linkLocal: string) => NewEvent<Event>) =>
+  const begin = (about: { fresh: boolean }, event: (linkLocal: string) => NewEvent<Event>) =>
     loop.begin(async () => {
-      takeOverLink(clientLink, { fresh })
+      takeOverLink(clientLink, about)
       await bringUp(clientLink, CARRIER_WAIT)
       const linkLocal = await linkLocalAddress(clientLink, ADDRESS_WAIT)
       if (!loop.isClosed()) hearRouters(work)
@@ -92,13 +92,13 @@ export function createLeaseClient(
     state: loop.state,
     isClosed: loop.isClosed,
     ready: () => loop.outcome.promise,
-    acquire: (earlierAddress, { fresh }) =>
-      begin(fresh, linkLocal => ({
+    acquire: (earlierAddress, about) =>
+      begin(about, linkLocal => ({
         type: 'start',
         linkLocal,
         ...(earlierAddress === undefined ? {} : { earlierAddress }),
       })),
-    confirm: addresses => begin(false, linkLocal => ({ type: 'confirm', linkLocal, addresses })),
+    confirm: addresses => begin({ fresh: false }, linkLocal => ({ type: 'confirm', linkLocal, addresses })),
     adopt(lease) {
       loop.outcome.resolve(lease)
       loop.attempt(() => takeOverLink(clientLink, { fresh: false }))
@@ -110,19 +110,20 @@ export function createLeaseClient(
   }
 }
 
-/** No sockets where no answer is waited for; routers are heard until the end. */
-function settled(work: Work, { phase, dhcp, probeUntil }: State, closed: boolean): void {
-  const probes = phase === 'acquiring' && (probeUntil ?? dhcp?.probeUntil) !== undefined
-  if (closed || !probes) {
+/** No sockets where no answer is waited for; routers are heard until the end, when there is no state. */
+function closeUnneeded(work: Work, state: State | undefined): void {
+  const dhcp = state?.dhcp
+  const probes = state?.phase === 'acquiring' && (state.probeUntil ?? dhcp?.probeUntil) !== undefined
+  if (!probes) {
     work.neighbours?.close()
     work.neighbours = undefined
     work.probed = []
   }
-  if (closed || dhcp === undefined || ['bound', 'verifying', 'stopped'].includes(dhcp.phase)) {
+  if (dhcp === undefined || ['bound', 'verifying', 'stopped'].includes(dhcp.phase)) {
     work.servers?.close()
     work.servers = undefined
   }
-  if (!closed) return
+  if (state) return
   work.routers?.close()
   work.routers = undefined
   for (const timer of work.timers) clearTimeout(timer)

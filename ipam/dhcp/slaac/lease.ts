@@ -46,7 +46,7 @@ function respond(client: Client, state: State, event: Event): Step {
     case 'advertisement':
       return onAdvertisement(client, state, event)
     case 'message':
-      return toDhcp(client, state, event, { type: 'message', message: event.message })
+      return toDhcp(client, state, at(event, { type: 'message', message: event.message }))
     case 'conflict':
       return onConflict(client, state, event)
     case 'release':
@@ -54,13 +54,18 @@ function respond(client: Client, state: State, event: Event): Step {
   }
 }
 
+/** An event of DHCPv6 that is part of another one. */
+function at({ now, random }: Event, event: NewEvent<DhcpEvent>): DhcpEvent {
+  return { ...event, now, random } as DhcpEvent
+}
+
 /** What a step of DHCPv6 does is part of this one. */
-function toDhcp(client: Client, state: State, { now, random }: Event, event: NewEvent<DhcpEvent>): Step {
+function toDhcp(client: Client, state: State, event: DhcpEvent): Step {
   if (!state.dhcp && !['start', 'confirm', 'inform', 'adopt'].includes(event.type))
     return { state, actions: [] }
   const before = state.dhcp ?? initialDhcp
-  const next = dhcpStep(client, before, { ...event, now, random } as DhcpEvent)
-  return forward({ ...state, dhcp: next.state }, next.actions, now)
+  const next = dhcpStep(client, before, event)
+  return forward({ ...state, dhcp: next.state }, next.actions, event.now)
 }
 
 /** Two steps in a row as one. */
@@ -80,9 +85,9 @@ function begin(client: Client, state: State, event: Event): Step {
 function askServer(client: Client, state: State, event: Event): Step {
   const { had, lease, earlierAddress } = state
   if (!had)
-    return toDhcp(client, state, event, { type: 'start', ...(earlierAddress ? { earlierAddress } : {}) })
+    return toDhcp(client, state, at(event, { type: 'start', ...(earlierAddress ? { earlierAddress } : {}) }))
   const address = had.find(each => !lease.held.some(held => held.address === each))
-  if (address !== undefined) return toDhcp(client, state, event, { type: 'confirm', address })
+  if (address !== undefined) return toDhcp(client, state, at(event, { type: 'confirm', address }))
   return { state: { ...state, plan: { slaac: true, dhcp: false, inform: false } }, actions: [] } // it had none
 }
 
@@ -106,7 +111,7 @@ function adopt(client: Client, event: Event & { type: 'adopt' }): Step {
   const asked = solicit(client, state, event)
   const { dhcp } = lease
   const leased = dhcp
-    ? then(asked, next => toDhcp(client, next, event, { type: 'adopt', lease: dhcp }))
+    ? then(asked, next => toDhcp(client, next, at(event, { type: 'adopt', lease: dhcp })))
     : asked
   return then(leased, next => applyLifetimes(next, now))
 }
@@ -118,7 +123,7 @@ function onTimer(client: Client, state: State, event: Event): Step {
     next = state.solicitations < SOLICITATIONS ? solicit(client, state, event) : withoutRouter(client, state)
   }
   if (now >= (state.dhcp?.wakeAt ?? Number.POSITIVE_INFINITY)) {
-    next = then(next, each => toDhcp(client, each, event, { type: 'timer' }))
+    next = then(next, each => toDhcp(client, each, at(event, { type: 'timer' })))
   }
   return then(next, each => applyLifetimes(each, now))
 }
@@ -168,7 +173,7 @@ function onAdvertisement(client: Client, state: State, event: Event & { type: 'a
 function carryOutPlan(client: Client, state: State, event: Event): Step {
   const { plan } = state
   const made = plan?.slaac ? withAddresses(client, state, event) : { state, actions: [] }
-  if (plan?.inform) return then(made, next => toDhcp(client, next, event, { type: 'inform' }))
+  if (plan?.inform) return then(made, next => toDhcp(client, next, at(event, { type: 'inform' })))
   return plan?.dhcp && !state.dhcp ? then(made, next => askServer(client, next, event)) : made
 }
 
@@ -201,8 +206,8 @@ function onConflict(client: Client, state: State, event: Event & { type: 'confli
   const { address, hardware } = event
   if (state.phase !== 'acquiring') return { state, actions: [] }
   if (!state.lease.held.some(each => each.address === address))
-    return toDhcp(client, state, event, { type: 'conflict', address, hardware })
-  const given = toDhcp(client, state, event, { type: 'release' })
+    return toDhcp(client, state, at(event, { type: 'conflict', address, hardware }))
+  const given = toDhcp(client, state, at(event, { type: 'release' }))
   const failed = fail(given.state, `no IPv6 address: ${address} is in use by ${hardware}`)
   return { state: failed.state, actions: [...given.actions, ...failed.actions] }
 }
@@ -249,7 +254,7 @@ function withWake({ state, actions }: Step, { now }: Event): Step {
 }
 
 function release(client: Client, state: State, event: Event): Step {
-  const given = toDhcp(client, state, event, { type: 'release' })
+  const given = toDhcp(client, state, at(event, { type: 'release' }))
   const { wakeAt: _wake, solicitAt: _at, ...rest } = given.state
   const sent = given.actions.filter(({ type }) => type === 'send')
   return {

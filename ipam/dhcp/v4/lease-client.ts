@@ -66,7 +66,7 @@ export function createLeaseClient(
     initial: initialState,
     step: (state, event) => step(client, state, event),
     carryOut: action => carryOut(work, action),
-    settled: (state, closed) => settled(work, state, closed),
+    closeUnneeded: state => closeUnneeded(work, state?.phase),
     addressOf: ({ lease }) => lease?.address,
     context,
     retry: client.timing.timeout,
@@ -94,10 +94,10 @@ export function createLeaseClient(
   }
 }
 
-/** No sockets where no answer is waited for. */
-function settled(work: Work, { phase }: State, closed: boolean): void {
-  if (closed || (phase !== 'requesting' && phase !== 'verifying')) stopProbing(work)
-  if (closed || phase === 'bound' || phase === 'stopped') hangUp(work)
+/** No sockets where no answer is waited for, and none in no phase. */
+function closeUnneeded(work: Work, phase: State['phase'] | undefined): void {
+  if (phase !== 'requesting' && phase !== 'verifying') stopProbing(work)
+  if (phase === undefined || phase === 'bound' || phase === 'stopped') hangUp(work)
 }
 
 function hangUp(work: Work): void {

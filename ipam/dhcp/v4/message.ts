@@ -17,7 +17,11 @@ const types: Readonly<Record<Kind, number>> = {
 const LARGEST_MESSAGE = 1500 // as the Go plugin says in option 57
 
 /** A message of a kind, as the state of the client makes it. */
-export function composeMessage(client: Client, state: State, kind: Kind, now: number): Message {
+export function composeMessage(
+  client: Client,
+  state: State,
+  { kind, now }: { kind: Kind; now: number },
+): Message {
   const held = kind === 'renew' || kind === 'rebind' || kind === 'release'
   const acquiring = kind === 'discover' || kind === 'request' || kind === 'confirm'
   return {

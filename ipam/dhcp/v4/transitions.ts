@@ -26,14 +26,15 @@ export const encoding: Encoding<Client, State, Send> = {
     const kind = kinds[state.phase]
     if (!kind) return undefined
     const wait = client.timing.timeout * 2 ** state.sends
-    return { send: sendAction(client, state, kind, now), wait, state }
+    return { send: sendAction(client, state, { kind, now }), wait, state }
   },
-  encodeAlone: (client, state, { kind, event }) => sendAction(client, state, kind, event.now),
+  encodeAlone: (client, state, { kind, event }) => sendAction(client, state, { kind, now: event.now }),
   expiryOf: ({ obtainedAt, leaseSeconds }) => obtainedAt + leaseSeconds * 1000,
 }
 
-function sendAction(client: Client, state: State, kind: Kind, now: number): Send {
-  const message = composeMessage(client, state, kind, now)
+function sendAction(client: Client, state: State, what: { kind: Kind; now: number }): Send {
+  const { kind } = what
+  const message = composeMessage(client, state, what)
   const held = state.lease
   if ((kind === 'renew' || kind === 'release') && held) {
     return {

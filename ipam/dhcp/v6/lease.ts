@@ -10,7 +10,7 @@ import { type Client, type Event, initialState, type Own, type State, type Step 
 
 const protocol: Protocol<Client, State, Own> = {
   ...encoding,
-  prolong: (client, state, event) => begin(client, state, state.phase, event),
+  prolong: begin,
   prolongAgain: transmit,
   isAsking: ({ phase }) => phase === 'requesting',
   askAgain,
@@ -29,14 +29,21 @@ export function step(client: Client, state: State, event: Event): Step {
     case 'start':
       return begin(
         client,
-        { ...fresh, ...(event.earlierAddress ? { earlierAddress: event.earlierAddress } : {}) },
-        'soliciting',
+        {
+          ...fresh,
+          phase: 'soliciting',
+          ...(event.earlierAddress ? { earlierAddress: event.earlierAddress } : {}),
+        },
         event,
       )
     case 'confirm':
-      return begin(client, { ...fresh, earlierAddress: event.address }, 'confirming', event)
+      return begin(client, { ...fresh, phase: 'confirming', earlierAddress: event.address }, event)
     case 'inform':
-      return begin(client, { ...fresh, deadline: event.now + client.timing.timeout }, 'informing', event)
+      return begin(
+        client,
+        { ...fresh, phase: 'informing', deadline: event.now + client.timing.timeout },
+        event,
+      )
     case 'adopt':
       return adopt(party, fresh, event)
     case 'timer':
@@ -55,7 +62,7 @@ function askAgain(client: Client, state: State, event: ExchangeEvent): Step {
   const { phase, offer, sends } = state
   if (phase === 'soliciting' && offer && event.now >= (state.collectUntil ?? 0))
     return request(client, state, event)
-  if (phase === 'soliciting' && sends === 0) return begin(client, state, 'soliciting', event)
+  if (phase === 'soliciting' && sends === 0) return begin(client, state, event)
   if (hasSentAll(state)) return solicitAgain(client, state, event)
   return transmit(client, state, event)
 }

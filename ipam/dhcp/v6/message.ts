@@ -27,7 +27,11 @@ export function identityOf(identifier: string): Identity {
 }
 
 /** A message of a kind, as the state of the client makes it. */
-export function composeMessage(client: Client, state: State, kind: Kind, now: number): Message {
+export function composeMessage(
+  client: Client,
+  state: State,
+  { kind, now }: { kind: Kind; now: number },
+): Message {
   const server = kind === 'request' ? state.offer?.server : isToOne(kind) ? state.lease?.server : undefined
   const leaving = kind === 'decline' || kind === 'release'
   return {

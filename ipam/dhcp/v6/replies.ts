@@ -59,7 +59,7 @@ function onOffer(client: Client, state: State, { reply, event }: Said): Step {
 export function request(client: Client, state: State, event: ExchangeEvent): Step {
   const { offer, collectUntil: _until, ...rest } = state
   if (!offer) return { state, actions: [] }
-  const asked = begin(client, { ...rest, offer }, 'requesting', event)
+  const asked = begin(client, { ...rest, phase: 'requesting', offer }, event)
   return probe(client, asked, event)
 }
 
@@ -140,8 +140,7 @@ export function withoutThatServer(
     return lose(state, lease, `its server does not grant it any more: ${why}`)
   return begin(
     client,
-    { ...rest, lease, ...(offer ? { excludedServer: offer.server } : {}) },
-    'rebinding',
+    { ...rest, phase: 'rebinding', lease, ...(offer ? { excludedServer: offer.server } : {}) },
     event,
   )
 }
@@ -150,7 +149,7 @@ export function withoutThatServer(
 export function solicitAgain(client: Client, state: State, event: ExchangeEvent): Step {
   const { offer: _offer, probeUntil: _until, claimant: _claimant, collectUntil: _collect, ...rest } = state
   const declined = state.declined + 1
-  if (declined === 1) return begin(client, { ...rest, declined }, 'soliciting', event)
+  if (declined === 1) return begin(client, { ...rest, phase: 'soliciting', declined }, event)
   const wakeAt = Math.min(event.now + PAUSE, state.deadline)
   return { state: { ...rest, phase: 'soliciting', sends: 0, declined, wakeAt }, actions: [] }
 }

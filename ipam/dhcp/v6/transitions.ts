@@ -27,20 +27,20 @@ export const encoding: Encoding<Client, State, Own> = {
   encode(client, state, event) {
     const exchange = exchanges[state.phase]
     if (!exchange) return undefined
-    const waited = waitOf(client.timing, exchange, state, event)
+    const waited = waitOf(state, { ...exchange, ...client.timing }, event)
     return {
-      send: sendAction(client, state, exchange.kind, event),
+      send: sendAction(client, state, { kind: exchange.kind, now: event.now }),
       wait: waited,
       state: { ...state, waited },
     }
   },
   encodeAlone: (client, state, { kind, event }) =>
-    sendAction(client, { ...state, transaction: draw(event), sends: 0 }, kind, event),
+    sendAction(client, { ...state, transaction: draw(event), sends: 0 }, { kind, now: event.now }),
   expiryOf: ({ obtainedAt, validSeconds }) => obtainedAt + validSeconds * 1000,
 }
 
-function sendAction(client: Client, state: State, kind: Kind, { now }: ExchangeEvent): Send {
-  return { type: 'send', kind, message: composeMessage(client, state, kind, now) }
+function sendAction(client: Client, state: State, what: { kind: Kind; now: number }): Send {
+  return { type: 'send', kind: what.kind, message: composeMessage(client, state, what) }
 }
 
 /** Sends what the phase sends. */
@@ -48,10 +48,10 @@ export function transmit(client: Client, state: State, event: ExchangeEvent): St
   return exchangeTransmit({ client, protocol: encoding }, state, event)
 }
 
-/** Begins an exchange: a new transaction, and the first send. */
-export function begin(client: Client, state: State, phase: Phase, event: ExchangeEvent): Step {
+/** Begins the exchange of a phase: a new transaction, and the first send. */
+export function begin(client: Client, state: State, event: ExchangeEvent): Step {
   const transaction = draw(event)
-  return transmit(client, { ...state, phase, transaction, beganAt: event.now, sends: 0, waited: 0 }, event)
+  return transmit(client, { ...state, transaction, beganAt: event.now, sends: 0, waited: 0 }, event)
 }
 
 function draw({ random }: ExchangeEvent): number {
@@ -59,16 +59,11 @@ function draw({ random }: ExchangeEvent): number {
 }
 
 /** RFC 8415, 15, with the daemon's flags as bounds. The first SOLICIT is waited for longer, never shorter (18.2.1). */
-function waitOf(
-  { timeout, resendMax }: Timing,
-  exchange: Exchange,
-  state: State,
-  { random }: ExchangeEvent,
-): number {
+function waitOf(state: State, bounds: Exchange & Timing, { random }: ExchangeEvent): number {
   const jitter = (random() * 2 - 1) * 0.1
-  const longest = Math.min(exchange.longest, state.longestSolicit, resendMax)
+  const longest = Math.min(bounds.longest, state.longestSolicit, bounds.resendMax)
   if (state.sends === 0) {
-    const first = Math.min(exchange.first, timeout)
+    const first = Math.min(bounds.first, bounds.timeout)
     return first * (1 + (state.phase === 'soliciting' ? Math.abs(jitter) : jitter))
   }
   const next = state.waited * (2 + jitter)

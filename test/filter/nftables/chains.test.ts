@@ -47,7 +47,7 @@ describe.each(parts)('%s %s', (family, part) => {
     apply(chainsOf(family, part))
     using netfilter = openNetfilter()
     const counts = new Map<string, number>()
-    for (const { chain } of listRules(netfilter, family, 'catena'))
+    for (const { chain } of listRules(netfilter, { family, table: 'catena' }))
       counts.set(chain, (counts.get(chain) ?? 0) + 1)
     expect(counts).toEqual(ruleCounts(family, part))
   })
@@ -99,16 +99,16 @@ test('another table may have them for a trial', () => {
 })
 
 test('an administrator’s chain is made once, and jumped to before anything is accepted', () => {
-  apply(chainsOf('ip', 'forward'), overrideCommands({ family: 'ip', name: 'CNI-ADMIN' }, false))
-  apply(overrideCommands({ family: 'ip', name: 'CNI-ADMIN' }, true))
+  apply(chainsOf('ip', 'forward'), overrideCommands({ family: 'ip', name: 'CNI-ADMIN', exists: false }))
+  apply(overrideCommands({ family: 'ip', name: 'CNI-ADMIN', exists: true }))
   using netfilter = openNetfilter()
-  const jumps = listRules(netfilter, 'ip', 'catena', OVERRIDES)
+  const jumps = listRules(netfilter, { family: 'ip', table: 'catena', chain: OVERRIDES })
   expect(jumps.map(({ targets }) => targets)).toEqual([['CNI-ADMIN'], ['CNI-ADMIN']])
-  const forward = listRules(netfilter, 'ip', 'catena', 'forward').map(({ targets, mayDrop }) =>
-    mayDrop ? 'drop' : (targets[0] ?? 'accept'),
+  const forward = listRules(netfilter, { family: 'ip', table: 'catena', chain: 'forward' }).map(
+    ({ targets, mayDrop }) => (mayDrop ? 'drop' : (targets[0] ?? 'accept')),
   )
   expect(forward).toEqual(['drop', 'drop', 'drop', 'overrides', 'accept', 'accept'])
-  expect(() => applyBatch(overrideCommands({ family: 'ip', name: 'CNI-ADMIN' }, false))).toThrow(
+  expect(() => applyBatch(overrideCommands({ family: 'ip', name: 'CNI-ADMIN', exists: false }))).toThrow(
     expect.objectContaining({ errno: errno.EEXIST }),
   )
 })

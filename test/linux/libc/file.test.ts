@@ -106,12 +106,12 @@ test('places of one file are locked apart from one another, far beyond its end',
   const [one, other] = [0, 1].map(() => open(`${folder}/places`, O_RDWR | O_CREAT, 0o600)) as [number, number]
   const place = { high: 0x7fffffff, low: 0xfffffffe }
   expect([
-    lockPlace(one, place, 'exclusive', 'place'),
-    lockPlace(other, place, 'shared', 'place'),
-    lockPlace(other, { ...place, low: 0xfffffffd }, 'exclusive', 'place'),
-    lockPlace(other, { ...place, high: 0x7ffffffe }, 'exclusive', 'place'),
-    lockPlace(one, place, 'none', 'place'),
-    lockPlace(other, place, 'shared', 'place'),
+    lockPlace(one, place, { type: 'exclusive', what: 'place' }),
+    lockPlace(other, place, { type: 'shared', what: 'place' }),
+    lockPlace(other, { ...place, low: 0xfffffffd }, { type: 'exclusive', what: 'place' }),
+    lockPlace(other, { ...place, high: 0x7ffffffe }, { type: 'exclusive', what: 'place' }),
+    lockPlace(one, place, { type: 'none', what: 'place' }),
+    lockPlace(other, place, { type: 'shared', what: 'place' }),
   ]).toEqual([true, false, true, true, true, true])
   close(one)
   close(other)

@@ -54,16 +54,16 @@ test('a datagram arrives with its sender, and its true length where the buffer i
   using pair = twoSockets()
   expect(send(pair.other, Uint8Array.of(1, 2, 3, 4))).toBe(4)
   const [buffer, sender] = [new Uint8Array(2), new Uint8Array(16)]
-  expect(receive(pair.one, buffer, MSG_PEEK | MSG_TRUNC, sender)).toBe(4)
+  expect(receive(pair.one, buffer, { flags: MSG_PEEK | MSG_TRUNC, sender })).toBe(4)
   expect([[...buffer], [...sender]]).toEqual([[1, 2], [...at(2000)]])
   expect(receive(pair.one, new Uint8Array(8))).toBe(4)
-  expect(refusalOf(() => receive(pair.one, buffer, MSG_DONTWAIT))).toBe(errno.EAGAIN)
+  expect(refusalOf(() => receive(pair.one, buffer, { flags: MSG_DONTWAIT }))).toBe(errno.EAGAIN)
 })
 
 test('a datagram of nothing is one', () => {
   using pair = twoSockets()
   expect(sendTo(pair.one, new Uint8Array(0), at(2000))).toBe(0)
-  expect(receive(pair.other, new Uint8Array(1), MSG_DONTWAIT)).toBe(0)
+  expect(receive(pair.other, new Uint8Array(1), { flags: MSG_DONTWAIT })).toBe(0)
 })
 
 test('reading gives up after its time', () => {
@@ -89,15 +89,15 @@ test('a filter lets through what it accepts', () => {
   send(pair.other, Uint8Array.of(6))
   send(pair.other, Uint8Array.of(7, 1))
   const buffer = new Uint8Array(8)
-  expect(receive(pair.one, buffer, MSG_DONTWAIT)).toBe(2)
-  expect(refusalOf(() => receive(pair.one, buffer, MSG_DONTWAIT))).toBe(errno.EAGAIN)
+  expect(receive(pair.one, buffer, { flags: MSG_DONTWAIT })).toBe(2)
+  expect(refusalOf(() => receive(pair.one, buffer, { flags: MSG_DONTWAIT }))).toBe(errno.EAGAIN)
 })
 
 test('a buffer is enlarged beyond the usual limit', () => {
   using pair = twoSockets()
   const size = () => {
     const value = new Uint8Array(4)
-    getSocketOption(pair.one, 1, 8, value) // SOL_SOCKET, SO_RCVBUF
+    getSocketOption(pair.one, { level: 1, option: 8 }, value) // SOL_SOCKET, SO_RCVBUF
     return new DataView(value.buffer).getUint32(0, true)
   }
   enlargeBuffer(pair.one, 'receiving', 8_000_000)

@@ -56,7 +56,7 @@ test('a rule as the kernel tells of it: its chain, its comment, and where it jum
     close() {},
     [Symbol.dispose]() {},
   }
-  expect(listRules(kernel, 'ip', 't')).toEqual([
+  expect(listRules(kernel, { family: 'ip', table: 't' })).toEqual([
     { chain: 'c', handle: 3, comment: 'owner one', targets: ['d'], mayDrop: false },
   ])
 })
@@ -71,8 +71,8 @@ test('sets that hold something are told from empty ones', () => {
 
 test('rules are read in order, with comments and targets, of a table or of one chain', () => {
   using host = loaded()
-  const read = (chain?: string) =>
-    listRules(host.netfilter, 'ip', 't', chain).map(({ chain, comment, targets }) => ({
+  const read = (of: { chain?: string } = {}) =>
+    listRules(host.netfilter, { family: 'ip', table: 't', ...of }).map(({ chain, comment, targets }) => ({
       chain,
       comment,
       targets,
@@ -82,16 +82,18 @@ test('rules are read in order, with comments and targets, of a table or of one c
     { chain: 'base', comment: '', targets: ['third'] },
     { chain: 'base', comment: '', targets: [] },
   ]
-  expect(read('base')).toEqual(base)
+  expect(read({ chain: 'base' })).toEqual(base)
   expect(read()).toEqual([...base, { chain: 'other', comment: 'last', targets: [] }])
-  expect(read('third')).toEqual([])
+  expect(read({ chain: 'third' })).toEqual([])
 })
 
 test("a rule's handle is the one by which nft deletes it", () => {
   using host = loaded()
-  const [rule] = listRules(host.netfilter, 'ip', 't', 'base')
+  const [rule] = listRules(host.netfilter, { family: 'ip', table: 't', chain: 'base' })
   host.run('nft', 'delete', 'rule', 'ip', 't', 'base', 'handle', String(rule?.handle))
-  expect(listRules(host.netfilter, 'ip', 't', 'base').map(({ comment }) => comment)).toEqual(['', ''])
+  expect(
+    listRules(host.netfilter, { family: 'ip', table: 't', chain: 'base' }).map(({ comment }) => comment),
+  ).toEqual(['', ''])
 })
 
 test('chains are read with hook, priority, policy and type, where they have them', () => {
@@ -125,7 +127,7 @@ test('sets and maps are told apart, and intervals', () => {
 test('elements are read with key, value and comment', () => {
   using host = loaded()
   const read = (set: string) =>
-    listElements(host.netfilter, 'ip', 't', set).map(({ key, keyEnd, data, ...rest }) => ({
+    listElements(host.netfilter, { family: 'ip', table: 't', set }).map(({ key, keyEnd, data, ...rest }) => ({
       key: Buffer.from(key).toHex(),
       ...(keyEnd ? { keyEnd: Buffer.from(keyEnd).toHex() } : {}),
       data: Buffer.from(data).toHex(),
@@ -153,7 +155,9 @@ test('thousands of elements are read whole', () => {
       stdin: Buffer.from(`add element ip t single { ${some.join(', ')} }`),
     }),
   )
-  const comments = listElements(host.netfilter, 'ip', 't', 'single').map(({ comment }) => comment)
+  const comments = listElements(host.netfilter, { family: 'ip', table: 't', set: 'single' }).map(
+    ({ comment }) => comment,
+  )
   expect(new Set(comments).size).toBe(3002)
 })
 
@@ -171,7 +175,7 @@ test.each([
 ])('what $rule matches and leads to is read', ({ rule, content }) => {
   using host = loaded()
   host.run('nft', `add chain ip t fresh; add rule ip t fresh ${rule}`)
-  const [found] = listRules(host.netfilter, 'ip', 't', 'fresh')
+  const [found] = listRules(host.netfilter, { family: 'ip', table: 't', chain: 'fresh' })
   const { handle: _handle, ...rest } = found ?? { handle: 0 }
   expect(rest).toEqual({ chain: 'fresh', comment: '', targets: [], ...content })
 })
@@ -187,7 +191,7 @@ test.each([
 ])("what iptables' $words matches and leads to is read", ({ words, content }) => {
   using host = loaded()
   host.run('iptables-nft', '-A', 'FORWARD', ...words)
-  const [found] = listRules(host.netfilter, 'ip', 'filter', 'FORWARD')
+  const [found] = listRules(host.netfilter, { family: 'ip', table: 'filter', chain: 'FORWARD' })
   const { handle: _handle, ...rest } = found ?? { handle: 0 }
   expect(rest).toEqual({ chain: 'FORWARD', comment: '', targets: [], ...content })
 })
@@ -200,13 +204,13 @@ test('base chains are picked out of all', () => {
 
 test('a chain is found with its policy, and one that is not there is none', () => {
   using host = loaded()
-  expect(findChain(host.netfilter, 'ip', 't', 'base')).toMatchObject({
+  expect(findChain(host.netfilter, { family: 'ip', table: 't', chain: 'base' })).toMatchObject({
     name: 'base',
     policy: 1,
     priority: -7,
   })
-  expect(findChain(host.netfilter, 'ip', 't', 'none')).toBeUndefined()
-  expect(findChain(host.netfilter, 'ip6', 't', 'base')).toBeUndefined()
+  expect(findChain(host.netfilter, { family: 'ip', table: 't', chain: 'none' })).toBeUndefined()
+  expect(findChain(host.netfilter, { family: 'ip6', table: 't', chain: 'base' })).toBeUndefined()
 })
 
 test('what is not there is empty, not an error', () => {
@@ -218,14 +222,14 @@ test('what is not there is empty, not an error', () => {
   ] as [Family, string][]) {
     expect({
       exists: tableExists(netfilter, family, table),
-      rules: listRules(netfilter, family, table),
+      rules: listRules(netfilter, { family, table }),
       sets: describeSets(netfilter, family, table),
-      elements: listElements(netfilter, family, table, 'single'),
+      elements: listElements(netfilter, { family, table, set: 'single' }),
     }).toEqual({ exists: false, rules: [], sets: [], elements: [] })
   }
   expect(tableExists(netfilter, 'ip', 't')).toBe(true)
-  expect(listRules(netfilter, 'ip', 't', 'none')).toEqual([])
-  expect(listElements(netfilter, 'ip', 't', 'none')).toEqual([])
+  expect(listRules(netfilter, { family: 'ip', table: 't', chain: 'none' })).toEqual([])
+  expect(listElements(netfilter, { family: 'ip', table: 't', set: 'none' })).toEqual([])
 })
 
 test('the generation goes up by one with each transaction, and with nothing else', () => {

@@ -24,7 +24,7 @@ function sleeper(wakeAt: number, looked: () => void): Machine<State, Event, stri
     initial: { phase: 'init' },
     step: () => ({ state: { phase: 'bound', wakeAt }, actions: [] }),
     carryOut: () => undefined,
-    settled: () => undefined,
+    closeUnneeded: () => undefined,
     addressOf: () => undefined,
     context: {
       clock: () => {

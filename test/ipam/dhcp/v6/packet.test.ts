@@ -151,7 +151,7 @@ describe('DHCPv6', () => {
       transaction,
       ...(kind === 'request' ? { offer: grant } : { lease: grant }),
     }
-    expect(encodeMessage(composeMessage(client, state, kind, 0))).toEqual(sent)
+    expect(encodeMessage(composeMessage(client, state, { kind, now: 0 }))).toEqual(sent)
   })
 
   test('an ADVERTISE of kea', () => {
