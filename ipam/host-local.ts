@@ -21,7 +21,7 @@ import {
   requireRangeSets,
 } from './host-local/configuration.ts'
 import type { Owner } from './host-local/owner-index.ts'
-import { assign, type RangeSet, rangeOf } from './host-local/ranges.ts'
+import { assign, type RangeSet, rangeOf, sizeOf } from './host-local/ranges.ts'
 import { checkFree } from './host-local/status.ts'
 import {
   addressesOf,
@@ -42,6 +42,17 @@ export const hostLocal = definePlugin({
 
   async examine(config, cniVersion) {
     requireRangeSets(await configurationOf({ config }), cniVersion)
+  },
+
+  async pools(config, cniVersion) {
+    const ranges = rangeSetsOf(await configurationOf({ config }), cniVersion).flat()
+    return ranges.map(range => ({
+      subnet: range.subnet,
+      first: range.start,
+      last: range.end,
+      gateway: range.gateway,
+      size: sizeOf([range]),
+    }))
   },
 
   async add(request) {

@@ -22,6 +22,7 @@ import {
 import type { Served } from '../service/worker.ts'
 import { addCompletionVerb } from './completion/verb.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
+import { addIpamVerb } from './ipam/verb.ts'
 import { addLintVerb } from './lint/verb.ts'
 import { addNodeVerbs } from './node.ts'
 import { type Output, outputFor } from './output.ts'
@@ -88,6 +89,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addNodeVerbs(root, program, { output, endWith })
   addServeVerb(root, program.served, { output, endWith })
   addLintVerb(root, program, { output, endWith })
+  addIpamVerb(root, program, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

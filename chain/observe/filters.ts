@@ -1,4 +1,7 @@
 /** What packet filters hold for containers, ours and the Go plugins', each with whose it says that it is. Changes nothing. */
+// start-up: what plugins load of the filter stays in one piece when all of it is reached from here
+import '../filter/backend.ts'
+import '../filter/sweep.ts'
 import { MASQUERADE_PREFIX, PORTS_PREFIX } from '../filter/iptables/chains.ts'
 import { collectionOf } from '../filter/nftables/elements.ts'
 import { isConditionsChain, TABLE } from '../filter/nftables/layout.ts'

@@ -1,4 +1,5 @@
 /** What a plugin file sees: a plugin is a value, its verbs are functions from a typed request to a result. */
+import type { Address, Cidr } from '../ip/address.ts'
 import type { Engine } from '../linux/nftables/nft.ts'
 import type { Attachment, ValidAttachment } from '../protocol/attachment.ts'
 import type { Checks } from '../protocol/checks.ts'
@@ -89,6 +90,17 @@ export interface GcRequest<Configuration> extends BaseRequest<Configuration> {
 /** What ADD and CHECK are given of prevResult: `chained` plugins are not called without. */
 type WithPrevious<Request, Chained> = Chained extends true ? Request & { previous: Result } : Request
 
+/** Addresses that an IPAM plugin gives to containers, one after the other. */
+export interface Pool {
+  subnet: Cidr
+  /** Both included. */
+  first: Address
+  last: Address
+  gateway: Address
+  /** How many can be had: all but the gateway. */
+  size: bigint
+}
+
 export interface Plugin<Configuration = unknown, Chained extends boolean = boolean> {
   name: string
   /** Whether it hands the configuration's `ipam` on: required for ADD, CHECK and STATUS, optional, or, when absent, none of its affairs. */
@@ -111,6 +123,8 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   validate?(config: Configuration): void
   /** Refuses what ADD would refuse later, of the configuration alone. For who reads configurations and runs nothing. */
   examine?(config: Configuration, cniVersion: string): void | Promise<void>
+  /** Of an IPAM plugin: what it gives addresses of, by the configuration alone. For who reads configurations and runs nothing. */
+  pools?(config: Configuration, cniVersion: string): Promise<Pool[]>
   add(request: WithPrevious<AddRequest<Configuration>, Chained>): Promise<Result> | Result
   check(request: WithPrevious<CheckRequest<Configuration>, Chained>): Promise<void> | void
   del(request: DelRequest<Configuration>): Promise<void> | void
