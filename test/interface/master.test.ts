@@ -2,26 +2,13 @@ import { expect, test } from 'bun:test'
 import { explainKind, findMaster, requireReady } from '../../chain/interface/master.ts'
 import { errno } from '../../chain/linux/libc/errno.ts'
 import { createLink } from '../../chain/linux/netlink/link.ts'
-import { hasKind } from '../../chain/linux/netlink/link-probe.ts'
-import { ownNamespaceId } from '../../chain/linux/netlink/namespace-id.ts'
 import { KernelError } from '../../chain/linux/netlink/socket.ts'
-import { connect, freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
-import { difference, snapshot } from '../fixtures/snapshot.ts'
+import { freshNamespace } from '../fixtures/namespace.ts'
 
 /** A kind of link that no kernel has. */
 const unknown = 'warp' as 'vlan'
 
 const unavailable = 'failed to create warp: operation not supported: the kernel has no warp links'
-
-test('the kernel is asked for a kind of link without one being made', () => {
-  using host = freshNamespace()
-  const before = snapshot(host)
-  expect({ veth: hasKind(host.route, 'veth'), warp: hasKind(host.route, unknown) }).toEqual({
-    veth: true,
-    warp: false,
-  })
-  expect(difference(before, snapshot(host))).toEqual({ added: [], gone: [] })
-})
 
 test('a kind of link that the kernel lacks is named as the reason, by STATUS and by ADD', () => {
   expect(() => requireReady(unknown)).toThrow(unavailable)
@@ -29,16 +16,6 @@ test('a kind of link that the kernel lacks is named as the reason, by STATUS and
   const refusal = new KernelError('create warp eth0', errno.EOPNOTSUPP)
   expect(explainKind(refusal, unknown)).toMatchObject({ code: 50, message: unavailable })
   expect(explainKind(refusal, 'veth')).toBe(refusal)
-})
-
-test('a container knows its host by one number, asked once or twice', () => {
-  using host = hostNamespace()
-  using container = freshNamespace()
-  const number = ownNamespaceId(container.route)
-  expect(number).toBeGreaterThanOrEqual(0)
-  expect(ownNamespaceId(container.route)).toBe(number)
-  connect({ namespace: host, name: 'number0' }, { namespace: container, name: 'eth0' })
-  expect(container.link('eth0').parentNamespace).toBe(number)
 })
 
 test('an unreachable default route has no device to stand on', () => {

@@ -196,7 +196,7 @@ export interface FoundDiscipline {
   defaultClass?: number
 }
 
-/** The discipline at a place of a link; undefined where there is only a default one, or none. */
+/** The discipline at a place of a link; undefined where there is none. The kernel's own default, as far as it is told, has the handle 0. */
 export function findDiscipline(route: Transport, link: number, place: Place): FoundDiscipline | undefined {
   return readFirst(route, {
     operation: `look up the ${place} discipline of link ${link}`,

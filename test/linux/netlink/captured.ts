@@ -1,4 +1,18 @@
 /** Bytes as the kernel and the usual tools sent them (strace -e write=all,read=all), one comment a field. */
+import { CodecError } from '../../../chain/linux/netlink/codec.ts'
+
+/** What comes of reading a message that is cut at each of its lengths: 'read', 'refused', or what else was thrown. */
+export function outcomesOfCut(whole: Uint8Array, read: (payload: Uint8Array) => unknown): Set<unknown> {
+  const outcomes = Array.from(whole, (_, length) => {
+    try {
+      read(whole.subarray(0, length))
+      return 'read'
+    } catch (thrown) {
+      return thrown instanceof CodecError ? 'refused' : thrown
+    }
+  })
+  return new Set(outcomes)
+}
 
 /** Hexadecimal pairs as bytes; what follows a # is a comment. */
 export function bytes(annotated: string): Uint8Array {
