@@ -16,12 +16,11 @@ function read(family: 'ip' | 'ip6', rule: string) {
   )
   return host.inside(() => {
     using netfilter = openNetfilter()
-    const [{ handle: _, chain: __, ...found } = { handle: 0, chain: '' }] = listRules(
-      netfilter,
+    const [{ handle: _, chain: __, ...found } = { handle: 0, chain: '' }] = listRules(netfilter, {
       family,
-      't',
-      'base',
-    )
+      table: 't',
+      chain: 'base',
+    })
     return found
   })
 }
@@ -84,7 +83,9 @@ describe('a rule of iptables', () => {
     for (const [rule] of rows) host.run('iptables-nft', '-w', '-A', 'FORWARD', ...rule.split(' '))
     const found = host.inside(() => {
       using netfilter = openNetfilter()
-      return listRules(netfilter, 'ip', 'filter', 'FORWARD').map(({ handle: _, chain: __, ...rest }) => rest)
+      return listRules(netfilter, { family: 'ip', table: 'filter', chain: 'FORWARD' }).map(
+        ({ handle: _, chain: __, ...rest }) => rest,
+      )
     })
     expect(found).toEqual(rows.map(([, content]) => ({ ...nothing, ...content })))
   })
