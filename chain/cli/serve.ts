@@ -14,7 +14,7 @@ export interface ServeFlags extends Partial<Record<keyof ServiceOptions, number>
 const numbers: Readonly<Record<keyof ServiceOptions, [string, string]>> = {
   workers: ['n', 'processes that wait for calls (4)'],
   most: ['n', 'processes at most, while all are busy (16)'],
-  idle: ['seconds', 'end when nobody has called for so long (0: never)'],
+  idle: ['seconds', 'end when no call has come for so long (0: never)'],
   calls: ['n', 'calls after which a process makes room for a fresh one (5000)'],
   memory: ['MB', 'memory of its own after which it does (64)'],
   rest: ['seconds', 'without a call, after which a process tidies up, or ends if it is one too many (60)'],

@@ -1,19 +1,19 @@
 /** What of a caller's environment counts for the programs that are run, and whose death ends them. */
 
-export interface Surroundings {
+export interface ChildEnvironment {
   environment: Readonly<Record<string, string | undefined>>
   /** A connection: a program that is run ends when its other end does. Absent where this process would end itself. */
   caller?: number
 }
 
-let current: Surroundings | undefined
+let current: ChildEnvironment | undefined
 
 /**
  * Has programs run for somebody else than who started this process, until disposed of. For a process that does one call at a time:
  * of all that runs in it, only the call that it serves starts programs.
  */
-export function useSurroundings(surroundings: Surroundings): Disposable {
-  current = surroundings
+export function useChildEnvironment(childEnvironment: ChildEnvironment): Disposable {
+  current = childEnvironment
   return {
     [Symbol.dispose]: () => {
       current = undefined
@@ -21,24 +21,24 @@ export function useSurroundings(surroundings: Surroundings): Disposable {
   }
 }
 
-const keepers = new Set<() => void>()
+const drops = new Set<() => void>()
 
 /**
  * Whether something may be kept for the calls that follow: so it is in a process that does many. `drop` lets go of it after a call
- * that has failed, since nobody knows in which state that has left it.
+ * that has failed, since it is unknown in which state that has left it.
  */
 export function mayKeep(drop: () => void): boolean {
-  if (current) keepers.add(drop)
+  if (current) drops.add(drop)
   return current !== undefined
 }
 
 /** Lets go of all that was kept. */
 export function dropKept(): void {
-  for (const drop of keepers) drop()
+  for (const drop of drops) drop()
 }
 
 /** The environment that programs get: this process's own, or that of the call that it serves. */
-export function helperEnvironment(): Surroundings['environment'] {
+export function helperEnvironment(): ChildEnvironment['environment'] {
   return current?.environment ?? Bun.env
 }
 

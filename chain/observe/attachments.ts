@@ -6,7 +6,7 @@ import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { disagreementsOf, limitsOf, portsOf } from './details.ts'
 import type { SeenCache } from './files.ts'
-import { claimIn } from './filters.ts'
+import { ownershipIn } from './filters.ts'
 import { nameOf, runtimeOf } from './identity.ts'
 import type { Attachment, Identity, SeenNamespace, Source } from './model.ts'
 import { processName } from './namespaces.ts'
@@ -150,16 +150,16 @@ function foreign(
 ): Attachment {
   const { identity, paths, processes } = namespace
   const host = hostSideOf(ground, link, identity)
-  const claim = claimIn(host?.alias ?? '')
+  const ownership = ownershipIn(host?.alias ?? '')
   const bridge = ground.host.links.find(({ index }) => index === host?.master)?.name
   const networks = bridge === undefined ? [] : ground.networksOn(bridge)
   const path = paths[0]
-  const isOurs = claim.owner !== undefined
+  const isOurs = ownership.owner !== undefined
   const label = isOurs || networks.length > 0 ? 'unknown' : 'foreign'
   const process = processes[0]
   return {
-    network: claim.network ?? (networks.length === 1 ? (networks[0] ?? '') : ''),
-    containerId: claim.containerId ?? '',
+    network: ownership.network ?? (networks.length === 1 ? (networks[0] ?? '') : ''),
+    containerId: ownership.containerId ?? '',
     ifname: link.name,
     name:
       path?.slice(path.lastIndexOf('/') + 1) ??

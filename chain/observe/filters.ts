@@ -18,7 +18,7 @@ import type { Family } from '../linux/nftables/nft.ts'
 import { ownerIn, readableOwner } from '../plugin/owner.ts'
 
 /** Whose something is, as far as it says so itself. */
-export interface Claim {
+export interface Ownership {
   /** ID of the owner, of ours and of the Go plugins' masquerade. */
   owner?: string
   network?: string
@@ -27,7 +27,7 @@ export interface Claim {
 }
 
 /** An element, a rule or a chain that is there for one container. */
-export interface FilterObject extends Claim {
+export interface FilterObject extends Ownership {
   backend: 'nftables' | 'iptables'
   /** Of iptables: where it keeps it. */
   variant?: Variant
@@ -53,7 +53,7 @@ export function readFilters(): FilterObject[] {
 }
 
 /** What a comment of ours says: "net: …, if: …, id: …", of which the end may be cut off. */
-export function claimIn(comment: string): Claim {
+export function ownershipIn(comment: string): Ownership {
   const owner = ownerIn(comment)
   if (owner === undefined) return {}
   const named = /^net: (.*), if: ([^,]*), id: (.*)$/.exec(readableOwner(comment))
@@ -83,7 +83,7 @@ function readOurs(netfilter: Transport): FilterObject[] {
         text: `${key}${value}`,
         addresses: addressesIn(element),
         element,
-        ...claimIn(element.comment),
+        ...ownershipIn(element.comment),
       },
     ]
   })
@@ -130,7 +130,7 @@ function readGoPlugins(netfilter: Transport): FilterObject[] {
   return tables.flatMap(({ family, name }) => {
     if (name === 'cni_plugins_masquerade')
       return goRules(netfilter, { family, table: name }, rule =>
-        rule.chain === 'masq_checks' ? claimIn(rule.comment) : {},
+        rule.chain === 'masq_checks' ? ownershipIn(rule.comment) : {},
       )
     if (name === 'cni_hostport')
       return goRules(netfilter, { family, table: name }, ({ chain, comment }) =>
@@ -146,18 +146,18 @@ function readGoPlugins(netfilter: Transport): FilterObject[] {
 function goRules(
   netfilter: Transport,
   where: { family: Family; table: string },
-  claimOf: (rule: Rule) => Claim,
+  ownershipOf: (rule: Rule) => Ownership,
 ): FilterObject[] {
   return listRules(netfilter, where).flatMap(rule => {
-    const claim = claimOf(rule)
-    return Object.keys(claim).length === 0 ? [] : [goRule(where, rule, claim)]
+    const ownership = ownershipOf(rule)
+    return Object.keys(ownership).length === 0 ? [] : [goRule(where, rule, ownership)]
   })
 }
 
 function goRule(
   { family, table }: { family: Family; table: string },
   rule: Rule,
-  claim: Claim,
+  ownership: Ownership,
 ): FilterObject {
   return {
     backend: 'nftables',
@@ -169,7 +169,7 @@ function goRule(
     text: `rule ${rule.handle}${rule.comment ? ` "${rule.comment}"` : ''}`,
     addresses: [rule.source, rule.destination].filter(each => each !== undefined),
     handle: rule.handle,
-    ...claim,
+    ...ownership,
   }
 }
 

@@ -6,7 +6,7 @@ import { chainName, MASQUERADE_PREFIX, PORTS_PREFIX } from '../filter/iptables/c
 import { attachmentHash, hostEndOf, ownerIn, ownerOf } from '../plugin/owner.ts'
 import { bare, type Ground } from './attachments.ts'
 import type { Reservation, StateRecord } from './files.ts'
-import type { Claim, FilterObject } from './filters.ts'
+import type { FilterObject, Ownership } from './filters.ts'
 import type { Attachment, Label, Labelled } from './model.ts'
 
 /** What is judged by. */
@@ -18,9 +18,9 @@ export interface Judge {
   now: number
 }
 
-/** The attachments that a claim may be about. */
-export function claimants(
-  { owner, containerId, network, ifname }: Claim,
+/** The attachments that may own something. */
+export function ownersOf(
+  { owner, containerId, network, ifname }: Ownership,
   { attachments }: Judge,
 ): Attachment[] {
   return attachments.filter(attachment => {
@@ -47,7 +47,7 @@ export function labelReservations(judge: Judge): (Reservation & Labelled)[] {
 function judgeReservation(reservation: Reservation, judge: Judge): Labelled {
   const { address, containerId, modified } = reservation
   const { ground, attachments, grace, now } = judge
-  const owner = bestOf(claimants({ ...(containerId ? { containerId } : {}) }, judge))
+  const owner = bestOf(ownersOf({ ...(containerId ? { containerId } : {}) }, judge))
   const bearer = attachments.find(each => each.addresses.some(one => bare(one) === address))
   if (ground.isLive(address)) {
     const where = bearer ? `${bearer.ifname} of ${bearer.name} has it` : 'a link has it'
@@ -74,32 +74,32 @@ export function labelFilters(found: readonly FilterObject[], judge: Judge): (Fil
 
 function judgeFilter(object: FilterObject, judge: Judge): Labelled {
   const { ground, reservations } = judge
-  const claim = withContainer(object, judge)
-  const isClaimed = claim.owner !== undefined || claim.containerId !== undefined
-  const owner = bestOf(isClaimed ? claimants(claim, judge) : [])
+  const ownership = withContainer(object, judge)
+  const isOwned = ownership.owner !== undefined || ownership.containerId !== undefined
+  const owner = bestOf(isOwned ? ownersOf(ownership, judge) : [])
   if (owner && owner.label !== 'orphan')
     return { label: owner.label, evidence: [`container ${owner.name}: ${owner.evidence[0]}`] }
   const living = object.addresses.filter(address => ground.isLive(address))
-  if (!isClaimed && living.length > 0) return { label: 'live', evidence: [`a link has ${living.join(', ')}`] }
-  const whose = claim.containerId ?? claim.owner ?? 'whoever made it'
+  if (!isOwned && living.length > 0) return { label: 'live', evidence: [`a link has ${living.join(', ')}`] }
+  const whose = ownership.containerId ?? ownership.owner ?? 'whoever made it'
   const signs = [owner ? `container ${owner.name}: ${owner.evidence[0]}` : `no cache knows ${whose}`]
   if (
-    claim.owner !== undefined &&
-    ground.host.links.some(({ name }) => name === hostEndOf(claim.owner ?? ''))
+    ownership.owner !== undefined &&
+    ground.host.links.some(({ name }) => name === hostEndOf(ownership.owner ?? ''))
   )
-    return { label: 'unknown', evidence: [...signs, `${hostEndOf(claim.owner)} is there`] }
+    return { label: 'unknown', evidence: [...signs, `${hostEndOf(ownership.owner)} is there`] }
   const kept = reservations.find(
     ({ address, containerId }) =>
-      containerId !== undefined && containerId === claim.containerId && ground.isLive(address),
+      containerId !== undefined && containerId === ownership.containerId && ground.isLive(address),
   )
   if (kept) return { label: 'unknown', evidence: [...signs, `${kept.path} keeps an address that a link has`] }
   const nameless = judge.attachments.find(
-    ({ containerId, network }) => containerId === '' && network !== '' && network === claim.network,
+    ({ containerId, network }) => containerId === '' && network !== '' && network === ownership.network,
   )
   if (nameless && living.length > 0)
     return { label: 'unknown', evidence: [...signs, `${nameless.name} is on its network, and has no cache`] }
   if (!ground.isComplete) return { label: 'unknown', evidence: signs }
-  if (!isClaimed && object.addresses.length === 0) return { label: 'unknown', evidence: signs }
+  if (!isOwned && object.addresses.length === 0) return { label: 'unknown', evidence: signs }
   const others = living.length > 0 ? `another container has ${living.join(', ')}` : undefined
   const gone =
     object.addresses.length > 0
@@ -109,7 +109,7 @@ function judgeFilter(object: FilterObject, judge: Judge): Labelled {
 }
 
 /** A chain without a comment is known by its name, which is made of network and container. */
-function withContainer(object: FilterObject, { attachments }: Judge): Claim {
+function withContainer(object: FilterObject, { attachments }: Judge): Ownership {
   if (object.containerId !== undefined || object.owner !== undefined || object.table !== 'nat') return object
   const known = attachments.find(attachment =>
     [MASQUERADE_PREFIX, PORTS_PREFIX].some(prefix => chainName(prefix, attachment) === object.place),

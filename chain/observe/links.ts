@@ -4,8 +4,8 @@ import type { Link } from '../linux/netlink/link.ts'
 import { handleOf } from '../linux/netlink/qdisc.ts'
 import { openRoute } from '../linux/netlink/socket.ts'
 import { addressesOf, cachedResultOf } from './attachments.ts'
-import { claimIn } from './filters.ts'
-import { claimants, type Judge } from './labels.ts'
+import { ownershipIn } from './filters.ts'
+import { type Judge, ownersOf } from './labels.ts'
 import type { Labelled, SeenLink } from './model.ts'
 
 export function labelLinks(judge: Judge): SeenLink[] {
@@ -56,16 +56,16 @@ function judgeHostEnd(
   judge: Judge,
 ): ({ networks: string[] } & Labelled) | undefined {
   const { ground, attachments } = judge
-  const claim = claimIn(link.alias ?? '')
+  const ownership = ownershipIn(link.alias ?? '')
   const bridge = ground.host.links.find(({ index }) => index === link.master)
-  const networks = claim.network ? [claim.network] : bridge ? ground.networksOn(bridge.name) : []
+  const networks = ownership.network ? [ownership.network] : bridge ? ground.networksOn(bridge.name) : []
   const told = attachments.filter(({ host, cache }) => {
     if (host) return host.index === link.index
     const ends = cache && cachedResultOf(cache.attachment)?.interfaces
     return ends?.some(({ name, sandbox }) => !sandbox && name === link.name)
   })
-  const known = [...told, ...(claim.owner === undefined ? [] : claimants(claim, judge))]
-  if (known.length === 0 && claim.owner === undefined && networks.length === 0) return undefined
+  const known = [...told, ...(ownership.owner === undefined ? [] : ownersOf(ownership, judge))]
+  if (known.length === 0 && ownership.owner === undefined && networks.length === 0) return undefined
   const alive = known.find(({ label }) => label !== 'orphan')
   if (alive)
     return {
@@ -77,7 +77,7 @@ function judgeHostEnd(
   const signs = [
     owner
       ? `container ${owner.name}: ${owner.evidence[0]}`
-      : `no cache knows ${claim.containerId ?? 'its container'}`,
+      : `no cache knows ${ownership.containerId ?? 'its container'}`,
   ]
   if (peer === 'host')
     return { networks, label: 'orphan', evidence: [...signs, 'its other end is on the host'] }
@@ -95,15 +95,15 @@ function judgeHostEnd(
 }
 
 function judgeIfb(link: Link, targets: ReadonlyMap<number, number[]>, judge: Judge): Labelled {
-  const claim = claimIn(link.alias ?? '')
-  const owner = claim.owner === undefined ? undefined : claimants(claim, judge)[0]
+  const ownership = ownershipIn(link.alias ?? '')
+  const owner = ownership.owner === undefined ? undefined : ownersOf(ownership, judge)[0]
   const users = targets.get(link.index) ?? []
   const user = judge.ground.host.links.find(({ index }) => index === users[0])
   if (user) return { label: 'live', evidence: [`packets of ${user.name} go through it`] }
   if (owner && owner.label !== 'orphan')
     return { label: owner.label, evidence: [`container ${owner.name}: ${owner.evidence[0]}`] }
-  const whose = claim.containerId
-    ? `no cache knows ${claim.containerId}`
+  const whose = ownership.containerId
+    ? `no cache knows ${ownership.containerId}`
     : 'its name is that of a plugin bandwidth'
   return { label: 'orphan', evidence: [whose, 'no link sends it packets'] }
 }

@@ -102,7 +102,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   }
 }
 
-/** ADD stops between two steps where nobody waits for it any more, and takes back those that it has taken. */
+/** ADD stops between two steps where it is not waited for any more, and takes back those that it has taken. */
 function unlessAbandoned(undo: Undo, io: Io): Undo {
   if (!io.isAbandoned) return undo
   return (what, step) => {

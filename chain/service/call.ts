@@ -2,7 +2,7 @@
 
 import type { Builtins } from '../invoke/invoke.ts'
 import { decodeText, encodeText } from '../linux/bytes.ts'
-import { useSurroundings } from '../linux/child-environment.ts'
+import { useChildEnvironment } from '../linux/child-environment.ts'
 import { openEventSocket } from '../linux/event-socket.ts'
 import { errno, SystemError } from '../linux/libc/errno.ts'
 import {
@@ -38,7 +38,7 @@ export interface ServedCall {
 /** Milliseconds that another plugin gets to take back what was done for a caller who has gone, and so will not end it. */
 const LAST_PATIENCE = 60_000
 
-/** Does a call and answers its exit status; undefined where nobody waits for it any more. Leaves the process as it was. */
+/** Does a call and answers its exit status; undefined where it is not waited for any more. Leaves the process as it was. */
 export async function perform(call: ServedCall, home: number): Promise<0 | 1 | undefined> {
   using caller = callerAt(call)
   const { hello, folder } = call
@@ -50,7 +50,7 @@ export async function perform(call: ServedCall, home: number): Promise<0 | 1 | u
   }
   const mask = setFileMask(hello.umask)
   const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
-  using _surroundings = useSurroundings({ environment, caller: call.connection })
+  using _children = useChildEnvironment({ environment, caller: call.connection })
   try {
     const status = await run(call.plugin, { ...caller.io, env: environment, builtins: call.builtins })
     return caller.isGone() ? undefined : status

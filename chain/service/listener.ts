@@ -16,11 +16,11 @@ export interface Listener {
   descriptor: number
   /** Where it came from, for the log. */
   origin: string
-  /** Nobody new finds the service any more. */
+  /** No new caller finds the service any more. */
   hide(): void
 }
 
-interface Surroundings {
+interface ServiceProcess {
   env: Readonly<Record<string, string | undefined>>
   pid: number
 }
@@ -29,11 +29,11 @@ interface Surroundings {
  * Opens the socket; `queue` callers may wait, and more are refused at once. Throws CniError where there is another service already,
  * or no socket can be had.
  */
-export function openListener(service: Surroundings, queue: number): Listener {
+export function openListener(service: ServiceProcess, queue: number): Listener {
   const given = descriptorFrom(service)
   keepAlone(given !== undefined)
   const listener = given ?? bound()
-  listen(listener.descriptor, queue) // anew where systemd did already: callers look who listens, and whether he lives
+  listen(listener.descriptor, queue) // again where systemd did already: callers look who listens, and whether he lives
   return listener
 }
 
@@ -42,7 +42,7 @@ function keepAlone(isGiven: boolean): void {
   try {
     if (takeLock(LOCK, { tryOnly: true })) return
   } catch (thrown) {
-    if (isGiven && isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC)) return // systemd starts one, and nobody could bind
+    if (isGiven && isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC)) return // systemd starts one, and none could bind
     throw unusable(LOCK, thrown)
   }
   throw new CniError(code.internal, `another service is running: ${describeHolders(LOCK)}`, {
@@ -52,7 +52,7 @@ function keepAlone(isGiven: boolean): void {
 
 const FIRST_DESCRIPTOR = 3 // sd_listen_fds(3), SD_LISTEN_FDS_START
 
-function descriptorFrom({ env, pid }: Surroundings): Listener | undefined {
+function descriptorFrom({ env, pid }: ServiceProcess): Listener | undefined {
   const count = Number(env.LISTEN_FDS ?? 0)
   if (env.LISTEN_PID !== String(pid) || count === 0) return undefined
   if (count !== 1)
@@ -65,13 +65,13 @@ function descriptorFrom({ env, pid }: Surroundings): Listener | undefined {
   return { descriptor: FIRST_DESCRIPTOR, origin: 'the socket that systemd holds', hide: () => {} }
 }
 
-/** Binds where nobody answers; what a killed service left there is replaced. Root alone may call, from the first moment on. */
+/** Binds where no service answers; what a killed service left there is replaced. Root alone may call, from the first moment on. */
 function bound(): Listener {
   const isStale = removeStale()
   const before = setFileMask(0o177)
   try {
     const descriptor = bindPackets(SOCKET)
-    const origin = isStale ? `${SOCKET}, in the place of one that nobody listened at` : SOCKET
+    const origin = isStale ? `${SOCKET}, in the place of one at which nothing listened` : SOCKET
     return { descriptor, origin, hide: () => void removeFile(SOCKET) }
   } catch (thrown) {
     throw unusable(SOCKET, thrown)
@@ -90,7 +90,7 @@ function unusable(path: string, thrown: unknown): unknown {
 
 const IF_SOCKET = 0o140000
 
-/** Answers whether there was a socket at which nobody listened. */
+/** Answers whether there was a socket at which nothing listened. */
 function removeStale(): boolean {
   try {
     ensureFolder(folderOf(SOCKET))

@@ -1,6 +1,6 @@
 /**
  * What workers and their supervisor know of one another: memory that all of them share, in which each worker writes its own line and
- * all count together. Reading it disturbs nobody, and no worker has to be asked.
+ * all count together. Reading it disturbs no call, and no worker has to be asked.
  */
 import { createMemory, mapMemory } from '../linux/libc/memory.ts'
 

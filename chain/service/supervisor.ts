@@ -1,5 +1,5 @@
 /**
- * The service: opens the socket, keeps workers at it, more of them while all are busy, and ends when it is told to, when nobody calls,
+ * The service: opens the socket, keeps workers at it, more of them while all are busy, and ends when it is told to, when no call comes,
  * or when the executable has been replaced. Does no calls itself.
  */
 import { readLink } from '../linux/libc/folder.ts'
@@ -188,7 +188,7 @@ function watchIdleness(service: Service): Timer | undefined {
   return setInterval(() => {
     const now = activity()
     const isBusy = scoreboard.workers().some(({ state }) => state === 'busy')
-    if (now === before && !isBusy) end(service, `nobody has called for ${options.idle} s`)
+    if (now === before && !isBusy) end(service, `no call has come for ${options.idle} s`)
     before = now
   }, options.idle * 1000)
 }

@@ -105,7 +105,7 @@ const MEASURED_EVERY = 16
 
 const untilTimersHaveRun = () => new Promise(done => setImmediate(done))
 
-/** Nobody has come for a while: what was used is collected; one worker too many ends. */
+/** No call has come for a while: what was used is collected; one worker too many ends. */
 function mayEnd({ options, scoreboard }: Worker): boolean {
   Bun.gc(true)
   measure({ options, scoreboard })

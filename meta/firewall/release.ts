@@ -17,8 +17,8 @@ export async function release(
   { addresses: all, zone, ingress }: Known,
 ): Promise<void> {
   const others = recordsOfOthers(owner)
-  const without = (holders: readonly FirewallRecord[]) =>
-    all.filter(address => !holders.some(other => other.addresses.includes(address)))
+  const without = (records: readonly FirewallRecord[]) =>
+    all.filter(address => !records.some(other => other.addresses.includes(address)))
   const sources = without(others.filter(other => other.zone === zone))
   let hasChains = true
   await everyStep({

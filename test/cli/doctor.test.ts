@@ -71,7 +71,7 @@ function sh(command: string): void {
   if (exitCode !== 0) throw new Error(`${command}: ${stderr}`)
 }
 
-/** The container's namespace goes, as with a node that is switched off, and nobody says DEL. */
+/** The container's namespace goes, as with a node that is switched off, and no DEL comes. */
 function kill({ netns, result }: Added, { cache = true } = {}): void {
   removeNamespace(netns)
   using host = hostNamespace()
@@ -123,7 +123,7 @@ const leftovers: Damage[] = [
   },
   {
     kind: 'orphan-ifb',
-    name: 'an IFB that nobody sends packets to',
+    name: 'an IFB that no packets are sent to',
     make: () => sh('ip link add bwp0123456789ab type ifb'),
   },
   {
@@ -152,7 +152,7 @@ const leftovers: Damage[] = [
   },
   {
     kind: 'orphan-namespace',
-    name: "a runtime's namespace with nobody inside",
+    name: "a runtime's namespace with no process inside",
     make: () => createNamespace(`/run/netns/cni-${UUID}`),
   },
   {
@@ -351,7 +351,7 @@ test('the command says what it found, takes it away when told to, and back again
     status: 1,
     json: { findings: [found], repaired: [] },
   })
-  expect(existsSync(path)).toBe(true) // nobody has said yes
+  expect(existsSync(path)).toBe(true) // yes was not said
   expect(catena('--repair', '--yes').json.repaired).toEqual([]) // it is too young
   expect(catena('--repair', '--yes', '--grace', '0')).toMatchObject({
     status: 0,

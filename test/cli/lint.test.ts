@@ -544,7 +544,7 @@ describe('files beside one another', () => {
       named('b', '10.1.0.0/16', { bridge: 'a0', ipam: range('10.1.0.0/16', { rangeStart: '10.1.10.0' }) }),
     ],
     [
-      'bridges that are nobody’s gateway',
+      'bridges that are no gateway',
       named('a', '10.1.0.0/16', { isGateway: false }),
       named('b', '10.1.0.0/16', { isGateway: false }),
     ],

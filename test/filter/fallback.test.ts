@@ -118,7 +118,7 @@ describe('STATUS', () => {
     expect(intervals(tried.flat())).not.toEqual([])
   })
 
-  test('asks nobody about iptables', async () => {
+  test('asks nothing about iptables', async () => {
     const decision = { backend: 'iptables', variant: 'legacy', why: 'it is used', by: 'use' } as const
     expect(await proven(decision, () => Promise.reject(new Error('asked')))).toBe(decision)
   })

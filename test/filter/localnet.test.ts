@@ -81,7 +81,7 @@ test('what the elements of a table guard is closed, but what iptables guards as 
   expect(opened()).toEqual(['kept0', 'admin0', 'noted0'])
 })
 
-test('the last one who leaves a table closes it before the guard goes, and nobody before', async () => {
+test('the last one who leaves a table closes it before the guard goes, and none before', async () => {
   open('guarded0')
   await guard('guarded0')
   note('guarded0', '')

@@ -168,7 +168,7 @@ describe('STATUS', () => {
     return io.said()
   }
 
-  test('says by what, where nobody has named it', async () => {
+  test('says by what, where it is not named', async () => {
     expect(await ask({ ipMasq: true })).toBe(
       'addresses are masqueraded by nftables, because nothing on this node uses iptables\n',
     )

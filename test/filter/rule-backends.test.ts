@@ -66,7 +66,7 @@ test('firewall’s own record counts more than an element', async () => {
 })
 
 test.each(['', '{', '{"eth0":7}', '{"eth0":{"attachment":7}}', '[]'])(
-  'a record that reads %p tells of nobody',
+  'a record that reads %p tells of no owner',
   text => {
     mkdirSync('/run/catena/iptables', { recursive: true })
     writeFileSync('/run/catena/iptables/CNI-DN-0123.json', text)

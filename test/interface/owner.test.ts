@@ -190,7 +190,7 @@ describe('another owner', () => {
     expect(ask(there)).toBe(ownerOf(sameOnOther).comment)
   })
 
-  test('is nobody by a comment that names none, or oneself', () => {
+  test('is none by a comment that names none, or oneself', () => {
     expect([undefined, '', 'by hand', ownerOf(one).comment].map(each => otherThan(one, each))).toEqual([
       undefined,
       undefined,

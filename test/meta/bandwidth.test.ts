@@ -101,7 +101,7 @@ describe('CHECK', () => {
     },
     {
       what: 'the filter is gone',
-      told: /the filters of veth\d+ are not as they were: 0 there, 1 wanted/,
+      told: /the filters of veth\d+ are not as they were: 0 there, 1 expected/,
       breaks: (net: Net) => {
         const { index } = net.host.link(net.end)
         removeDiscipline(net.host.route, index, 'ingress')
@@ -162,7 +162,7 @@ describe('CHECK', () => {
     const wider = { ...limits, unshapedSubnets: ['10.0.0.0/8', 'fd00::/8'] }
     const { json } = await call(bandwidth, 'CHECK', net.callFor(wider))
     expect(json.msg).toMatch(
-      /^the filters of veth\d+ are not as they were: 1 there, 2 wanted; the filters of/,
+      /^the filters of veth\d+ are not as they were: 1 there, 2 expected; the filters of/,
     )
   })
 })

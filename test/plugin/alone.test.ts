@@ -1,4 +1,4 @@
-/** Whose turn it is: who waits for whom, and who goes on where nobody can be kept off. */
+/** Whose turn it is: who waits for whom, and who goes on where none can be kept off. */
 import { expect, test } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { waitForTurn } from '../../chain/plugin/alone.ts'

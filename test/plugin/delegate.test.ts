@@ -68,7 +68,7 @@ test.each([
     script: 'echo {}; exit 1',
     message: 'plugin inner: netplugin failed but error parsing its diagnostic message "{}\\n": exit status 1',
   },
-])('of one that $name nobody knows how far it came', async ({ script, message }) => {
+])('of one that $name it is unknown how far it came', async ({ script, message }) => {
   using plugins = fakePlugins('inner')
   const { delegate, added, heard } = delegating(plugins)
   plugins.behave('inner', 'ADD', script)

@@ -1,4 +1,4 @@
-/** What programs look for in the words of a plugin that nobody calls. */
+/** What programs look for in the words of a plugin that is run without a call. */
 import { expect, test } from 'bun:test'
 import { introduction } from '../../chain/plugin/introduction.ts'
 

@@ -18,7 +18,7 @@ function delegateOf({ path }: FakePlugins) {
 const config = { ipam: { type: 'pool' } }
 
 test.each([undefined, {}, { ipam: {} }, { ipam: { type: '' } }])(
-  'a configuration that is %j asks nobody, and gets no addresses',
+  'a configuration that is %j asks no plugin, and gets no addresses',
   async silent => {
     using plugins = fakePlugins('pool')
     const ipam = ipamOf(silent, delegateOf(plugins))

@@ -251,7 +251,7 @@ test('prevResult that cannot be read is of no concern to a plugin that does not 
   })
 })
 
-test('an ADD whose result nobody can be given is undone, and the error goes where the log may have it', async () => {
+test('an ADD whose result cannot be handed over is undone, and the error goes where the log may have it', async () => {
   using container = freshNamespace()
   const undone: string[] = []
   const plugin = noting({

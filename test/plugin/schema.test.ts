@@ -68,7 +68,7 @@ test.each([
   { ipMasq: true, ipMasqBackend: 'nftables' },
   { ipMasq: false, ipMasqBackend: 'ipfw' },
   { ipMasqBackend: 'ipfw' },
-])('%j: where nothing is masqueraded, nobody looks by what', given => {
+])('%j: where nothing is masqueraded, by what is passed over', given => {
   expect(() => decode(masquerading, given)).not.toThrow()
 })
 

@@ -3,8 +3,8 @@
  *   first of all:  user N      listens as another user (but accepts as root)
  *                  queue N     so many connections may wait; 16 unless said
  *                  leave       whoever listened has ended; another process accepts
- *                  deaf        accepts nobody
- *                  full        neither, and nobody can wait any more
+ *                  deaf        accepts no call
+ *                  full        neither, and no caller can wait any more
  *   then:  hello          receives the greeting, prints its parts
  *          say TEXT       sends a packet
  *          go             receives a packet, prints it and how many descriptors came with it

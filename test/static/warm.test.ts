@@ -238,7 +238,7 @@ test.each([
 })
 
 test.each([
-  { what: 'that accepts nobody', steps: ['deaf'] },
+  { what: 'that accepts no call', steps: ['deaf'] },
   { what: 'that says nothing', steps: ['hello', 'gone'] },
 ])('a service $what is left alone after 100 ms', async ({ steps }) => {
   await using _service = await falseService(...steps)
@@ -309,7 +309,7 @@ test('a service that ends between the result and the status is a failure, too: t
   expect(stdout.toString()).toStartWith('{"ips":[]}{\n  "cniVersion": "1.0.0",\n  "code": 11,')
 })
 
-test('what was written is complete when the caller ends, even if nobody reads it', async () => {
+test('what was written is complete when the caller ends, even if it is not read', async () => {
   const output = 'x'.repeat(60_000)
   await using _service = await falseService('hello', 'say', 'A', 'go', 'print', output, 'status', '3')
   const { exitCode, stdout } = Bun.spawnSync([bridge], { env: { CNI_COMMAND: 'VERSION' } })

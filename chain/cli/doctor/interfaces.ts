@@ -79,7 +79,7 @@ function unplugged(attachment: Attachment, { host }: NodeModel): Finding[] {
     trouble({
       kind: 'unplugged-port',
       says: `${end.name}, the host end of ${called(attachment)}, is on ${master ? `bridge ${master}` : 'no bridge'}`,
-      why: `nobody on ${bridge} hears the container, nor it them`,
+      why: `the container hears nothing of ${bridge}, and is not heard there`,
       evidence: [`the configuration says ${bridge}`, `${end.name} has ${master ?? 'no'} master`],
       commands: isThere
         ? [`ip link set ${end.name} master ${bridge}`]
@@ -138,7 +138,7 @@ function withoutRoute(attachment: Attachment, { namespaces }: NodeModel): Findin
     })
 }
 
-/** A veth pair drops what is larger than its other end takes; past the host, whoever sends is told, if nobody filters ICMP. */
+/** A veth pair drops what is larger than its other end takes; past the host, whoever sends is told, if ICMP is not filtered. */
 function tooLarge(attachment: Attachment, { host: stack }: NodeModel): Finding[] {
   const { link, host } = attachment
   if (!link || host?.kind !== 'veth') return []

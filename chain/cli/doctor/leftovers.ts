@@ -49,9 +49,9 @@ function reservations({ reservations }: NodeModel): Finding[] {
       kind: containerId === undefined ? 'torn-reservation' : 'leaked-address',
       says:
         containerId === undefined
-          ? `${address} of network ${network} is reserved for nobody`
+          ? `${address} of network ${network} is reserved for no container`
           : `${address} of network ${network} is reserved for container ${containerId}, which is gone`,
-      why: 'host-local gives the address to nobody else; when all are gone so, no container starts any more',
+      why: 'host-local does not give the address again; when all are gone so, no container starts any more',
       evidence: [`${path} keeps it`, ...evidence],
       repair: [fileStep(path, `${path.slice(0, path.lastIndexOf('/'))}/lock`)],
     }),
@@ -98,8 +98,8 @@ function describeRules(group: readonly (FilterObject & Labelled)[]): Finding {
     kind: isIptables ? 'orphan-chain' : 'orphan-rules',
     says: `${isIptables ? 'iptables has chains' : `nftables has ${count}`} of ${whose}, which is gone`,
     why: publishes
-      ? 'connections to its published port are sent to an address that nobody has, or that somebody else has by now'
-      : 'a later container that gets its address is masqueraded or let through by rules that nobody meant for it',
+      ? 'connections to its published port are sent to an address that no container has, or that another one has by now'
+      : 'a later container that gets its address is masqueraded or let through by rules that were not meant for it',
     evidence: [
       ...new Set(group.flatMap(({ evidence }) => evidence)),
       ...group.slice(0, 4).map(({ family, table, place, text }) => `${family} ${table} ${place}: ${text}`),

@@ -1,4 +1,4 @@
-/** What is wrong with a network as a whole: addresses that two have, gateways that nobody has, ranges that are full. */
+/** What is wrong with a network as a whole: addresses that two have, gateways that no link has, ranges that are full. */
 import { contains, formatAddress, lastOf, networkOf, parseAddress, parseCidr } from '../../ip/address.ts'
 import { status } from '../../linux/libc/status.ts'
 import { readSysctl } from '../../linux/sysctl.ts'
@@ -23,15 +23,15 @@ export function networks(node: NodeModel): Finding[] {
 
 /** Two networks may have one address; two interfaces of one network, or of one bridge, may not. */
 function sharedAddresses({ attachments }: NodeModel): Finding[] {
-  const holders = new Map<string, Attachment[]>()
+  const byAddress = new Map<string, Attachment[]>()
   for (const attachment of attachments.filter(({ link, network }) => link && network !== '')) {
     const place = attachment.host?.master ?? attachment.network
     for (const address of new Set(attachment.addresses.map(bare))) {
       const key = `${address} ${place}`
-      holders.set(key, [...(holders.get(key) ?? []), attachment])
+      byAddress.set(key, [...(byAddress.get(key) ?? []), attachment])
     }
   }
-  return [...holders]
+  return [...byAddress]
     .filter(([, of]) => new Set(of.map(({ namespace }) => namespace)).size > 1)
     .map(([key, of]) => {
       const [address = ''] = key.split(' ')
@@ -75,7 +75,7 @@ function gateways(node: NodeModel): Finding[] {
       trouble({
         kind: 'missing-gateway',
         says: `bridge ${bridge} has not the address ${gateway}, which is its containers' gateway`,
-        why: 'they reach one another, and nobody else',
+        why: 'they reach one another alone',
         evidence: [
           `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''} send to it`,
           `${bridge} has ${found.addresses.join(', ') || 'no address'}`,
@@ -230,7 +230,7 @@ function ranges(node: NodeModel): Finding[] {
   )
 }
 
-/** A network that gets its addresses by DHCP, and nobody who does it. */
+/** A network that gets its addresses by DHCP, and no daemon that does it. */
 function daemons(node: NodeModel): Finding[] {
   const sockets = new Map<string, string>()
   for (const { network, plugin } of configured(node)) {
@@ -266,7 +266,7 @@ function forwarding(node: NodeModel): Finding[] {
       trouble({
         kind: 'forwarding-off',
         says: `the host forwards no packets of ${family === 'ip' ? 'IPv4' : 'IPv6'}`,
-        why: 'containers reach the host and their own bridge, and nobody else; published ports are dead',
+        why: 'containers reach the host and their own bridge, and nothing else; published ports are dead',
         evidence: [`${name} is 0`, `${users.length} containers have the host for their gateway`],
         commands: [`sysctl -w ${name}=1`],
       }),
@@ -274,7 +274,7 @@ function forwarding(node: NodeModel): Finding[] {
   })
 }
 
-/** Answers of a container that has several networks leave by its default route, and come in where nobody expects them. */
+/** Answers of a container that has several networks leave by its default route, and come in where they are not expected. */
 function reversePaths(node: NodeModel): Finding[] {
   const ends = new Map<string, Attachment[]>()
   for (const attachment of cachedOf(node)) {

@@ -55,16 +55,16 @@ const hearsPort = ({ protocol, address, port }: Listener, wanted: Port) =>
   port === wanted.hostPort &&
   (address === '0.0.0.0' || address === '::' || !wanted.hostAddress || wanted.hostAddress === address)
 
-/** A container runtime holds a published port by a socket that it does not serve, so that nobody takes it: that is meant. */
+/** A container runtime holds a published port by a socket that it does not serve, so that no other takes it: that is meant. */
 const RESERVING = /^(conmon|podman|rootlessport|slirp4netns|docker-proxy|containerd|kubelet|crio|k3s.*)$/
 
 function shadowed(node: NodeModel): Finding[] {
   return published(node).flatMap(({ attachment, port }) => {
     const listener = node.host.listeners.find(each => hearsPort(each, port))
     if (!listener) return []
-    const holders = processesWith(listener.inode)
-    if (holders.some(({ name }) => RESERVING.test(name))) return []
-    const who = holders.map(({ name, id }) => `${name} (process ${id})`).join(', ') || 'a process'
+    const processes = processesWith(listener.inode)
+    if (processes.some(({ name }) => RESERVING.test(name))) return []
+    const who = processes.map(({ name, id }) => `${name} (process ${id})`).join(', ') || 'a process'
     return [
       trouble({
         kind: 'port-shadowed',
@@ -74,7 +74,7 @@ function shadowed(node: NodeModel): Finding[] {
           describe(attachment, port),
           `a ${listener.protocol} socket of the host is bound to ${listener.address}:${listener.port}`,
         ],
-        commands: [holders[0] ? `kill ${holders[0].id}` : `ss -lnp 'sport = :${port.hostPort}'`],
+        commands: [processes[0] ? `kill ${processes[0].id}` : `ss -lnp 'sport = :${port.hostPort}'`],
       }),
     ]
   })

@@ -129,7 +129,7 @@ export async function carryOut(step: Step): Promise<'done' | 'gone' | 'changed'>
   }
 }
 
-/** A reservation's folder is locked as host-local locks it: nobody gives the address away between the look and the removal. */
+/** A reservation's folder is locked as host-local locks it: the address is not given away between the look and the removal. */
 function removeUnchanged({ path, text, lock }: Step & { kind: 'file' }): 'done' | 'gone' | 'changed' {
   using _held = lock === undefined ? undefined : takeLock(lock, { mode: 0o750 })
   const now = readState(path)

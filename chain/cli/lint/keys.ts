@@ -1,4 +1,4 @@
-/** Keys that nobody reads: written twice, misspelt, or in the wrong place. */
+/** Keys that are not read: written twice, misspelt, or in the wrong place. */
 
 import type { Node } from 'jsonc-parser'
 import { closestMatch } from 'leven'
@@ -34,7 +34,7 @@ export function didYouMean(key: string, candidates: readonly string[]): string |
   return found === undefined ? undefined : names.get(found)
 }
 
-/** Objects that have a key twice: the last one counts, and nobody says so. */
+/** Objects that have a key twice: the last one counts, and no error says so. */
 export function duplicateFaults(document: Document): Fault[] {
   const visit = (node: Node): Fault[] => {
     const own = node.type === 'object' ? duplicatesIn(document, node) : []

@@ -167,7 +167,7 @@ function listFaults(document: Document, value: JsonObject): Fault[] {
   return [...flags, ...Object.keys(value).flatMap(key => spelling(document, value, key))]
 }
 
-/** What tools put beside their networks is theirs; what looks like a key of the specification is read by nobody. */
+/** What tools put beside their networks is theirs; what looks like a key of the specification is not read. */
 function spelling(document: Document, value: JsonObject, key: string): Fault[] {
   if (listKeys.includes(key)) return []
   const meant = didYouMean(key, listKeys)
@@ -176,7 +176,7 @@ function spelling(document: Document, value: JsonObject, key: string): Fault[] {
   const says = `lists have no key "${key}": did you mean "${meant}"?`
   const why = isCase
     ? 'the keys of a list are read as they are spelt, unlike those of plugins'
-    : 'nobody reads it'
+    : 'it is not read'
   const fault = faultIn(document, 'unknown-key')
   return [fault([key], says, { at: 'key', why, write: `"${meant}"` })]
 }

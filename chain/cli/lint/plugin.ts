@@ -177,7 +177,7 @@ function neededIpam(place: PluginPlace, plugin: Plugin): Fault[] {
   return [fault([...place.path, 'ipam'], 'ipam: is missing', { why, write: '"ipam": { "type": … }' })]
 }
 
-/** flannel hands `delegate` on, to bridge where it names nobody. */
+/** flannel hands `delegate` on, to bridge where it names no plugin. */
 async function delegateFaults(
   { document, path, raw, type }: PluginPlace,
   network: NetworkPlace,

@@ -34,7 +34,7 @@ function address(path: string): Uint8Array {
   return bytes
 }
 
-/** A socket of whole messages (SOCK_SEQPACKET), bound to a path; nobody can call before `listen`. */
+/** A socket of whole messages (SOCK_SEQPACKET), bound to a path; it takes no call before `listen`. */
 export function bindPackets(path: string): number {
   const descriptor = socket(AF_UNIX, SOCK_SEQPACKET, 0)
   bind(descriptor, address(path), path)
@@ -79,7 +79,7 @@ function option(descriptor: number, name: number): number {
   return new DataView(value.buffer).getInt32(0, true)
 }
 
-/** The next caller; undefined when nobody came in the time that `limitReceiving` gave, or a signal did. */
+/** The next caller; undefined when none came in the time that `limitReceiving` gave, or a signal did. */
 export function accept(descriptor: number): number | undefined {
   const connection = rarely(occasional, 'accept4')(descriptor, null, null, SOCK_CLOEXEC)
   const number = failureOf(connection)
@@ -148,7 +148,7 @@ export function receiveMessage(descriptor: number, buffer: Uint8Array): Received
   let message = new DataView(new ArrayBuffer(56))
   const length = uninterrupted(
     () => {
-      message = header(buffer, control) // anew each time: what it points to is kept for one call
+      message = header(buffer, control) // another one each time: what it points to is kept for one call
       return rarely(occasional, 'recvmsg')(descriptor, pointer(bytesOf(message)), MSG_CMSG_CLOEXEC)
     },
     () => 'recvmsg',
@@ -162,7 +162,7 @@ export function receiveMessage(descriptor: number, buffer: Uint8Array): Received
   return { length, descriptors, isCut: (flags & (MSG_TRUNC | MSG_CTRUNC)) !== 0 }
 }
 
-/** Sends one message with descriptors beside it. No signal where nobody is there any more: EPIPE. */
+/** Sends one message with descriptors beside it. No signal where the other end is gone: EPIPE. */
 export function sendMessage(
   descriptor: number,
   bytes: Uint8Array,

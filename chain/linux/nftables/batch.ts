@@ -229,7 +229,7 @@ function transact(
   generation: number | undefined,
 ): void {
   let sequence = lastSequence ?? unguessable() >>> 1
-  if (sequence > LAST_SEQUENCE) sequence = 0 // in good time before it would begin anew amidst a batch
+  if (sequence > LAST_SEQUENCE) sequence = 0 // in good time before it would begin again amidst a batch
   const first = ++sequence
   const unchanged = generation === undefined ? [] : [uint32Big(BATCH_GENERATION, generation)]
   const edge = (type: number, sequence: number, ...parts: Uint8Array[]) =>

@@ -1,4 +1,4 @@
-/** Netfilter sockets: opened, kept, and closed when that keeps nobody waiting. */
+/** Netfilter sockets: opened, kept, and closed when that keeps no call waiting. */
 
 import { mayKeep } from '../child-environment.ts'
 import { errno, isErrno } from '../libc/errno.ts'
@@ -10,7 +10,7 @@ import { NETLINK_NETFILTER, openTransport, type Transport } from '../netlink/soc
  */
 let kept: (Transport & { descriptor: number }) | undefined
 
-/** An answer that nobody has read is not to be taken for the next one's. */
+/** An answer that was not read is not to be taken for the next one's. */
 function dropSocket(): void {
   kept?.close()
   kept = undefined

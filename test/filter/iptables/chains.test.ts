@@ -183,7 +183,7 @@ describe('what is stale', () => {
   })
 })
 
-test('nobody waits for rules where nobody has ever made any, and else until who is at it has ended', async () => {
+test('rules are not waited for where none were ever made, and else until who is at it has ended', async () => {
   clearRules()
   expect(lockRulesIfUsed()).toBeUndefined()
   using _choice = choose('nf_tables')

@@ -39,7 +39,7 @@ const port = (number: number): Element => ({
 function held(): string[] {
   using netfilter = openNetfilter()
   const text = ({ key, kind, owner }: ReturnType<typeof listOwned>[number]) =>
-    `${names.get(owner ?? '') ?? 'nobody'} ${kind} ${(kind === 'waiting' ? key.slice(1) : key).join(' ')}`
+    `${names.get(owner ?? '') ?? 'unowned'} ${kind} ${(kind === 'waiting' ? key.slice(1) : key).join(' ')}`
   return listOwned(netfilter).map(text).sort()
 }
 
@@ -85,7 +85,7 @@ describe('a key that another owner has', () => {
     expect(held()).toEqual(['mine published-port tcp 8081', 'neighbour published-port tcp 8080'])
   })
 
-  test('is oneself’s: a retry replaces all of the role, and asks nobody', async () => {
+  test('is oneself’s: a retry replaces all of the role, and asks no other', async () => {
     await add(ownedBy(mine, port(8080), port(8081), source('10.1.0.2')))
     await add(ownedBy(mine, port(8080), port(8082)), () => {
       throw new Error('asked')
@@ -98,14 +98,14 @@ describe('a key that another owner has', () => {
   })
 })
 
-test('what somebody has written by hand is nobody’s to take over', async () => {
+test('what somebody has written by hand is unowned, and not taken over', async () => {
   await add(ownedBy(neighbours, source('10.1.0.9')))
   host.run('nft', 'add', 'element', 'ip', 'catena', 'masquerade_source', '{ 10.1.0.2 comment "by hand" }')
   await add(ownedBy(mine, source('10.1.0.2')))
   expect(held()).toEqual([
     'mine waiting 10.1.0.2',
     'neighbour masquerade 10.1.0.9',
-    'nobody masquerade 10.1.0.2',
+    'unowned masquerade 10.1.0.2',
   ])
 })
 

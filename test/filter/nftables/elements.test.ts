@@ -68,7 +68,7 @@ describe('fields', () => {
     ['a key that is too long', { family: 'ip', kind: 'masquerade', key: ['10.1.0.2', 'x'] }],
     ['what waits, without a word for what', { family: 'ip', kind: 'waiting', key: ['x', '10.1.0.2'] }],
     [
-      'what waits for what nobody waits for',
+      'what waits where nothing waits',
       { family: 'ip', kind: 'waiting', waitsFor: 'published-port', key: ['x', 'tcp', 80] },
     ],
   ])('that are %s are none', (_, fields) => {
@@ -155,7 +155,7 @@ describe('commands', () => {
     ])
   })
 
-  test('of an owner make chains anew, add what is everybody’s, and refuse to take another’s', () => {
+  test('of an owner make chains again, add what is everybody’s, and refuse to take another’s', () => {
     const owned: Owned = {
       owner,
       elements: [first],

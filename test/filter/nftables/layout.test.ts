@@ -80,7 +80,7 @@ test('a firewall has a part of its own', () => {
   ])
 })
 
-test('a chain of conditions is nobody’s else, and has a name that nft takes', () => {
+test('a chain of conditions is its owner’s alone, and has a name that nft takes', () => {
   const chain = conditionsChain(ownerOf(attachmentOf('one')).id)
   expect(isConditionsChain(chain)).toBe(true)
   for (const name of Object.values(ownChains).flat()) expect(isConditionsChain(name)).toBe(false)

@@ -96,7 +96,7 @@ test('elements of every kind come back from the kernel as they were', () => {
   )
 })
 
-test('where there is no table there is nothing, and an element with another comment is nobody’s', () => {
+test('where there is no table there is nothing, and an element with another comment is unowned', () => {
   using netfilter = openNetfilter()
   expect(listOwned(netfilter)).toEqual([])
   applyBatch(tables)

@@ -75,7 +75,7 @@ test('what the kernel is told so, it does, and the other owner has all of his', 
   expect([one, two].map(({ id }) => chains.includes(conditionsChain(id)))).toEqual([false, true])
 })
 
-test('what belongs to nobody is nobody’s to remove', () => {
+test('what is unowned is not removed', () => {
   host.run('nft', 'add', 'element', 'ip6', 'catena', 'forwarded', '{ fd00::9 comment "by hand" }')
   expect(removing(undefined, 'firewall', 'ports')).toEqual([])
 })

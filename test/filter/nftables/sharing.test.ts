@@ -104,7 +104,7 @@ describe('whoever comes second', () => {
     })
   })
 
-  test('never takes the place of what is nobody’s', () => {
+  test('never takes the place of what is unowned', () => {
     const byHand = foundElement(exception('10.1.0.2', '10.1.0.0', 16), 'by hand')
     const { deleted } = placeAmong(exception('10.1.0.2', '10.0.0.0', 8), { rivals: [byHand], owner: two })
     expect(deleted).toEqual([])

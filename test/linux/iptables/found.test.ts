@@ -21,7 +21,7 @@ describe('a packet that is forwarded may be dropped', () => {
     ['by nothing', [], false],
     ['by DROP', ['-A FORWARD -s 10.0.0.0/8 -j DROP'], true],
     ['by REJECT', ['-A FORWARD -j REJECT --reject-with icmp-port-unreachable'], true],
-    ['by an extension that nobody here knows', ['-A FORWARD -j SOMETHING'], true],
+    ['by an extension that is unknown here', ['-A FORWARD -j SOMETHING'], true],
     ['by NFQUEUE', ['-A FORWARD -j NFQUEUE --queue-num 1'], true],
     [
       'not by what lets it go on',

@@ -15,7 +15,7 @@ const clear = () => {
 beforeAll(clear)
 afterEach(clear)
 
-const nobody: Sought = { isOwn: () => false, chains: [], signIn: () => undefined }
+const none: Sought = { isOwn: () => false, chains: [], signIn: () => undefined }
 const ours: Sought = {
   isOwn: ({ targets, comment }) => targets.includes('OURS') || comment === 'ours',
   chains: ['ADMIN'],
@@ -29,12 +29,9 @@ describe.each(variants)('with the %s variant', variant => {
 
   test('an empty table shows nothing, nor one that is not there', () => {
     run('-L')
-    expect([signOfUse(place('filter'), nobody), signOfUse(place('none'), nobody)]).toEqual([
-      undefined,
-      undefined,
-    ])
+    expect([signOfUse(place('filter'), none), signOfUse(place('none'), none)]).toEqual([undefined, undefined])
     using container = freshNamespace()
-    expect(container.inside(() => signOfUse(place('filter'), nobody))).toBeUndefined()
+    expect(container.inside(() => signOfUse(place('filter'), none))).toBeUndefined()
   })
 
   test('a rule of somebody’s is a sign, one of ours is none', () => {
@@ -49,7 +46,7 @@ describe.each(variants)('with the %s variant', variant => {
   test('a policy is a sign before any rule', () => {
     rule('INPUT', '-j', 'ACCEPT')
     run('-P', 'INPUT', 'DROP')
-    expect(signOfUse(place('filter'), nobody)).toBe(policySign('INPUT'))
+    expect(signOfUse(place('filter'), none)).toBe(policySign('INPUT'))
   })
 
   test('other chains count where they are asked for, in table filter alone', () => {
@@ -61,7 +58,7 @@ describe.each(variants)('with the %s variant', variant => {
       'a rule in chain ADMIN',
       undefined,
     ])
-    expect(signOfUse(place('filter'), nobody)).toBeUndefined()
+    expect(signOfUse(place('filter'), none)).toBeUndefined()
   })
 
   test('chains are there whether they were asked for or not', () => {
@@ -78,9 +75,9 @@ describe.each(variants)('with the %s variant', variant => {
   })
 
   test('the first use of the machine is found with its place', () => {
-    expect(findUse(nobody)).toBeUndefined()
+    expect(findUse(none)).toBeUndefined()
     run('-t', 'nat', '-A', 'POSTROUTING', '-j', 'RETURN')
-    expect(findUse(nobody)).toEqual({
+    expect(findUse(none)).toEqual({
       family: 'ip',
       variant,
       table: 'nat',
@@ -88,7 +85,7 @@ describe.each(variants)('with the %s variant', variant => {
     })
     run('-t', 'mangle', '-A', 'FORWARD', '-j', 'RETURN')
     run('-t', 'nat', '-F')
-    expect(findUse(nobody)).toBeUndefined() // of tables that decide nothing here
+    expect(findUse(none)).toBeUndefined() // of tables that decide nothing here
     run('-t', 'mangle', '-F')
   })
 })
