@@ -25,6 +25,7 @@ import { containerIdFor, type Flags, namespacePath, readSettings } from './envir
 import { addIpamVerb } from './ipam/verb.ts'
 import { addLintVerb } from './lint/verb.ts'
 import { addNodeVerbs } from './node.ts'
+import { addObserveVerbs } from './observe-verbs.ts'
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
 import { product } from './product.ts'
@@ -87,6 +88,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addAttachmentVerbs(root, program, output)
   addNetworkVerbs(root, program, output)
   addNodeVerbs(root, program, { output, endWith })
+  addObserveVerbs(root, { output, endWith })
   addServeVerb(root, program.served, { output, endWith })
   addLintVerb(root, program, { output, endWith })
   addIpamVerb(root, program, { output, endWith })

@@ -59,7 +59,8 @@ function judgeHostEnd(
   const ownership = ownershipIn(link.alias ?? '')
   const bridge = ground.host.links.find(({ index }) => index === link.master)
   const networks = ownership.network ? [ownership.network] : bridge ? ground.networksOn(bridge.name) : []
-  const told = attachments.filter(({ host, cache }) => {
+  const told = attachments.filter(({ host, cache, label }) => {
+    if (label === 'foreign') return false
     if (host) return host.index === link.index
     const ends = cache && cachedResultOf(cache.attachment)?.interfaces
     return ends?.some(({ name, sandbox }) => !sandbox && name === link.name)

@@ -51,6 +51,7 @@ export const errno = {
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
+  EINPROGRESS: 115,
   EHOSTUNREACH: 113,
   EDQUOT: 122,
 } as const

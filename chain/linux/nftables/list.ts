@@ -229,6 +229,46 @@ function readRule({ payload }: Message): Rule {
   }
 }
 
+/** One expression of a rule, as the kernel has it: its name and its attributes (NFTA_EXPR_*). */
+export interface Expression {
+  name: string
+  data: Map<number, Uint8Array>
+}
+
+/** A rule for who carries it out himself. */
+export interface WholeRule {
+  chain: string
+  handle: number
+  comment: string
+  expressions: Expression[]
+}
+
+/** The rules of a table with all that they do, in order. */
+export function listWholeRules(netfilter: Transport, family: Family, table: string): WholeRule[] {
+  const asked = {
+    operation: `list rules of ${family} ${table}`,
+    type: GET_RULE,
+    payload: join(header(family), text(1, table)),
+  }
+  return orNone(() =>
+    dump(netfilter, asked, ({ payload }) => {
+      const found = attributeMap(split(payload, 4)[1])
+      const expressions = found.get(4)
+      return {
+        chain: textOf(found.get(2)),
+        handle: handleOf(found.get(3)),
+        comment: readComment(found.get(7)),
+        expressions: expressions ? attributes(expressions).map(({ value }) => readExpression(value)) : [],
+      }
+    }),
+  )
+}
+
+function readExpression(bytes: Uint8Array): Expression {
+  const found = attributeMap(bytes)
+  return { name: textOf(found.get(1)), data: attributeMap(found.get(2) ?? new Uint8Array(0)) }
+}
+
 /** The comment among userdata: type, length, value; type 0 is the comment of rules and of elements alike (libnftnl). */
 function readComment(userdata: Uint8Array | undefined): string {
   if (!userdata) return ''
@@ -300,6 +340,10 @@ export interface Element {
   data: Uint8Array
   /** The chain of a verdict. */
   target?: string
+  /** The verdict itself (NF_DROP 0, NF_ACCEPT 1, NFT_JUMP -3, NFT_GOTO -4, NFT_RETURN -5). */
+  verdict?: number
+  /** Of a set of intervals: where the last one ended. */
+  isEnd?: boolean
   comment: string
 }
 
@@ -329,12 +373,17 @@ function readElement(bytes: Uint8Array): Element {
   const data = found.get(2)
   const keyEnd = found.get(10) // NFTA_SET_ELEM_KEY_END
   const [target] = data ? targetOf(data) : []
+  const verdict = data && attributeMap(data).get(2) // NFTA_DATA_VERDICT
+  const code = verdict && attributeMap(verdict).get(1) // NFTA_VERDICT_CODE
+  const flags = found.get(3) // NFTA_SET_ELEM_FLAGS
   return {
     key: dataValue(found.get(1)),
     data: dataValue(data),
     comment: readComment(found.get(6)),
     ...(keyEnd ? { keyEnd: dataValue(keyEnd) } : {}),
     ...(target === undefined ? {} : { target }),
+    ...(code ? { verdict: readUint32Big(code) | 0 } : {}),
+    ...(flags && (readUint32Big(flags) & 1) !== 0 ? { isEnd: true } : {}), // NFT_SET_ELEM_INTERVAL_END
   }
 }
 

@@ -1,0 +1,111 @@
+/** Where a packet's way ends: in a container, or on the host itself; who listens there, and whether an answer comes back. */
+import { type Route, routeTo } from '../../linux/netlink/route.ts'
+import { KernelError, openRoute } from '../../linux/netlink/socket.ts'
+import { inNamespace } from '../../linux/netns.ts'
+import type { Attachment, SeenNamespace } from '../model.ts'
+import { processesWith } from '../processes.ts'
+import { hears } from '../stack.ts'
+import { answerTo } from './packet.ts'
+import { note, over, passFilters, stop, type Walking } from './steps.ts'
+
+export function namespaceOf({ node }: Walking, { namespace }: Attachment): SeenNamespace | undefined {
+  return node.namespaces.find(({ identity }) => identity === namespace)
+}
+export function ask(transport: ReturnType<typeof openRoute>, destination: string): Route | KernelError {
+  try {
+    return routeTo(transport, destination)
+  } catch (thrown) {
+    if (thrown instanceof KernelError) return thrown
+    throw thrown
+  }
+}
+export function enterContainer(walking: Walking, attachment: Attachment): void {
+  const { name: place, link, ifname, netns = '' } = attachment
+  const enter = `nsenter --net=${netns}`
+  if (!link) stop(walking, { place, about: 'link', says: `${ifname} is gone` })
+  if (!link.up)
+    stop(walking, {
+      place,
+      about: 'link',
+      says: `${ifname} is down`,
+      commands: [`${enter} ip link set ${ifname} up`],
+    })
+  over(walking, attachment.namespace ?? '', link)
+  note(walking, { place, about: 'link', says: `it comes in by ${ifname}`, outcome: 'on' })
+  listen(walking, attachment)
+  answer(walking, attachment)
+}
+export function listen(walking: Walking, attachment: Attachment): void {
+  const { name: place, netns = '' } = attachment
+  const { protocol, destination, destinationPort } = walking.packet
+  const listeners = namespaceOf(walking, attachment)?.stack?.listeners ?? []
+  if (protocol !== 'tcp' && protocol !== 'udp') return
+  const same = listeners.filter(each => each.protocol === protocol && each.port === destinationPort)
+  const found = same.find(each => hears(each, destination))
+  if (found) {
+    const [process] = processesWith(found.inode)
+    const who = process ? `${process.name} (process ${process.id})` : 'a process'
+    note(walking, {
+      place,
+      about: 'listener',
+      says: `${who} listens on ${found.address}:${found.port}/${protocol}`,
+      outcome: 'on',
+    })
+    return
+  }
+  const elsewhere =
+    same.length > 0
+      ? `: who listens on port ${destinationPort} does so on ${same.map(({ address }) => address).join(', ')} alone`
+      : ''
+  stop(walking, {
+    place,
+    about: 'listener',
+    says: `nobody listens on ${destinationPort}/${protocol}${elsewhere}`,
+    commands: [`nsenter --net=${netns} ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
+  })
+}
+export function toHost(walking: Walking): void {
+  const { protocol, destination, destinationPort } = walking.packet
+  passFilters(walking, 'input')
+  if (protocol !== 'tcp' && protocol !== 'udp') return
+  const found = walking.node.host.listeners.find(
+    each => each.protocol === protocol && each.port === destinationPort && hears(each, destination),
+  )
+  if (!found)
+    stop(walking, {
+      place: 'host',
+      about: 'listener',
+      says: `it is for the host itself, and nobody there listens on ${destinationPort}/${protocol}`,
+      commands: ['catena ps', `ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
+    })
+  const [process] = processesWith(found.inode)
+  note(walking, {
+    place: 'host',
+    about: 'listener',
+    says: `${process ? `${process.name} (process ${process.id})` : 'a process'} listens on ${found.address}:${found.port}/${protocol}`,
+    outcome: 'on',
+  })
+}
+/** The answer has to find its way back: the container's route, and the filters as for a connection that is known. */
+function answer(walking: Walking, attachment: Attachment): void {
+  const { name: place, netns = '' } = attachment
+  const forth = walking.packet
+  const back = answerTo(forth)
+  const namespace = namespaceOf(walking, attachment)
+  const path = namespace?.paths[0] ?? `/proc/${namespace?.processes[0]}/ns/net`
+  const found = inNamespace<Route | KernelError>(path, () => {
+    using transport = openRoute()
+    return ask(transport, back.destination)
+  })
+  if (found instanceof KernelError)
+    stop(walking, {
+      place,
+      about: 'route',
+      says: `the container has no route back to ${back.destination}`,
+      commands: [`nsenter --net=${netns} ip route`],
+    })
+  if (forth.input === undefined || forth.output === undefined || forth.output === '') return
+  walking.packet = back
+  passFilters(walking, 'forward', 'the answer: ')
+  walking.packet = forth
+}
