@@ -118,7 +118,7 @@ function watch(
     const left = watcher.isSeen ? 20 : end - performance.now() // an answer comes at once, or is not waited for
     if (left <= 0 || !waitReadable(watcher.descriptor, Math.ceil(left))) return
     try {
-      const length = receive(watcher.descriptor, frame, MSG_DONTWAIT)
+      const length = receive(watcher.descriptor, frame, { flags: MSG_DONTWAIT })
       const ports = portsIn(frame.subarray(0, length))
       if (!ports) continue
       if (ports.source === sought.sourcePort && sought.ports.includes(ports.destination))

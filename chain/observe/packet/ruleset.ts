@@ -65,7 +65,7 @@ export function readRuleset(): Ruleset {
     const sets = new Map(
       describeSets(netfilter, family, name).map(set => [
         set.name,
-        { set, elements: listElements(netfilter, family, name, set.name) },
+        { set, elements: listElements(netfilter, { family, table: name, set: set.name }) },
       ]),
     )
     const own = chains.get(family)?.filter(({ table }) => table === name) ?? []
