@@ -23,18 +23,18 @@ import type { Family } from './nft.ts'
 const SUBSYSTEM = 10 << 8 // NFNL_SUBSYS_NFTABLES
 const GET_TABLE = SUBSYSTEM | 1
 const GET_CHAIN = SUBSYSTEM | 4
-const GET_RULE = SUBSYSTEM | 7
+export const GET_RULE = SUBSYSTEM | 7
 const GET_SET = SUBSYSTEM | 10
 const GET_ELEMENTS = SUBSYSTEM | 13
 
 const families: Record<Family, number> = { inet: 1, ip: 2, bridge: 7, ip6: 10 } // NFPROTO_*
 
-function header(family: Family): Uint8Array {
+export function header(family: Family): Uint8Array {
   return new Uint8Array([families[family], 0, 0, 0]) // struct nfgenmsg
 }
 
 /** The kernel answers ENOENT for a missing table, chain or set, and EOPNOTSUPP where it lacks nf_tables. */
-function orNone<T>(read: () => T[]): T[] {
+export function orNone<T>(read: () => T[]): T[] {
   try {
     return read()
   } catch (thrown) {
@@ -179,11 +179,11 @@ function readChain({ payload }: Message): Chain {
   }
 }
 
-function textOf(value: Uint8Array | undefined): string {
+export function textOf(value: Uint8Array | undefined): string {
   return value ? readText(value) : ''
 }
 
-function handleOf(value: Uint8Array | undefined): number {
+export function handleOf(value: Uint8Array | undefined): number {
   return value ? Number(readUint64Big(value)) : 0
 }
 
@@ -229,48 +229,8 @@ function readRule({ payload }: Message): Rule {
   }
 }
 
-/** One expression of a rule, as the kernel has it: its name and its attributes (NFTA_EXPR_*). */
-export interface Expression {
-  name: string
-  data: Map<number, Uint8Array>
-}
-
-/** A rule for who carries it out himself. */
-export interface WholeRule {
-  chain: string
-  handle: number
-  comment: string
-  expressions: Expression[]
-}
-
-/** The rules of a table with all that they do, in order. */
-export function listWholeRules(netfilter: Transport, family: Family, table: string): WholeRule[] {
-  const asked = {
-    operation: `list rules of ${family} ${table}`,
-    type: GET_RULE,
-    payload: join(header(family), text(1, table)),
-  }
-  return orNone(() =>
-    dump(netfilter, asked, ({ payload }) => {
-      const found = attributeMap(split(payload, 4)[1])
-      const expressions = found.get(4)
-      return {
-        chain: textOf(found.get(2)),
-        handle: handleOf(found.get(3)),
-        comment: readComment(found.get(7)),
-        expressions: expressions ? attributes(expressions).map(({ value }) => readExpression(value)) : [],
-      }
-    }),
-  )
-}
-
-function readExpression(bytes: Uint8Array): Expression {
-  const found = attributeMap(bytes)
-  return { name: textOf(found.get(1)), data: attributeMap(found.get(2) ?? new Uint8Array(0)) }
-}
-
 /** The comment among userdata: type, length, value; type 0 is the comment of rules and of elements alike (libnftnl). */
-function readComment(userdata: Uint8Array | undefined): string {
+export function readComment(userdata: Uint8Array | undefined): string {
   if (!userdata) return ''
   for (let at = 0; at + 2 <= userdata.length; ) {
     const length = userdata[at + 1] ?? 0

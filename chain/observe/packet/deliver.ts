@@ -43,8 +43,8 @@ export function listen(walking: Walking, attachment: Attachment): void {
   const same = listeners.filter(each => each.protocol === protocol && each.port === destinationPort)
   const found = same.find(each => hears(each, destination))
   if (found) {
-    const [process] = processesWith(found.inode)
-    const who = process ? `${process.name} (process ${process.id})` : 'a process'
+    const [holder] = processesWith(found.inode)
+    const who = holder ? `${holder.name} (process ${holder.id})` : 'a process'
     note(walking, {
       place,
       about: 'listener',
@@ -78,11 +78,11 @@ export function toHost(walking: Walking): void {
       says: `it is for the host itself, and nobody there listens on ${destinationPort}/${protocol}`,
       commands: ['catena ps', `ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
     })
-  const [process] = processesWith(found.inode)
+  const [holder] = processesWith(found.inode)
   note(walking, {
     place: 'host',
     about: 'listener',
-    says: `${process ? `${process.name} (process ${process.id})` : 'a process'} listens on ${found.address}:${found.port}/${protocol}`,
+    says: `${holder ? `${holder.name} (process ${holder.id})` : 'a process'} listens on ${found.address}:${found.port}/${protocol}`,
     outcome: 'on',
   })
 }

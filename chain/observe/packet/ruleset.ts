@@ -6,12 +6,11 @@ import {
   listAllTables,
   listChains,
   listElements,
-  listWholeRules,
   type SetDescription,
-  type WholeRule,
 } from '../../linux/nftables/list.ts'
 import { openNetfilterIfPresent } from '../../linux/nftables/netfilter.ts'
 import type { Family } from '../../linux/nftables/nft.ts'
+import { listWholeRules, type WholeRule } from '../../linux/nftables/whole-rules.ts'
 import type { Counters, FoundElement, Outcome, Surroundings, Verdict } from './outcome.ts'
 import { familyOfPacket, type Packet } from './packet.ts'
 import { carryOut } from './verdict.ts'
