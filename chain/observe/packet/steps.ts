@@ -2,7 +2,7 @@
 import { isIpv6 } from '../../ip/family.ts'
 import { isMulticast } from '../../ip/text.ts'
 import type { Link } from '../../linux/netlink/link.ts'
-import { claimIn } from '../filters.ts'
+import { ownershipIn } from '../filters.ts'
 import type { Attachment, NodeModel } from '../model.ts'
 import type { Surroundings } from './outcome.ts'
 import type { Packet } from './packet.ts'
@@ -93,7 +93,7 @@ function pass(
   for (const [at, decision] of decisions.entries()) {
     const isLast = at === decisions.length - 1
     const ends = isLast && outcome === 'dropped'
-    const owner = claimIn(decision.element?.comment || decision.comment)
+    const owner = ownershipIn(decision.element?.comment || decision.comment)
     const by = { ...decision, ...(owner.containerId ? { owner: owner.containerId } : {}) }
     const step = { place: 'host', by, ...wordsOf(decision, { lead, after }) }
     if (ends)
