@@ -18,7 +18,7 @@ import { examples, unitsFor } from './shipped.ts'
 export interface Companions {
   /** An example of a network, by name. */
   conf?: string
-  /** systemd's units for the daemon of dhcp. */
+  /** systemd's units for the daemon of dhcp and the warm service. */
   units?: boolean
   /** Backend of all networks of the node that name none. */
   backend?: string

@@ -42,7 +42,10 @@ export function addNodeVerbs(
     .addOption(
       oneOf(Object.keys(examples), '--conf <example>', 'write an example of a network into /etc/cni/net.d'),
     )
-    .option('--units', "write systemd's units for the daemon of dhcp into /etc/systemd/system")
+    .option(
+      '--units',
+      "write systemd's units for the daemon of dhcp and the warm service into /etc/systemd/system",
+    )
     .addOption(
       oneOf(BACKENDS, '--backend <name>', 'for all networks that name none (into /etc/cni/catena.json)'),
     )
@@ -120,6 +123,8 @@ function describeChanges(folder: string, changes: Readonly<Record<string, string
   })
   const units = Object.keys(changes).some(name => name.endsWith('.socket'))
   if (units)
-    lines.push('  systemd takes notice with: systemctl daemon-reload; systemctl enable --now cni-dhcp.socket')
+    lines.push(
+      '  systemd takes notice with: systemctl daemon-reload; systemctl enable --now cni-dhcp.socket catena-warm.socket',
+    )
   return [`${folder}${kinds.length === 0 ? ': nothing of ours is there' : ''}`, ...lines].join('\n')
 }

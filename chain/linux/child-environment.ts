@@ -1,9 +1,28 @@
-/** What of a caller's environment counts for the programs that are run, and whose death ends them. */
+/** The programs that a plugin runs: what of the caller's environment counts for them, and who runs them. */
 
+/** A program that is run to its end while the thread waits. */
+export interface Program {
+  args: readonly string[]
+  env: Readonly<Record<string, string | undefined>>
+  input: string
+  /** A descriptor that it inherits. */
+  inherited?: number | undefined
+}
+
+export interface Ended {
+  /** The exit status, or 128. */
+  status: number
+  /** The signal's number, where one has ended it. */
+  signal?: number
+  stdout: string
+  stderr: string
+}
+
+/** What another process has of a call that is done for it. */
 export interface ChildEnvironment {
   environment: Readonly<Record<string, string | undefined>>
-  /** A connection: a program that is run ends when its other end does. Absent where this process would end itself. */
-  caller?: number
+  /** Runs a program that ends when whoever called does. Throws where it cannot be started. */
+  run(program: Program): Ended
 }
 
 let current: ChildEnvironment | undefined
@@ -42,9 +61,9 @@ export function helperEnvironment(): ChildEnvironment['environment'] {
   return current?.environment ?? Bun.env
 }
 
-/** The connection whose end ends programs; undefined where nothing has to be watched. */
-export function helperCaller(): number | undefined {
-  return current?.caller
+/** Runs programs on behalf of whoever has called; undefined where that is who started this process. */
+export function runnerForCaller(): ChildEnvironment['run'] | undefined {
+  return current?.run
 }
 
 /** Where a node keeps its programs when PATH does not say. */

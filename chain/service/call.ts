@@ -19,6 +19,7 @@ import {
   writeAll,
 } from '../linux/libc/file.ts'
 import { enterFolder, setFileMask } from '../linux/libc/process.ts'
+import { runWatched } from '../linux/watched.ts'
 import type { Plugin } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
 import { run } from '../plugin/run.ts'
@@ -50,7 +51,10 @@ export async function perform(call: ServedCall, home: number): Promise<0 | 1 | u
   }
   const mask = setFileMask(hello.umask)
   const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
-  using _children = useChildEnvironment({ environment, caller: call.connection })
+  using _children = useChildEnvironment({
+    environment,
+    run: program => runWatched(program, caller.isGone() ? undefined : call.connection),
+  })
   try {
     const status = await run(call.plugin, { ...caller.io, env: environment, builtins: call.builtins })
     return caller.isGone() ? undefined : status

@@ -35,7 +35,7 @@ export function identityIn(folder: string): Identity {
   return {
     files: sameFiles.map(([name]) => {
       const found = status(`${folder}/${name}`)
-      return found && `${found.device}/${found.inode}`
+      return found && `${found.device}/${found.inode}${name === 'root' ? `/${found.mount}` : ''}`
     }),
     rights: (readFile(`${folder}/status`)?.match(RIGHTS) ?? []).join('\n'),
     label: labelIn(folder),

@@ -112,9 +112,9 @@ function mayEnd({ options, scoreboard }: Worker): boolean {
   return scoreboard.workers().length > options.workers
 }
 
+/** What is this process's alone, in kB (proc_pid_status(5)). */
 function measure({ options, scoreboard }: Pick<Worker, 'options' | 'scoreboard'>): number {
-  const [, resident = 0, shared = 0] = (readFile('/proc/self/statm') ?? '').split(' ').map(Number)
-  const kilobytes = (resident - shared) * 4
+  const kilobytes = Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFile('/proc/self/status') ?? '')?.[1] ?? 0)
   scoreboard.measure(options.slot, kilobytes)
   return kilobytes
 }

@@ -1,6 +1,6 @@
 /** Finds the iptables tools, tells which variant they are without starting one, and runs them. */
 
-import { helperEnvironment, helperPath } from '../child-environment.ts'
+import { helperEnvironment, helperPath, runnerForCaller } from '../child-environment.ts'
 import { errno, isErrno } from '../libc/errno.ts'
 import { close, O_CLOEXEC, O_RDONLY, open } from '../libc/file.ts'
 import { readLink } from '../libc/folder.ts'
@@ -81,15 +81,26 @@ export const waitOption = () => `--wait=${Math.ceil(Math.max(patience.millisecon
  * until the tool has ended.
  */
 export function run(args: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
-  const { input = '', lock } = options
-  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...args], {
-    env: { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' }, // XTABLES_LOCKFILE, XTABLES_LIBDIR
-    stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
-  })
-  if (exitCode !== 0 && stderr.includes(HELD)) {
+  const outcome = runToEnd(args, options)
+  if (outcome.status !== 0 && outcome.stderr.includes(HELD)) {
     const path = helperEnvironment().XTABLES_LOCKFILE ?? '/run/xtables.lock'
     throw new BusyError(path, describeHolders(path), patience.milliseconds)
   }
+  return outcome
+}
+
+function runToEnd(args: readonly string[], { input = '', lock }: { input?: string; lock?: number }): Outcome {
+  const env = { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' } // XTABLES_LOCKFILE, XTABLES_LIBDIR
+  const runFor = runnerForCaller()
+  if (runFor) {
+    const { signal, ...ended } = runFor({ args, env, input, inherited: lock })
+    const words = signal === undefined ? '' : `${args[0]} was ended by signal ${signal}\n`
+    return { ...ended, stderr: `${words}${ended.stderr}` }
+  }
+  const { exitCode, signalCode, stdout, stderr } = Bun.spawnSync([...args], {
+    env,
+    stdio: [Buffer.from(input), 'pipe', 'pipe', ...(lock === undefined ? [] : [lock])],
+  })
   const ended = signalCode ? `${args[0]} was ended by ${signalCode}\n` : ''
   return { status: exitCode ?? 128, stdout: stdout.toString(), stderr: `${ended}${stderr}` }
 }

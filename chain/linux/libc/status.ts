@@ -19,6 +19,11 @@ export class FileStatus {
     return this.#statx.getBigUint64(32, true)
   }
 
+  /** The mount that it was found by: what lies below a folder is another thing by another mount. 0 before Linux 5.8. */
+  get mount(): bigint {
+    return this.#statx.getBigUint64(144, true)
+  }
+
   /** st_mode: type and permissions. */
   get mode(): number {
     return this.#statx.getUint16(28, true)
@@ -52,6 +57,7 @@ export const AT_FDCWD = -100
 const AT_SYMLINK_NOFOLLOW = 0x100
 const AT_EMPTY_PATH = 0x1000
 const STATX_BASIC_STATS = 0x7ff
+const STATX_MNT_ID = 0x1000
 
 /** The status of what a path names; undefined when there is nothing. Links are followed, unless they are themselves meant. */
 export function status(path: string, { follow = true } = {}): FileStatus | undefined {
@@ -75,7 +81,7 @@ function statx(
 ): FileStatus {
   const bytes = new Uint8Array(256) // struct statx
   checked(
-    libc().statx(descriptor, textPointer(path), flags, STATX_BASIC_STATS, pointer(bytes)),
+    libc().statx(descriptor, textPointer(path), flags, STATX_BASIC_STATS | STATX_MNT_ID, pointer(bytes)),
     () => `stat ${what}`,
   )
   return new FileStatus(new DataView(bytes.buffer))

@@ -3,7 +3,7 @@
  * running nft. Knows no table of ours.
  */
 
-import { helperEnvironment, helperPath } from '../child-environment.ts'
+import { helperEnvironment, helperPath, runnerForCaller } from '../child-environment.ts'
 import { SystemFailure } from '../failure.ts'
 import { errno } from '../libc/errno.ts'
 import { close } from '../libc/file.ts'
@@ -106,6 +106,8 @@ type RunNft = (options: readonly string[], input?: string) => Outcome
 
 /** Loads what runs nft; here only, since execa costs more than the rest of a plugin. */
 async function loadNft(): Promise<RunNft> {
+  const runFor = runnerForCaller()
+  if (runFor) return nftBy(runFor)
   const { execaSync } = await import('execa')
   // The synchronous form: the asynchronous one gives the child a socket as stdin, which `nft -f -` cannot open.
   return (options, input = '') => {
@@ -115,14 +117,28 @@ async function loadNft(): Promise<RunNft> {
       env: { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' },
       extendEnv: false,
     })
-    if (result.code === 'ENOENT') {
-      throw new NftError('apply nftables rules: nft is not installed', `no nft in ${helperPath()}`, {
-        errno: errno.ENOENT,
-      })
-    }
+    if (result.code === 'ENOENT') throw notInstalled()
     const message = String(result.stderr || result.shortMessage || '')
     return { failed: result.failed, message, stdout: String(result.stdout) }
   }
+}
+
+/** On behalf of somebody else than who started this process. */
+function nftBy(runFor: NonNullable<ReturnType<typeof runnerForCaller>>): RunNft {
+  return (options, input = '') => {
+    const file = Bun.which('nft', { PATH: helperPath() })
+    if (!file) throw notInstalled()
+    const env = { ...helperEnvironment(), PATH: helperPath(), LC_ALL: 'C' }
+    const { status, signal, stdout, stderr } = runFor({ args: [file, ...options], env, input })
+    const message = stderr || (signal === undefined ? '' : `nft was ended by signal ${signal}`)
+    return { failed: status !== 0, message, stdout }
+  }
+}
+
+function notInstalled(): NftError {
+  return new NftError('apply nftables rules: nft is not installed', `no nft in ${helperPath()}`, {
+    errno: errno.ENOENT,
+  })
 }
 
 /** Commands as `nft -j -f` reads them. */
