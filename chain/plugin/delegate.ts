@@ -1,6 +1,6 @@
 /** Runs other plugins on behalf of one: IPAM, and flannel's delegate. They get this request's environment and, unless told otherwise, its standard input. */
 import { failureOf, printedError } from '../invoke/failure.ts'
-import { findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
+import { type Answer, type Call, findPlugin, invoke, isSameFile } from '../invoke/invoke.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { parseResult, type Result } from '../protocol/result.ts'
 import type { Io } from './io.ts'
@@ -63,9 +63,7 @@ async function runDelegate(
     environment,
     stdin: configuration === undefined ? stdin : JSON.stringify(configuration),
   }
-  const answer = io.untilAbandoned
-    ? await io.untilAbandoned(signal => invoke({ ...call, signal }, io.builtins))
-    : await invoke(call, io.builtins)
+  const answer = await invokeFor(io, call, added)
   if (answer.status === 0) {
     added?.('succeeded')
     if (answer.stderr) io.stderr(answer.stderr)
@@ -77,6 +75,19 @@ async function runDelegate(
   added?.('unknown')
   const { code: number, message, details } = failureOf(answer)
   throw new CniError(number, `plugin ${type}: ${message}`, { details })
+}
+
+/** Where the caller goes meanwhile, the plugin is ended: as one that ends without a word. */
+function invokeFor(io: Io, call: Call, added: Added | undefined): Promise<Answer> {
+  if (!io.untilAbandoned) return invoke(call, io.builtins)
+  return io.untilAbandoned(async signal => {
+    try {
+      return await invoke({ ...call, signal }, io.builtins)
+    } catch (thrown) {
+      if (signal.aborted) added?.('unknown')
+      throw thrown
+    }
+  })
 }
 
 function parseDelegateResult(stdout: string, type: string, cniVersion: string): Result {

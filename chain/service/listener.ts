@@ -2,7 +2,7 @@
 import { ensureFolder, folderOf, removeFile } from '../linux/files.ts'
 import { errno, isErrno, SystemError } from '../linux/libc/errno.ts'
 import { close } from '../linux/libc/file.ts'
-import { setFileMask } from '../linux/libc/process.ts'
+import { kill, setFileMask } from '../linux/libc/process.ts'
 import { status } from '../linux/libc/status.ts'
 import { bindPackets, connectPackets, isListening, listen, peerOf } from '../linux/libc/unix-socket.ts'
 import { takeLock } from '../linux/lock.ts'
@@ -117,6 +117,7 @@ function refuseListener(): void {
   }
   try {
     const { process } = peerOf(descriptor)
+    if (!kill(process, 0)) return // of a service that was killed: its workers come to the end of their calls, and get no more
     throw somebodyListens(process === 1 ? 'systemd' : `process ${process}`)
   } finally {
     close(descriptor)

@@ -109,6 +109,8 @@ function startWorker(service: Service): void {
     const doing = line?.plugin ? ` in ${line.verb} of ${line.plugin}` : ''
     const isUsual = !child.signalCode && [endings.idle, endings.renewed].includes(status as 0)
     if (!service.ending && !isUsual) self.log(`<4>worker ${child.pid} has ended ${ending}${doing}`)
+    if (!service.ending && status === endings.idle && running.size >= options.workers)
+      self.log(`<6>one fewer: ${running.size} ${running.size === 1 ? 'worker' : 'workers'}`)
     replace(service, performance.now() - started)
   })
 }
@@ -159,11 +161,14 @@ function grow(service: Service): void {
   service.growing = true
   setTimeout(() => {
     service.growing = false
-    const { running, scoreboard, options } = service
+    const { running, scoreboard, options, self } = service
     const workers = scoreboard.workers()
     const isOnItsWay = workers.length < running.size
     const isFree = workers.some(({ state }) => state === 'idle')
-    if (!isOnItsWay && !isFree && running.size < Math.min(options.most, MOST_WORKERS)) startWorker(service)
+    if (!isOnItsWay && !isFree && running.size < Math.min(options.most, MOST_WORKERS)) {
+      self.log(`<6>all are busy: ${running.size + 1} workers`)
+      startWorker(service)
+    }
   }, BUSY_PATIENCE)
 }
 
@@ -197,6 +202,7 @@ function watchIdleness(service: Service): Timer | undefined {
 function end(service: Service, why: string): void {
   if (service.ending) return
   service.ending = why
+  service.self.log(`<6>ending: ${why}`)
   const { listener, scoreboard, running, ended } = service
   listener.hide()
   scoreboard.end()

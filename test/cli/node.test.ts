@@ -21,6 +21,7 @@ import { ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
 
 const SERVICE = '/etc/systemd/system/cni-dhcp.service'
 const SOCKET = '/etc/systemd/system/cni-dhcp.socket'
+const WARM = ['service', 'socket'].map(kind => `/etc/systemd/system/catena-warm.${kind}`)
 const NODE_WIDE = '/etc/cni/catena.json'
 const BRIDGE = '/etc/cni/net.d/10-bridge.conflist'
 const everything = ['--conf', 'bridge', '--units', '--backend', 'iptables']
@@ -58,6 +59,7 @@ test('units, an example and the backend are written with their folder, and go ag
       loopback: 'installed',
       [SERVICE]: 'installed',
       [SOCKET]: 'installed',
+      ...Object.fromEntries(WARM.map(path => [path, 'installed'])),
       [NODE_WIDE]: 'installed',
       [BRIDGE]: 'installed',
     },
