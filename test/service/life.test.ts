@@ -150,7 +150,9 @@ test('a service whose executable was replaced ends, once somebody calls who was 
   const folder = '/run/replaced'
   mkdirSync(folder)
   copyFileSync(process.execPath, `${folder}/bun`)
-  const service = await warmService('--workers', '1', { executable: `${folder}/bun` })
+  const service = await warmService('--workers', '1', {
+    command: [`${folder}/bun`, `${import.meta.dir}/../../chain/catena.ts`],
+  })
   copyFileSync(process.execPath, `${folder}/new`)
   renameSync(`${folder}/new`, `${folder}/bun`)
   expect(version()).toBeUndefined()
