@@ -18,7 +18,7 @@ afterAll(() => service[Symbol.asyncDispose]())
 afterEach(removeBridges)
 
 function caller(plugin: string, verb: Verb, call: Call) {
-  return Bun.spawn([process.execPath, `${import.meta.dir}/caller.ts`, plugin], {
+  return Bun.spawn([process.execPath, `${import.meta.dir}/caller.ts`, plugin, 'insist'], {
     env: environmentOf(verb, call, call.path ?? ours),
     stdin: Buffer.from(stdinOf(call)),
   })

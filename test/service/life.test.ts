@@ -20,12 +20,13 @@ afterEach(() => {
 function slowCaller(ipam: { path: string }, container: { path: string }, containerId = 'slow') {
   const config = { type: 'bridge', bridge: 'life0', ipam: { type: 'slow' } }
   const call = { config, netns: container, containerId, path: ipam.path }
-  return Bun.spawn([process.execPath, `${import.meta.dir}/caller.ts`, 'bridge'], {
+  return Bun.spawn([process.execPath, `${import.meta.dir}/caller.ts`, 'bridge', 'insist'], {
     env: environmentOf('ADD', call, ipam.path),
     stdin: Buffer.from(stdinOf(call)),
   })
 }
 
+/** Whether anybody takes a call that has nothing to it. */
 const version = () => served('loopback', 'VERSION')
 
 async function refusal(prepare: () => unknown): Promise<{ status: number; log: string }> {
@@ -45,22 +46,22 @@ test('a second service says who is the first, and leaves it alone', async () => 
       new RegExp(`cannot serve: another service is running: process ${service.pid} \\(`),
     ),
   })
-  expect(version()).toMatchObject({ status: 0 })
+  expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
 })
 
 test('a socket that nobody listens at any more is replaced, and only root may call', async () => {
   mkdirSync('/run/catena', { recursive: true })
   close(bindPackets(SOCKET))
   await using service = await warmService('--workers', '1')
-  expect(service.log()).toContain('in the place of one that nobody listened at')
+  expect(service.log()).toContain('in the place of one at which nothing listened')
   expect(statSync(SOCKET).mode & 0o777).toBe(0o600)
 })
 
 test('a killed service leaves a socket, and the next one begins', async () => {
   await (await warmService('--workers', '1')).end('SIGKILL')
   expect(existsSync(SOCKET)).toBe(true)
-  await using _service = await warmService('--workers', '1')
-  expect(version()).toMatchObject({ status: 0 })
+  await using service = await warmService('--workers', '1')
+  expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
 })
 
 test.each([
@@ -109,13 +110,14 @@ test('while all workers are busy there are more of them, which end when nobody n
   ipam.answer()
   await adding.exited
   await service.logged(/one fewer: 1 /)
-  expect(version()).toMatchObject({ status: 0 })
+  expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
 })
 
 test('a worker makes room for a fresh one after its calls', async () => {
   await using service = await warmService('--workers', '1', '--calls', '2', '--most', '1')
   const first = service.status().workers[0]?.process
-  for (let call = 0; call < 2; call++) expect(version()).toMatchObject({ status: 0 })
+  for (let call = 0; call < 2; call++)
+    expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
   const next = askStatus(10_000)
   expect(next).toMatchObject({ started: 2, ended: 1, calls: 2 })
   expect(next?.workers[0]?.process).not.toBe(first)
@@ -142,7 +144,7 @@ test('a worker that is killed gives its caller an error to try again, is told of
 
 test('a service that nobody calls ends', async () => {
   const service = await warmService('--workers', '1', '--idle', '0.2')
-  await service.logged(/ended: nobody has called for 0.2 s/)
+  await service.logged(/ended: no call has come for 0.2 s/)
   expect(await service.end()).toBe(0)
 })
 
