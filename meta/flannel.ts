@@ -8,7 +8,7 @@ import { type AddRequest, type AttachmentRequest, definePlugin } from '../chain/
 import type { Added } from '../chain/plugin/delegate.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
-import { lookup, parseConfiguration } from '../chain/protocol/configuration.ts'
+import { isObject, lookup, parseConfiguration } from '../chain/protocol/configuration.ts'
 import { CniError, code, toCniError } from '../chain/protocol/error.ts'
 import { anyConfiguration, strict } from './flannel/checks.ts'
 import { configurationOf, folderOf, type Given } from './flannel/configuration.ts'
@@ -209,7 +209,7 @@ function groupsOf(
 /** Keys in order: the Go plugin sorts them. */
 function keyOf({ runtimeConfig: _, cniVersion: __, ...config }: DelegateConfiguration): string {
   return JSON.stringify(config, (_key, value) =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
+    isObject(value)
       ? Object.fromEntries(Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1)))
       : value,
   )

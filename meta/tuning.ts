@@ -1,5 +1,10 @@
 /** tuning: sysctls of a container and attributes of its interface; what the interface was like comes back on DEL. */
-import { announceInterface, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
+import {
+  announceInterface,
+  mustFind,
+  openContainer,
+  openContainerIfPresent,
+} from '../chain/interface/configure.ts'
 import { parseHardwareAddress } from '../chain/ip/hardware.ts'
 import { changeLink, findLink, type Link, setLink } from '../chain/linux/netlink/link.ts'
 import { attempt, KernelError, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -50,7 +55,7 @@ export const tuning = definePlugin({
     requireAllowed(settings.map(({ key }) => key))
     const attributes = requestedAttributes(request)
     const container = keep(openContainer(netns))
-    const link = namesIn(attributes).length > 0 ? mustFind(container, request) : undefined
+    const link = namesIn(attributes).length > 0 ? interfaceOf(container, request) : undefined
     if (link) requireFitting(attributes, link)
     for (const setting of settings) {
       const noted = (before: Previous) =>
@@ -70,7 +75,7 @@ export const tuning = definePlugin({
     using container = openContainer(netns)
     const differences = [
       ...inNamespace(netns, () => settings.map(differenceOf)).filter(each => each !== undefined),
-      ...(namesIn(attributes).length > 0 ? differencesOf(mustFind(container, request), attributes) : []),
+      ...(namesIn(attributes).length > 0 ? differencesOf(interfaceOf(container, request), attributes) : []),
     ]
     if (differences.length === 0) return
     throw new CniError(code.internal, differences.join('; '), {
@@ -165,13 +170,12 @@ function requireFitting({ mac }: Attributes, link: Link): void {
   )
 }
 
-function mustFind(
+function interfaceOf(
   container: Transport,
   { attachment, netns }: { attachment: Attachment; netns?: string | undefined },
 ): Link {
-  const link = findLink(container, attachment.ifname)
-  if (link) return link
-  throw new CniError(code.internal, `failed to get "${attachment.ifname}": Link not found in ${netns}`, {
+  return mustFind(container, attachment.ifname, {
+    message: `failed to get "${attachment.ifname}": Link not found in ${netns}`,
     details: 'tuning comes after the plugin that makes the interface',
   })
 }

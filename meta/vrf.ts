@@ -1,5 +1,11 @@
 /** vrf: puts a container's interface into a routing domain of its own, with its addresses and routes. */
-import { differs, onHost, openContainer, openContainerIfPresent } from '../chain/interface/configure.ts'
+import {
+  differs,
+  mustFind,
+  onHost,
+  openContainer,
+  openContainerIfPresent,
+} from '../chain/interface/configure.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tablesOf } from '../chain/interface/routing-table.ts'
 import {
@@ -35,7 +41,7 @@ export const vrf = definePlugin({
     checkName(config, attachment)
     await request.alone(tablesOf(netns))
     const container = keep(openContainer(netns))
-    const link = mustFind(container, attachment.ifname, netns)
+    const link = linkNamed(container, attachment.ifname, netns)
     const domain = ensureVrf(request, container)
     if (link.master !== undefined && link.master !== domain.index) {
       const master = findLink(container, link.master)?.name ?? link.master
@@ -57,7 +63,7 @@ export const vrf = definePlugin({
     const domain = findLink(container, config.vrfname)
     if (!domain) throw differs(`Link not found: VRF ${config.vrfname} is gone`, netns)
     checkVrf(domain, config)
-    const link = mustFind(container, attachment.ifname, netns)
+    const link = linkNamed(container, attachment.ifname, netns)
     if (link.master !== domain.index)
       throw differs(`failed to find ${link.name} associated to vrf ${domain.name}`, netns)
     if (!domain.up) throw differs(`VRF ${domain.name} is down`, netns)
@@ -107,16 +113,11 @@ function checkName({ vrfname }: Configuration, attachment?: Attachment): void {
   }
 }
 
-function mustFind(container: Transport, name: string, netns: string): Link {
-  const link = findLink(container, name)
-  if (link) return link
-  throw new CniError(
-    code.internal,
-    `could not get link by name ${name}: there is no such interface in ${netns}`,
-    {
-      details: 'vrf comes after the plugin that makes the interface',
-    },
-  )
+function linkNamed(container: Transport, name: string, netns: string): Link {
+  return mustFind(container, name, {
+    message: `could not get link by name ${name}: there is no such interface in ${netns}`,
+    details: 'vrf comes after the plugin that makes the interface',
+  })
 }
 
 /** Throws when a link is no VRF, or one with another table than is asked for. */
@@ -144,7 +145,7 @@ function ensureVrf({ config, netns, undo }: AddRequest<Configuration>, container
     forth: () => createLink(container, { name, up: true, kind }),
     back: () => removeLink(container, name),
   })
-  return mustFind(container, name, netns)
+  return linkNamed(container, name, netns)
 }
 
 function chooseTable(container: Transport): number {

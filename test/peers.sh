@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches the Go reference plugins (Debian's containernetworking-plugins, of a release newer than this machine's) into
+# Fetches the Go plugins (Debian's containernetworking-plugins, of a release newer than this machine's) into
 # .cache/peers, without installing anything, and prints the folder. Takes the mirror that the machine's apt uses.
 # usage: test/peers.sh
 set -euo pipefail

@@ -12,6 +12,7 @@ import {
   type WriteOptions,
   writeAtomically,
 } from '../linux/files.ts'
+import { isObject } from '../protocol/configuration.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { examples, unitsFor } from './shipped.ts'
 
@@ -89,7 +90,7 @@ function nodeWide(root: string): object {
   if (text === undefined) return {}
   try {
     const document: unknown = JSON.parse(text)
-    if (typeof document === 'object' && document !== null && !Array.isArray(document)) return document
+    if (isObject(document)) return document
   } catch {
     // said below
   }

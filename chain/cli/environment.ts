@@ -1,5 +1,6 @@
 /** What the command takes from environment and flags: cnitool's variables, and the same as options. */
 import { resolve } from 'node:path'
+import { isObject } from '../protocol/configuration.ts'
 import { CniError, code } from '../protocol/error.ts'
 
 export interface Settings {
@@ -46,8 +47,7 @@ function parseCapabilityArgs(text: string): Settings['capabilityArgs'] {
     const details = String(thrown).replace(/^SyntaxError: /, '')
     throw new CniError(code.invalidEnvironment, 'CAP_ARGS: must be JSON', { details, cause: thrown })
   }
-  if (typeof json === 'object' && json !== null && !Array.isArray(json))
-    return json as Record<string, unknown>
+  if (isObject(json)) return json as Record<string, unknown>
   throw new CniError(code.invalidEnvironment, `CAP_ARGS: must be a JSON object: got ${text}`)
 }
 

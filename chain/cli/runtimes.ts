@@ -1,6 +1,7 @@
 /** Where the container runtimes of a node look for plugins and networks, by their own configuration files. */
 import { listFolder, readFile } from '../linux/files.ts'
 import { status } from '../linux/libc/status.ts'
+import { isObject } from '../protocol/configuration.ts'
 
 export interface Runtime {
   name: string
@@ -158,9 +159,6 @@ function parse(path: string, unreadable: string[]): Document | undefined {
     return undefined
   }
 }
-
-const isObject = (value: unknown): value is Document =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const at = (document: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((value, key) => (isObject(value) ? value[key] : undefined), document)

@@ -7,6 +7,7 @@ import { policySign, type Sought } from '../linux/iptables/brief.ts'
 import { findUse } from '../linux/iptables/usage.ts'
 import type { Io } from '../plugin/io.ts'
 import type { Undo } from '../plugin/undo.ts'
+import { isObject } from '../protocol/configuration.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { type BackendName, type Decision, iptablesBecause } from './decision.ts'
 
@@ -58,7 +59,7 @@ function nodeWideBackend(): BackendName | undefined {
 function parse(text: string): { backend?: unknown } {
   try {
     const json: unknown = JSON.parse(text)
-    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json
+    if (isObject(json)) return json
   } catch (thrown) {
     throw new CniError(code.invalidConfiguration, `${NODE_WIDE}: must be JSON`, {
       details: String(thrown).replace(/^SyntaxError: /, ''),

@@ -84,7 +84,7 @@ export function configureInterface(setup: InterfaceSetup): Link {
   if (addresses.some(({ address }) => isIpv6(address))) {
     inNamespace(netns, () => prepareIpv6(name, { detectDuplicates }))
   }
-  const { index } = mustFind(container, name, netns)
+  const { index } = interfaceNamed(container, name, netns)
   using events = detectDuplicates ? openAddressEvents(netns) : undefined
   batch(container, [
     ...addresses.map(address => newAddress({ link: index, ...address, skipDetection: !detectDuplicates })),
@@ -97,16 +97,23 @@ export function configureInterface(setup: InterfaceSetup): Link {
       container,
       routes.map(route => newRoute(route, 'beside')),
     )
-  return mustFind(container, name, netns)
+  return interfaceNamed(container, name, netns)
 }
 
-function mustFind(container: Transport, name: string, netns: string): Link {
+function interfaceNamed(container: Transport, name: string, netns: string): Link {
+  const message = `failed to lookup "${name}": Link not found: there is no interface ${name} in ${netns}`
+  return mustFind(container, name, { message })
+}
+
+/** A container's interface. Throws the message, which is the Go plugin's where there is none. */
+export function mustFind(
+  container: Transport,
+  name: string,
+  { message, details }: { message: string; details?: string },
+): Link {
   const link = findLink(container, name)
   if (link) return link
-  throw new CniError(
-    code.internal,
-    `failed to lookup "${name}": Link not found: there is no interface ${name} in ${netns}`,
-  )
+  throw new CniError(code.internal, message, { details })
 }
 
 /** The result's addresses for an interface. An index that points at another interface is refused. */

@@ -3,7 +3,7 @@ import { findPlugin } from '../invoke/invoke.ts'
 import { findLink, type Link } from '../linux/netlink/link.ts'
 import { openRoute } from '../linux/netlink/socket.ts'
 import { inNamespace, namespaceState } from '../linux/netns.ts'
-import { type JsonObject, lookup } from '../protocol/configuration.ts'
+import { isObject, type JsonObject, lookup } from '../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions } from '../protocol/version.ts'
 import {
@@ -172,7 +172,7 @@ function readResult(output: string, cniVersion: string): JsonObject {
       output === '' ? 'it printed nothing' : `it printed ${JSON.stringify(output.slice(0, 200))}`
     throw new CniError(code.decoding, 'its result is not JSON', { details, cause: thrown })
   }
-  if (typeof json === 'object' && json !== null && !Array.isArray(json)) {
+  if (isObject(json)) {
     return resultIn(json as JsonObject, cniVersion)
   }
   throw new CniError(code.decoding, `its result is not an object: ${output.slice(0, 200)}`)

@@ -39,8 +39,7 @@ prepare() {
   say "fetching the kernel of Debian $release"
   local apt=$cache/apt options mirror package version
   rm -rf "$cache" && mkdir -p "$apt"/{lists/partial,archives/partial} "$cache/root"
-  mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null || true; } |
-    sed -nE -e 's/^URIs:[[:space:]]*//p' -e 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p' | grep -E '/debian/?$' | head -1)
+  mirror=$(bash "$here/tools/debian.sh" mirror)
   echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$apt/sources"
   : >"$apt/status"
   options=(-qq -o "Dir::Etc::sourcelist=$apt/sources" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null

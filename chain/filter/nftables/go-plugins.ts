@@ -1,5 +1,5 @@
 /**
- * What the Go reference plugins leave for an attachment in their nftables tables, found and taken away: a node can so be
+ * What the Go plugins leave for an attachment in their nftables tables, found and taken away: a node can so be
  * taken over while it runs. Their iptables chains are iptables.ts' and sweep.ts' affair, for ours have the same names.
  */
 
@@ -61,9 +61,9 @@ export function goPluginsSpoofCheck({
   containerId,
   ifname: name,
 }: Attachment): (netfilter: Transport) => Command[] {
-  const reference = `${containerId}-${name}`
+  const suffix = `${containerId}-${name}`
   const where = { family: 'bridge', table: 'nat' } as const
-  const chains = [`cni-br-iface-${reference}`, `cni-br-iface-${reference}-mac`]
+  const chains = [`cni-br-iface-${suffix}`, `cni-br-iface-${suffix}-mac`]
   return netfilter => {
     const present = listChains(netfilter, 'bridge').filter(
       chain => chain.table === 'nat' && chains.includes(chain.name),
@@ -71,7 +71,7 @@ export function goPluginsSpoofCheck({
     return [
       ...deleteRules(netfilter, where, {
         chains: ['PREROUTING'],
-        picked: comment => comment === `macspoofchk-${reference}`,
+        picked: comment => comment === `macspoofchk-${suffix}`,
       }),
       ...present.map<Command>(({ name: chain }) => ({ verb: 'flush', kind: 'chain', ...where, name: chain })),
       ...present.map<Command>(({ name: chain }) => ({

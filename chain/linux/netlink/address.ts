@@ -91,14 +91,14 @@ export function addAddress(route: Transport, address: NewAddress): void {
 export function putAddress(
   route: Transport,
   { link, address, prefixLength }: Omit<NewAddress, 'skipDetection'>,
-  standing: 'preferred' | 'deprecated',
+  state: 'preferred' | 'deprecated',
 ): void {
   const bytes = addressBytes(address)
   const lifetimes = new DataView(new ArrayBuffer(16)) // struct ifa_cacheinfo: preferred, valid, two times of changes
-  lifetimes.setUint32(0, standing === 'preferred' ? 0xffffffff : 0, true)
+  lifetimes.setUint32(0, state === 'preferred' ? 0xffffffff : 0, true)
   lifetimes.setUint32(4, 0xffffffff, true)
   request(route, {
-    operation: `make address ${address}/${prefixLength} ${standing}`,
+    operation: `make address ${address}/${prefixLength} ${state}`,
     type: RTM_NEWADDR,
     flags: CREATE | REPLACE,
     payload: join(

@@ -28,6 +28,14 @@ type Flag = { help: string } & (
   | { kind: 'duration'; set(options: Options, value: number): void }
 )
 
+const duration = (key: keyof Timing, help: string): Flag => ({
+  kind: 'duration',
+  help,
+  set({ timing }, value) {
+    timing[key] = value
+  },
+})
+
 const flags: Readonly<Record<string, Flag>> = {
   pidfile: {
     kind: 'text',
@@ -59,34 +67,10 @@ const flags: Readonly<Record<string, Flag>> = {
       options.broadcast = value
     },
   },
-  timeout: {
-    kind: 'duration',
-    help: 'wait for the first answer (default 10s)',
-    set: ({ timing }, value) => {
-      timing.timeout = value
-    },
-  },
-  resendmax: {
-    kind: 'duration',
-    help: 'longest pause between tries (default 62s)',
-    set: ({ timing }, value) => {
-      timing.resendMax = value
-    },
-  },
-  resendtimeout: {
-    kind: 'duration',
-    help: 'end of all tries (default 208s)',
-    set: ({ timing }, value) => {
-      timing.resendTimeout = value
-    },
-  },
-  probe: {
-    kind: 'duration',
-    help: 'wait for others that have the address; 0 does not ask (default 200ms)',
-    set: ({ timing }, value) => {
-      timing.probe = value
-    },
-  },
+  timeout: duration('timeout', 'wait for the first answer (default 10s)'),
+  resendmax: duration('resendMax', 'longest pause between tries (default 62s)'),
+  resendtimeout: duration('resendTimeout', 'end of all tries (default 208s)'),
+  probe: duration('probe', 'wait for others that have the address; 0 does not ask (default 200ms)'),
 }
 
 /** Every flag with what it is for, a line each. */

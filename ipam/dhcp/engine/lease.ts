@@ -61,8 +61,33 @@ export function adopt<Client extends ExchangeClient, State extends ExchangeState
   return onTime(party, { ...initial, phase: 'bound' as const, lease }, event)
 }
 
+/** What happens to a lease of either version alike. */
+export type LeaseEvent = ExchangeEvent &
+  (
+    | { type: 'timer' }
+    /** Another host speaks for the address that is being probed. */
+    | { type: 'conflict'; address: string; hardware: string }
+    | { type: 'release' }
+  )
+
+/** One step. Events that mean nothing in the present phase change nothing. */
+export function step<Client extends ExchangeClient, State extends ExchangeState, Own>(
+  party: LeaseParty<Client, State, Own>,
+  state: State,
+  event: LeaseEvent,
+): Step<State, Own> {
+  switch (event.type) {
+    case 'timer':
+      return onTimer(party, state, event)
+    case 'conflict':
+      return onConflict(party, state, event)
+    case 'release':
+      return release(party, state, event)
+  }
+}
+
 /** A timer that is not due changes nothing. */
-export function onTimer<Client extends ExchangeClient, State extends ExchangeState, Own>(
+function onTimer<Client extends ExchangeClient, State extends ExchangeState, Own>(
   party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
@@ -118,7 +143,7 @@ function giveUp<Client extends ExchangeClient, State extends ExchangeState, Own>
 }
 
 /** Gives the address back; during an acquisition also the one that a server may have committed already. */
-export function release<Client extends ExchangeClient, State extends ExchangeState, Own>(
+function release<Client extends ExchangeClient, State extends ExchangeState, Own>(
   party: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent,
@@ -131,7 +156,7 @@ export function release<Client extends ExchangeClient, State extends ExchangeSta
 }
 
 /** Another host speaks for an address that was probed. */
-export function onConflict<Client extends ExchangeClient, State extends ExchangeState, Own>(
+function onConflict<Client extends ExchangeClient, State extends ExchangeState, Own>(
   { client, protocol }: LeaseParty<Client, State, Own>,
   state: State,
   event: ExchangeEvent & { address: string; hardware: string },

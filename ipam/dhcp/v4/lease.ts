@@ -3,7 +3,7 @@
  * sockets and files are the caller's. Times are milliseconds; `wakeAt` says when it wants a `timer` event.
  */
 import { type ExchangeEvent, lose } from '../engine/exchange.ts'
-import { adopt, onConflict, onTimer, type Protocol, release } from '../engine/lease.ts'
+import { adopt, step as leaseStep, type Protocol } from '../engine/lease.ts'
 import { decline, onMessage } from './replies.ts'
 import { discoverAgain, draw, encoding, pause, transmit } from './transitions.ts'
 import { type Client, type Event, initialState, type Send, type State, type Step } from './types.ts'
@@ -38,14 +38,10 @@ export function step(client: Client, state: State, event: Event): Step {
       return begin(client, { ...initialState, phase: 'rebooting', earlierAddress: event.address }, event)
     case 'adopt':
       return adopt(party, { ...initialState, transaction: draw(event) }, event)
-    case 'timer':
-      return onTimer(party, state, event)
     case 'message':
       return onMessage(client, state, event)
-    case 'conflict':
-      return onConflict(party, state, event)
-    case 'release':
-      return release(party, state, event)
+    default:
+      return leaseStep(party, state, event)
   }
 }
 

@@ -1,6 +1,12 @@
 /** The types of a DHCP client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
 
-import type { ExchangeAction, Step as ExchangeStep } from '../engine/exchange.ts'
+import type {
+  ExchangeAction,
+  ExchangeEvent,
+  ExchangeState,
+  Step as ExchangeStep,
+} from '../engine/exchange.ts'
+import type { LeaseEvent } from '../engine/lease.ts'
 import type { Timing } from '../engine/timing.ts'
 import type { LeaseOffer } from './lease-offer.ts'
 import type { Message } from './packet.ts'
@@ -38,40 +44,31 @@ export type Phase =
   | 'rebinding'
   | 'stopped'
 
-export interface State {
+export interface State extends ExchangeState {
   phase: Phase
   transaction: number
   /** When the client began to acquire. */
   beganAt: number
-  /** When it gives up acquiring. */
-  deadline: number
-  /** Sends of the present exchange, and exchanges that came to nothing. */
-  sends: number
+  /** Exchanges that came to nothing. */
   failures: number
-  wakeAt?: number
   /** An address that it had, and would have again. */
   earlierAddress?: string
   offer?: LeaseOffer & { serverHardware: string }
-  /** Until when others may say that the address is theirs; who did. */
-  probeUntil?: number
-  claimant?: string
   declined: number
   lease?: Lease
-  reason?: string
 }
 
-export type Event = { now: number; random: () => number } & (
-  | { type: 'start'; earlierAddress?: string }
-  /** Confirm an address, never take another one. */
-  | { type: 'confirm'; address: string }
-  /** A lease read from disk. */
-  | { type: 'adopt'; lease: Lease }
-  | { type: 'timer' }
-  | { type: 'message'; message: Message; hardware: string }
-  /** Another host speaks for the address that is being probed. */
-  | { type: 'conflict'; address: string; hardware: string }
-  | { type: 'release' }
-)
+export type Event =
+  | LeaseEvent
+  | (ExchangeEvent &
+      (
+        | { type: 'start'; earlierAddress?: string }
+        /** Confirm an address, never take another one. */
+        | { type: 'confirm'; address: string }
+        /** A lease read from disk. */
+        | { type: 'adopt'; lease: Lease }
+        | { type: 'message'; message: Message; hardware: string }
+      ))
 
 /** `confirm` is a REQUEST for an address that the client had (INIT-REBOOT). */
 export type Kind = 'discover' | 'request' | 'confirm' | 'renew' | 'rebind' | 'decline' | 'release'

@@ -3,7 +3,7 @@
  * Times are milliseconds; `wakeAt` says when it wants a `timer` event.
  */
 import type { ExchangeEvent } from '../engine/exchange.ts'
-import { adopt, onConflict, onTimer, type Protocol, release } from '../engine/lease.ts'
+import { adopt, step as leaseStep, type Protocol } from '../engine/lease.ts'
 import { decline, onMessage, request, solicitAgain, withoutThatServer } from './replies.ts'
 import { begin, encoding, hasSentAll, transmit } from './transitions.ts'
 import { type Client, type Event, initialState, type Own, type State, type Step } from './types.ts'
@@ -46,14 +46,10 @@ export function step(client: Client, state: State, event: Event): Step {
       )
     case 'adopt':
       return adopt(party, fresh, event)
-    case 'timer':
-      return onTimer(party, state, event)
     case 'message':
       return onMessage(client, state, event)
-    case 'conflict':
-      return onConflict(party, state, event)
-    case 'release':
-      return release(party, state, event)
+    default:
+      return leaseStep(party, state, event)
   }
 }
 

@@ -1,5 +1,11 @@
 /** The types of a DHCPv6 client: who asks, what is held, what can happen to it and what it does. Types, and the state it begins with. Pure. */
-import type { ExchangeAction, Step as ExchangeStep } from '../engine/exchange.ts'
+import type {
+  ExchangeAction,
+  ExchangeEvent,
+  ExchangeState,
+  Step as ExchangeStep,
+} from '../engine/exchange.ts'
+import type { LeaseEvent } from '../engine/lease.ts'
 import type { Timing } from '../engine/timing.ts'
 import type { Identity, LeaseOffer, Reply } from './lease-offer.ts'
 import type { Message } from './packet.ts'
@@ -30,49 +36,38 @@ export type Phase =
   | 'rebinding'
   | 'stopped'
 
-export interface State {
+export interface State extends ExchangeState {
   phase: Phase
   transaction: number
   /** When the first message of the present exchange was sent. */
   beganAt: number
-  /** When it gives up acquiring. */
-  deadline: number
-  /** Sends of the present exchange, and the last wait for an answer. */
-  sends: number
+  /** The last wait for an answer. */
   waited: number
   /** No SOLICIT waits longer, as servers may say. */
   longestSolicit: number
-  wakeAt?: number
   /** An address that it had, and would have again. */
   earlierAddress?: string
-  /** The best offer so far. */
   offer?: LeaseOffer
   /** While offers are collected: until when. */
   collectUntil?: number
-  /** Until when others may say that the address is theirs; who did. */
-  probeUntil?: number
-  claimant?: string
   declined: number
-  /** A server that has not the lease that another one gave: its answers are passed over. */
-  excludedServer?: string
   /** Why the last server that answered gave nothing. */
   refusal?: string
   lease?: Lease
-  reason?: string
 }
 
-export type Event = { now: number; random: () => number } & (
-  | { type: 'start'; earlierAddress?: string }
-  /** Confirm an address, never take another one. */
-  | { type: 'confirm'; address: string }
-  /** Ask for name servers only. */
-  | { type: 'inform' }
-  | { type: 'adopt'; lease: Lease }
-  | { type: 'timer' }
-  | { type: 'message'; message: Message }
-  | { type: 'conflict'; address: string; hardware: string }
-  | { type: 'release' }
-)
+export type Event =
+  | LeaseEvent
+  | (ExchangeEvent &
+      (
+        | { type: 'start'; earlierAddress?: string }
+        /** Confirm an address, never take another one. */
+        | { type: 'confirm'; address: string }
+        /** Ask for name servers only. */
+        | { type: 'inform' }
+        | { type: 'adopt'; lease: Lease }
+        | { type: 'message'; message: Message }
+      ))
 
 /** `confirm` is a REBIND for an address that the client had: CONFIRM would tell only that the link is the same. */
 export type Kind = 'solicit' | 'request' | 'confirm' | 'renew' | 'rebind' | 'inform' | 'decline' | 'release'

@@ -221,7 +221,7 @@ export interface Heard extends Datagram {
 }
 
 /** Somebody on the LAN who hears what is sent to servers, and may answer as one. */
-export interface Ear {
+export interface Listener {
   heard: Heard[]
   /** The next message of a type that has not been waited for yet. */
   next(type: number): Promise<Heard>
@@ -235,17 +235,17 @@ export interface Ear {
 }
 
 /** Hears on a link; `reply` is called for each message. */
-export function ear(
+export function listenOn(
   namespace: Namespace,
   name: string,
-  reply?: (heard: Heard, answer: Ear['answer']) => void,
-): Ear {
+  reply?: (heard: Heard, answer: Listener['answer']) => void,
+): Listener {
   const link = namespace.link(name)
   const descriptor = namespace.inside(() => openLinkSocket(link.index, ETH_P_IP, udpPortFilter(67)))
   const heard: Heard[] = []
   const taken = new Set<Heard>()
   const wake: (() => void)[] = []
-  const answer: Ear['answer'] = (to, message, spoil = bytes => bytes) => {
+  const answer: Listener['answer'] = (to, message, spoil = bytes => bytes) => {
     const full: Message = { ...to.message, operation: 'reply', ...message }
     send(
       descriptor,

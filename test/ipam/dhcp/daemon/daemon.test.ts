@@ -21,7 +21,7 @@ import { messageType } from '../../../../ipam/dhcp/v4/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { connect, hostNamespace } from '../../../fixtures/namespace.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
-import { type Daemon, daemon, daemonAt, dnsmasq, ear, lan, udhcpd } from '../network.ts'
+import { type Daemon, daemon, daemonAt, dnsmasq, lan, listenOn, udhcpd } from '../network.ts'
 
 function configFor(socket: string, more: object = {}) {
   return { type: 'bridge', ipam: { type: 'dhcp', daemonSocketPath: socket, ...more } }
@@ -87,7 +87,7 @@ test.concurrent('DEL without a daemon succeeds, and the next daemon gives the ad
 
 test.concurrent('a namespace that disappears takes nothing with it: its address is given back when it would be renewed', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
@@ -100,7 +100,7 @@ test.concurrent('a namespace that disappears takes nothing with it: its address 
 
 test.concurrent('CHECK has a server confirm an address that the daemon does not know, and takes no other', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {}, '--dhcp-authoritative')
   const first = await daemon()
   const container = network.attach('container')
@@ -208,7 +208,7 @@ test.concurrent('GC gives back the leases of its network that no valid attachmen
 
 test.concurrent('a plugin that is killed while it waits leaves no address behind', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const plugin = Bun.spawn([process.execPath, `${import.meta.dir}/../../../../ipam/dhcp.ts`], {
@@ -293,7 +293,7 @@ test.concurrent('a daemon in a container finds socket, namespaces and leases und
 
 test.concurrent('servers are asked to broadcast when the daemon is told so', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
   await using dhcpDaemon = await daemon('-broadcast')
   await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon.socket), netns: network.attach('container') })

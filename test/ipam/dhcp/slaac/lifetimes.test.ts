@@ -8,7 +8,7 @@ import { dhcp } from '../../../../ipam/dhcp.ts'
 import { connect, type Namespace } from '../../../fixtures/namespace.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
 import { type Daemon, daemon, daemonAt, udhcpd } from '../network.ts'
-import { dnsmasq6, ear6, kea, lan6, ROUTER, radvd } from '../v6/network.ts'
+import { dnsmasq6, kea, lan6, listenOn6, ROUTER, radvd } from '../v6/network.ts'
 
 function configFor(socket: string, ipv6: string) {
   return { type: 'bridge', ipam: { type: 'dhcp', daemonSocketPath: socket, ipv4: false, ipv6 } }
@@ -34,7 +34,7 @@ const filesOf = ({ socket }: Pick<Daemon, 'socket'>) =>
 
 test.concurrent('a lease of seconds is renewed, by the server that comes back rebound, and released', async () => {
   using network = lan6()
-  using listener = ear6(network.namespace)
+  using listener = listenOn6(network.namespace)
   const first = await kea(network.namespace, { valid: 8 })
   await using dhcpDaemon = await daemon('-timeout', '300ms')
   const container = network.attach('container')
@@ -222,7 +222,7 @@ test.concurrent('a daemon that was restarted goes on, and gives back what was de
 
 test.concurrent('CHECK has what the daemon does not know confirmed, and takes no other', async () => {
   using network = lan6()
-  using listener = ear6(network.namespace)
+  using listener = listenOn6(network.namespace)
   await using _server = await dnsmasq6(network.namespace, 'slaac', '--dhcp-authoritative')
   const first = await daemon()
   const container = network.attach('container')

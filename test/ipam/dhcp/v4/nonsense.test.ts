@@ -4,7 +4,7 @@ import { stateFolder } from '../../../../ipam/dhcp/daemon/state.ts'
 import { type Message, messageType } from '../../../../ipam/dhcp/v4/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
-import { daemon, type Ear, ear, type Heard, lan } from '../network.ts'
+import { daemon, type Heard, type Listener, lan, listenOn } from '../network.ts'
 
 const bytes = (...values: number[]) => Uint8Array.from(values)
 const SERVER = bytes(10, 9, 0, 1)
@@ -23,7 +23,7 @@ function sane(to: Heard): Partial<Message> & { options: Map<number, Uint8Array> 
   }
 }
 
-type Answer = (to: Heard, answer: Ear['answer']) => void
+type Answer = (to: Heard, answer: Listener['answer']) => void
 
 /** One thing of a sane answer replaced. */
 const changed =
@@ -62,7 +62,7 @@ test.concurrent.each(nonsense)(
   async ({ reply }) => {
     using network = lan()
     let answers = 0
-    using _server = ear(network.namespace, 'br0', (to, answer) => {
+    using _server = listenOn(network.namespace, 'br0', (to, answer) => {
       if (answers++ < 2) reply(to, answer)
       answer(to, sane(to))
     })
@@ -78,7 +78,7 @@ test.concurrent.each(nonsense)(
   'a server that answers $name only: ADD ends in time, and nothing is kept',
   async ({ reply }) => {
     using network = lan()
-    using _server = ear(network.namespace, 'br0', reply)
+    using _server = listenOn(network.namespace, 'br0', reply)
     await using dhcpDaemon = await daemon('-timeout', '50ms', '-resendtimeout', '200ms')
     const container = network.attach('container')
     const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }
@@ -96,7 +96,7 @@ test.concurrent.each(nonsense)(
 test.concurrent('ten thousand options are read, and the lease is what it is', async () => {
   using network = lan()
   const many = Buffer.concat([bytes(...Array.from({ length: 10_000 }, () => [224, 0]).flat(), 255)])
-  using _server = ear(network.namespace, 'br0', (to, answer) =>
+  using _server = listenOn(network.namespace, 'br0', (to, answer) =>
     answer(to, sane(to), message => Buffer.concat([message.subarray(0, message.lastIndexOf(255)), many])),
   )
   const container = network.attach('container')
@@ -112,7 +112,7 @@ test.concurrent('ten thousand options are read, and the lease is what it is', as
 
 test.concurrent('a server that offers and never acknowledges: ADD ends in time, and what it may have kept is given back', async () => {
   using network = lan()
-  using server = ear(network.namespace, 'br0', (to, answer) => {
+  using server = listenOn(network.namespace, 'br0', (to, answer) => {
     if (to.message.options.get(53)?.[0] === messageType.discover) answer(to, sane(to))
   })
   await using dhcpDaemon = await daemon('-timeout', '500ms', '-resendtimeout', '600ms')
@@ -125,7 +125,7 @@ test.concurrent('a server that offers and never acknowledges: ADD ends in time, 
 
 test.concurrent('a server that gives no subnet mask is of no use', async () => {
   using network = lan()
-  using server = ear(network.namespace, 'br0', without(1))
+  using server = listenOn(network.namespace, 'br0', without(1))
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
   const config = { ipam: { type: 'dhcp', daemonSocketPath: dhcpDaemon.socket } }

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { messageType } from '../../../../ipam/dhcp/v4/packet.ts'
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
-import { daemon, dnsmasq, ear, lan, udhcpd } from '../network.ts'
+import { daemon, dnsmasq, lan, listenOn, udhcpd } from '../network.ts'
 
 function configFor(socket: string, more: object = {}) {
   return { type: 'bridge', ipam: { type: 'dhcp', daemonSocketPath: socket, ...more } }
@@ -17,7 +17,7 @@ test.concurrent.each([
   'a container gets an address from $name, keeps it for CHECK, and gives it back',
   async ({ start, address }) => {
     using network = lan()
-    using listener = ear(network.namespace, 'br0')
+    using listener = listenOn(network.namespace, 'br0')
     await using server = await start(network.namespace, {})
     await using dhcpDaemon = await daemon()
     const container = network.attach('container')
@@ -77,7 +77,7 @@ test.concurrent('routes, name servers, domains and MTU of the server are in the 
 
 test.concurrent('options of the configuration and of CNI_ARGS reach the server', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using _server = await dnsmasq(network.namespace, {})
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
@@ -99,7 +99,7 @@ test.concurrent('options of the configuration and of CNI_ARGS reach the server',
 
 test.concurrent('a lease is renewed at half its time, by unicast to its server', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   await using _server = await udhcpd(network.namespace, {}, 'option lease 4')
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
@@ -119,7 +119,7 @@ test.concurrent('a lease is renewed at half its time, by unicast to its server',
 
 test.concurrent('a server that was gone and comes back finds its clients as they were', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   const first = await udhcpd(network.namespace, {}, 'option lease 8')
   await using dhcpDaemon = await daemon()
   const container = network.attach('container')
@@ -153,7 +153,7 @@ test.concurrent('of a lease that is not renewed, the interface goes down when it
 
 test.concurrent('an address that somebody has already is declined, and another one asked for', async () => {
   using network = lan()
-  using listener = ear(network.namespace, 'br0')
+  using listener = listenOn(network.namespace, 'br0')
   network.attach('squatter', '10.9.0.50/24')
   await using server = await dnsmasq(network.namespace, {}, '--dhcp-sequential-ip')
   await using dhcpDaemon = await daemon('-probe', '200ms')

@@ -134,7 +134,7 @@ export interface Heard6 {
 }
 
 /** Somebody on the LAN who hears what is sent to DHCPv6 servers, and may answer as one. */
-export interface Ear6 {
+export interface Listener6 {
   heard: Heard6[]
   /** The next message of a type that has not been waited for yet. */
   next(type: number): Promise<Heard6>
@@ -149,10 +149,13 @@ const ETHERNET_HEADER = 14
 const UDP_AT = ETHERNET_HEADER + 40
 
 /** Hears on the bridge; `reply` is called for each message to servers, `solicited` for each router solicitation. */
-export function ear6(
+export function listenOn6(
   namespace: Namespace,
-  { reply, solicited }: { reply?: (heard: Heard6, ear: Ear6) => void; solicited?: (ear: Ear6) => void } = {},
-): Ear6 {
+  {
+    reply,
+    solicited,
+  }: { reply?: (heard: Heard6, listener: Listener6) => void; solicited?: (listener: Listener6) => void } = {},
+): Listener6 {
   const link = namespace.link('br0')
   const descriptor = namespace.inside(() => openLinkSocket(link.index, ETH_P_IPV6))
   const out = namespace.inside(() => socket(10, SOCK_DGRAM, 0))
@@ -162,7 +165,7 @@ export function ear6(
   const eventSocket = openEventSocket(descriptor, {
     received(frame) {
       const next = frame[ETHERNET_HEADER + 6]
-      if (next === 58 && frame[UDP_AT] === 133) solicited?.(ear)
+      if (next === 58 && frame[UDP_AT] === 133) solicited?.(listener)
       if (next !== 17 || ((frame[UDP_AT + 2] ?? 0) << 8) + (frame[UDP_AT + 3] ?? 0) !== 547) return
       const from = {
         address: addressText(frame.subarray(ETHERNET_HEADER + 8, ETHERNET_HEADER + 24)),
@@ -170,14 +173,14 @@ export function ear6(
       }
       const one = { from, message: decodeMessage(Uint8Array.from(frame.subarray(UDP_AT + 8))) }
       heard.push(one)
-      reply?.(one, ear)
+      reply?.(one, listener)
       for (const each of wake.splice(0)) each()
     },
     failed(error) {
       throw error
     },
   })
-  const ear: Ear6 = {
+  const listener: Listener6 = {
     heard,
     async next(type) {
       for (;;) {
@@ -213,5 +216,5 @@ export function ear6(
       close(out)
     },
   }
-  return ear
+  return listener
 }

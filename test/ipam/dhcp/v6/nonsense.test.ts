@@ -14,7 +14,7 @@ import {
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
 import { type Daemon, daemon, lan } from '../network.ts'
-import { type Ear6, ear6, type Heard6, lan6 } from './network.ts'
+import { type Heard6, type Listener6, lan6, listenOn6 } from './network.ts'
 
 const SERVER = Uint8Array.of(0, 3, 0, 1, 2, 0, 0, 0, 9, 1)
 const word = (value: number) => Buffer.from(value.toString(16).padStart(8, '0'), 'hex')
@@ -63,14 +63,14 @@ function answerTo({ message }: Heard6, changes: Partial<Offer> = {}): Message {
 
 const changed =
   (changes: (to: Heard6) => Partial<Offer>) =>
-  (to: Heard6, ear: Ear6): void =>
-    ear.answer(to, answerTo(to, changes(to)))
+  (to: Heard6, listener: Listener6): void =>
+    listener.answer(to, answerTo(to, changes(to)))
 const spoilt =
   (spoil: (bytes: Uint8Array) => Uint8Array) =>
-  (to: Heard6, ear: Ear6): void =>
-    ear.answer(to, spoil(encodeMessage(answerTo(to))))
+  (to: Heard6, listener: Listener6): void =>
+    listener.answer(to, spoil(encodeMessage(answerTo(to))))
 
-const nonsense: { name: string; reply: (to: Heard6, ear: Ear6) => void }[] = [
+const nonsense: { name: string; reply: (to: Heard6, listener: Listener6) => void }[] = [
   {
     name: 'another transaction',
     reply: changed(({ message }) => ({ transaction: message.transaction ^ 1 })),
@@ -109,10 +109,10 @@ test.concurrent.each(nonsense)(
   async ({ reply }) => {
     using network = lan6()
     let answers = 0
-    using _server = ear6(network.namespace, {
-      reply(to, ear) {
-        if (answers++ < 2) reply(to, ear)
-        ear.answer(to, answerTo(to))
+    using _server = listenOn6(network.namespace, {
+      reply(to, listener) {
+        if (answers++ < 2) reply(to, listener)
+        listener.answer(to, answerTo(to))
       },
     })
     await using dhcpDaemon = await daemon('-timeout', '100ms')
@@ -126,7 +126,7 @@ test.concurrent.each(nonsense)(
   'a server that answers $name only: ADD ends in time, and nothing is kept',
   async ({ reply }) => {
     using network = lan6()
-    using _server = ear6(network.namespace, { reply })
+    using _server = listenOn6(network.namespace, { reply })
     await using dhcpDaemon = await daemon('-timeout', '50ms', '-resendtimeout', '300ms')
     const container = network.attach('container')
     const { json } = await call(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'dhcp'), netns: container })
@@ -140,10 +140,10 @@ test.concurrent.each(nonsense)(
 
 test.concurrent('an empty datagram before every answer ends no socket', async () => {
   using network = lan6()
-  using _server = ear6(network.namespace, {
-    reply(to, ear) {
-      ear.answer(to, new Uint8Array(0))
-      ear.answer(to, answerTo(to))
+  using _server = listenOn6(network.namespace, {
+    reply(to, listener) {
+      listener.answer(to, new Uint8Array(0))
+      listener.answer(to, answerTo(to))
     },
   })
   await using dhcpDaemon = await daemon('-timeout', '100ms', '-resendtimeout', '2s')
@@ -155,13 +155,13 @@ test.concurrent('an empty datagram before every answer ends no socket', async ()
 test.concurrent('no answer to a renewal that is nonsense takes an address away', async () => {
   using network = lan6()
   let renewals = 0
-  using _server = ear6(network.namespace, {
-    reply(to, ear) {
+  using _server = listenOn6(network.namespace, {
+    reply(to, listener) {
       const { type } = to.message
       if (type !== messageType.renew && type !== messageType.rebind)
-        ear.answer(to, answerTo(to, { valid: 2 }))
-      else if (renewals++ === 0) for (const { reply } of nonsense) reply(to, ear)
-      else ear.answer(to, answerTo(to))
+        listener.answer(to, answerTo(to, { valid: 2 }))
+      else if (renewals++ === 0) for (const { reply } of nonsense) reply(to, listener)
+      else listener.answer(to, answerTo(to))
     },
   })
   await using dhcpDaemon = await daemon('-timeout', '100ms')
@@ -178,7 +178,7 @@ test.concurrent('no answer to a renewal that is nonsense takes an address away',
 test.concurrent('ten thousand options are read, and the lease is what it is', async () => {
   using network = lan6()
   const more = Array.from({ length: 10_000 }, () => ({ code: 999, value: new Uint8Array(0) }))
-  using _server = ear6(network.namespace, { reply: changed(() => ({ more })) })
+  using _server = listenOn6(network.namespace, { reply: changed(() => ({ more })) })
   const container = network.attach('container')
   for (const [namespace, link] of [
     [network.namespace, 'br0'],
@@ -205,35 +205,38 @@ const prefix = (valid: number, preferred: number) =>
     addressBytes('fd00:9::'),
   ])
 
-type Solicited = (ear: Ear6) => void
+type Solicited = (listener: Listener6) => void
 const badRouters: { name: string; solicited: Solicited }[] = [
   {
     name: 'through a router',
-    solicited: ear =>
-      ear.advertise(advertised(1800, prefix(9, 9)), undefined, frame => frame.fill(254, 21, 22)),
+    solicited: listener =>
+      listener.advertise(advertised(1800, prefix(9, 9)), undefined, frame => frame.fill(254, 21, 22)),
   },
   {
     name: 'with a wrong checksum',
-    solicited: ear =>
-      ear.advertise(advertised(1800, prefix(9, 9)), undefined, frame => frame.fill(1, 56, 58)),
+    solicited: listener =>
+      listener.advertise(advertised(1800, prefix(9, 9)), undefined, frame => frame.fill(1, 56, 58)),
   },
   {
     name: 'from a global address',
-    solicited: ear => ear.advertise(advertised(1800, prefix(9, 9)), 'fd00:9::1'),
+    solicited: listener => listener.advertise(advertised(1800, prefix(9, 9)), 'fd00:9::1'),
   },
   {
     name: 'with an option of no length',
-    solicited: ear => ear.advertise(advertised(1800, [3, 0, 0, 0, 0, 0, 0, 0])),
+    solicited: listener => listener.advertise(advertised(1800, [3, 0, 0, 0, 0, 0, 0, 0])),
   },
   {
     name: 'with an option that is cut off',
-    solicited: ear => ear.advertise(advertised(1800, prefix(9, 9).subarray(0, 16))),
+    solicited: listener => listener.advertise(advertised(1800, prefix(9, 9).subarray(0, 16))),
   },
-  { name: 'of eight bytes', solicited: ear => ear.advertise(advertised(1800).subarray(0, 8)) },
-  { name: 'with a prefix of no time', solicited: ear => ear.advertise(advertised(1800, prefix(0, 0))) },
+  { name: 'of eight bytes', solicited: listener => listener.advertise(advertised(1800).subarray(0, 8)) },
+  {
+    name: 'with a prefix of no time',
+    solicited: listener => listener.advertise(advertised(1800, prefix(0, 0))),
+  },
   {
     name: 'with a prefix that contradicts itself',
-    solicited: ear => ear.advertise(advertised(1800, prefix(1, 9))),
+    solicited: listener => listener.advertise(advertised(1800, prefix(1, 9))),
   },
 ]
 
@@ -243,10 +246,10 @@ test.each(badRouters)(
   async ({ solicited }) => {
     using network = lan6()
     let solicitations = 0
-    using _router = ear6(network.namespace, {
-      solicited(ear) {
-        solicited(ear)
-        if (++solicitations >= 2) ear.advertise(advertised(1800, prefix(900, 900)))
+    using _router = listenOn6(network.namespace, {
+      solicited(listener) {
+        solicited(listener)
+        if (++solicitations >= 2) listener.advertise(advertised(1800, prefix(900, 900)))
       },
     })
     await using dhcpDaemon = await daemon('-timeout', '300ms')
@@ -267,7 +270,9 @@ test.concurrent('thousands of prefixes in one advertisement: sixteen addresses, 
     one.set([index >> 8, index], 20)
     return one
   })
-  using _router = ear6(network.namespace, { solicited: ear => ear.advertise(advertised(1800, ...many)) })
+  using _router = listenOn6(network.namespace, {
+    solicited: listener => listener.advertise(advertised(1800, ...many)),
+  })
   const container = network.attach('container')
   for (const [namespace, link] of [
     [network.namespace, 'br0'],
@@ -283,7 +288,7 @@ test.concurrent('thousands of prefixes in one advertisement: sixteen addresses, 
 test.concurrent('of a flood of nonsense a few lines are told, and what makes sense is heard all the same', async () => {
   using network = lan6()
   const sound = advertised(1800, prefix(900, 900))
-  using router = ear6(network.namespace, { solicited: ear => ear.advertise(sound) })
+  using router = listenOn6(network.namespace, { solicited: listener => listener.advertise(sound) })
   await using dhcpDaemon = await daemon('-timeout', '100ms')
   const container = network.attach('container')
   await mustCall(dhcp, 'ADD', { config: configFor(dhcpDaemon, 'slaac'), netns: container })

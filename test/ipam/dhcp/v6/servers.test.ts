@@ -3,7 +3,7 @@ import { messageType, option, optionValue } from '../../../../ipam/dhcp/v6/packe
 import { dhcp } from '../../../../ipam/dhcp.ts'
 import { call, mustCall } from '../../../fixtures/plugin.ts'
 import { daemon } from '../network.ts'
-import { dnsmasq6, ear6, kea, lan6, makeUsable, ROUTER, radvd } from './network.ts'
+import { dnsmasq6, kea, lan6, listenOn6, makeUsable, ROUTER, radvd } from './network.ts'
 
 type Ipam = { ipv4?: boolean; ipv6?: string; priority?: number }
 
@@ -148,7 +148,7 @@ test.concurrent.each(['auto', 'slaac'])(
   '%s: a link without a router costs three solicitations, and an error',
   async ipv6 => {
     using network = lan6()
-    using listener = ear6(network.namespace)
+    using listener = listenOn6(network.namespace)
     await using dhcpDaemon = await daemon('-timeout', '100ms')
     const container = network.attach('container')
     const { json } = await call(dhcp, 'ADD', {
@@ -196,7 +196,7 @@ test.concurrent('of two servers one is asked and the other is not, for each cont
 
 test.concurrent('an address that somebody has already is declined, and another one asked for', async () => {
   using network = lan6()
-  using listener = ear6(network.namespace)
+  using listener = listenOn6(network.namespace)
   network.attach('squatter', 'fd00:9::200/64')
   await using _server = await kea(network.namespace, { pool: 'fd00:9::200-fd00:9::201' })
   await using dhcpDaemon = await daemon('-probe', '200ms', '-timeout', '500ms')
