@@ -14,6 +14,8 @@ export interface Place {
   call: string
   nth: number
   opened: Readonly<Record<string, number>>
+  /** The call as strace tells it. */
+  text: string
 }
 
 export interface Point extends Place {
@@ -87,7 +89,7 @@ export function placesOf(run: Run): Place[] {
       if (call === undefined) continue
       isStarted ||= line.startsWith('read(0,')
       const nth = (counts[call] ?? 0) + 1
-      if (isStarted && !notOurs.test(call)) places.push({ call, nth, opened: { ...counts } })
+      if (isStarted && !notOurs.test(call)) places.push({ call, nth, opened: { ...counts }, text: line })
       counts[call] = nth
     }
     return places
@@ -103,12 +105,31 @@ export function pointsAt(places: readonly Place[]): Point[] {
 }
 
 /** So many points, spread over all of them, so that calls and errors take turns. */
-export function sampleOf(points: readonly Point[], many: number): Point[] {
+export function sampleOf<T>(points: readonly T[], many: number): T[] {
   if (points.length <= many) return [...points]
   return Array.from(
     { length: many },
     (_, index) => points[Math.floor(((index + 0.5) * points.length) / many)],
-  ).filter(point => point !== undefined)
+  ).filter((point): point is T & {} => point !== undefined)
+}
+
+const changing =
+  /^(write|pwrite64|writev|mkdir|mkdirat|link|linkat|symlink|symlinkat|unlink|unlinkat|rename|renameat2?|ftruncate|utimensat|fsetxattr|ioctl|mount|umount2)$/
+
+/** Whether the kernel or a disk is another one after a call: what is between two such calls no kill can tell apart. */
+export function changesSomething({ call, text }: Place): boolean {
+  if (call === 'sendto' || call === 'sendmsg') return !onlyAsks(text)
+  if (call === 'open' || call === 'openat') return text.includes('O_CREAT')
+  return changing.test(call)
+}
+
+/** Netlink messages that list or look something up: by name, or of rtnetlink by number where strace knows no names. */
+function onlyAsks(text: string): boolean {
+  const types = [...text.matchAll(/nlmsg_type=(\S+?),? /g)].map(([, type = '']) => type)
+  return (
+    types.length > 0 &&
+    types.every(type => /GET/.test(type) || (/^0x/.test(type) && (Number(type) & 3) === 2))
+  )
 }
 
 /** Runs a plugin with one call refused; undefined when it did not get that far. */
