@@ -105,12 +105,12 @@ export function pointsAt(places: readonly Place[]): Point[] {
 }
 
 /** So many points, spread over all of them, so that calls and errors take turns. */
-export function sampleOf<T>(points: readonly T[], many: number): T[] {
+export function sampleOf(points: readonly Point[], many: number): Point[] {
   if (points.length <= many) return [...points]
   return Array.from(
     { length: many },
     (_, index) => points[Math.floor(((index + 0.5) * points.length) / many)],
-  ).filter((point): point is T & {} => point !== undefined)
+  ).filter(point => point !== undefined)
 }
 
 const changing =
