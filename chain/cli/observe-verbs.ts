@@ -1,10 +1,27 @@
 /** `catena ps`, `graph` and `path`: what a node has, whoever made it. Each loads what it needs when it is called. */
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import type { GraphFlags } from './graph/verb.ts'
 import type { Output } from './output.ts'
 
 interface PathFlags {
   probe?: boolean
 }
+
+interface PsFlags {
+  all?: boolean
+}
+
+const PS_EXAMPLES = `
+Examples:
+  catena ps                 every container that is on a network, with addresses, ports and limits
+  catena ps demo            those of one network
+  catena ps --all --json    namespaces of others, too, for a script; exit status 1 if one is not healthy`
+
+const GRAPH_EXAMPLES = `
+Examples:
+  catena graph                               a picture in the terminal
+  catena graph --html --output node.html     one page that needs nothing else, to look around in
+  catena graph demo --svg >demo.svg          a picture of one network, for a wiki`
 
 const PATH_EXAMPLES = `
 Examples:
@@ -18,6 +35,34 @@ export function addObserveVerbs(
   root: Command,
   { output, endWith }: { output: Output; endWith(status: number): void },
 ): void {
+  root
+    .command('ps [network]')
+    .description('shows the containers that are on networks, whoever put them there; 1 if one is not healthy')
+    .option('--all', 'namespaces that no CNI plugin has made, too')
+    .option('--json', 'print JSON on a terminal too')
+    .addHelpText('after', PS_EXAMPLES)
+    .action(async (network: string | undefined, flags: PsFlags) => {
+      const { readWholeNode } = await import('./doctor/state.ts')
+      const { showContainers } = await import('./ps.ts')
+      const status = showContainers(readWholeNode(), { network, flags }, output)
+      if (status !== 0) endWith(status)
+    })
+  root
+    .command('graph [network]')
+    .description('draws uplinks, bridges and containers: as text, as SVG, or as a page for a browser')
+    .option('--svg', 'an SVG picture')
+    .option('--html', 'an interactive page without anything from elsewhere')
+    .option('--all', 'namespaces that no CNI plugin has made, too')
+    .option('--text', 'text, where nobody looks as well')
+    .option('--output <file>', 'write it there')
+    .option('--width <number>', 'columns of the text, or pixels of the picture', parseWidth)
+    .option('--json', 'print JSON on a terminal too')
+    .addHelpText('after', GRAPH_EXAMPLES)
+    .action(async (network: string | undefined, flags: GraphFlags) => {
+      const { readWholeNode } = await import('./doctor/state.ts')
+      const { showGraph } = await import('./graph/verb.ts')
+      await showGraph(readWholeNode(), { network, flags }, output)
+    })
   root
     .command('path <from> [to]')
     .description(
@@ -33,4 +78,10 @@ export function addObserveVerbs(
       const status = await showPath(readWholeNode(), { from, to, flags }, output)
       if (status !== 0) endWith(status)
     })
+}
+
+function parseWidth(text: string): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value) && value >= 20 && value <= 10_000) return value
+  throw new InvalidArgumentError('It must be a whole number from 20 to 10000.')
 }

@@ -11,6 +11,7 @@ import type { Packet } from '../observe/packet/packet.ts'
 import { readRuleset } from '../observe/packet/ruleset.ts'
 import type { Origin, Way, WayStep } from '../observe/packet/steps.ts'
 import { walk } from '../observe/packet/walk.ts'
+import { readableOwner } from '../plugin/owner.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Output } from './output.ts'
 import { harmless, type Style, wrapped } from './render.ts'
@@ -242,7 +243,11 @@ function describeRule({
   const where = `${family} ${table} ${chain}${handle === undefined ? '' : ` rule ${handle}`}`
   const counted = counters ? ` (${counters.packets} packets, ${counters.bytes} bytes so far)` : ''
   const whose = owner ? [`of container ${owner}`] : []
-  const looked = element ? [`element in @${element.set}${element.comment ? `: ${element.comment}` : ''}`] : []
+  const looked = element
+    ? [
+        `element in @${element.set}${element.comment ? `: ${readableOwner(element.comment) || element.comment}` : ''}`,
+      ]
+    : []
   return [`${where}: ${text}${counted}`, ...looked, ...(looked.length > 0 ? [] : whose)]
 }
 

@@ -11,7 +11,11 @@ export interface DrawnContainer {
   ports: DrawnPort[]
   /** What keeps its rules, in words. */
   kept?: string
+  /** What else there is to say of it, a line each. */
+  notes?: readonly { text: string; kind: 'port' | 'bad' | 'quiet' }[]
 }
+
+const notePaints = { port: 'notice', bad: 'bad', quiet: 'dim' } as const
 
 export interface DrawnPort {
   /** "8080", or "192.0.2.1:8080". */
@@ -97,7 +101,8 @@ interface Column {
   cable: number
 }
 
-function containerLines({ ifname: end, addresses, ports, kept }: DrawnContainer, style: Style): Line[] {
+function containerLines(container: DrawnContainer, style: Style): Line[] {
+  const { ifname: end, addresses, ports, kept, notes = [] } = container
   const [first = '', ...more] = addresses
   return [
     [[end, style.bold], ['  '], [first, style.accent]],
@@ -110,6 +115,7 @@ function containerLines({ ifname: end, addresses, ports, kept }: DrawnContainer,
       ],
     ),
     ...(kept === undefined ? [] : [[[`rules in ${kept}`, style.dim]] satisfies Line]),
+    ...notes.map(({ text, kind }): Line => [[text, style[notePaints[kind]]]]),
   ]
 }
 
@@ -148,7 +154,7 @@ export function drawNetwork(network: DrawnNetwork, style: Style, width = 100): s
     Math.max(lengthOf(head), bridge.name.length + 2) + 4 + 2 * INSET,
     ...uplinks.map(uplink => lengthOf(uplinkLine(uplink, style)) + 6),
   )
-  if (total > width) return drawTree(network, style)
+  if (total > width) return drawTree(network, style, width)
   return [
     ...drawPeers(uplinks, style),
     ...drawHost(network, { columns, total, head }, style),
@@ -232,25 +238,74 @@ function drawContainers(
   return [...(containers.length ? [placed(cables)] : []), ...rows]
 }
 
-/** The same as a tree, for what no screen is wide enough for. */
-function drawTree({ bridge, containers, name, uplinks }: DrawnNetwork, style: Style): string {
+/** The same as a tree, for what no screen is wide enough for; what does not fit a line of it goes below. */
+function drawTree({ bridge, containers, name, uplinks }: DrawnNetwork, style: Style, width: number): string {
   const widest = Math.max(0, ...containers.map(container => container.name.length))
-  const leaves = containers.map((container, index) => {
-    const ports = container.ports.map(
-      ({ host, container: port, protocol }) => `${host} ▶ ${port}/${protocol}`,
+  const leaves = containers.flatMap((container, index) => {
+    const isLast = index === containers.length - 1
+    const line = leafOf(container, { branch: isLast ? '└─' : '├─', widest }, style)
+    if (lengthOf(line) <= width) return [printed(line)]
+    return narrowLeaf(container, { branch: isLast ? '└─' : '├─', trunk: isLast ? '  ' : '│ ' }, style).map(
+      printed,
     )
-    return [
-      style.dim(`${index === containers.length - 1 ? '└─' : '├─'} ${container.hostEnd.padEnd(15)}`),
-      style.good(container.name.padEnd(widest)),
-      container.ifname,
-      style.accent(container.addresses.join('  ')),
-      ...ports.map(style.notice),
-      ...(container.kept === undefined ? [] : [style.dim(`rules in ${container.kept}`)]),
-    ].join('  ')
   })
+  const head: Line = [
+    [bridge.name, style.bold],
+    ['  '],
+    [bridge.addresses.join('  '), style.accent],
+    ['  '],
+    [`network ${name}`, style.dim],
+  ]
+  const below: Line[] = [
+    [[bridge.name, style.bold]],
+    [['  '], [bridge.addresses.join('  '), style.accent]],
+    [['  '], [`network ${name}`, style.dim]],
+  ]
+  const heads = lengthOf(head) <= width ? [head] : below
   return [
     ...uplinks.map(uplink => printed(uplinkLine(uplink, style))),
-    `${style.bold(bridge.name)}  ${style.accent(bridge.addresses.join('  '))}  ${style.dim(`network ${name}`)}`,
+    ...heads.map(printed),
     ...leaves,
   ].join('\n')
+}
+
+const portOf = ({ host, container, protocol }: DrawnPort) => `${host} ▶ ${container}/${protocol}`
+
+function leafOf(
+  { name, ifname, hostEnd, addresses, ports, kept, notes = [] }: DrawnContainer,
+  { branch, widest }: { branch: string; widest: number },
+  style: Style,
+): Line {
+  const parts: Span[] = [
+    [`${branch} ${hostEnd.padEnd(15)}`, style.dim],
+    [name.padEnd(widest), style.good],
+    [ifname],
+    [addresses.join('  '), style.accent],
+    ...ports.map((port): Span => [portOf(port), style.notice]),
+    ...(kept === undefined ? [] : [[`rules in ${kept}`, style.dim] satisfies Span]),
+    ...notes.map(({ text, kind }): Span => [text, style[notePaints[kind]]]),
+  ]
+  return parts.flatMap((part, at): Span[] => (at === 0 ? [part] : [['  '], part]))
+}
+
+function narrowLeaf(
+  container: DrawnContainer,
+  { branch, trunk }: { branch: string; trunk: string },
+  style: Style,
+): Line[] {
+  const { name, ifname, hostEnd, addresses, ports, kept, notes = [] } = container
+  const below: Line[] = [
+    [[[ifname, hostEnd].filter(Boolean).join(' ─ '), style.dim]],
+    ...addresses.map((address): Line => [[address, style.accent]]),
+    ...ports.map((port): Line => [[portOf(port), style.notice]]),
+    ...(kept === undefined ? [] : [[[`rules in ${kept}`, style.dim]] satisfies Line]),
+    ...notes.map(({ text, kind }): Line => [[text, style[notePaints[kind]]]]),
+  ]
+  return [
+    [
+      [`${branch} `, style.dim],
+      [name, style.good],
+    ],
+    ...below.map((line): Line => [[`${trunk} `, style.dim], ...line]),
+  ]
 }

@@ -20,6 +20,8 @@ export interface Ground {
   identityAt(path: string): string | undefined
   /** Of a link of the host, the namespace that its other end is in. */
   peerNamespaceOf(link: Link): string | undefined
+  /** Of each link, those whose incoming packets are sent through it. */
+  redirections: ReadonlyMap<number, readonly number[]>
   /** What runtimes say of their sandboxes, by container ID. */
   identities: ReadonlyMap<string, Identity>
   /** Networks whose containers are on a bridge, by its name. */
@@ -88,7 +90,7 @@ export function fromCache(cache: SeenCache & { attachment: CachedAttachment }, g
         gateway ? [`${gateway}/${address.split('/')[1]}`] : [],
       ) ?? [],
     ports: portsOf(attachment.capabilityArgs?.portMappings),
-    limits: limitsOf(host, ground.host),
+    limits: limitsOf(host, ground.host, ground.redirections),
     since: modified,
     sources,
     cache,
@@ -172,7 +174,7 @@ function foreign(
     addresses: addressesOf(stack, link),
     gateways: [],
     ports: [],
-    limits: limitsOf(host, ground.host),
+    limits: limitsOf(host, ground.host, ground.redirections),
     sources: ['namespace', ...(isOurs ? (['alias'] as const) : [])],
     disagreements: [],
     label,

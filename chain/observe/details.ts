@@ -6,6 +6,12 @@ import type { Result } from '../runtime/network.ts'
 import type { Disagreement, Limits, Port } from './model.ts'
 import type { Stack } from './stack.ts'
 
+/** "8080→80", "192.0.2.1:53→53/udp". */
+export function portTextOf({ hostAddress, hostPort, containerPort, protocol }: Port): string {
+  const host = hostAddress?.includes(':') ? `[${hostAddress}]` : hostAddress
+  return `${host ? `${host}:` : ''}${hostPort}→${containerPort}${protocol === 'tcp' ? '' : `/${protocol}`}`
+}
+
 /** Published ports as a runtime gave them, in the spelling of any runtime. */
 export function portsOf(mappings: unknown): Port[] {
   if (!Array.isArray(mappings)) return []
@@ -23,16 +29,26 @@ export function portsOf(mappings: unknown): Port[] {
   })
 }
 
-/** As the kernel has them: a token bucket on the host end, and one on the link that its incoming packets are sent through. */
-export function limitsOf(host: Link | undefined, { disciplines }: Stack): Limits {
-  const rateOf = (index: number) => {
-    const of = disciplines.filter(({ link }) => link === index)
-    const root = of.find(({ parent }) => parent === places.root)
-    const rate = root?.bucket?.rate
-    return rate === undefined ? undefined : Number(rate) * 8
+/**
+ * As the kernel has them: a token bucket on the host end, and one on the link that its incoming packets are sent through.
+ * `redirections`: of each link, those whose packets are sent through it.
+ */
+export function limitsOf(
+  host: Link | undefined,
+  { disciplines }: Stack,
+  redirections: ReadonlyMap<number, readonly number[]>,
+): Limits {
+  if (!host) return {}
+  const rateOf = (index: number | undefined) => {
+    const root = disciplines.find(({ link, parent }) => link === index && parent === places.root)
+    return root?.bucket && Number(root.bucket.rate) * 8
   }
-  const toContainer = host && rateOf(host.index)
-  return toContainer === undefined ? {} : { toContainer }
+  const through = [...redirections].find(([, users]) => users.includes(host.index))?.[0]
+  const [toContainer, fromContainer] = [rateOf(host.index), rateOf(through)]
+  return {
+    ...(toContainer === undefined ? {} : { toContainer }),
+    ...(fromContainer === undefined ? {} : { fromContainer }),
+  }
 }
 
 /** What the cache says of an interface, and the kernel otherwise. */

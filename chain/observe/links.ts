@@ -1,16 +1,14 @@
 /** Links of the host: which network's bridge, whose host end, whose IFB, and which of them are not needed any more. */
-import { listFilters } from '../linux/netlink/filter.ts'
 import type { Link } from '../linux/netlink/link.ts'
-import { handleOf } from '../linux/netlink/qdisc.ts'
-import { openRoute } from '../linux/netlink/socket.ts'
 import { addressesOf, cachedResultOf } from './attachments.ts'
 import { ownershipIn } from './filters.ts'
 import { type Judge, ownersOf } from './labels.ts'
 import type { Labelled, SeenLink } from './model.ts'
+import { redirections } from './redirections.ts'
 
 export function labelLinks(judge: Judge): SeenLink[] {
   const { ground } = judge
-  const targets = redirections(ground.host.links)
+  const targets = ground.redirections
   return ground.host.links
     .filter(({ loopback }) => !loopback)
     .map(link => {
@@ -35,18 +33,6 @@ export function labelLinks(judge: Judge): SeenLink[] {
       if (end) return { ...of, role: 'host end', ...end }
       return { ...of, role: 'other', networks: [], label: 'foreign', evidence: [] }
     })
-}
-
-/** Links that packets of others are redirected to, with those that do it. */
-export function redirections(links: readonly Link[]): Map<number, number[]> {
-  using route = openRoute()
-  const found = new Map<number, number[]>()
-  for (const { index, kind } of links) {
-    if (kind !== 'veth') continue
-    for (const { redirectTo } of listFilters(route, index, handleOf(0xffff)))
-      if (redirectTo !== undefined) found.set(redirectTo, [...(found.get(redirectTo) ?? []), index])
-  }
-  return found
 }
 
 /** Ours by its alias; the Go plugin's by its bridge, or by a cached result. Undefined for a pair of somebody else's. */
@@ -95,7 +81,7 @@ function judgeHostEnd(
   }
 }
 
-function judgeIfb(link: Link, targets: ReadonlyMap<number, number[]>, judge: Judge): Labelled {
+function judgeIfb(link: Link, targets: ReadonlyMap<number, readonly number[]>, judge: Judge): Labelled {
   const ownership = ownershipIn(link.alias ?? '')
   const owner = ownership.owner === undefined ? undefined : ownersOf(ownership, judge)[0]
   const users = targets.get(link.index) ?? []

@@ -27,6 +27,7 @@ import { labelFilters, labelRecords, labelReservations } from './labels.ts'
 import { labelLinks } from './links.ts'
 import type { Identity, NodeModel, SeenNamespace } from './model.ts'
 import { type FoundNamespace, findDeadMounts, findNamespaces } from './namespaces.ts'
+import { redirections } from './redirections.ts'
 import { readStack, type Stack } from './stack.ts'
 
 export interface Places {
@@ -63,6 +64,7 @@ export function readNode(given: Places): NodeModel {
   const ground: Ground = {
     host,
     namespaces,
+    redirections: redirections(host.links),
     identities,
     identityAt,
     peerNamespaceOf: peerFinder(namespaces),

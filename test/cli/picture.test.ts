@@ -62,11 +62,32 @@ describe('a network', () => {
   })
 
   test('that no screen is wide enough for is drawn as a tree', () => {
-    expect(`\n${drawNetwork(network, plain, 50)}\n`).toBe(`
+    const containers = [...network.containers, ...network.containers]
+    expect(`\n${drawNetwork({ ...network, containers }, plain, 80)}\n`).toBe(`
 uplink  192.0.2.1/24
 cni0  10.22.0.1/16  fd00:22::1/64  network demo
 ├─ vethf4e8e6f8     web     eth0  10.22.0.2/16  fd00:22::2/64  8080 ▶ 80/tcp
+├─ veth3de98b93     client  eth0  10.22.0.3/16  fd00:22::3/64
+├─ vethf4e8e6f8     web     eth0  10.22.0.2/16  fd00:22::2/64  8080 ▶ 80/tcp
 └─ veth3de98b93     client  eth0  10.22.0.3/16  fd00:22::3/64
+`)
+  })
+
+  test('of which a line does not fit either goes on below', () => {
+    expect(`\n${drawNetwork(network, plain, 40)}\n`).toBe(`
+uplink  192.0.2.1/24
+cni0
+  10.22.0.1/16  fd00:22::1/64
+  network demo
+├─ web
+│  eth0 ─ vethf4e8e6f8
+│  10.22.0.2/16
+│  fd00:22::2/64
+│  8080 ▶ 80/tcp
+└─ client
+   eth0 ─ veth3de98b93
+   10.22.0.3/16
+   fd00:22::3/64
 `)
   })
 

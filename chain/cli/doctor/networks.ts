@@ -175,7 +175,10 @@ function unreserved(node: NodeModel): Finding[] {
     const plugins = pluginsIn(cache?.attachment.configuration ?? '')
     const ipam = plugins.map(plugin => plugin.ipam).find(each => typeof each === 'object' && each !== null)
     const { type, dataDir } = (ipam ?? {}) as { type?: string; dataDir?: string }
-    const given = new Set(cache?.attachment.result ? addresses.map(bare) : [])
+    // what its runtime gave it and it has: an address that somebody changed is another finding
+    const cached = (cache && cachedResultOf(cache.attachment)?.ips.map(ip => bare(ip.address))) ?? []
+    const live = addresses.map(bare)
+    const given = new Set(cached.filter(address => live.includes(address)))
     if (type !== 'host-local' || !link) return []
     return [...given]
       .filter(address => plugins.flatMap(subnetsOf).some(({ subnet }) => isWithin(subnet, address)))
