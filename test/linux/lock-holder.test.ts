@@ -44,7 +44,7 @@ test('a process is told by its number, its command and its age', () => {
 })
 
 test('a plugin is told by its verb, and by that of its own environment alone', async () => {
-  await using held = await holder('/opt/cni/bin/bridge', { CNI_COMMAND: 'ADD', NOT_CNI_COMMAND: 'DEL' })
+  await using held = await holder('/opt/cni/bin/bridge', { NOT_CNI_COMMAND: 'DEL', CNI_COMMAND: 'ADD' })
   expect(describeHolders(file)).toMatch(
     new RegExp(`^process ${held.pid} \\(sh -c .*/opt/cni/bin/bridge, ADD, running for \\d+ s\\)$`),
   )

@@ -1,5 +1,6 @@
 /** Packet sockets that hear one link only, and of it only what they are for. */
 import { describe, expect, test } from 'bun:test'
+import { readdirSync } from 'node:fs'
 import { openEventSocket } from '../../chain/linux/event-socket.ts'
 import { close } from '../../chain/linux/libc/file.ts'
 import {
@@ -165,5 +166,7 @@ describe('datagrams', () => {
 
 test('of a link that is not there no socket is left', () => {
   using host = freshNamespace()
+  const before = readdirSync('/proc/self/fd').length
   expect(() => host.inside(() => openLinkSocket(4711, ETH_P_ARP))).toThrow('a packet socket to link 4711')
+  expect(readdirSync('/proc/self/fd')).toHaveLength(before)
 })

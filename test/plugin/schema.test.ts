@@ -1,7 +1,6 @@
 /** What several plugins have in their configuration: what is taken, what it stands for, and how the rest is refused. */
 import { expect, test } from 'bun:test'
 import * as z from 'zod/mini'
-import { configuredDns, modeNumber } from '../../chain/plugin/configured.ts'
 import { dns, flag, ipam, knownMasqueradeBackend, masqueradeBackend, mtu } from '../../chain/plugin/schema.ts'
 import { decodeBySchema as decode } from '../../chain/protocol/by-schema.ts'
 
@@ -43,20 +42,6 @@ test('of `ipam` only the type concerns who delegates', () => {
   expect(() => read(ipam, { type: 7 })).toThrow(expect.objectContaining({ code: 7 }))
 })
 
-test.each([
-  [undefined, undefined],
-  [{}, undefined],
-  [{ domain: '' }, undefined],
-  [{ nameservers: [] }, {}],
-  [{ nameservers: [], domain: 'cluster.local' }, { domain: 'cluster.local' }],
-  [
-    { nameservers: ['10.0.0.1'], domain: '', search: ['a', 'b'], options: ['ndots:5'] },
-    { nameservers: ['10.0.0.1'], search: ['a', 'b'], options: ['ndots:5'] },
-  ],
-])('dns %j names %j', (given, named) => {
-  expect(configuredDns(read(dns, given))).toEqual(named as never)
-})
-
 const masquerading = z
   .object({ ipMasq: flag, ipMasqBackend: masqueradeBackend })
   .check(knownMasqueradeBackend)
@@ -78,23 +63,4 @@ test.each([
   { backend: 7, words: 'ipMasqBackend: must be a string' },
 ])('backend $backend is refused where addresses are to be masqueraded', ({ backend, words }) => {
   expect(() => decode(masquerading, { ipMasq: true, ipMasqBackend: backend })).toThrow(words)
-})
-
-const modes = { bridge: 4, vepa: 2 }
-
-test('a mode is a number of the kernel’s', () => {
-  expect([
-    modeNumber('bridge', { modes, kind: 'macvlan' }),
-    modeNumber('vepa', { modes, kind: 'macvlan' }),
-  ]).toEqual([4, 2])
-})
-
-test.each(['', 'Bridge', 'toString', '__proto__'])('mode "%s" is refused with those that there are', mode => {
-  expect(() => modeNumber(mode, { modes, kind: 'macvlan' })).toThrow(
-    expect.objectContaining({
-      code: 7,
-      message: `mode: unknown macvlan mode: ${JSON.stringify(mode)}`,
-      details: 'it must be one of bridge, vepa',
-    }),
-  )
 })

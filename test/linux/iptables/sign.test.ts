@@ -2,7 +2,6 @@
 import { afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { type Place, policySign, type Sought } from '../../../chain/linux/iptables/brief.ts'
 import { signOfUse, withBriefTable } from '../../../chain/linux/iptables/sign.ts'
-import { findUse } from '../../../chain/linux/iptables/usage.ts'
 import { clearRules, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
 
@@ -72,20 +71,5 @@ describe.each(variants)('with the %s variant', variant => {
       )
     expect(look([])).toEqual([true, false, 1])
     expect(look(['OTHER', 'NONE'])).toEqual([true, false, 1])
-  })
-
-  test('the first use of the machine is found with its place', () => {
-    expect(findUse(none)).toBeUndefined()
-    run('-t', 'nat', '-A', 'POSTROUTING', '-j', 'RETURN')
-    expect(findUse(none)).toEqual({
-      family: 'ip',
-      variant,
-      table: 'nat',
-      sign: 'a rule in chain POSTROUTING',
-    })
-    run('-t', 'mangle', '-A', 'FORWARD', '-j', 'RETURN')
-    run('-t', 'nat', '-F')
-    expect(findUse(none)).toBeUndefined() // of tables that decide nothing here
-    run('-t', 'mangle', '-F')
   })
 })

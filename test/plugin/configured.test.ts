@@ -1,8 +1,8 @@
-/** `routes` of IPAM plugins: what is taken, and what a result has of it. */
+/** What is derived from configuration: routes, name servers and modes, and how the rest is refused. */
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { configuredRoutes } from '../../chain/plugin/configured.ts'
-import { routes } from '../../chain/plugin/schema.ts'
+import { configuredDns, configuredRoutes, modeNumber } from '../../chain/plugin/configured.ts'
+import { dns, routes } from '../../chain/plugin/schema.ts'
 import { parseResult } from '../../chain/protocol/result.ts'
 
 const read = (given: unknown) => configuredRoutes(routes.parse(given))
@@ -70,6 +70,39 @@ test('whatever is taken can stand in a result, and is the same when it is read f
     fc.property(fc.array(given, { maxLength: 4 }), all => {
       const result = read(all)
       expect(parseResult({ cniVersion: '1.1.0', routes: result }, '1.1.0').routes).toEqual(result)
+    }),
+  )
+})
+
+test.each([
+  [undefined, undefined],
+  [{}, undefined],
+  [{ domain: '' }, undefined],
+  [{ nameservers: [] }, {}],
+  [{ nameservers: [], domain: 'cluster.local' }, { domain: 'cluster.local' }],
+  [
+    { nameservers: ['10.0.0.1'], domain: '', search: ['a', 'b'], options: ['ndots:5'] },
+    { nameservers: ['10.0.0.1'], search: ['a', 'b'], options: ['ndots:5'] },
+  ],
+])('dns %j names %j', (given, named) => {
+  expect(configuredDns(dns.parse(given))).toEqual(named as never)
+})
+
+const modes = { bridge: 4, vepa: 2 }
+
+test('a mode is a number of the kernel’s', () => {
+  expect([
+    modeNumber('bridge', { modes, kind: 'macvlan' }),
+    modeNumber('vepa', { modes, kind: 'macvlan' }),
+  ]).toEqual([4, 2])
+})
+
+test.each(['', 'Bridge', 'toString', '__proto__'])('mode "%s" is refused with those that there are', mode => {
+  expect(() => modeNumber(mode, { modes, kind: 'macvlan' })).toThrow(
+    expect.objectContaining({
+      code: 7,
+      message: `mode: unknown macvlan mode: ${JSON.stringify(mode)}`,
+      details: 'it must be one of bridge, vepa',
     }),
   )
 })
