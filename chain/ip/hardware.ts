@@ -23,10 +23,21 @@ export function parseMac(text: string): string | undefined {
 /** The bytes of a hardware address in its colon form. */
 export function hardwareAddressBytes(address: string): Uint8Array {
   const parts = address.split(':')
-  if (!LENGTHS.includes(parts.length) || !parts.every(part => /^[0-9a-f]{2}$/i.test(part))) {
-    throw new RangeError(`${JSON.stringify(address)} is not a hardware address`)
+  const bytes = new Uint8Array(parts.length)
+  let isAddress = LENGTHS.includes(parts.length)
+  for (let at = 0; at < parts.length; at++) {
+    const pair = parts[at] ?? ''
+    isAddress &&= pair.length === 2 && isHexadecimal(pair.charCodeAt(0)) && isHexadecimal(pair.charCodeAt(1))
+    bytes[at] = Number.parseInt(pair, 16)
   }
-  return Uint8Array.from(parts, part => Number.parseInt(part, 16))
+  if (isAddress) return bytes
+  throw new RangeError(`${JSON.stringify(address)} is not a hardware address`)
+}
+
+/** Of a character's code; a regular expression, or a method that a list is mapped by, would cost a call more than all else here. */
+function isHexadecimal(code: number): boolean {
+  const letter = code | 0x20
+  return (code >= 0x30 && code <= 0x39) || (letter >= 0x61 && letter <= 0x66)
 }
 
 /** A hardware address as lower-case hexadecimal pairs. */

@@ -18,7 +18,7 @@ export class SystemFailure extends Error {
   readonly errno: number | undefined
   readonly said: string | undefined
 
-  constructor(message: string, { operation, subject, errno, said }: FailureParts) {
+  constructor(message: string | undefined, { operation, subject, errno, said }: FailureParts) {
     super(message)
     this.operation = operation
     this.subject = subject

@@ -255,13 +255,13 @@ export type VisitName = (bytes: Buffer, start: number) => void
 
 /** Visits the names in a folder as bytes, for folders with tens of thousands of them. False when there is no folder. */
 export function scanFolder(path: string, visit: VisitName, atMost = Number.POSITIVE_INFINITY): boolean {
-  let descriptor: number
+  let descriptor: number | undefined
   try {
-    descriptor = open(path, O_RDONLY | O_DIRECTORY)
+    descriptor = openIfPresent(path, O_RDONLY | O_DIRECTORY)
   } catch (thrown) {
-    if (isErrno(thrown, ...nothingThere)) return false
-    throw thrown
+    if (!isErrno(thrown, ...nothingThere)) throw thrown
   }
+  if (descriptor === undefined) return false
   try {
     scanEntries(descriptor, visit, atMost)
     return true

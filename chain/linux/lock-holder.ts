@@ -18,7 +18,7 @@ export function describeHolders(path: string, place?: Place): string {
 }
 
 /** Matches "lock: 1: OFDLCK ADVISORY WRITE -1 00:1b:1234 START END" (proc_pid_fdinfo(5)). */
-function lockLine(inode: bigint, place: Place | undefined): RegExp {
+function lockLine(inode: string, place: Place | undefined): RegExp {
   const start = place && (BigInt(place.high) << 32n) + BigInt(place.low)
   return new RegExp(`^lock:\\s.*:${inode} ${start ?? '\\d+'} `, 'm')
 }

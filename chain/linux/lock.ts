@@ -220,8 +220,13 @@ function placeOf(name: string): Place {
   let high = 0x811c9dc5
   let low = 0x811c9dc5
   for (let at = 0, end = name.length - 1; end >= 0; at++, end--) {
-    high = Math.imul(high ^ name.charCodeAt(at), 0x01000193)
-    low = Math.imul(low ^ name.charCodeAt(end), 0x01000193)
+    high = timesPrime(high ^ name.charCodeAt(at))
+    low = timesPrime(low ^ name.charCodeAt(end))
   }
   return { high: high >>> 2, low: low >>> 0 }
+}
+
+/** Times FNV's prime, 2^24 + 0x193, in 32 bits; by hand too, for the first look at Math costs a process 0.1 ms. */
+function timesPrime(number: number): number {
+  return ((number << 24) + number * 0x193) | 0
 }

@@ -11,11 +11,12 @@ export function chooseMac(
   candidates: readonly { key: string; value: string | undefined }[],
   parse: (text: string) => string | undefined = parseMac,
 ): string | undefined {
-  const chosen = candidates.findLast(({ value }) => value !== undefined && value !== '')
-  if (chosen?.value === undefined) return undefined
-  const mac = parse(chosen.value)
-  if (mac) return mac
+  let chosen: { key: string; value: string } | undefined
+  for (const { key, value } of candidates) if (value !== undefined && value !== '') chosen = { key, value }
+  if (!chosen) return undefined
   const { key, value } = chosen
+  const mac = parse(value)
+  if (mac) return mac
   const bytes = parse === parseMac ? 'six' : '6, 8 or 20'
   throw new CniError(
     code.invalidConfiguration,

@@ -15,7 +15,7 @@ const HASH_LENGTH = 16
 const COMMENT_LENGTH = 127 // NFTNL_UDATA_COMMENT_MAXLEN without the terminating zero
 
 function hash(text: string): string {
-  return new Bun.CryptoHasher('sha512').update(text).digest('hex').slice(0, HASH_LENGTH)
+  return Bun.SHA512.hash(text, 'hex').slice(0, HASH_LENGTH)
 }
 
 function networkHash(network: string): string {

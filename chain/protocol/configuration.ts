@@ -39,7 +39,8 @@ export function lookup(json: JsonObject, key: string): unknown {
   if (Object.hasOwn(json, key)) return json[key] ?? undefined
   const lower = key.toLowerCase()
   let found: unknown
-  for (const name of Object.keys(json)) if (name.toLowerCase() === lower) found = json[name]
+  for (const name of Object.keys(json))
+    if (name.length === key.length && name.toLowerCase() === lower) found = json[name]
   return found ?? undefined
 }
 
@@ -78,8 +79,8 @@ const attachmentKeys = ['cni.dev/valid-attachments', 'cni.dev/attachments']
 function decodeAttachments(json: JsonObject): BaseConfiguration['validAttachments'] {
   const list = lookup(json, attachmentKeys[0] ?? '') ?? lookup(json, attachmentKeys[1] ?? '')
   if (list === undefined) {
-    const isNamed = Object.keys(json).some(name => attachmentKeys.includes(name.toLowerCase()))
-    return isNamed ? [] : undefined
+    for (const name of Object.keys(json)) if (attachmentKeys.includes(name.toLowerCase())) return []
+    return undefined
   }
   if (!Array.isArray(list)) return undefined
   return list.filter(isObject).map(entry => ({

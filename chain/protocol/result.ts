@@ -96,9 +96,14 @@ function readResult(json: unknown, family: readonly string[]): Result {
 
 function list(value: unknown, what: string): Json[] {
   if (value === undefined) return []
-  if (Array.isArray(value) && value.every(item => typeof item === 'object' && item !== null))
-    return value as Json[]
+  if (isListOfObjects(value)) return value
   throw new CniError(code.decoding, `${what}: must be a list of objects`)
+}
+
+function isListOfObjects(value: unknown): value is Json[] {
+  if (!Array.isArray(value)) return false
+  for (const item of value) if (typeof item !== 'object' || item === null) return false
+  return true
 }
 
 /** Copies the named keys whose values are there and of the right type. */

@@ -30,7 +30,7 @@ export function kernelBoot(): string {
   return (readFile('/proc/sys/kernel/random/boot_id') ?? '').trim()
 }
 
-const drawTwin = () => Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+const drawTwin = () => crypto.getRandomValues(new Uint8Array(8)).toHex()
 
 /** Writes what is not there, or broken. Of two processes that draw, the first one's number is taken by both; '' where none can be kept. */
 function keepTwins(known: string | undefined): string {

@@ -47,25 +47,37 @@ const LISTS = 128
 
 export function openOwnerIndex(folder: string): OwnerIndex {
   const network = folder.slice(folder.lastIndexOf('/') + 1)
-  const lists = `${RUN_FOLDER}/host-local/${fileNameFor(`${network}-${digest(folder).toString('hex', 0, 4)}`)}`
+  const lists = `${RUN_FOLDER}/host-local/${fileNameFor(`${network}-${digest(folder).slice(0, 8)}`)}`
   const index = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
   const noted = attempt(() => readLink(stampPath(lists)))
   const [stamp, ...parts] = noted?.split('/') ?? []
   if (stamp === undefined || stamp !== stampOf(index)) return index
-  const sums = Buffer.from(parts.join(''), 'base64url')
-  if (sums.length !== index.sums.byteLength) return index
+  const sums = decodeSums(parts.join(''))
+  if (sums?.length !== index.sums.byteLength) return index
   new Uint8Array(index.sums.buffer).set(sums)
   return { ...index, complete: true }
 }
 
-function digest(text: string): Buffer {
-  return new Bun.CryptoHasher('sha512').update(text).digest()
+const BASE64 = { alphabet: 'base64url', omitPadding: true } as const
+
+/** undefined where somebody has meddled with the stamp. */
+function decodeSums(text: string): Uint8Array | undefined {
+  try {
+    return Uint8Array.fromBase64(text, BASE64)
+  } catch {
+    return undefined
+  }
+}
+
+/** In hexadecimal digits. */
+function digest(text: string): string {
+  return Bun.SHA512.hash(text, 'hex')
 }
 
 /** With the boot in it: of lists that are on a disk, as /run may be, a power cut can keep a part. */
 function stampOf({ folder, boot }: OwnerIndex): string | undefined {
   const found = status(folder)
-  return found && `${found.inode}.${found.modifiedNanoseconds}.${boot}`
+  return found && `${found.inode}.${found.modifiedExactly}.${boot}`
 }
 
 const stampPath = (lists: string) => `${lists}/stamp`
@@ -162,11 +174,15 @@ export function rebuild(
   index.complete = isNoted && isWhole
 }
 
+/** Of a path's parts, which may have 255 bytes. */
+const LONGEST_PART = 200
+
 /** Says that the reservations are as the lists have them. */
 function stamp(index: OwnerIndex): void {
   setOwnTime(index.folder)
-  const sums = Buffer.from(index.sums.buffer).toString('base64url')
-  const parts = [stampOf(index), ...(sums.match(/.{1,200}/g) ?? [])] // of a path: whoever follows the link finds nothing
+  const sums = new Uint8Array(index.sums.buffer).toBase64(BASE64)
+  const parts = [stampOf(index)] // of a path: whoever follows the link finds nothing
+  for (let at = 0; at < sums.length; at += LONGEST_PART) parts.push(sums.slice(at, at + LONGEST_PART))
   symbolicLink(parts.join('/'), stampPath(index.lists))
 }
 
@@ -179,7 +195,7 @@ function setOwnTime(folder: string): void {
   setModified(folder, { seconds: Math.floor(Date.now() / 1000), nanoseconds: random % 1_000_000_000 })
 }
 
-const fullPath = ({ lists }: OwnerIndex, set: string) => `${lists}/full-${digest(set).toString('hex', 0, 8)}`
+const fullPath = ({ lists }: OwnerIndex, set: string) => `${lists}/full-${digest(set).slice(0, 16)}`
 
 /** Takes note that every address of a set, named by any text of its own, has a file. It stays so until the folder changes. */
 export function noteFull(index: OwnerIndex, set: string): void {

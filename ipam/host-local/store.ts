@@ -2,6 +2,7 @@
  * Reservations on disk, in the Go plugin's place and format: a file per address, named by it, with its owner inside; its lock;
  * and where round robin stands. Knows no ranges.
  */
+import { decodeText, encodeText, join } from '../../chain/linux/bytes.ts'
 import {
   createNew,
   ensureFolder,
@@ -122,10 +123,10 @@ function readReservation(path: string): string | undefined {
     const descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
     try {
       const length = readInto(descriptor, buffer, path)
-      const start = Buffer.from(buffer.subarray(0, length))
-      if (length < buffer.length) return start.toString()
+      const start = buffer.slice(0, length)
+      if (length < buffer.length) return decodeText(start)
       if (statusOf(descriptor, path).kind !== 'file') return '' // a device, which may have no end
-      return Buffer.concat([start, readAll(descriptor, path)]).toString()
+      return decodeText(join(start, readAll(descriptor, path)))
     } finally {
       close(descriptor)
     }
@@ -282,7 +283,7 @@ export function reserve(
   const descriptor = createTemporary(temporary)
   let isNamed = false
   try {
-    writeAll(descriptor, Buffer.from(contentOf(owner)), temporary)
+    writeAll(descriptor, encodeText(contentOf(owner)), temporary)
     markAsOfThisBoot(descriptor)
     if (replaces) replace(temporary, path)
     else link(temporary, path)

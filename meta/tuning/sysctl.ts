@@ -26,13 +26,23 @@ export const PLACEHOLDER = 'IFNAME'
  * "net.ipv4.conf.eth0/5.forwarding". The name of the container's interface is also known where it is written out.
  */
 function readingsOf(key: string, name: string): string[] {
-  const bare = key.replace(/^[./]/, '')
+  const bare = withoutLeadingSeparator(key)
   const known = bare.replace(`.${name}.`, () => `.${PLACEHOLDER}.`)
   const slashed = known.replaceAll('.', '/')
-  const swapped = bare.replace(/[./]/g, separator => (separator === '.' ? '/' : '.'))
-  const first = /[./]/.exec(bare)?.[0]
-  const readings = first === '/' ? [bare, slashed] : [slashed, swapped]
-  return [...new Set(readings.map(reading => reading.replace(PLACEHOLDER, () => name)))]
+  const readings = bare.includes('/')
+    ? readingsWithSlashes(bare, slashed)
+    : [slashed, bare.replaceAll('.', '/')]
+  const [one = '', other = ''] = readings.map(reading => reading.replace(PLACEHOLDER, () => name))
+  return one === other ? [one] : [one, other]
+}
+
+function readingsWithSlashes(bare: string, slashed: string): [string, string] {
+  if (/[./]/.exec(bare)?.[0] === '/') return [bare, slashed]
+  return [slashed, bare.replace(/[./]/g, separator => (separator === '.' ? '/' : '.'))]
+}
+
+function withoutLeadingSeparator(key: string): string {
+  return key.startsWith('.') || key.startsWith('/') ? key.slice(1) : key
 }
 
 /** A setting with its key understood. Code 7 for a key that leaves /proc/sys/net. */
@@ -47,7 +57,7 @@ export function settingOf(
       `${place}: invalid net sysctl key: ${JSON.stringify(key)}, because ${reason}`,
     )
   }
-  const segments = key.replace(/^[./]/, '').split(/[./]/)
+  const segments = withoutLeadingSeparator(key).replaceAll('/', '.').split('.')
   if (segments.includes('')) refuse('it has two separators in a row, or one at its end')
   if (segments[0] !== 'net' || segments.length < 2) refuse('only what is below net. belongs to a container')
   if (key.includes('\0')) refuse('it holds a zero byte')
@@ -132,6 +142,7 @@ export function differenceOf(setting: Setting): string | undefined {
 
 /** Whether the kernel's spelling of a value means the configuration's: blanks, bases, sets of ranges, addresses. */
 function isSameValue(kernel: string, expected: string): boolean {
+  if (kernel.trim() === expected) return true
   const fields = (value: string) => value.trim().split(/\s+/).map(canonical)
   const one = fields(kernel)
   const other = fields(expected)

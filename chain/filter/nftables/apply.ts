@@ -2,10 +2,18 @@
  * An owner's share in our nftables tables: put there as one transaction, found again and swept by owner alone, compared for
  * CHECK. Knows no plugin.
  */
+import '../../linux/nftables/batch.ts' // which the engine would load by itself: who comes here needs it
 import { errno } from '../../linux/libc/errno.ts'
 import { takeLock, unlessUnwritable } from '../../linux/lock.ts'
 import type { Transport } from '../../linux/netlink/socket.ts'
-import { findChain, listRules, rulesetGeneration, tableExists } from '../../linux/nftables/list.ts'
+import {
+  chainsOfRules,
+  familiesWith,
+  findChain,
+  listRules,
+  rulesetGeneration,
+  tableExists,
+} from '../../linux/nftables/list.ts'
 import { openNetfilter, openNetfilterIfPresent } from '../../linux/nftables/netfilter.ts'
 import { type Command, type Engine, NftError } from '../../linux/nftables/nft.ts'
 import { CniError, code } from '../../protocol/error.ts'
@@ -22,7 +30,7 @@ import {
   type Role,
   TABLE,
 } from './layout.ts'
-import { type FoundElement, listIn, listOwned, ownedChains } from './read.ts'
+import { type FoundElement, listerFor, listOwned, ownedChains } from './read.ts'
 import { type Picked, removals } from './remove.ts'
 import { areRivals, foundElement, isShareable, promotions, waitingElement } from './sharing.ts'
 
@@ -152,19 +160,22 @@ export async function removeOwned(engine: Engine, removal: Removal): Promise<'re
   using netfilter = openNetfilterIfPresent()
   if (!netfilter) return 'absent'
   let shared: Applied = 'absent'
+  let known: { generation: number; plan: RemovalPlan }
   {
     using _shared = lockTablesIfPossible({ shared: true })
     const generation = rulesetGeneration(netfilter)
-    const { commands, emptied, kept } = planRemoval(netfilter, removal)
-    if (emptied.length === 0 && kept.length === 0) {
-      shared = await applyRemoval(engine, [...commands, ...extra(netfilter)], { generation })
+    const plan = planRemoval(netfilter, removal)
+    known = { generation, plan }
+    if (plan.emptied.length === 0 && plan.kept.length === 0) {
+      shared = await applyRemoval(engine, [...plan.commands, ...extra(netfilter)], { generation })
       // with others' removals in between, this one may have been the last without knowing it
       if (shared !== 'overtaken' && rulesetGeneration(netfilter) - generation <= 1) return shared
     }
   }
   using _exclusive = lockTablesIfPossible({ shared: false })
   for (let attempt = 1; ; attempt++) {
-    const { commands, emptied, kept } = planRemoval(netfilter, removal)
+    const isKnown = attempt === 1 && rulesetGeneration(netfilter) === known.generation
+    const { commands, emptied, kept } = isKnown ? known.plan : planRemoval(netfilter, removal)
     for (const family of emptied) removal.beforeEmptied?.(netfilter, family)
     const tables = emptied.map<Command>(family => ({ verb: 'delete', kind: 'table', family, name: TABLE }))
     const all = [...commands, ...kept, ...tables, ...extra(netfilter)]
@@ -203,17 +214,14 @@ interface RemovalPlan {
 }
 
 function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): RemovalPlan {
-  const present = families.filter(family => tableExists(netfilter, family, TABLE))
+  const present = familiesWith(netfilter, families, TABLE)
+  const listers = new Map(present.map(family => [family, listerFor(netfilter, family)]))
   const picked: Picked = {
     isOwner: owner => owner !== undefined && isOwner(owner),
     hasRole: role => roles.includes(role),
   }
   const listed = (family: OurFamily, hasRole: (role: Role) => boolean) =>
-    listIn(
-      netfilter,
-      family,
-      collectionsOf(family).filter(({ role }) => hasRole(role)),
-    )
+    listers.get(family)?.(collectionsOf(family).filter(({ role }) => hasRole(role))) ?? []
   const isOtherRole = (role: Role) => !picked.hasRole(role)
   const found = present.flatMap(family => listed(family, picked.hasRole))
   const staying = found.filter(({ owner }) => owner !== undefined && !picked.isOwner(owner))
@@ -246,10 +254,10 @@ function planRemoval(netfilter: Transport, { roles, isOwner }: Removal): Removal
 
 /** Rules in a table of ours that are not ours: an administrator's, in a chain for overrides. */
 function holdsRulesOfOthers(netfilter: Transport, family: OurFamily): boolean {
-  const owned = family === 'bridge' ? [] : ownedChains(netfilter, family).map(({ name }) => name)
-  return listRules(netfilter, { family, table: TABLE }).some(
-    ({ chain }) => !ownChains[family].includes(chain) && !owned.includes(chain),
-  )
+  const others = chainsOfRules(netfilter, family, TABLE).filter(chain => !ownChains[family].includes(chain))
+  if (others.length === 0 || family === 'bridge') return others.length > 0
+  const owned = ownedChains(netfilter, family).map(({ name }) => name)
+  return others.some(chain => !owned.includes(chain))
 }
 
 /** An element of a collection that another one keeps, in which nothing stays that begins as it does. */

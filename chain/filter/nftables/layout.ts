@@ -83,7 +83,10 @@ const port: readonly Field[] = ['protocol', 'port']
 const hostPort: readonly Field[] = ['address', 'protocol', 'port']
 const onBridge: readonly Field[] = ['interface', 'address']
 
-const masquerading: readonly Collection[] = [
+/** What is looked up; what waits to be follows from these. */
+type LookedUp = Collection & { kind: Kind }
+
+const masquerading: readonly LookedUp[] = [
   { name: 'masquerade_source', kind: 'masquerade', role: 'masquerade', key: ['address'], shareable: true },
   {
     name: 'masquerade_local',
@@ -95,7 +98,7 @@ const masquerading: readonly Collection[] = [
   },
 ]
 
-const publishing: readonly Collection[] = [
+const publishing: readonly LookedUp[] = [
   // two sets, since the look-up in one of intervals costs more with each element that begins alike: a port each
   { name: 'hairpin_port', kind: 'hairpin', role: 'ports', key: hostPort, shareable: true },
   {
@@ -115,7 +118,7 @@ const publishing: readonly Collection[] = [
   { name: 'route_localnet', kind: 'localnet-guard', role: 'ports', key: ['interface'] },
 ]
 
-const forwarding: readonly Collection[] = [
+const forwarding: readonly LookedUp[] = [
   { name: 'forwarded', kind: 'forwarded', role: 'firewall', key: ['address'], shareable: true },
   { name: 'policy_member', kind: 'policy-member', role: 'firewall', key: onBridge, shareable: true },
   {
@@ -138,23 +141,18 @@ const forwarding: readonly Collection[] = [
 const lookedUp = [...masquerading, ...publishing, ...forwarding]
 
 /** Before the same key its owner; and no interval, since many may wait for it: a prefix is an address and a length. */
-function waitingCollection({ name, kind, role, key, interval }: Collection): Collection[] {
-  if (kind === 'waiting') return []
-  return [
-    {
-      name: `waiting_${name}`,
-      kind: 'waiting',
-      role,
-      key: ['owner', ...key, ...(interval ? (['length'] as const) : [])],
-      waitsFor: kind,
-    },
-  ]
+function waitingCollection({ name, kind, role, key, interval }: LookedUp): Collection {
+  return {
+    name: `waiting_${name}`,
+    kind: 'waiting',
+    role,
+    key: ['owner', ...key, ...(interval ? (['length'] as const) : [])],
+    waitsFor: kind,
+  }
 }
 
-const internetCollections = [
-  ...lookedUp,
-  ...lookedUp.filter(({ shareable }) => shareable).flatMap(waitingCollection),
-]
+const internetCollections: Collection[] = [...lookedUp]
+for (const each of lookedUp) if (each.shareable) internetCollections.push(waitingCollection(each))
 
 const bridgeCollections: readonly Collection[] = [
   { name: 'guarded_port', kind: 'guarded-port', role: 'frames', key: ['interface'] },

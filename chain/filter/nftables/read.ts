@@ -44,16 +44,26 @@ export function listIn(
   family: OurFamily,
   collections: readonly Collection[],
 ): FoundElement[] {
+  return listerFor(netfilter, family)(collections)
+}
+
+/** Lists as `listIn`; which collections have elements at all, the table is asked once. */
+export function listerFor(
+  netfilter: Transport,
+  family: OurFamily,
+): (collections: readonly Collection[]) => FoundElement[] {
   const filled = filledSets(netfilter, family, TABLE)
-  return collections
-    .filter(({ name }) => filled.includes(name))
-    .flatMap(collection =>
-      listElements(netfilter, { family, table: TABLE, set: collection.name }).map(element => ({
-        ...readElement(element, collection, family),
-        comment: element.comment,
-        owner: ownerIn(element.comment),
-      })),
-    )
+  return collections => {
+    const found: FoundElement[] = []
+    for (const collection of collections) {
+      if (!filled.includes(collection.name)) continue
+      for (const element of listElements(netfilter, { family, table: TABLE, set: collection.name })) {
+        const { comment } = element
+        found.push({ ...readElement(element, collection, family), comment, owner: ownerIn(comment) })
+      }
+    }
+    return found
+  }
 }
 
 /** The kernel's bytes as the collection's fields describe them. */

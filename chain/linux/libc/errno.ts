@@ -1,5 +1,5 @@
 /** Refused system calls: error numbers, their names and words, and the check that each call passes. */
-import { SystemFailure } from '../failure.ts'
+import { type FailureParts, SystemFailure } from '../failure.ts'
 import { failureOf, rarely, textAt } from './ffi.ts'
 
 const occasional = {
@@ -63,13 +63,28 @@ export function describeErrno(number: number): string {
   return text === undefined ? name : `${text} (${name})`
 }
 
-/** A refused system call: what was being done, and the errno, to be compared with `errno.X`. */
-export class SystemError extends SystemFailure {
-  override name = 'SystemError'
+/**
+ * What the kernel refuses with a number. The words are put together when somebody reads them, for most refusals are answers that
+ * a caller tells by the number, and asking the C library for words costs a process 0.2 ms the first time.
+ */
+export abstract class Refusal extends SystemFailure {
   declare readonly errno: number
 
+  constructor(parts: FailureParts & { errno: number }) {
+    super(undefined, parts)
+  }
+
+  override get message(): string {
+    return `${this.operation}: ${describeErrno(this.errno)}${this.said ? `: ${this.said}` : ''}`
+  }
+}
+
+/** A refused system call: what was being done, and the errno, to be compared with `errno.X`. */
+export class SystemError extends Refusal {
+  override name = 'SystemError'
+
   constructor(operation: string, number: number) {
-    super(`${operation}: ${describeErrno(number)}`, { operation, errno: number })
+    super({ operation, errno: number })
   }
 }
 

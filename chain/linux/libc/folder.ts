@@ -58,9 +58,10 @@ export function readFolderEntries(descriptor: number, buffer: Uint8Array): numbe
 /** Sets the time of a file's last change; that of its last access stays. */
 export function setModified(path: string, time: { seconds: number; nanoseconds: number }): void {
   const times = new DataView(new ArrayBuffer(32)) // struct timespec[2]: access, modification
-  times.setBigInt64(8, 0x3ffffffen, true) // UTIME_OMIT
-  times.setBigInt64(16, BigInt(time.seconds), true)
-  times.setBigInt64(24, BigInt(time.nanoseconds), true)
+  times.setUint32(8, 0x3ffffffe, true) // UTIME_OMIT
+  times.setUint32(16, time.seconds, true)
+  times.setUint32(20, time.seconds / 2 ** 32, true)
+  times.setUint32(24, time.nanoseconds, true)
   checked(
     rarely(occasional, 'utimensat')(AT_FDCWD, textPointer(path), pointer(new Uint8Array(times.buffer)), 0),
     () => `set the time of ${path}`,

@@ -1,6 +1,6 @@
 /** What is known of a file without opening it, or of an open one: statx, statfs. */
-import { checked, isErrno, nothingThere } from './errno.ts'
-import { libc, pointer, textPointer } from './ffi.ts'
+import { checked, nothingThere, SystemError } from './errno.ts'
+import { failureOf, libc, pointer, textPointer } from './ffi.ts'
 
 /** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
 export class FileStatus {
@@ -15,8 +15,11 @@ export class FileStatus {
     return `${this.#statx.getUint32(136, true)}:${this.#statx.getUint32(140, true)}`
   }
 
-  get inode(): bigint {
-    return this.#statx.getBigUint64(32, true)
+  /** In decimal digits. */
+  get inode(): string {
+    const high = this.#statx.getUint32(36, true)
+    const low = this.#statx.getUint32(32, true)
+    return high === 0 ? String(low) : String(this.#statx.getBigUint64(32, true))
   }
 
   /** The mount that it was found by: what lies below a folder is another thing by another mount. 0 before Linux 5.8. */
@@ -46,9 +49,10 @@ export class FileStatus {
     )
   }
 
-  /** The same, in nanoseconds. */
-  get modifiedNanoseconds(): bigint {
-    return this.#statx.getBigInt64(112, true) * 1_000_000_000n + BigInt(this.#statx.getUint32(120, true))
+  /** The same to the nanosecond, as a text that no other moment has. */
+  get modifiedExactly(): string {
+    const word = (at: number) => this.#statx.getUint32(at, true).toString(16)
+    return `${word(116)}-${word(112)}-${word(120)}`
   }
 }
 
@@ -61,30 +65,26 @@ const STATX_MNT_ID = 0x1000
 
 /** The status of what a path names; undefined when there is nothing. Links are followed, unless they are themselves meant. */
 export function status(path: string, { follow = true } = {}): FileStatus | undefined {
-  try {
-    return statx(AT_FDCWD, path, { flags: follow ? 0 : AT_SYMLINK_NOFOLLOW, what: path })
-  } catch (thrown) {
-    if (isErrno(thrown, ...nothingThere)) return undefined
-    throw thrown
-  }
+  const found = statx(AT_FDCWD, path, follow ? 0 : AT_SYMLINK_NOFOLLOW)
+  if (typeof found !== 'number') return found
+  if (nothingThere.includes(found)) return undefined
+  throw new SystemError(`stat ${path}`, found)
 }
 
 /** The status of an open file. */
 export function statusOf(descriptor: number, what = `descriptor ${descriptor}`): FileStatus {
-  return statx(descriptor, '', { flags: AT_EMPTY_PATH, what })
+  const found = statx(descriptor, '', AT_EMPTY_PATH)
+  if (typeof found !== 'number') return found
+  throw new SystemError(`stat ${what}`, found)
 }
 
-function statx(
-  descriptor: number,
-  path: string,
-  { flags, what }: { flags: number; what: string },
-): FileStatus {
+/** The number of a refusal is an answer like another: there often is nothing, and an exception would cost more than the call. */
+function statx(descriptor: number, path: string, flags: number): FileStatus | number {
   const bytes = new Uint8Array(256) // struct statx
-  checked(
+  const number = failureOf(
     libc().statx(descriptor, textPointer(path), flags, STATX_BASIC_STATS | STATX_MNT_ID, pointer(bytes)),
-    () => `stat ${what}`,
   )
-  return new FileStatus(new DataView(bytes.buffer))
+  return number === 0 ? new FileStatus(new DataView(bytes.buffer)) : number
 }
 
 /** The type of the file system that holds a path (linux/magic.h). */

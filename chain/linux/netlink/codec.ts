@@ -35,10 +35,6 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-function littleEndian16(bytes: Uint8Array, at: number): number {
-  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
-}
-
 /** Attributes in order; every length is checked before it is believed. */
 export function attributes(bytes: Uint8Array): Attribute[] {
   const found: Attribute[] = []
@@ -47,15 +43,16 @@ export function attributes(bytes: Uint8Array): Attribute[] {
     if (left < ATTRIBUTE_HEADER) {
       throw new CodecError(`attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`)
     }
-    const length = littleEndian16(bytes, at)
+    // by hand, here and below: a table that is listed has thousands of them, and calls cost more than all else
+    const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
     if (length < ATTRIBUTE_HEADER || length > left) {
       throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
     }
     found.push({
-      type: littleEndian16(bytes, at + 2) & TYPE_MASK,
+      type: ((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK,
       value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
     })
-    at += align(length)
+    at += (length + 3) & ~3
   }
   return found
 }
@@ -63,10 +60,10 @@ export function attributes(bytes: Uint8Array): Attribute[] {
 /** The value of the first attribute of a type among well-formed ones; takes nothing else apart. */
 export function findAttribute(bytes: Uint8Array, type: number): Uint8Array | undefined {
   for (let at = 0; at + ATTRIBUTE_HEADER <= bytes.length; ) {
-    const length = littleEndian16(bytes, at)
-    if ((littleEndian16(bytes, at + 2) & TYPE_MASK) === type)
+    const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+    if ((((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK) === type)
       return bytes.subarray(at + ATTRIBUTE_HEADER, at + length)
-    at += Math.max(ATTRIBUTE_HEADER, align(length))
+    at += length < ATTRIBUTE_HEADER ? ATTRIBUTE_HEADER : (length + 3) & ~3
   }
   return undefined
 }

@@ -2,8 +2,7 @@
  * A netlink socket and requests over it: sequence numbers, acknowledgements, dumps, batches, refusals with the kernel's
  * own sentence. Knows no family's objects.
  */
-import { SystemFailure } from '../failure.ts'
-import { describeErrno, errno, isErrno } from '../libc/errno.ts'
+import { errno, isErrno, Refusal } from '../libc/errno.ts'
 import { unguessable } from '../libc/ffi.ts'
 import { close, waitReadable } from '../libc/file.ts'
 import {
@@ -75,16 +74,11 @@ export interface Request {
 }
 
 /** The kernel's refusal: what was being done, errno (to be compared with `errno.X`), and its own sentence if it gave one. */
-export class KernelError extends SystemFailure {
+export class KernelError extends Refusal {
   override name = 'KernelError'
-  declare readonly errno: number
 
   constructor(operation: string, number: number, said?: string) {
-    super(`${operation}: ${describeErrno(number)}${said ? `: ${said}` : ''}`, {
-      operation,
-      errno: number,
-      said,
-    })
+    super({ operation, errno: number, said })
   }
 }
 

@@ -15,7 +15,7 @@ import {
   split,
   text,
 } from '../netlink/codec.ts'
-import { attempt, dump, isRefusal, request, type Transport } from '../netlink/socket.ts'
+import { attempt, dump, isRefusal, KernelError, request, type Transport } from '../netlink/socket.ts'
 import { type RuleContent, readExpressions } from './expression.ts'
 import { openNetfilterIfPresent } from './netfilter.ts'
 import type { Family } from './nft.ts'
@@ -38,20 +38,39 @@ export function orNone<T>(read: () => T[]): T[] {
   try {
     return read()
   } catch (thrown) {
-    if (isRefusal(thrown, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)) return []
+    if (isNone(thrown)) return []
     throw thrown
   }
 }
 
-export function tableExists(netfilter: Transport, family: Family, table: string): boolean {
-  const found = orNone(() =>
-    request(netfilter, {
+function isNone(refusal: unknown): boolean {
+  return isRefusal(refusal, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
+}
+
+/** The families that have a table of that name, asked for at once. */
+export function familiesWith<Some extends Family>(
+  netfilter: Transport,
+  families: readonly Some[],
+  table: string,
+): Some[] {
+  const answers = attempt(
+    netfilter,
+    families.map(family => ({
       operation: `look up table ${family} ${table}`,
       type: GET_TABLE,
       payload: join(header(family), text(1, table)), // NFTA_TABLE_NAME
-    }),
+    })),
   )
-  return found.length > 0
+  return families.filter((_, index) => {
+    const answer = answers[index]
+    if (answer === undefined || isNone(answer)) return false
+    if (answer instanceof KernelError) throw answer
+    return answer.length > 0
+  })
+}
+
+export function tableExists(netfilter: Transport, family: Family, table: string): boolean {
+  return familiesWith(netfilter, [family], table).length > 0
 }
 
 /** The names of a family's tables. */
@@ -218,6 +237,16 @@ export function pickRules(
   return orNone(() => dump(netfilter, asked, read))
 }
 
+/** The names of a table's chains, each as often as it has rules; of the rules nothing else is read. */
+export function chainsOfRules(netfilter: Transport, family: Family, table: string): string[] {
+  const asked = {
+    operation: `list rules of ${family} ${table}`,
+    type: GET_RULE,
+    payload: join(header(family), text(1, table)),
+  }
+  return orNone(() => dump(netfilter, asked, ({ payload }) => textOf(findAttribute(payload.subarray(4), 2)))) // NFTA_RULE_CHAIN
+}
+
 function readRule({ payload }: Message): Rule {
   const found = attributeMap(split(payload, 4)[1])
   const content = readExpressions(found.get(4)) // NFTA_RULE_EXPRESSIONS
@@ -262,18 +291,13 @@ export interface SetDescription {
 
 /** A table's sets and maps. */
 export function describeSets(netfilter: Transport, family: Family, table: string): SetDescription[] {
-  const asked = {
-    operation: `list sets of ${family} ${table}`,
-    type: GET_SET,
-    payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
-  }
   const read = ({ payload }: Message): SetDescription => {
     const set = attributeMap(split(payload, 4)[1])
     const number = (type: number) => readUint32Big(set.get(type) ?? new Uint8Array(4))
     const flags = number(3)
-    const count = set.get(20) // NFTA_SET_COUNT
+    const count = set.get(SET_COUNT)
     return {
-      name: textOf(set.get(2)),
+      name: textOf(set.get(SET_NAME)),
       keyType: number(4),
       dataType: number(6),
       isMap: (flags & 8) !== 0, // NFT_SET_MAP
@@ -281,14 +305,26 @@ export function describeSets(netfilter: Transport, family: Family, table: string
       ...(count ? { count: readUint32Big(count) } : {}),
     }
   }
-  return orNone(() => dump(netfilter, asked, read))
+  return orNone(() => dump(netfilter, setsIn(family, table), read))
 }
+
+const SET_NAME = 2 // NFTA_SET_NAME
+const SET_COUNT = 20 // NFTA_SET_COUNT
+
+const setsIn = (family: Family, table: string) => ({
+  operation: `list sets of ${family} ${table}`,
+  type: GET_SET,
+  payload: join(header(family), text(1, table)), // NFTA_SET_TABLE
+})
 
 /** Names of a table's sets and maps that hold elements, as far as the kernel tells: the others need not be listed. */
 export function filledSets(netfilter: Transport, family: Family, table: string): string[] {
-  const filled: string[] = []
-  for (const { name, count } of describeSets(netfilter, family, table)) if (count !== 0) filled.push(name)
-  return filled
+  const read = ({ payload }: Message) => {
+    const set = payload.subarray(4)
+    const count = findAttribute(set, SET_COUNT)
+    return count && readUint32Big(count) === 0 ? undefined : textOf(findAttribute(set, SET_NAME))
+  }
+  return orNone(() => dump(netfilter, setsIn(family, table), read))
 }
 
 export interface Element {

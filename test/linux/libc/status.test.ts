@@ -16,10 +16,11 @@ test('a status is what others see', () => {
     kind: 'file',
     size: 4,
     mode: Number(theirs.mode),
-    inode: theirs.ino,
-    modifiedNanoseconds: theirs.mtimeNs,
+    inode: `${theirs.ino}`,
   })
   expect(ours?.modified).toBe(Number(theirs.mtimeNs / 1_000_000n))
+  const [, low = '', nanoseconds = ''] = ours?.modifiedExactly.split('-') ?? []
+  expect(BigInt(`0x${low}`) * 1_000_000_000n + BigInt(`0x${nanoseconds}`)).toBe(theirs.mtimeNs)
 })
 
 test('a link is followed unless it is meant itself; what is not there has no status', () => {
@@ -38,7 +39,7 @@ test('kinds are told apart, by path and by descriptor, and the same file is know
   const descriptor = open('/proc/self/ns/net', O_RDONLY)
   const [one, other] = [statusOf(descriptor), status('/proc/self/ns/net')]
   close(descriptor)
-  expect([one.device, one.inode]).toEqual([other?.device as string, other?.inode as bigint])
+  expect([one.device, one.inode]).toEqual([other?.device as string, other?.inode as string])
   expect(() => statusOf(descriptor)).toThrow(`stat descriptor ${descriptor}`)
 })
 
