@@ -43,9 +43,7 @@ export function orNone<T>(read: () => T[]): T[] {
   }
 }
 
-function isNone(refusal: unknown): boolean {
-  return isRefusal(refusal, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
-}
+const isNone = (refusal: unknown) => isRefusal(refusal, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 
 /** The families that have a table of that name, asked for at once. */
 export function familiesWith<Some extends Family>(
@@ -53,19 +51,16 @@ export function familiesWith<Some extends Family>(
   families: readonly Some[],
   table: string,
 ): Some[] {
-  const answers = attempt(
-    netfilter,
-    families.map(family => ({
-      operation: `look up table ${family} ${table}`,
-      type: GET_TABLE,
-      payload: join(header(family), text(1, table)), // NFTA_TABLE_NAME
-    })),
-  )
+  const asked = families.map(family => ({
+    operation: `look up table ${family} ${table}`,
+    type: GET_TABLE,
+    payload: join(header(family), text(1, table)), // NFTA_TABLE_NAME
+  }))
+  const answers = attempt(netfilter, asked)
   return families.filter((_, index) => {
     const answer = answers[index]
-    if (answer === undefined || isNone(answer)) return false
-    if (answer instanceof KernelError) throw answer
-    return answer.length > 0
+    if (answer instanceof KernelError && !isNone(answer)) throw answer
+    return Array.isArray(answer) && answer.length > 0
   })
 }
 
@@ -225,26 +220,23 @@ export function pickRules(
   { family, table, chain }: { family: Family; table: string; chain?: string },
   isPicked: (rule: Rule) => boolean,
 ): Rule[] {
-  const asked = {
-    operation: `list rules of ${family} ${table}`,
-    type: GET_RULE,
-    payload: join(header(family), text(1, table), ...(chain === undefined ? [] : [text(2, chain)])),
-  }
   const read = (message: Message) => {
     const rule = readRule(message)
     return (chain === undefined || rule.chain === chain) && isPicked(rule) ? rule : undefined
   }
-  return orNone(() => dump(netfilter, asked, read))
+  return orNone(() => dump(netfilter, rulesIn(family, table, chain), read))
 }
 
-/** The names of a table's chains, each as often as it has rules; of the rules nothing else is read. */
+const rulesIn = (family: Family, table: string, chain?: string) => ({
+  operation: `list rules of ${family} ${table}`,
+  type: GET_RULE,
+  payload: join(header(family), text(1, table), ...(chain === undefined ? [] : [text(2, chain)])),
+})
+
+/** The chain of each rule of a table; nothing else is read. */
 export function chainsOfRules(netfilter: Transport, family: Family, table: string): string[] {
-  const asked = {
-    operation: `list rules of ${family} ${table}`,
-    type: GET_RULE,
-    payload: join(header(family), text(1, table)),
-  }
-  return orNone(() => dump(netfilter, asked, ({ payload }) => textOf(findAttribute(payload.subarray(4), 2)))) // NFTA_RULE_CHAIN
+  const read = ({ payload }: Message) => textOf(findAttribute(payload.subarray(4), 2)) // NFTA_RULE_CHAIN
+  return orNone(() => dump(netfilter, rulesIn(family, table), read))
 }
 
 function readRule({ payload }: Message): Rule {
@@ -308,8 +300,7 @@ export function describeSets(netfilter: Transport, family: Family, table: string
   return orNone(() => dump(netfilter, setsIn(family, table), read))
 }
 
-const SET_NAME = 2 // NFTA_SET_NAME
-const SET_COUNT = 20 // NFTA_SET_COUNT
+const [SET_NAME, SET_COUNT] = [2, 20] // NFTA_SET_NAME, NFTA_SET_COUNT
 
 const setsIn = (family: Family, table: string) => ({
   operation: `list sets of ${family} ${table}`,
