@@ -22,6 +22,7 @@ needed_for_tests=(
   systemd:systemd-socket-activate               # starts the daemon of dhcp when somebody asks it
   iproute2:ip iperf3:iperf3 strace:strace tcpdump:tcpdump
   podman:podman crun:crun busybox:busybox
+  chromium-headless-shell:chromium-headless-shell fonts-dejavu-core:chromium-headless-shell # looks at the pages of `catena graph`
   zsh:zsh fish:fish groff-base:groff            # completions and manual pages are made for
 )
 for word in "$@"; do

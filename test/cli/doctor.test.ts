@@ -11,6 +11,7 @@ import {
   renameSync,
   rmSync,
   truncateSync,
+  watch,
   writeFileSync,
 } from 'node:fs'
 import { examineState, repair, undoRepair } from '../../chain/cli/doctor/state.ts'
@@ -81,6 +82,22 @@ function kill({ netns, result }: Added, { cache = true } = {}): void {
     if (name.includes(netns.slice(netns.lastIndexOf('/') + 1))) rmSync(`/var/lib/cni/results/${name}`)
 }
 
+/** Tells of changes in a folder, so that none is missed and none is waited for. */
+function watchFolder(path: string) {
+  mkdirSync(path, { recursive: true })
+  let told = Promise.withResolvers<void>()
+  const watcher = watch(path, () => told.resolve())
+  return {
+    async until(isSo: () => boolean): Promise<void> {
+      while (!isSo()) {
+        await told.promise
+        told = Promise.withResolvers<void>()
+      }
+    },
+    [Symbol.dispose]: () => watcher.close(),
+  }
+}
+
 const hostEnd = ({ result }: Added): string =>
   result.interfaces.find(({ name }: { name: string }) => name.startsWith('veth')).name
 const addressOf = ({ result }: Added): string => result.ips[0].address
@@ -102,6 +119,10 @@ interface Damage {
   make(): void | Promise<void>
   /** What else is found, since it comes of it. */
   also?: string[]
+  /** In the place of its commands, where this host cannot carry them out. */
+  mend?(): void | Promise<void>
+  /** What it takes to be as before. */
+  tidy?(): void
 }
 
 const leftovers: Damage[] = [
@@ -188,6 +209,9 @@ const leftovers: Damage[] = [
   },
 ]
 
+const second = { isDefaultGateway: false, isGateway: true }
+let daemon: Bun.Subprocess | undefined
+
 const troubles: Damage[] = [
   {
     kind: 'missing-interface',
@@ -250,6 +274,69 @@ const troubles: Damage[] = [
     make: () => sh('sysctl -qw net.ipv4.ip_forward=0'),
   },
   {
+    kind: 'forward-drop',
+    name: 'a firewall of iptables whose FORWARD drops',
+    make: () => sh('iptables-nft -P FORWARD DROP'),
+    also: ['bridge-filtered'],
+    tidy: () => sh('iptables-nft -P FORWARD ACCEPT && iptables-nft -F FORWARD'),
+  },
+  {
+    kind: 'bridge-filtered',
+    name: 'a firewall of nftables that br_netfilter shows bridged packets to',
+    make: () =>
+      sh(
+        'sysctl -qw net.bridge.bridge-nf-call-iptables=1; nft "add table inet wall { chain forward { type filter hook forward priority 5; meta l4proto tcp drop; }; }"',
+      ),
+    also: ['forward-drop'],
+    tidy: () => sh('nft delete table inet wall'),
+  },
+  {
+    kind: 'mtu-too-large',
+    name: 'an uplink that takes less than containers send',
+    make: () =>
+      sh(
+        'ip link add up0 mtu 1400 type veth peer name up1; ip address add 192.0.2.1/24 dev up0; ip link set up0 up; ip link set up1 up; ip route add default via 192.0.2.2',
+      ),
+    tidy: () => sh('ip link delete up0'),
+  },
+  {
+    kind: 'reverse-path',
+    name: 'rp_filter where a container has two networks',
+    async make() {
+      sh('sysctl -qw net.ipv4.conf.br-ours.rp_filter=1')
+      node.network('second', '10.36.0.0/24', bridgeChain('second', '10.36.0.0/24', second))
+      await node.add('second', 'both', { containerId: 'client', netns: client.netns, ifname: 'eth1' })
+    },
+  },
+  {
+    kind: 'dhcp-daemon',
+    name: 'a network that wants DHCP without its daemon',
+    make() {
+      node.network('leased', '', [{ type: 'macvlan', master: 'br-ours', ipam: { type: 'dhcp' } }])
+    },
+    async mend() {
+      using appeared = watchFolder('/run/cni')
+      daemon = Bun.spawn([ourExecutable('dhcp'), 'daemon'])
+      await appeared.until(() => existsSync('/run/cni/dhcp.sock'))
+    },
+    tidy() {
+      daemon?.kill()
+      rmSync('/etc/cni/net.d/leased.conflist')
+    },
+  },
+  {
+    kind: 'range-nearly-full',
+    name: 'a range that leaks have nearly filled',
+    make() {
+      node.network('small', '10.35.0.0/29')
+      mkdirSync('/var/lib/cni/networks/small', { recursive: true })
+      for (const last of [2, 3, 4, 5, 6])
+        writeFileSync(reservation('small', `10.35.0.${last}`), 'ghost\r\neth0')
+    },
+    also: ['leaked-address'],
+    mend: async () => void (await repair(examine(), new Date())),
+  },
+  {
     kind: 'port-twice',
     name: 'a host port that two containers publish',
     make: async () => void (await node.add('theirs', 'db2', { by: 'go', ...ports(5432) })),
@@ -309,20 +396,24 @@ describe('found, explained, taken away and taken back:', () => {
 })
 
 describe('found, explained, and mended by its command:', () => {
-  test.each(troubles)('$name', async ({ kind, make, also = [] }) => {
+  test.each(troubles)('$name', async ({ kind, make, mend, also = [], tidy = () => {} }) => {
     expect(examine()).toEqual([])
     await make()
     const findings = examine()
     expect(kindsOf(findings)).toContain(kind)
     expect(kindsOf(findings).filter(one => one !== kind && !also.includes(one))).toEqual([])
     for (const finding of findings) expectExplained(finding)
-    for (const command of findings.find(finding => finding.kind === kind)?.commands ?? []) {
-      const isOurs = command.startsWith('catena install')
-      sh(isOurs ? `${command} --plugins bridge,portmap` : command)
-    }
-    for (const { kind: other, commands = [] } of examine())
-      if (also.includes(other ?? '')) commands.forEach(sh)
+    const commands = findings
+      .filter(finding => finding.kind === kind)
+      .flatMap(finding => finding.commands ?? [])
+    if (mend) await mend()
+    else
+      for (const command of commands)
+        sh(command.startsWith('catena install') ? `${command} --plugins bridge,portmap` : command)
+    for (const { kind: other, commands: more = [] } of examine())
+      if (also.includes(other ?? '')) more.forEach(sh)
     expect(examine()).toEqual([])
+    tidy()
   })
 })
 

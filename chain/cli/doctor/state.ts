@@ -7,6 +7,7 @@ import { CONFIGURATIONS, type Node } from '../companions.ts'
 import type { Finding } from '../finding.ts'
 import { findRuntimes } from '../runtimes.ts'
 import { BUNDLES, lastBundle, openBundle, takeBack, wayBack } from './bundle.ts'
+import { filtered } from './filters.ts'
 import { interfaces } from './interfaces.ts'
 import { leftovers } from './leftovers.ts'
 import { networks } from './networks.ts'
@@ -43,6 +44,7 @@ export function examineState(
     ...interfaces(model),
     ...networks(model),
     ...ports(model),
+    ...filtered(model),
     ...leftovers(model),
     ...mixed(node, names),
   ]

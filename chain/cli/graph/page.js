@@ -9,6 +9,8 @@ function make(tag, of = {}, ...children) {
   return element
 }
 
+const when = new Date(time).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
+
 const rate = bits =>
   bits >= 1e6 ? `${+(bits / 1e6).toFixed(1)} Mbit/s` : `${+(bits / 1e3).toFixed(1)} kbit/s`
 const limitsOf = ({ toContainer, fromContainer }) =>
@@ -170,7 +172,7 @@ document.body.append(
     make(
       'span',
       { style: 'quiet' },
-      `${containers.length} containers, ${ill === 0 ? 'all healthy' : `${ill} not healthy`} · ${time}`,
+      `${containers.length} containers, ${ill === 0 ? 'all healthy' : `${ill} not healthy`} · ${when}`,
     ),
     search,
     onlyIll,
