@@ -256,7 +256,7 @@ function checkPair(
     leftDown: config.disableContainerInterface,
   })
   using container = openContainer(netns)
-  const port = checkHostEnd({ host, container }, { config, containerEnd, link, result })
+  const port = checkHostEnd({ host, container, netns }, { config, containerEnd, link, result })
   return { port, mac: containerEnd.address }
 }
 

@@ -12,7 +12,7 @@ import { createOnce, markFinished } from '../chain/interface/create.ts'
 import { expectedMtu } from '../chain/interface/finish.ts'
 import { enableForwarding, prepareHostLink } from '../chain/interface/forwarding.ts'
 import { checkLinkMtu, requireReady } from '../chain/interface/master.ts'
-import { findPeer } from '../chain/interface/owner.ts'
+import { type Ends, findPeer } from '../chain/interface/owner.ts'
 import { createPair, removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
 import { awaitLink } from '../chain/interface/ready.ts'
 import type { Link } from '../chain/linux/netlink/link.ts'
@@ -72,7 +72,7 @@ export const ptp = definePlugin({
     checkLinkMtu(containerEnd, expectedMtu(result, { netns, name, configured: config.mtu }))
     using host = openRoute()
     using container = openContainer(netns)
-    const hostEnd = findHostEnd({ host, container }, { containerEnd, result })
+    const hostEnd = findHostEnd({ host, container, netns }, { containerEnd, result })
     const routed = routedAddressesOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
     const [missing] = [
       ...missingRoutes(container, { routed, link: containerEnd.index }).map(
@@ -167,10 +167,7 @@ function rulesFor(parts: {
 }
 
 /** CHECK: the host's end of the pair, which is the one of prevResult. */
-function findHostEnd(
-  places: { host: Transport; container: Transport },
-  { containerEnd, result }: { containerEnd: Link; result: Result },
-): Link {
+function findHostEnd(places: Ends, { containerEnd, result }: { containerEnd: Link; result: Result }): Link {
   const hostEnd = findPeer(places, containerEnd)
   const expected = hostEnd && result.interfaces.find(({ name, sandbox }) => name === hostEnd.name && !sandbox)
   if (!hostEnd || !expected) {

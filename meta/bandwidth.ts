@@ -47,7 +47,7 @@ export const bandwidth = definePlugin({
     if (!ingress && !egress) return previous
     using container = openContainer(netns)
     const host = keep(openRoute())
-    const outside = requireHostEnd({ host, container }, { name: attachment.ifname, previous })
+    const outside = requireHostEnd({ host, container, netns }, { name: attachment.ifname, previous })
     if (ingress) {
       undo(`stop shaping ${outside.name}`, () => removeShape(host, outside.index))
       shape(host, outside, { bucket: ingress, scope })
@@ -62,7 +62,7 @@ export const bandwidth = definePlugin({
     if (!ingress && !egress) return
     using container = openContainer(netns)
     using host = openRoute()
-    const outside = requireHostEnd({ host, container }, { name: attachment.ifname, previous })
+    const outside = requireHostEnd({ host, container, netns }, { name: attachment.ifname, previous })
     const ifb = egress && findIfb(host, attachment)
     const differences = [
       ...(ingress ? shapeDifferences(host, outside, { bucket: ingress, scope }) : []),
@@ -78,7 +78,7 @@ export const bandwidth = definePlugin({
   async del({ attachment, netns, io }) {
     using host = openRoute()
     using container = openContainerIfPresent(netns)
-    const found = container && findHostEnd(host, container, attachment.ifname)
+    const found = container && findHostEnd({ host, container, netns }, attachment.ifname)
     const other = otherThan(attachment, found?.alias)
     if (found && other !== undefined) sayLeft(io, `the limit of ${found.name}`, other)
     const outside = other === undefined ? found : undefined

@@ -3,11 +3,11 @@ import { errno } from '../linux/libc/errno.ts'
 import { findLink, type Link } from '../linux/netlink/link.ts'
 import type { Kind } from '../linux/netlink/link-kind.ts'
 import { hasKind } from '../linux/netlink/link-probe.ts'
-import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import { listRoutes, MAIN_TABLE } from '../linux/netlink/route.ts'
 import { isRefusal, type Transport } from '../linux/netlink/socket.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { differs, onHost, openContainer } from './configure.ts'
+import { isParentHere } from './owner.ts'
 
 /** What the configuration says about the master. */
 export interface MasterChoice {
@@ -87,10 +87,11 @@ export function explainDown(thrown: unknown, { link }: Master): unknown {
 /** CHECK: the interface stands on the configured master; on one that exists, where the configuration names none. */
 export function checkMaster(link: Link, { choice, netns }: { choice: MasterChoice; netns: string }): void {
   using container = openContainer(netns)
-  const elsewhere = link.parentNamespace !== undefined
   const expected = choice.master ? findMaster(choice, netns).link : undefined
-  const onOwnHost = elsewhere && link.parentNamespace === ownNamespaceId(container)
-  if (choice.linkInContainer ? elsewhere : !onOwnHost) {
+  const isPlaced = choice.linkInContainer
+    ? link.parentNamespace === undefined
+    : isParentHere(link, { container, netns })
+  if (!isPlaced) {
     throw differs(`master: ${link.name} does not stand on a link of ${placeOf(choice, netns)}`)
   }
   if (expected && link.parent !== expected.index) {

@@ -6,6 +6,7 @@
 import { findLink, type Link } from '../linux/netlink/link.ts'
 import { ownNamespaceId } from '../linux/netlink/namespace-id.ts'
 import type { Transport } from '../linux/netlink/socket.ts'
+import { namespaceIdentity, ownNamespaceIdentity } from '../linux/netns.ts'
 import type { Attachment, ValidAttachment } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
 import { attachmentHash, isStale, ownerIn, ownerOf, readableOwner } from '../plugin/owner.ts'
@@ -84,17 +85,27 @@ export function staleLoans(network: string, valid: readonly ValidAttachment[]) {
   )
 }
 
+/** A namespace that a container is in, and sockets there and on the host. */
+export interface Ends {
+  host: Transport
+  container: Transport
+  netns: string | undefined
+}
+
 /**
- * The host's end of a container's interface: its peer, if that is in this very namespace. A container chooses the indexes of
- * links that it makes; the number of the namespace that a peer is in is the kernel's.
+ * Whether what a link stands on, or its peer, is in this very namespace. A container chooses the indexes of links that it makes; the
+ * number of the namespace is the kernel's, and says nothing where both ends are in one: then that has to be this one
+ * (CNI_NETNS_OVERRIDE).
  */
-export function findPeer(
-  { host, container }: { host: Transport; container: Transport },
-  inside: Link,
-): Link | undefined {
-  const { index, kind, parent, parentNamespace } = inside
-  if (kind !== 'veth' || parent === undefined || parentNamespace === undefined) return undefined
-  if (parentNamespace !== ownNamespaceId(container)) return undefined
+export function isParentHere({ parentNamespace }: Link, { container, netns }: Omit<Ends, 'host'>): boolean {
+  if (parentNamespace !== undefined) return parentNamespace === ownNamespaceId(container)
+  return netns !== undefined && namespaceIdentity(netns) === ownNamespaceIdentity()
+}
+
+/** The host's end of a container's interface: its peer, if that is in this very namespace. */
+export function findPeer({ host, ...place }: Ends, inside: Link): Link | undefined {
+  const { index, kind, parent } = inside
+  if (kind !== 'veth' || parent === undefined || !isParentHere(inside, place)) return undefined
   const outside = findLink(host, parent)
   return outside?.kind === 'veth' && outside.parent === index ? outside : undefined
 }
@@ -105,7 +116,7 @@ export function otherOwner(
   places: { host: Transport; container: Transport },
   inside: Link,
 ): string | undefined {
-  const alias = findPeer(places, inside)?.alias
+  const alias = findPeer({ ...places, netns }, inside)?.alias
   if (alias !== undefined && ownerIn(alias) !== undefined) return otherThan(attachment, alias)
   const found = records.recall(attachmentHash(attachment))
   const isAbout = found?.netns === netns && found?.index === inside.index

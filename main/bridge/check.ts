@@ -1,6 +1,6 @@
 /** What CHECK looks at on the host: the bridge, its gateway, and the container's port. */
 
-import { findPeer } from '../../chain/interface/owner.ts'
+import { type Ends, findPeer } from '../../chain/interface/owner.ts'
 import { findLink, type Link } from '../../chain/linux/netlink/link.ts'
 import type { Transport } from '../../chain/linux/netlink/socket.ts'
 import { CniError, code, toCniError } from '../../chain/protocol/error.ts'
@@ -84,7 +84,7 @@ function checkVlans(host: Transport, link: Link, keys: Parameters<typeof vlan.mi
 
 /** The host end is the one of prevResult, on the bridge, with its settings. */
 export function checkHostEnd(
-  places: { host: Transport; container: Transport },
+  places: Ends,
   parts: { config: BridgeConfiguration; containerEnd: Link; link: Link; result: Result },
 ): Link {
   const { config, containerEnd, link, result } = parts

@@ -1,6 +1,6 @@
 /** The links that limits are put on: the host end of the container's pair, and the ifb that traffic from the container goes through. */
 
-import { findPeer } from '../../chain/interface/owner.ts'
+import { type Ends, findPeer } from '../../chain/interface/owner.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import {
   changeLink,
@@ -91,16 +91,13 @@ export function removeIfb(host: Transport, attachment: Attachment): 'removed' | 
 }
 
 /** The host end of a container's pair, if its interface has one on this host. */
-export function findHostEnd(host: Transport, container: Transport, name: string): Link | undefined {
-  const inside = findLink(container, name)
-  return inside && findPeer({ host, container }, inside)
+export function findHostEnd(places: Ends, name: string): Link | undefined {
+  const inside = findLink(places.container, name)
+  return inside && findPeer(places, inside)
 }
 
 /** As above, for what must be there and told of in prevResult. */
-export function requireHostEnd(
-  { host, container }: { host: Transport; container: Transport },
-  { name, previous }: { name: string; previous: Result },
-): Link {
+export function requireHostEnd(places: Ends, { name, previous }: { name: string; previous: Result }): Link {
   const refuse = (message: string): never => {
     throw new CniError(code.internal, message, {
       details: `bandwidth shapes pairs of veth links whose host end prevResult tells of; it tells of ${JSON.stringify(previous.interfaces)}`,
@@ -108,12 +105,12 @@ export function requireHostEnd(
   }
   if (previous.interfaces.length === 0) refuse('prevResult: no interfaces provided')
   const inside =
-    findLink(container, name) ??
+    findLink(places.container, name) ??
     refuse(`container interface ${name} has no veth peer: could not look up "${name}": Link not found`)
   if (inside.parent === undefined)
     refuse(`container interface ${name} has no veth peer: interface "${name}" was not a veth interface`)
   const outside =
-    findHostEnd(host, container, name) ?? refuse(`veth peer with index ${inside.parent} is not in host ns`)
+    findHostEnd(places, name) ?? refuse(`veth peer with index ${inside.parent} is not in host ns`)
   const told = previous.interfaces.some(one => !one.sandbox && one.name === outside.name)
   return told
     ? outside

@@ -102,7 +102,9 @@ function attached() {
   createLink(host.route, { name: 'first0', kind: { type: 'bridge' } }) // so that the ends have not one number
   connect({ namespace: container, name: 'eth0' }, { namespace: host, name: 'veth0' })
   const peerOf = (name = 'eth0') =>
-    host.inside(() => findPeer({ host: host.route, container: container.route }, container.link(name)))
+    host.inside(() =>
+      findPeer({ host: host.route, container: container.route, netns: container.path }, container.link(name)),
+    )
   return {
     host,
     container,
@@ -127,12 +129,31 @@ describe('the host’s end', () => {
     const pair = `ip link add name eth0 index ${its} type veth peer name lie1 index ${wanted}`
     liar.run(...pair.split(' '))
     const peer = () =>
-      there.host.inside(() => findPeer({ host: there.host.route, container: liar.route }, liar.link('eth0')))
+      there.host.inside(() =>
+        findPeer({ host: there.host.route, container: liar.route, netns: liar.path }, liar.link('eth0')),
+      )
     expect(liar.link('eth0')).toMatchObject({ index: its, parent: wanted })
     expect(peer()).toBeUndefined()
     liar.run('ip', 'link', 'set', 'lie1', 'netns', inner.name)
     expect(inner.link('lie1').index).toBe(wanted)
     expect(peer()).toBeUndefined()
+  })
+
+  test('is found where the container’s namespace is the host’s own, and is none for who only numbers its links so', () => {
+    using host = freshNamespace('host')
+    using liar = freshNamespace('liar')
+    for (const each of [host, liar])
+      each.run(...'ip link add name eth0 index 31 type veth peer name veth0 index 32'.split(' '))
+    const peerBy = (netns: string) =>
+      host.inside(() => findPeer({ host: host.route, container: liar.route, netns }, liar.link('eth0')))
+    const own = host.inside(() =>
+      findPeer(
+        { host: host.route, container: host.route, netns: '/proc/thread-self/ns/net' },
+        host.link('eth0'),
+      ),
+    )
+    expect(own).toMatchObject({ name: 'veth0', index: 32 })
+    expect(peerBy(liar.path)).toBeUndefined()
   })
 
   test('is none of another namespace’s, and none of what is no pair', () => {
