@@ -9,15 +9,8 @@ PATH=$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin
 cache=$PWD/.cache/containerd
 
 main() {
-  local image=${1:-} package
-  if [ ! -e "$cache/ready" ]; then
-    rm -rf "$cache"
-    for package in containerd runc; do
-      bash tools/debian.sh binary bookworm "$package" "$cache/packages"
-    done
-    for package in "$cache"/packages/*.deb; do dpkg-deb -x "$package" "$cache"; done
-    touch "$cache/ready"
-  fi
+  local image=${1:-}
+  bash test/release/containerd.sh >/dev/null
   if [ -z "$image" ]; then
     bash tools/release.sh x64 --level 1 --into .cache/release >/dev/null
     image=$(ls .cache/release/catena-*-image.tar)
