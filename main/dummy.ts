@@ -2,7 +2,7 @@
 import { checkInterface } from '../chain/interface/configure.ts'
 import { createOnce, PENDING, removePending } from '../chain/interface/create.ts'
 import { collectStale, finishInterface, removeFinished } from '../chain/interface/finish.ts'
-import { requireReady } from '../chain/interface/master.ts'
+import { explained, requireReady } from '../chain/interface/master.ts'
 import { newLink } from '../chain/linux/netlink/link.ts'
 import { request as ask } from '../chain/linux/netlink/socket.ts'
 import { definePlugin, requirePrevious } from '../chain/plugin/define.ts'
@@ -18,7 +18,8 @@ export const dummy = definePlugin({
     const { attachment } = request
     const name = attachment.ifname
     await createOnce(request, {
-      create: container => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING })),
+      create: container =>
+        explained('dummy', () => ask(container, newLink({ name, kind: { type: 'dummy' }, group: PENDING }))),
       clear: container => removePending(container, name),
     })
     const addresses = await request.ipam.add(request.undo)

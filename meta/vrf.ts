@@ -6,6 +6,7 @@ import {
   openContainer,
   openContainerIfPresent,
 } from '../chain/interface/configure.ts'
+import { explained } from '../chain/interface/master.ts'
 import { otherOwner, sayLeft } from '../chain/interface/owner.ts'
 import { freeTables, tablesOf } from '../chain/interface/routing-table.ts'
 import {
@@ -142,7 +143,7 @@ function ensureVrf({ config, netns, undo }: AddRequest<Configuration>, container
   }
   const kind = { type: 'vrf', table: table || chooseTable(container) } as const
   reversible(undo, `delete VRF ${name}`, {
-    forth: () => createLink(container, { name, up: true, kind }),
+    forth: () => explained('vrf', () => createLink(container, { name, up: true, kind })),
     back: () => removeLink(container, name),
   })
   return linkNamed(container, name, netns)

@@ -125,6 +125,15 @@ export function explainKind(thrown: unknown, kind: Kind['type']): unknown {
   return missingKind(kind, thrown)
 }
 
+/** Creates a link; a kernel that has none of the kind is code 50. */
+export function explained<T>(kind: Kind['type'], create: () => T): T {
+  try {
+    return create()
+  } catch (thrown) {
+    throw explainKind(thrown, kind)
+  }
+}
+
 /** STATUS: the kernel has the kind, and the host has the master. Code 50 with the reason. */
 export function requireReady(kind: Kind['type'], choice?: MasterChoice): void {
   if (!onHost(host => hasKind(host, kind))) throw missingKind(kind)

@@ -1,5 +1,6 @@
 /** The links that limits are put on: the host end of the container's pair, and the ifb that traffic from the container goes through. */
 
+import { explained } from '../../chain/interface/master.ts'
 import { type Ends, findPeer } from '../../chain/interface/owner.ts'
 import type { Link } from '../../chain/linux/netlink/link.ts'
 import {
@@ -76,11 +77,13 @@ export function createIfb(
     const link = findLink(host, name)
     return link && (link.alias ?? comment) === comment && removeLink(host, link.index)
   })
-  const [, , [reply] = []] = batch(host, [
-    newLink({ name, kind: { type: 'ifb' }, mtu, transmitQueueLength: 0 }),
-    changeLink(name, { alias: comment, up: true }),
-    getLink(name),
-  ])
+  const [, , [reply] = []] = explained('ifb', () =>
+    batch(host, [
+      newLink({ name, kind: { type: 'ifb' }, mtu, transmitQueueLength: 0 }),
+      changeLink(name, { alias: comment, up: true }),
+      getLink(name),
+    ]),
+  )
   if (!reply) throw new CniError(code.internal, `the kernel does not tell of the new link ${name}`)
   return readLinkMessage(reply)
 }

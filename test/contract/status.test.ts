@@ -3,11 +3,12 @@ import { expect, test } from 'bun:test'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { plugins } from '../../chain/catena.ts'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
-import { hostNamespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
+import type { Outcome } from '../fixtures/plugin.ts'
 import { difference } from '../fixtures/snapshot.ts'
 import { type Feature, hasFeature } from '../kernel/features.ts'
 import { callStep, hostState } from './attachment.ts'
-import type { Step } from './rows.ts'
+import { rows, type Step, titleOf } from './rows.ts'
 
 interface Need {
   plugin: string
@@ -113,6 +114,40 @@ const needs: Need[] = [
 test('every plugin of the executable says what it needs of the node, or that it needs nothing', () => {
   expect([...new Set(needs.map(({ plugin }) => plugin))].sort()).toEqual(Object.keys(plugins).sort())
 })
+
+/** Rows whose last plugin makes a link of a kind that this kernel may not have. */
+const kinds = rows.filter(({ needs = [] }) =>
+  needs.some(need => ['vlan', 'ipvlan', 'macvlan', 'dummy', 'vrf'].includes(need)),
+)
+
+test.each(kinds.map(row => [titleOf(row), row] as const))(
+  '%s: ADD on a kernel that has no such links says 50 as STATUS does, and which module that is',
+  async (_, { node: nodeOf, needs = [], plugin }) => {
+    await using node = await nodeOf()
+    const before = hostState()
+    const network = `kinds-${plugin}`
+    using container = freshNamespace('kinds')
+    let outcome: Outcome | undefined
+    const steps = node.steps(container)
+    for (const step of steps) {
+      if (outcome && outcome.status !== 0) break
+      const prevResult = outcome ? { prevResult: outcome.json } : {}
+      outcome = await callStep('ADD', { ...step, ...prevResult }, { network, container, netns: container })
+    }
+    if (needs.every(hasFeature)) expect(outcome).toMatchObject({ status: 0 })
+    else
+      expect(outcome?.json).toMatchObject({
+        code: 50,
+        msg: `failed to create ${plugin}: operation not supported: the kernel has no ${plugin} links`,
+        details: expect.stringContaining('modprobe'),
+      })
+    for (const step of steps.toReversed())
+      await callStep('DEL', step, { network, container, netns: container })
+    expect(
+      difference(before, hostState()).added.filter(line => /^(link (?!contract4)|file )/.test(line)),
+    ).toEqual([])
+  },
+)
 
 const status = (step: Step) => callStep('STATUS', step, { network: 'status' })
 
