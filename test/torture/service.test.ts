@@ -32,9 +32,11 @@ let service: BuiltService | undefined
 let deaths = 0
 const tally: Record<string, number> = {}
 /** Milliseconds that somebody waited longer than a process of his own takes: a caller whose worker died, a DEL behind a killed caller. */
-const waits: number[] = []
+const waits: { milliseconds: number; over: string }[] = []
 /** More of them is no load of the machine's, and was none of the service's. */
 const PATIENCE = 100 + 2000
+/** A DHCP server answers when it likes. */
+const waitsForOthers = ({ plugin }: Row) => plugin === 'dhcp'
 
 beforeAll(() => {
   mkdirSync(folder)
@@ -43,9 +45,12 @@ beforeAll(() => {
 afterAll(async () => {
   await service?.end()
   rmSync(folder, { recursive: true })
-  const late = waits.toSorted((one, other) => one - other)
-  const [median, last] = [late[late.length >> 1], late.at(-1)].map(each => each?.toFixed(0))
-  if (isLong) console.log(JSON.stringify({ ...tally, 'waited longer, ms': { median, last } }, undefined, 2))
+  const late = waits.toSorted((one, other) => one.milliseconds - other.milliseconds)
+  const told = [late[late.length >> 1], ...late.slice(-3)].map(
+    each => `${each?.milliseconds.toFixed()} ms, ${each?.over}`,
+  )
+  if (isLong)
+    console.log(JSON.stringify({ ...tally, 'waited longer (median; the longest)': told }, undefined, 2))
 })
 
 async function workerAtHand(): Promise<number> {
@@ -186,11 +191,14 @@ async function strikeOnce(
       ),
     )
   }
-  if (whom === 'worker') waits.push(struck.milliseconds - usual.cold[verb])
+  const over = `${titleOf(row)}, ${whom} killed in ${verb} at ${point}: ${answer}`
+  if (whom === 'worker' && !waitsForOthers(row))
+    waits.push({ over, milliseconds: struck.milliseconds - usual.cold[verb] })
   const begun = performance.now()
   if (!(verb === 'DEL' && answer === 'done')) mustDo(await execute('DEL', scene, { result }))
-  if (whom === 'caller') waits.push(performance.now() - begun - usual.cold.DEL)
-  expect(Math.max(...waits)).toBeLessThan(PATIENCE)
+  if (whom === 'caller' && !waitsForOthers(row))
+    waits.push({ over, milliseconds: performance.now() - begun - usual.cold.DEL })
+  expect(waits.filter(({ milliseconds }) => milliseconds > PATIENCE)).toEqual([])
   await leave(node, scene)
   expect({ ...kind, point, left: container.links().map(({ name }) => name) }).toEqual({
     ...kind,
