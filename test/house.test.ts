@@ -7,6 +7,7 @@ import {
   mayImport,
   problemsOf,
   type Source,
+  untestedIn,
 } from './house.ts'
 
 const root = `${import.meta.dir}/..`
@@ -74,6 +75,39 @@ test('no file imports one that imports it, on whatever way', () => {
     { path: 'meta/a/d.ts', text: text('./c.ts') },
   ]
   expect(circlesIn(circle)).toEqual([['meta/a.ts', 'meta/a/b.ts', 'meta/a/c.ts']])
+})
+
+test('every source of the chain has its test, by the same way, or is named here with the one that has its promises', () => {
+  const elsewhere = {
+    'chain/linux/iptables/brief.ts': 'test/linux/iptables/sign.test.ts', // types
+    'chain/linux/libc/unix-socket.ts': 'test/service/service.test.ts',
+    'chain/protocol/by-schema.ts': 'test/tools/checks.test.ts',
+    'chain/protocol/checks.ts': 'test/tools/checks.test.ts',
+    'chain/runtime/attachment.ts': 'test/runtime/attach.test.ts', // types, and three checks of the protocol's
+  }
+  expect(untestedIn(sources, elsewhere)).toEqual([])
+})
+
+test('a source without a test is told, and a word on one that no longer holds', () => {
+  const long = '\n'.repeat(31)
+  const some = [
+    { path: 'chain/filter/one.ts', text: `${long}x` },
+    { path: 'chain/filter/two.ts', text: `${long}x` },
+    { path: 'chain/filter/short.ts', text: 'x' },
+    { path: 'chain/cli/three.ts', text: `${long}x` },
+    { path: 'test/filter/two/first.test.ts', text: '' },
+    { path: 'test/filter/place.ts', text: '' },
+  ]
+  expect(untestedIn(some, {})).toEqual(['chain/filter/one.ts has no test of its own'])
+  const two = {
+    'chain/filter/one.ts': 'test/gone.test.ts',
+    'chain/filter/two.ts': 'test/filter/two/first.test.ts',
+  }
+  expect(untestedIn(some, { ...two, 'chain/none.ts': 'test/filter/two/first.test.ts' })).toEqual([
+    'test/gone.test.ts, which is to test chain/filter/one.ts, is not there',
+    'chain/filter/two.ts has a test of its own by now',
+    'chain/none.ts needs no word on its test',
+  ])
 })
 
 const said = '/** Says what it is. */\n'

@@ -222,3 +222,35 @@ export function foreignIn({ path, text }: Source): string[] {
     return found ? [`${path} names ${found[0]}`] : []
   })
 }
+
+/** Rooms whose files keep their promises one by one; what a person sees is tested as a person sees it. */
+const tested = /^chain\/(ip|protocol|linux|invoke|plugin|interface|filter|runtime)\//
+const SHORT = 30
+
+/** What a source may be without a test of its own name for: its promises are kept by the test of another. */
+export type TestedElsewhere = Readonly<Record<string, string>>
+
+/** The tests of a source, by where it is: `test/filter/sweep.test.ts` of `chain/filter/sweep.ts`, or all below `test/filter/sweep/`. */
+function isTestOf(test: string, path: string): boolean {
+  const mirror = path.replace(/^chain\//, 'test/').replace(/\.ts$/, '')
+  return test === `${mirror}.test.ts` || (test.startsWith(`${mirror}/`) && test.endsWith('.test.ts'))
+}
+
+/** Sources of the chain of more than a few lines that have no test, and what is said of tests elsewhere that no longer holds. */
+export function untestedIn(sources: readonly Source[], elsewhere: TestedElsewhere): string[] {
+  const tests = sources.map(({ path }) => path).filter(path => /^test\/.*\.test\.ts$/.test(path))
+  const hasTest = (path: string) => tests.some(test => isTestOf(test, path))
+  const long = sources.filter(
+    ({ path, text }) => tested.test(path) && text.trimEnd().split('\n').length > SHORT,
+  )
+  return [
+    ...long
+      .filter(({ path }) => !hasTest(path) && elsewhere[path] === undefined)
+      .map(({ path }) => `${path} has no test of its own`),
+    ...Object.entries(elsewhere).flatMap(([path, test]) => [
+      ...(long.some(each => each.path === path) ? [] : [`${path} needs no word on its test`]),
+      ...(hasTest(path) ? [`${path} has a test of its own by now`] : []),
+      ...(tests.includes(test) ? [] : [`${test}, which is to test ${path}, is not there`]),
+    ]),
+  ]
+}

@@ -1,0 +1,77 @@
+/** Programs that are run to their end for somebody else, and end when he goes. */
+import { expect, test } from 'bun:test'
+import { existsSync, rmSync } from 'node:fs'
+import { close, O_NONBLOCK, O_RDONLY, open } from '../../chain/linux/libc/file.ts'
+import { runWatched } from '../../chain/linux/watched.ts'
+
+const env = { PATH: process.env.PATH }
+const run = (script: string, more: object = {}, caller?: number) =>
+  runWatched({ args: ['sh', '-c', script], env, input: '', ...more }, caller)
+
+/** A connection to a caller who goes after so many seconds. */
+async function callerFor(seconds: number) {
+  const path = `/run/caller-${process.pid}`
+  Bun.spawnSync(['mkfifo', path])
+  const descriptor = open(path, O_RDONLY | O_NONBLOCK)
+  const child = Bun.spawn(['sh', '-c', `exec 3>${path}; echo there; exec sleep ${seconds}`], {
+    stdout: 'pipe',
+  })
+  await child.stdout.getReader().read()
+  return {
+    descriptor,
+    async [Symbol.asyncDispose]() {
+      child.kill()
+      await child.exited
+      close(descriptor)
+      rmSync(path)
+    },
+  }
+}
+
+test('a program has its input, its environment and what it inherits, and says what it has to', async () => {
+  await using caller = await callerFor(60)
+  const inherited = open('/proc/self/status', O_RDONLY)
+  const told = run(
+    'cat; echo "$WORD" >&2; readlink /proc/self/fd/3; exit 3',
+    { input: 'in', env: { ...env, WORD: 'err' }, inherited },
+    caller.descriptor,
+  )
+  close(inherited)
+  expect(told).toMatchObject({ status: 3, stderr: 'err\n' })
+  expect(told.stdout).toMatch(/^in\/proc\/\d+\/status\n$/)
+})
+
+test('more output than a pipe holds is all there', () => {
+  expect(run('head -c 300000 /dev/zero | tr "\\0" x').stdout).toHaveLength(300_000)
+})
+
+test('one that is ended by a signal says which', () => {
+  expect(run('echo half; kill -SEGV $$')).toMatchObject({ status: 128, signal: 11, stdout: 'half\n' })
+})
+
+test('a caller who goes takes the program along, with all that it has started', async () => {
+  await using caller = await callerFor(0.1)
+  const started = performance.now()
+  const { signal, stdout } = run('sleep 60 & echo $!; wait', {}, caller.descriptor)
+  expect(signal).toBe(9)
+  expect(performance.now() - started).toBeLessThan(10_000)
+  const state = existsSync(`/proc/${stdout.trim()}`)
+    ? Bun.spawnSync(['ps', '-o', 'stat=', stdout.trim()]).stdout.toString().trim()
+    : 'gone'
+  expect(state).toMatch(/^(gone|Z.*|)$/)
+})
+
+test('one that has ended is believed, though the caller has gone as well', async () => {
+  await using caller = await callerFor(0)
+  expect(run('exit 0', {}, caller.descriptor)).toMatchObject({ stdout: '' })
+})
+
+test('a program that is not there is refused, and what it was to read and to write goes in either case', () => {
+  const memory = () =>
+    Bun.spawnSync(['sh', '-c', `ls -l /proc/${process.pid}/fd`])
+      .stdout.toString()
+      .match(/memfd:/g)
+  expect(() => runWatched({ args: ['/none/at-all'], env, input: '' }, undefined)).toThrow('/none/at-all')
+  run('true')
+  expect(memory()).toBeNull()
+})
