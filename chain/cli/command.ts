@@ -28,6 +28,7 @@ import { addNodeVerbs } from './node.ts'
 import { addObserveVerbs } from './observe-verbs.ts'
 import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
+import { addPlanVerb } from './plan/verb.ts'
 import { product } from './product.ts'
 import { renderResult } from './render.ts'
 import { addServeVerb } from './serve.ts'
@@ -92,6 +93,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addServeVerb(root, program.served, { output, endWith })
   addLintVerb(root, program, { output, endWith })
   addIpamVerb(root, program, { output, endWith })
+  addPlanVerb(root, program, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

@@ -55,6 +55,29 @@ function openLibrary<const T extends Signatures>(signatures: T): Bound<T> {
   throw new Error(`cannot open the C library as any of ${LIBRARIES.join(', ')}`)
 }
 
+/** Any function of the C library. */
+export type CFunction = (...values: never[]) => unknown
+
+/** Puts something in the place of functions as they are bound; nothing unless `witnessCalls` was asked for. */
+let witness: ((name: string, call: CFunction) => CFunction) | undefined
+
+function witnessed<T>(functions: T): T {
+  const put = witness
+  if (!put) return functions
+  const pairs = Object.entries(functions as Record<string, CFunction>)
+  return Object.fromEntries(pairs.map(([name, call]) => [name, put(name, call)])) as T
+}
+
+/** Has all calls of this process go through what `put` puts in their place, from now on: for who tells what a plugin does. */
+export function witnessCalls(put: NonNullable<typeof witness>): void {
+  libc()
+  stateLibc()
+  witness = put
+  openCommon = witnessed(openCommon)
+  openOfState = witnessed(openOfState)
+  for (const name of Object.keys(openOccasional)) delete openOccasional[name]
+}
+
 let openCommon: Bound<typeof common> | undefined
 let openOfState: Bound<typeof ofState> | undefined
 const openOccasional: Record<string, unknown> = {}
@@ -82,7 +105,7 @@ export function rarely<T extends Signatures, Name extends keyof T & string>(
 ): Bound<T>[Name] {
   libc()
   if (!openOccasional[name])
-    Object.assign(openOccasional, openLibrary({ [name]: signatures[name] as T[Name] }))
+    Object.assign(openOccasional, witnessed(openLibrary({ [name]: signatures[name] as T[Name] })))
   return openOccasional[name] as Bound<T>[Name]
 }
 

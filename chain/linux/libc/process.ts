@@ -25,11 +25,16 @@ export function unshare(flags: number): void {
   checked(rarely(occasional, 'unshare')(flags), () => 'unshare')
 }
 
-/** Mounts; `type` and `source` may be empty, as for a bind mount. */
-export function mount(source: string, target: string, options: { type?: string; flags: number }): void {
+/** Mounts; `type` and `source` may be empty, as for a bind mount; `data` is the file system's own affair. */
+export function mount(
+  source: string,
+  target: string,
+  options: { type?: string; flags: number; data?: string },
+): void {
   const type = options.type === undefined ? null : textPointer(options.type)
+  const data = options.data === undefined ? null : textPointer(options.data)
   checked(
-    rarely(occasional, 'mount')(textPointer(source), textPointer(target), type, options.flags, null),
+    rarely(occasional, 'mount')(textPointer(source), textPointer(target), type, options.flags, data),
     () => `mount ${source} on ${target}`,
   )
 }
