@@ -8,7 +8,7 @@ import type { AddOptions, CachedAttachment, RuntimeAttachment, RuntimeOptions } 
 import { type CacheFile, cachedResult, listCached, listCacheFiles, readCached } from './cache.ts'
 import { listFromNetwork, type Network, type NetworkList } from './load.ts'
 
-export type { Builtins } from '../invoke/invoke.ts'
+export { type Builtins, findPlugin, isSameFile } from '../invoke/invoke.ts'
 export { CniError } from '../protocol/error.ts'
 export { parseResult, type Result } from '../protocol/result.ts'
 export { addNetworkList, checkNetworkList, delNetworkList } from './attach.ts'

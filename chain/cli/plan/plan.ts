@@ -1,6 +1,4 @@
 /** What ADD would do: the plugins themselves do it in a twin of the node, and what they ask of the system is written down. */
-import type { Builtins } from '../../invoke/invoke.ts'
-import { findPlugin, isSameFile } from '../../invoke/invoke.ts'
 import { listFolder, readFile } from '../../linux/files.ts'
 import { listLinks } from '../../linux/netlink/link.ts'
 import { openRoute } from '../../linux/netlink/socket.ts'
@@ -10,9 +8,17 @@ import type { Plugin } from '../../plugin/define.ts'
 import { run } from '../../plugin/run.ts'
 import { isObject, type JsonObject, lookup } from '../../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
-import { addNetworkList, type NetworkList, type RuntimeAttachment } from '../../runtime/network.ts'
+import {
+  addNetworkList,
+  type Builtins,
+  findPlugin,
+  isSameFile,
+  type NetworkList,
+  type RuntimeAttachment,
+} from '../../runtime/network.ts'
 import { type Recorder, recordCalls, type Where } from './calls.ts'
-import { type Event, type Names, type Step, stepsOf } from './steps.ts'
+import type { Names, Step } from './step.ts'
+import { type Event, stepsOf } from './steps.ts'
 import { enterTwin } from './twin.ts'
 
 export interface Planned {

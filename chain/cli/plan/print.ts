@@ -2,7 +2,7 @@
 import { parseResult } from '../../protocol/result.ts'
 import { harmless, renderResult, type Style } from '../render.ts'
 import type { Planned } from './plan.ts'
-import type { Step } from './steps.ts'
+import type { Step } from './step.ts'
 
 /** Steps in their order, plugin by plugin, within a width. */
 export function describePlan(planned: Planned, style: Style, width: number): string {

@@ -5,44 +5,13 @@ import { NETLINK_ROUTE } from '../../linux/netlink/socket.ts'
 import { type Command, type Json, nftDocument } from '../../linux/nftables/nft.ts'
 import type { Call, FileCall, NetlinkCall, ProgramCall, SysctlCall, Where } from './calls.ts'
 import { routeStep } from './route-steps.ts'
+import { inPlace, type Names, quoted, type Step, type Told } from './step.ts'
 
 /** What happens while a plugin runs. */
 export type Event =
   | Call
   | { kind: 'nftables'; where: Where; commands: readonly Command[] }
   | { kind: 'plugin'; type: string; verb: string }
-
-export type About =
-  | 'link'
-  | 'address'
-  | 'route'
-  | 'rule'
-  | 'limit'
-  | 'sysctl'
-  | 'nftables'
-  | 'iptables'
-  | 'connections'
-  | 'file'
-  | 'program'
-
-/** One thing that ADD does. */
-export interface Step {
-  /** The plugin that does it; "runtime" for what keeps results. */
-  plugin: string
-  about: About
-  where: Where
-  /** In words. */
-  does: string
-  /** Lines for a shell, run on the host; `$NETNS` is the container's namespace. None where nothing stands for it. */
-  commands: string[]
-  /** Why the kernel refused it, where that was expected: the next step goes another way. */
-  refused?: string
-}
-
-export type Told = Omit<Step, 'plugin' | 'refused'>
-
-/** Names of links by their numbers. */
-export type Names = Readonly<Record<Where, ReadonlyMap<number, string>>>
 
 export function stepsOf(events: readonly Event[], names: Names): Step[] {
   const running = ['runtime']
@@ -80,13 +49,6 @@ function toldOf(event: Exclude<Event, { kind: 'plugin' }>, names: Names, files: 
       return files.take(event)
   }
 }
-
-/** Runs a line where it belongs. */
-export const inPlace = (where: Where, line: string) =>
-  where === 'host' ? line : `nsenter --net="$NETNS" ${line}`
-
-export const quoted = (text: string) =>
-  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 
 const CONNECTIONS = 1 // NFNL_SUBSYS_CTNETLINK
 const DELETE_CONNECTION = 2
