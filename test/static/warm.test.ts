@@ -1,6 +1,6 @@
 /** What the loader does before Bun: whether it asks a warm service, and what it makes of its answers. A service that is none answers. */
 import { afterAll, beforeAll, expect, test } from 'bun:test'
-import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { type Call, executeCommand, type Outcome, ourExecutable } from '../fixtures/plugin.ts'
 
 const folder = '/run/warm-test'
@@ -127,6 +127,27 @@ test('where a service has ended and left its socket, a call begins at once', asy
   ).toMatch(/^faccessat 0; socket 3; connect -1 ECONNREFUSED .*; close 0$/)
   rmSync(socket)
 })
+
+test.each(['a file', 'a folder', 'a socket of another kind'])(
+  'where %s has the name of the socket, a call begins at once',
+  kind => {
+    mkdirSync('/run/catena', { recursive: true })
+    using _listener = kind === 'a socket of another kind' ? listening() : undefined
+    if (kind === 'a file') writeFileSync(socket, '')
+    if (kind === 'a folder') mkdirSync(socket)
+    const { calls, outcome } = callsOf({})
+    rmSync(socket, { recursive: true, force: true })
+    expect(outcome).toEqual(cold)
+    expect(descriptorsLeft(calls)).toBe(0)
+    expect(calls.filter(line => line.startsWith('ppoll'))).toEqual([])
+  },
+)
+
+/** A stream, as a daemon of another program's may have. */
+function listening(): Disposable {
+  const server = Bun.listen({ unix: socket, socket: { data() {} } })
+  return { [Symbol.dispose]: () => server.stop(true) }
+}
 
 test('the service hears by which name, umask and environment it is asked for, and does the call', async () => {
   await using service = await falseService(...SERVED, 'complain', 'nothing to complain of', 'gone')
