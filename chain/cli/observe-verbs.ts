@@ -42,7 +42,7 @@ export function addObserveVerbs(
     .option('--json', 'print JSON on a terminal too')
     .addHelpText('after', PS_EXAMPLES)
     .action(async (network: string | undefined, flags: PsFlags) => {
-      const { readWholeNode } = await import('./doctor/state.ts')
+      const { readWholeNode } = await import('./whole-node.ts')
       const { showContainers } = await import('./ps.ts')
       const status = showContainers(readWholeNode(), { network, flags }, output)
       if (status !== 0) endWith(status)
@@ -59,7 +59,7 @@ export function addObserveVerbs(
     .option('--json', 'print JSON on a terminal too')
     .addHelpText('after', GRAPH_EXAMPLES)
     .action(async (network: string | undefined, flags: GraphFlags) => {
-      const { readWholeNode } = await import('./doctor/state.ts')
+      const { readWholeNode } = await import('./whole-node.ts')
       const { showGraph } = await import('./graph/verb.ts')
       await showGraph(readWholeNode(), { network, flags }, output)
     })
@@ -72,7 +72,7 @@ export function addObserveVerbs(
     .option('--json', 'print JSON on a terminal too')
     .addHelpText('after', PATH_EXAMPLES)
     .action(async (first: string, second: string | undefined, flags: PathFlags) => {
-      const { readWholeNode } = await import('./doctor/state.ts')
+      const { readWholeNode } = await import('./whole-node.ts')
       const { showPath } = await import('./path.ts')
       const [from, to] = second === undefined ? [undefined, first] : [first, second]
       const status = await showPath(readWholeNode(), { from, to, flags }, output)

@@ -45,9 +45,9 @@ function judgeHostEnd(
   const ownership = ownershipIn(link.alias ?? '')
   const bridge = ground.host.links.find(({ index }) => index === link.master)
   const networks = ownership.network ? [ownership.network] : bridge ? ground.networksOn(bridge.name) : []
-  const told = attachments.filter(({ host, cache, label }) => {
+  const told = attachments.filter(({ host, cache, label, link: inside }) => {
     if (label === 'foreign') return false
-    if (host) return host.index === link.index
+    if (host) return host.index === link.index && inside?.kind === 'veth' // others only stand on it
     const ends = cache && cachedResultOf(cache.attachment)?.interfaces
     return ends?.some(({ name, sandbox }) => !sandbox && name === link.name)
   })

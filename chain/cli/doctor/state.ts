@@ -1,11 +1,9 @@
 /** `catena doctor`: what containers have and have left, examined and, where it is a leftover, mended. */
 
-import type { Identity, NodeModel } from '../../observe/model.ts'
-import { readNode } from '../../observe/node.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
-import { CONFIGURATIONS, type Node } from '../companions.ts'
+import type { Node } from '../companions.ts'
 import type { Finding } from '../finding.ts'
-import { findRuntimes } from '../runtimes.ts'
+import { type NodeFlags, readWholeNode } from '../whole-node.ts'
 import { BUNDLES, lastBundle, openBundle, takeBack, wayBack } from './bundle.ts'
 import { filtered } from './filters.ts'
 import { interfaces } from './interfaces.ts'
@@ -14,27 +12,9 @@ import { networks } from './networks.ts'
 import { mixed, ports } from './ports.ts'
 import { carryOut, commandsOf } from './step.ts'
 
-export interface StateFlags {
-  /** Seconds. */
-  grace?: number
-  configurations?: readonly string[]
-}
-
-/** The node as every verb reads it: networks of all runtimes that are there. */
-export function readWholeNode({ grace, configurations }: StateFlags = {}): NodeModel {
-  const folders = configurations ?? [
-    ...new Set([CONFIGURATIONS, ...findRuntimes('').runtimes.map(({ networks }) => networks)]),
-  ]
-  return readNode({
-    configurations: folders,
-    identities: new Map<string, Identity>(),
-    ...(grace === undefined ? {} : { grace: grace * 1000 }),
-  })
-}
-
 export function examineState(
   { node, names }: { node: Node; names: readonly string[] },
-  flags: StateFlags = {},
+  flags: NodeFlags = {},
 ): Finding[] {
   const model = readWholeNode(flags)
   return [

@@ -65,11 +65,12 @@ function linesOf({
 }: GraphContainer): [string, string][] {
   const kinds = kind && kind !== 'veth' ? ` (${kind})` : ''
   const shaped = limitTexts(limits).join(' ')
-  const more = [runtime, ...(mtu === undefined ? [] : [`MTU ${mtu}`]), shaped].filter(Boolean).join(' · ')
+  const more = [runtime, ...(mtu === undefined ? [] : [`MTU ${mtu}`])].filter(Boolean).join(' · ')
   return [
     [`${ifname}${kinds}`, 'quiet'],
     ...addresses.map((address): [string, string] => [address, 'address']),
     ...(health.isHealthy ? [] : ([[health.says, 'bad']] as [string, string][])),
+    ...(shaped ? ([[shaped, 'quiet']] as [string, string][]) : []),
     [more, 'quiet'],
   ]
 }
