@@ -10,6 +10,7 @@ import { ownerOf } from '../../chain/plugin/owner.ts'
 import { recordsIn } from '../../chain/plugin/state.ts'
 import { attachmentOf } from '../fixtures/attachment.ts'
 import { choose } from '../fixtures/iptables.ts'
+import { runUnprivileged } from '../fixtures/unprivileged.ts'
 import { clearHost, forgetRules } from './backend/place.ts'
 
 beforeAll(clearHost)
@@ -75,18 +76,10 @@ test.each(['', '{', '{"eth0":7}', '{"eth0":{"attachment":7}}', '[]'])(
 )
 
 test('who may not ask is told nothing, and no error', () => {
-  const script = `
-    const { readRuleBackends } = await import('${import.meta.dir}/../../chain/filter/rule-backends.ts')
-    console.log(JSON.stringify(readRuleBackends()({ network: 'n', containerId: 'c', ifname: 'i' })))`
-  const { stdout, stderr } = Bun.spawnSync([
-    'setpriv',
-    '--bounding-set=-all',
-    '--inh-caps=-all',
-    process.execPath,
-    '-e',
-    script,
-  ])
-  expect(`${stdout}${stderr}`).toBe('{}\n')
+  const told = runUnprivileged(`
+    import { readRuleBackends } from '/chain/filter/rule-backends.ts'
+    console.log(JSON.stringify(readRuleBackends()({ network: 'n', containerId: 'c', ifname: 'i' })))`)
+  expect(told).toBe('{}\n')
 })
 
 test.each([

@@ -1,5 +1,5 @@
 /** Our tables without what belongs to containers: what comes together, and what may be there already. */
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test'
+import { describe, expect, test } from 'bun:test'
 import {
   chainsOf,
   collectionCommand,
@@ -22,11 +22,10 @@ import { applyBatch } from '../../../chain/linux/nftables/batch.ts'
 import { listChains, listRules } from '../../../chain/linux/nftables/list.ts'
 import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
+import { flushRuleset, ruleset, withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(flush)
+withoutRuleset()
 
 const parts = families.flatMap(family =>
   (['base', 'forward'] as const).map(part => [family, part] as [OurFamily, Part]),
@@ -54,9 +53,9 @@ describe.each(parts)('%s %s', (family, part) => {
 
   test('is refused where another process has made it meanwhile, and nothing is doubled', () => {
     apply(chainsOf(family, part))
-    const before = host.run('nft', 'list', 'ruleset')
+    const before = ruleset()
     expect(() => applyBatch(chainsOf(family, part))).toThrow(expect.objectContaining({ errno: errno.EEXIST }))
-    expect(host.run('nft', 'list', 'ruleset')).toBe(before)
+    expect(ruleset()).toBe(before)
   })
 
   test('stands beside the other part, made before or after', () => {
@@ -64,7 +63,7 @@ describe.each(parts)('%s %s', (family, part) => {
     apply(chainsOf(family, part))
     apply(chainsOf(family, other))
     const one = host.run('nft', 'list', 'chains')
-    flush()
+    flushRuleset()
     apply(chainsOf(family, other))
     apply(chainsOf(family, part))
     expect(host.run('nft', 'list', 'chains').split('\n').sort()).toEqual(one.split('\n').sort())

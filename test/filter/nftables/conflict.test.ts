@@ -1,5 +1,5 @@
 /** Where what an owner needs is taken: who gives way, who shares, who waits, and who is asked. */
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test'
+import { describe, expect, test } from 'bun:test'
 import { addOwned } from '../../../chain/filter/nftables/apply.ts'
 import { clearTheWay, type OnConflict } from '../../../chain/filter/nftables/conflict.ts'
 import { type Element, masquerade, type Owned } from '../../../chain/filter/nftables/elements.ts'
@@ -10,11 +10,10 @@ import { ownerOf } from '../../../chain/plugin/owner.ts'
 import type { Attachment } from '../../../chain/protocol/attachment.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
+import { withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(flush)
+withoutRuleset()
 
 const [mine, neighbours, foreign] = [
   attachmentOf('mine'),

@@ -1,5 +1,5 @@
 /** What the Go plugins have left in nftables: found by what they themselves wrote, and nothing of others. */
-import { afterEach, beforeEach, expect, test } from 'bun:test'
+import { afterEach, expect, test } from 'bun:test'
 import {
   goPluginsMasquerade,
   goPluginsPorts,
@@ -14,14 +14,11 @@ import { attachmentOf } from '../../fixtures/attachment.ts'
 import { removeBridges } from '../../fixtures/bridge.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable, peers } from '../../fixtures/plugin.ts'
+import { withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(() => {
-  flush()
-  removeBridges()
-})
+withoutRuleset()
+afterEach(removeBridges)
 
 const bridge = {
   type: 'bridge',

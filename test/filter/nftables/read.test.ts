@@ -1,5 +1,5 @@
 /** What our tables hold is read as it was put there, whoever has meddled with the rest. */
-import { afterEach, beforeEach, expect, test } from 'bun:test'
+import { expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { chainsOf, collectionCommand } from '../../../chain/filter/nftables/chains.ts'
 import { type Element, elementCommands, keyText } from '../../../chain/filter/nftables/elements.ts'
@@ -18,11 +18,10 @@ import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
+import { withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(flush)
+withoutRuleset()
 
 const tables: Command[] = families.flatMap(family => [
   ...chainsOf(family, 'base'),

@@ -1,5 +1,5 @@
 /** What of an owner goes out of our tables: his elements in some roles, and his chains. */
-import { afterEach, beforeEach, expect, test } from 'bun:test'
+import { beforeEach, expect, test } from 'bun:test'
 import { addOwned } from '../../../chain/filter/nftables/apply.ts'
 import type { Element } from '../../../chain/filter/nftables/elements.ts'
 import { conditionsChain, type Role } from '../../../chain/filter/nftables/layout.ts'
@@ -11,11 +11,10 @@ import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { ownerOf } from '../../../chain/plugin/owner.ts'
 import { attachmentOf } from '../../fixtures/attachment.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
+import { withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(flush)
+withoutRuleset()
 
 const [one, two] = ['one', 'two'].map(id => ownerOf(attachmentOf(id))) as [
   ReturnType<typeof ownerOf>,

@@ -4,6 +4,7 @@ import { readLegacyTable } from '../../../chain/linux/iptables/legacy.ts'
 import { readSavedRule } from '../../../chain/linux/iptables/removal.ts'
 import { clearRules, saved } from '../../fixtures/iptables.ts'
 import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
+import { runUnprivileged } from '../../fixtures/unprivileged.ts'
 
 const host = hostNamespace()
 const families = ['ip', 'ip6'] as const
@@ -120,18 +121,10 @@ describe.each(families)('of %s', family => {
 
 test('where there is no such table, or one may not ask, there is nothing', () => {
   expect(readLegacyTable('ip', 'none')).toBeUndefined()
-  const script = `
-    const { readLegacyTable } = await import('${import.meta.dir}/../../../chain/linux/iptables/legacy.ts')
-    console.log(readLegacyTable('ip', 'filter'))`
-  const asked = Bun.spawnSync([
-    'setpriv',
-    '--bounding-set=-all',
-    '--inh-caps=-all',
-    process.execPath,
-    '-e',
-    script,
-  ])
-  expect(`${asked.stdout}${asked.stderr}`).toBe('undefined\n')
+  const told = runUnprivileged(`
+    import { readLegacyTable } from '/chain/linux/iptables/legacy.ts'
+    console.log(readLegacyTable('ip', 'filter'))`)
+  expect(told).toBe('undefined\n')
 })
 
 test('of another namespace nothing is told', () => {

@@ -3,6 +3,7 @@ import { expect, test } from 'bun:test'
 import { hasKind } from '../../../chain/linux/netlink/link-probe.ts'
 import { freshNamespace } from '../../fixtures/namespace.ts'
 import { difference, snapshot } from '../../fixtures/snapshot.ts'
+import { runUnprivileged } from '../../fixtures/unprivileged.ts'
 import { type Feature, hasFeature } from '../../kernel/features.ts'
 
 test('no link comes to be, whatever the answer', () => {
@@ -24,18 +25,9 @@ test('the answer is what comes of making one', () => {
 })
 
 test('a socket that may not make links at all is no answer', () => {
-  const script = `
-    const chain = '${import.meta.dir}/../../../chain/linux/netlink'
-    const { hasKind } = await import(chain + '/link-probe.ts')
-    const { openRoute } = await import(chain + '/socket.ts')
-    try { hasKind(openRoute(), 'veth') } catch (thrown) { console.log(thrown.message) }`
-  const asked = Bun.spawnSync([
-    'setpriv',
-    '--bounding-set=-all',
-    '--inh-caps=-all',
-    process.execPath,
-    '-e',
-    script,
-  ])
-  expect(`${asked.stdout}${asked.stderr}`).toMatch(/^ask for veth: Operation not permitted/)
+  const told = runUnprivileged(`
+    import { hasKind } from '/chain/linux/netlink/link-probe.ts'
+    import { openRoute } from '/chain/linux/netlink/socket.ts'
+    try { hasKind(openRoute(), 'veth') } catch (thrown) { console.log(thrown.message) }`)
+  expect(told).toMatch(/^ask for veth: Operation not permitted/)
 })

@@ -1,16 +1,15 @@
 /** The engine of plugins: over netlink what can be encoded there, by nft the rest; either refuses in one shape. */
-import { afterEach, beforeEach, expect, test } from 'bun:test'
+import { expect, test } from 'bun:test'
 import { errno } from '../../../chain/linux/libc/errno.ts'
 import { applyRuleset } from '../../../chain/linux/nftables/engine.ts'
 import { rulesetGeneration } from '../../../chain/linux/nftables/list.ts'
 import { openNetfilter } from '../../../chain/linux/nftables/netfilter.ts'
 import type { Command } from '../../../chain/linux/nftables/nft.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
+import { ruleset, withoutRuleset } from '../../fixtures/ruleset.ts'
 
 const host = hostNamespace()
-const flush = () => void host.run('nft', 'flush', 'ruleset')
-beforeEach(flush)
-afterEach(flush)
+withoutRuleset()
 
 const table: Command = { verb: 'add', kind: 'table', family: 'ip', name: 't' }
 const chain: Command = { verb: 'create', kind: 'chain', family: 'ip', table: 't', name: 'c' }
@@ -54,7 +53,7 @@ test('what can be encoded is applied without nft', async () => {
 
 test('what cannot is applied by nft, the rest of the transaction with it', async () => {
   await applyRuleset([table, chain, limited])
-  expect(host.run('nft', 'list', 'ruleset')).toContain('limit rate 10/second')
+  expect(ruleset()).toContain('limit rate 10/second')
 })
 
 test('and where there is no nft, is refused as a whole, and says what is missing', async () => {
@@ -64,7 +63,7 @@ test('and where there is no nft, is refused as a whole, and says what is missing
       message: expect.stringMatching(/nft/),
     })
   }
-  expect(host.run('nft', 'list', 'ruleset')).toBe('')
+  expect(ruleset()).toBe('')
 })
 
 test.each([
@@ -76,7 +75,7 @@ test.each([
     subject: 'create chain ip t c',
     errno: errno.EEXIST,
   })
-  expect(host.run('nft', 'list', 'ruleset')).toBe('')
+  expect(ruleset()).toBe('')
 })
 
 test('a ruleset that has changed since the decision is told by ERESTART, and nothing is done', async () => {
