@@ -34,9 +34,9 @@ const addresses = { type: 'static', addresses: [{ address: '10.88.0.5/16' }] }
 const bridge: Step = { type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
 const masquerade = (backend: string): Step => ({ ...bridge, ipMasq: true, ipMasqBackend: backend })
 const tuning: Step = { type: 'tuning', sysctl: { 'net.ipv4.conf.IFNAME.rp_filter': '2' } }
-const portmap = (backend: string): Step => ({
+const portmap = (backend?: string): Step => ({
   type: 'portmap',
-  backend,
+  ...(backend === undefined ? {} : { backend }),
   snat: true,
   capabilities: { portMappings: true },
   runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
@@ -107,6 +107,10 @@ export const cases: Case[] = [
     programs: ['nft'],
   },
   { name: 'chain-iptables', plugins: [masquerade('iptables'), tuning, portmap('iptables')] },
+  {
+    name: 'chain-figures',
+    plugins: [{ ...bridge, ipMasq: true }, portmap(), tuning, { type: 'firewall' }],
+  },
   { name: 'chain-firewall', plugins: [masquerade('iptables'), portmap('iptables'), tuning, firewall('')] },
   { name: 'loopback', plugins: [{ type: 'loopback' }], interface: 'lo' },
   { name: 'host-local', plugins: [{ type: 'host-local', ipam }] },
