@@ -1,39 +1,18 @@
 import { afterAll, afterEach, describe, expect, test } from 'bun:test'
-import { readdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { portmap } from '../../meta/portmap.ts'
-import type { Chain } from '../fixtures/chain.ts'
 import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { choose, clearRules, iptables, saved, variants } from '../fixtures/iptables.ts'
 import { reachesLocalhost } from '../fixtures/localnet.ts'
-import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace } from '../fixtures/namespace.ts'
 import { call, mustCall, mustExecute, peerExecutable } from '../fixtures/plugin.ts'
-import {
-  http,
-  network,
-  outsideHost,
-  type Published,
-  published as publishedAnyhow,
-  removeBridges,
-} from './portmap/place.ts'
-
-/** A container with ports that iptables publishes. */
-const published = (container: Namespace, { bridge = {}, config = {}, ...rest }: Published): Chain =>
-  publishedAnyhow(container, {
-    bridge: { ipMasqBackend: 'iptables', ...bridge },
-    config: { backend: 'iptables', ...config },
-    ...rest,
-  })
-
-const families = ['ip', 'ip6'] as const
+import { chained, families, ownRules, published } from './portmap/iptables.ts'
+import { http, outsideHost, removeBridges } from './portmap/place.ts'
 
 afterEach(() => clearRules())
 
 afterAll(removeBridges)
-
-/** Both families' rules that belong to a container. */
-const ownRules = (variant: (typeof variants)[number]) =>
-  [...saved(variant, 'ip'), ...saved(variant, 'ip6')].filter(line => /CNI-DN-|CNI-[0-9a-f]{24}/.test(line))
 
 describe.each(variants)('with the %s variant', variant => {
   test('a published port is reached from outside, from the host, from 127.0.0.1, from a sibling and from the container itself', async () => {
@@ -330,169 +309,3 @@ const inputs: { name: string; config: Record<string, unknown>; mappings: object[
     mappings: [http(8080)],
   },
 ]
-
-/** A configuration with the result of a plugin before it, for what needs no container. */
-function chained(config: object, mappings: object[], name = 'eth0') {
-  return {
-    type: 'portmap',
-    backend: 'iptables',
-    ...config,
-    runtimeConfig: { portMappings: mappings },
-    prevResult: {
-      cniVersion: '1.1.0',
-      interfaces: [{ name, sandbox: '/run/netns/none' }],
-      ips: [
-        { address: '10.1.0.2/16', interface: 0 },
-        { address: 'fd00:1::2/64', interface: 0 },
-      ],
-    },
-  }
-}
-
-describe('a host port that another holds', () => {
-  const backends = ['iptables', 'nftables']
-  test.each(backends.flatMap(theirs => backends.map(ours => ({ theirs, ours }))))(
-    'is refused while that lives, and taken over when it is dead: $ours after $theirs',
-    async ({ theirs, ours }) => {
-      using one = freshNamespace()
-      using other = freshNamespace()
-      const holder = published(one, {
-        mappings: [http(8080)],
-        containerId: 'holder',
-        config: { backend: theirs },
-      })
-      const late = published(other, {
-        mappings: [http(8081), http(8080)],
-        containerId: 'late',
-        config: { backend: ours },
-      })
-      await holder.add()
-      await expect(late.add()).rejects.toThrow(/host port 8080\/tcp is taken by another container .*holder/)
-      await late.del()
-      using _server = serveHttp(other, { port: 80 })
-      one[Symbol.dispose]()
-      await late.add()
-      expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
-      await holder.del()
-      expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
-      await late.del()
-      expect(ownRules('nf_tables')).toEqual([])
-    },
-  )
-
-  test.each(backends.flatMap(theirs => backends.map(ours => ({ theirs, ours }))))(
-    'is kept by the first of two networks of one container, and goes over to the second: $ours after $theirs',
-    async ({ theirs, ours }) => {
-      using host = hostNamespace()
-      using container = freshNamespace()
-      using other = freshNamespace()
-      const mappings = [http(8080)]
-      const first = published(container, { mappings, config: { backend: theirs } })
-      const second = published(container, {
-        mappings,
-        config: { backend: ours },
-        ...network(9),
-      })
-      const late = published(other, { mappings, containerId: 'late', config: { backend: theirs } })
-      await first.add()
-      await second.add()
-      using _server = serveHttp(container, { port: 80 })
-      const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
-      if (theirs === ours) expect(await answersFrom()).toMatch(/^10\.1\./)
-      expect(await second.check()).toMatchObject({ status: 0 })
-      await first.del()
-      expect(await answersFrom()).toMatch(/^10\.9\./)
-      expect(await second.check()).toMatchObject({ status: 0 })
-      await expect(late.add()).rejects.toThrow('host port 8080/tcp is taken by another container')
-      await late.del()
-      await second.del()
-      await late.add()
-      await late.del()
-      expect(ownRules('nf_tables')).toEqual([])
-      expect(readdirSync('/run/catena/ports/claimed')).toEqual(['lock'])
-    },
-  )
-})
-
-test('a container that was published by nftables is swept where the configuration now says iptables, and the other way round', async () => {
-  using container = freshNamespace()
-  const options = (backend: string) => ({
-    netns: container,
-    config: { ...chained({}, [http(8080)]), backend },
-  })
-  for (const [before, after] of [
-    ['nftables', 'iptables'],
-    ['iptables', 'nftables'],
-  ] as const) {
-    await mustCall(portmap, 'ADD', options(before))
-    await mustCall(portmap, 'DEL', options(after))
-    expect(hostNamespace().run('nft', 'list', 'ruleset')).not.toContain('8080')
-  }
-})
-
-test('an ADD after a killed one leaves nothing of what that published: by the other backend, or on other ports', async () => {
-  const options = (backend: string, port: number) => ({
-    netns: '/run/netns/none',
-    config: { ...chained({}, [http(port)]), backend },
-  })
-  const claims = () => readdirSync('/run/catena/ports/claimed').toSorted()
-  await mustCall(portmap, 'ADD', options('iptables', 8080))
-  await mustCall(portmap, 'ADD', options('iptables', 8081))
-  expect(claims()).toEqual(['ip-tcp-8081-any', 'ip6-tcp-8081-any', 'lock'])
-  await mustCall(portmap, 'ADD', options('nftables', 8081))
-  expect(claims()).toEqual(['lock'])
-  expect(ownRules('nf_tables')).toEqual([])
-  await mustCall(portmap, 'ADD', options('iptables', 8081))
-  expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')
-  await mustCall(portmap, 'DEL', options('iptables', 8081))
-})
-
-test.each([
-  [
-    { backend: 'nftables', externalSetMarkChain: 'X' },
-    'externalSetMarkChain: nftables backend was requested but configuration contains iptables-specific options [externalSetMarkChain]: it is a chain of iptables',
-  ],
-  [
-    { backend: 'nftables', conditionsV4: ['-s', '10.0.0.0/8'] },
-    'conditionsV4: nftables backend was requested but configuration contains iptables-specific options [conditionsV4]: must be nftables expressions',
-  ],
-  [
-    { backend: 'iptables', conditionsV6: ['ip6', 'saddr', '::1'] },
-    'conditionsV6: iptables backend was requested but configuration contains nftables-specific options [conditionsV6]: must be iptables options',
-  ],
-  [
-    { conditionsV4: ['-s', '10.0.0.0/8'], conditionsV6: ['ip6', 'saddr', '::1'] },
-    'conditionsV6: iptables backend was requested but configuration contains nftables-specific options [conditionsV6]: must be iptables options',
-  ],
-  [
-    { externalSetMarkChain: 'X', conditionsV4: ['ip', 'saddr', '::1'] },
-    'conditionsV4: iptables backend was requested but configuration contains nftables-specific options [conditionsV4]: must be iptables options',
-  ],
-  [{ conditionsV4: ['-s', '10.0.0.0/8\n-F'] }, 'conditionsV4[1]: must be words, without line ends'],
-  [{ backend: 'iptables', markMasqBit: 32 }, 'markMasqBit: MasqMarkBit must be between 0 and 31'],
-  [{ backend: 'iptables', markMasqBit: -1 }, 'markMasqBit: MasqMarkBit must be between 0 and 31'],
-  [
-    { markMasqBit: 3, externalSetMarkChain: 'X' },
-    'markMasqBit: Cannot specify externalSetMarkChain and markMasqBit',
-  ],
-  [
-    { externalSetMarkChain: 'a name too long for a chain of iptables' },
-    'externalSetMarkChain: must be the name of a chain',
-  ],
-  ...['-F', '!X', 'two words', 'a\0b', 'öööööööööööööö'].map(
-    externalSetMarkChain =>
-      [{ externalSetMarkChain }, 'externalSetMarkChain: must be the name of a chain'] as const,
-  ),
-  [{ backend: 'ipfw' }, 'backend: unrecognized backend "ipfw"'],
-])('%j is refused with the path of its key', async (config, says) => {
-  const { status, json } = await call(portmap, 'ADD', {
-    netns: '/run/netns/none',
-    config: { ...chained({ backend: undefined }, [http(8080)]), ...config },
-  })
-  expect({ status, code: json.code, msg: json.msg }).toEqual({
-    status: 1,
-    code: 7,
-    msg: expect.stringContaining(says),
-  })
-  expect(saved('nf_tables')).toEqual([])
-})

@@ -3,21 +3,12 @@ import { AF_INET } from '../../chain/ip/family.ts'
 import { listConnections, openConntrack } from '../../chain/linux/netlink/conntrack.ts'
 import { bridge } from '../../main/bridge.ts'
 import { portmap } from '../../meta/portmap.ts'
-import type { Chain } from '../fixtures/chain.ts'
 import { getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import { reachesLocalhost } from '../fixtures/localnet.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
-import { call, mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { mustCall, mustExecute, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
-import {
-  bridgeConfig,
-  elements,
-  http,
-  network,
-  outsideHost,
-  published,
-  removeBridges,
-} from './portmap/place.ts'
+import { bridgeConfig, elements, http, outsideHost, published, removeBridges } from './portmap/place.ts'
 
 afterAll(removeBridges)
 
@@ -213,87 +204,6 @@ test('two interfaces of one container are two owners: DEL of one leaves the othe
   await first.del()
 })
 
-test('a host port that a live container holds is refused, naming the holder, and nothing is left of the attempt', async () => {
-  using one = freshNamespace()
-  using other = freshNamespace()
-  const holder = published(one, { mappings: [http(8080)], containerId: 'holder' })
-  const late = published(other, { mappings: [http(8081), http(8080)], containerId: 'late' })
-  await holder.add()
-  const before = elements()
-  await expect(late.add()).rejects.toThrow(/host port 8080\/tcp is taken by another container .*holder/)
-  expect(elements().filter(element => element.includes('port_'))).toEqual(
-    before.filter(element => element.includes('port_')),
-  )
-  await late.del()
-  expect(elements()).toEqual(before)
-  await holder.del()
-})
-
-test('a host port whose holder is dead is taken over', async () => {
-  using other = freshNamespace()
-  const dead = freshNamespace()
-  const holder = published(dead, { mappings: [http(8080), http(8443)], containerId: 'holder' })
-  await holder.add()
-  dead[Symbol.dispose]()
-  const next = published(other, { mappings: [http(8080)], containerId: 'next' })
-  await next.add()
-  using _server = serveHttp(other, { port: 80 })
-  expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toBe('10.1.0.1')
-  expect(elements()).not.toContain('ip port_address tcp 8443')
-  await holder.del()
-  expect(elements()).toContain('ip port_address tcp 8080')
-  await next.del()
-})
-
-/** The same container on another network, with the same port. */
-const onNetwork = (number: number, container: Namespace) =>
-  published(container, { mappings: [http(8080)], ...network(number) })
-
-test('the same ports on a second network of one container stay with the first', async () => {
-  using container = freshNamespace()
-  const first = published(container, { mappings: [http(8080)] })
-  const second = onNetwork(9, container)
-  await first.add()
-  await second.add()
-  using _server = serveHttp(container, { port: 80 })
-  expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toBe('10.1.0.1')
-  expect(await second.check()).toMatchObject({ status: 0 })
-  await second.del()
-  await first.del()
-  expect(elements()).toEqual([])
-})
-
-test('ports go over to the next network of a container when the first one is taken from it, and are unpublished at the end', async () => {
-  using host = hostNamespace()
-  using container = freshNamespace()
-  const before = snapshot()
-  const [first, second, third] = [8, 9, 7].map(number => onNetwork(number, container)) as [
-    Chain,
-    Chain,
-    Chain,
-  ]
-  for (const chain of [first, second, third]) await chain.add()
-  using _server = serveHttp(container, { port: 80 })
-  const answersFrom = async () => await getHttp(host, { address: '127.0.0.1', port: 8080 })
-  expect(await answersFrom()).toBe('10.8.0.1')
-  await first.del()
-  expect(await answersFrom()).toBe('10.9.0.1')
-  expect(await second.check()).toMatchObject({ status: 0 })
-  expect(await third.check()).toMatchObject({ status: 0 })
-  await first.add()
-  expect(await answersFrom()).toBe('10.9.0.1')
-  await mustCall(portmap, 'GC', {
-    config: { type: 'portmap', name: 'network-9', 'cni.dev/valid-attachments': [] },
-  })
-  expect(['10.7.0.1', '10.8.0.1']).toContain(await answersFrom())
-  await second.del()
-  await first.del()
-  expect(await answersFrom()).toBe('10.7.0.1')
-  await third.del()
-  expect(elements()).toEqual([])
-  expect(difference(before, snapshot()).added.filter(line => line.includes('/run/'))).toEqual([])
-})
-
 test('packets for 127.0.0.0/8 that arrive from a container are dropped, though route_localnet is on', async () => {
   using host = hostNamespace()
   using container = freshNamespace()
@@ -370,120 +280,3 @@ test.each(['nftables', 'iptables'])(
 function ruleset(): string {
   return hostNamespace().run('nft', 'list', 'ruleset')
 }
-
-test.each([
-  {
-    name: 'a port above 65535',
-    mapping: http(70000),
-    says: 'runtimeConfig.portMappings[0].hostPort: Invalid host port number: 70000, must be between 1 and 65535: got 70000',
-  },
-  {
-    name: 'a port of 0',
-    mapping: http(0),
-    says: 'runtimeConfig.portMappings[0].hostPort: Invalid host port number: 0, must be between 1 and 65535: got 0',
-  },
-  {
-    name: 'an unknown protocol',
-    mapping: http(80, { protocol: 'icmp' }),
-    says: 'runtimeConfig.portMappings[0].protocol: must be tcp, udp or sctp: got "icmp"',
-  },
-  {
-    name: 'a host address that is none',
-    mapping: http(80, { hostIP: 'here' }),
-    says: 'runtimeConfig.portMappings[0].hostIP: must be an address: got "here"',
-  },
-])('$name is refused with the path of its key', async ({ mapping, says }) => {
-  const { status, json } = await call(portmap, 'ADD', {
-    netns: '/run/netns/none',
-    config: {
-      type: 'portmap',
-      runtimeConfig: { portMappings: [mapping] },
-      prevResult: { ips: [{ address: '10.1.0.2/16' }] },
-    },
-  })
-  expect({ status, code: json.code, msg: json.msg }).toEqual({ status: 1, code: 7, msg: says })
-})
-
-test.each([
-  { name: 'a port that ADD refuses', changes: { runtimeConfig: { portMappings: [http(0)] } } },
-  {
-    name: 'one port twice',
-    changes: { runtimeConfig: { portMappings: [http(80), http(80, { containerPort: 81 })] } },
-  },
-  { name: "conditions in iptables' language", changes: { conditionsV4: ['-s', '10.0.0.0/8'] } },
-  { name: 'an unknown backend', changes: { backend: 'ipfw' } },
-  { name: 'a torn prevResult', changes: { prevResult: { ips: [{ address: 'bogus' }] } } },
-  { name: 'a prevResult of another version', changes: { prevResult: { cniVersion: '0.2.0' } } },
-])('DEL takes everything away although its configuration holds $name', async ({ changes }) => {
-  using container = freshNamespace()
-  const before = elements()
-  const chain = published(container, { mappings: [http(8080)], bridge: { ipMasq: false } })
-  await chain.add()
-  await mustCall(portmap, 'DEL', { netns: container, config: { type: 'portmap', ...changes } })
-  expect(elements()).toEqual(before)
-  await chain.del()
-})
-
-test.each([
-  { name: 'as it is', twice: [http(8080), http(8080)] },
-  { name: 'for all addresses, and for those of IPv6', twice: [http(8080, { hostIP: '::' }), http(8080)] },
-  {
-    name: 'for each family',
-    twice: [http(8080), http(8080, { hostIP: '0.0.0.0' }), http(8080, { hostIP: '::' })],
-  },
-  { name: 'in capitals', twice: [http(8080, { protocol: 'TCP' }), http(8080)] },
-  {
-    name: 'for one address in two spellings',
-    twice: [http(8080), http(8080, { hostIP: '2001:db8::1' }), http(8080, { hostIP: '2001:DB8:0::1' })],
-  },
-])('a port said twice, $name, is one, of either backend', async ({ twice }) => {
-  using outside = outsideHost()
-  using container = freshNamespace()
-  using _server = serveHttp(container, { port: 80, answer: 'here' })
-  for (const backend of ['nftables', 'iptables']) {
-    const chain = published(container, { mappings: [...twice], config: { backend } })
-    await chain.add()
-    for (const address of ['192.0.2.1', '2001:db8::1'])
-      expect(await getHttp(outside, { address, port: 8080 })).toBe('here')
-    expect(await chain.check()).toMatchObject({ status: 0 })
-    await chain.del()
-  }
-})
-
-test.each([
-  { name: 'as it is', twice: [http(8080), http(8080, { containerPort: 81 })] },
-  {
-    name: 'for all addresses, and for those of IPv6',
-    twice: [http(8080, { hostIP: '::' }), http(8080, { containerPort: 81 })],
-  },
-])('a port said twice, $name, for two ports of the container is refused', async ({ twice }) => {
-  const { json } = await call(portmap, 'ADD', {
-    netns: '/run/netns/none',
-    config: {
-      type: 'portmap',
-      runtimeConfig: { portMappings: twice },
-      prevResult: { ips: [{ address: '10.1.0.2/16' }] },
-    },
-  })
-  expect(json).toMatchObject({
-    code: 7,
-    msg: expect.stringMatching(/^runtimeConfig\.portMappings: must not send one host port to two/),
-  })
-})
-
-test('conditions that nft does not take are refused with its own words', async () => {
-  const { json } = await call(portmap, 'ADD', {
-    netns: '/run/netns/none',
-    config: {
-      type: 'portmap',
-      conditionsV4: ['ip', 'sadr', '10.0.0.0/8'],
-      runtimeConfig: { portMappings: [http(8080)] },
-      prevResult: { ips: [{ address: '10.1.0.2/16' }] },
-    },
-  })
-  expect(json).toMatchObject({
-    code: 7,
-    msg: expect.stringContaining('conditionsV4'),
-    details: expect.stringContaining('sadr'),
-  })
-})

@@ -92,7 +92,7 @@ describe.each(changes)('when $name', ({ variant, backend, before, after }) => {
     expect(backendsOf()).toEqual([])
   })
 
-  test('a port that one kind holds is refused to a container of the other, naming the holder', async () => {
+  test('a port that one kind holds is refused to a container of the other, naming its publisher', async () => {
     using _choice = choose(variant)
     using one = freshNamespace()
     using two = freshNamespace()

@@ -6,7 +6,7 @@ import { firewall } from '../../../meta/firewall.ts'
 import { outsideHost as hostOutside, type Outside } from '../../fixtures/bridge.ts'
 import { type Chain, chainOf } from '../../fixtures/chain.ts'
 import { getHttp, serveHttp } from '../../fixtures/http.ts'
-import { hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
+import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 import { peers } from '../../fixtures/plugin.ts'
 
 export { elements, removeBridges } from '../../fixtures/bridge.ts'
@@ -115,4 +115,17 @@ export function serveAll(...namespaces: Namespace[]): DisposableStack {
 
 export function nft(...words: string[]): string {
   return hostNamespace().run('nft', ...words)
+}
+
+export interface Trio {
+  one: Namespace
+  sibling: Namespace
+  other: Namespace
+}
+
+export function threeContainers(): Trio & Disposable {
+  const stack = new DisposableStack()
+  const [one, sibling, other] = ['one', 'sibling', 'other'].map(name => stack.use(freshNamespace(name)))
+  if (!one || !sibling || !other) throw new Error('unreachable')
+  return { one, sibling, other, [Symbol.dispose]: () => stack.dispose() }
 }
