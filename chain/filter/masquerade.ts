@@ -10,10 +10,11 @@ import { isStale, ownerOf } from '../plugin/owner.ts'
 import { addByBackend, type Backend, decideBackend } from './backend.ts'
 import { type BackendName, type Decision, describeDecision } from './decision.ts'
 import { hasOwnChain, MASQUERADE_PREFIX, partOf, requireIptables } from './iptables/chains.ts'
-import { addOwned, missingOwned } from './nftables/apply.ts'
+import { addOwned } from './nftables/apply.ts'
 import { type Element, masquerade, type Source } from './nftables/elements.ts'
 import { goPluginsMasquerade } from './nftables/go-plugins.ts'
 import type { Role } from './nftables/layout.ts'
+import { missingOwned } from './nftables/missing.ts'
 import { sweepAttachment, sweepStale } from './sweep.ts'
 
 /** `ipMasqBackend`; silent: see backend.ts. */

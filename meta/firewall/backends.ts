@@ -9,10 +9,11 @@ import { findChain, listBaseChains, listTables } from '../../chain/linux/nftable
 import { openNetfilterIfPresent } from '../../chain/linux/nftables/netfilter.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
+import { adminFilters } from './admin-chain.ts'
 import { adminChain, namedBackend, zoneOf } from './configuration.ts'
 import { isRunning, missingSource } from './firewalld.ts'
 import { familiesOf } from './ingress.ts'
-import { adminFilters, filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
+import { filtersThatAccept, obstructingFilters, usualFilters } from './iptables.ts'
 import { type Filter, type FirewallRecord, recall } from './records.ts'
 import type { FirewallConfiguration } from './schema.ts'
 

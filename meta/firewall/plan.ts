@@ -1,18 +1,20 @@
 /** What the firewall of one container comes to: which backends have what of it. ADD brings it about, CHECK looks for it. */
 
 import type { Backend } from '../../chain/filter/backend.ts'
-import { addOwned, missingOwned } from '../../chain/filter/nftables/apply.ts'
+import { addOwned } from '../../chain/filter/nftables/apply.ts'
 import type { Owned } from '../../chain/filter/nftables/elements.ts'
+import { missingOwned } from '../../chain/filter/nftables/missing.ts'
 import { sweepElements } from '../../chain/filter/sweep.ts'
 import { hasNftables } from '../../chain/linux/nftables/list.ts'
 import type { AttachmentRequest } from '../../chain/plugin/define.ts'
 import { ownerOf } from '../../chain/plugin/owner.ts'
 import type { Result } from '../../chain/protocol/result.ts'
+import { preparedChain, wayTo } from './admin-chain.ts'
 import type { Choice } from './backends.ts'
 import { adminChain, zoneOf } from './configuration.ts'
 import * as firewalld from './firewalld.ts'
 import { addressesOf, ingressOf } from './ingress.ts'
-import * as iptables from './iptables.ts'
+import { rulesIn } from './iptables.ts'
 import { type FirewallRecord, recall, remember } from './records.ts'
 import { release } from './release.ts'
 import { ownedBy, roles } from './rules.ts'
@@ -93,9 +95,9 @@ function planFirewall(
       isolate: !isIptables || hasNftables(),
     }),
     parts: [
-      ...filters.map(filter => iptables.rulesIn(filter, spec)),
-      ...obeyed.map(filter => iptables.wayTo(admin, filter, engine)),
-      ...prepared.map(filter => iptables.preparedChain(admin, filter)),
+      ...filters.map(filter => rulesIn(filter, spec)),
+      ...obeyed.map(filter => wayTo(admin, filter, engine)),
+      ...prepared.map(filter => preparedChain(admin, filter)),
       ...(sources ? [firewalld.sourcesIn(io.env, sources)] : []),
     ],
     ...(sources || filters.length > 0 ? { record } : {}),

@@ -1,7 +1,7 @@
 /** Takes away what an owner has in iptables and in firewalld, by its record. */
 import { everyStep } from '../../chain/plugin/undo.ts'
 import { removeSources } from './firewalld.ts'
-import { removePolicies, removeRulesOf } from './iptables.ts'
+import { removePolicies, removeRulesOf } from './iptables-removal.ts'
 import { type FirewallRecord, forget, recordsOfOthers } from './records.ts'
 
 /** What is known of an owner. A policy that is not may be on any bridge, and is found by what no other asks for. */

@@ -1,8 +1,9 @@
 /** Published ports as elements of our nftables tables. */
 
-import { addOwned, missingOwned } from '../../chain/filter/nftables/apply.ts'
+import { addOwned } from '../../chain/filter/nftables/apply.ts'
 import type { Element, Owned, OwnedChain } from '../../chain/filter/nftables/elements.ts'
 import { conditionsChain } from '../../chain/filter/nftables/layout.ts'
+import { missingOwned } from '../../chain/filter/nftables/missing.ts'
 import type { FoundElement } from '../../chain/filter/nftables/read.ts'
 import { rulesetGeneration } from '../../chain/linux/nftables/list.ts'
 import { openNetfilter } from '../../chain/linux/nftables/netfilter.ts'

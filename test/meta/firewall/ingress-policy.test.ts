@@ -196,7 +196,7 @@ test('containers that come and go at once leave nothing, and no policy is lost',
   for (const chain of chains) await chain.add()
   const plugin = async (verb: 'ADD' | 'DEL', at: number) => {
     const child = Bun.spawn([process.execPath, 'meta/firewall.ts'], {
-      cwd: `${import.meta.dir}/../..`,
+      cwd: `${import.meta.dir}/../../..`,
       stdin: Buffer.from(
         JSON.stringify({ cniVersion: '1.1.0', name: 'net-1', ...config, prevResult: chains[at]?.result }),
       ),

@@ -1,3 +1,4 @@
+/** What the tests of ports that iptables publishes share. */
 import type { Chain } from '../../fixtures/chain.ts'
 import { saved, type variants } from '../../fixtures/iptables.ts'
 import type { Namespace } from '../../fixtures/namespace.ts'
