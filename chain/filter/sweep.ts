@@ -17,8 +17,8 @@ import {
   TABLE,
 } from './iptables/chains.ts'
 import { closeGuardedLinks } from './localnet.ts'
+import { type Removal, removeOwned } from './nftables/apply.ts'
 import type { Role } from './nftables/layout.ts'
-import { type Removal, removeOwned } from './nftables/removal.ts'
 
 /** What of an attachment is swept. */
 export interface Swept {

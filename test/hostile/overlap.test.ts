@@ -1,11 +1,10 @@
 /** One address on two networks, which is legal: both have what they asked for, and each DEL leaves the other's. */
 import { afterAll, afterEach, beforeEach, expect, test } from 'bun:test'
-import { addOwned } from '../../chain/filter/nftables/apply.ts'
+import { addOwned, removeOwned } from '../../chain/filter/nftables/apply.ts'
 import { chainsOf } from '../../chain/filter/nftables/chains.ts'
 import { additions, collectionOf, masquerade, type Owned } from '../../chain/filter/nftables/elements.ts'
 import { missingOwned } from '../../chain/filter/nftables/missing.ts'
 import { listOwned } from '../../chain/filter/nftables/read.ts'
-import { removeOwned } from '../../chain/filter/nftables/removal.ts'
 import { applyRuleset } from '../../chain/linux/nftables/engine.ts'
 import { openNetfilter } from '../../chain/linux/nftables/netfilter.ts'
 import { applyWithNft } from '../../chain/linux/nftables/nft.ts'
