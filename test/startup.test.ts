@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { freshNamespace } from './fixtures/namespace.ts'
 
 interface Cost {
@@ -10,10 +10,11 @@ interface Cost {
   functions: string[]
 }
 
-/** What an ADD costs besides its work, counted in a process of its own; not the machine's first one, which makes the folder. */
+/** What an ADD costs besides its work, counted in a process of its own; not the machine's first one, which makes the folders. */
 function costOf(name: string, config: object): Cost {
   using container = freshNamespace('container')
-  mkdirSync('/run/catena', { recursive: true })
+  mkdirSync('/run/catena/records', { recursive: true })
+  writeFileSync('/run/catena/records/log', '')
   const child = Bun.spawnSync([process.execPath, `${import.meta.dir}/fixtures/startup.ts`, name], {
     env: {
       CNI_COMMAND: 'ADD',

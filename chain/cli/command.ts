@@ -22,6 +22,7 @@ import {
 import type { Served } from '../service/worker.ts'
 import { addCompletionVerb } from './completion/verb.ts'
 import { containerIdFor, type Flags, namespacePath, readSettings } from './environment.ts'
+import { addExplainVerb } from './explain/verb.ts'
 import { addIpamVerb } from './ipam/verb.ts'
 import { addLintVerb } from './lint/verb.ts'
 import { addNodeVerbs } from './node.ts'
@@ -94,6 +95,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addLintVerb(root, program, { output, endWith })
   addIpamVerb(root, program, { output, endWith })
   addPlanVerb(root, program, { output, endWith })
+  addExplainVerb(root, { output, endWith })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

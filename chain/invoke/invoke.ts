@@ -6,6 +6,7 @@
 import { asGiven } from '../linux/child-environment.ts'
 import { kill } from '../linux/libc/process.ts'
 import { status as fileStatus } from '../linux/libc/status.ts'
+import { now, observer } from '../linux/observer.ts'
 import { CniError, code } from '../protocol/error.ts'
 
 /** What came of a call. */
@@ -73,9 +74,28 @@ export function isSameFile(one: string, other: string): boolean {
 export async function invoke(call: Call, builtins?: Builtins): Promise<Answer> {
   if (builtins && isSameFile(call.file, builtins.executable)) {
     const answer = builtins.run(call.type, call.environment, call.stdin)
-    if (answer) return answer
+    if (answer) return observed(call, answer)
   }
-  return runProcess(call)
+  return observed(call, runProcess(call))
+}
+
+/** Whoever watches is told of a plugin when it has ended. */
+async function observed(
+  { type, environment: { CNI_COMMAND } }: Call,
+  running: Promise<Answer>,
+): Promise<Answer> {
+  if (!observer) return running
+  const began = now()
+  const answer = await running
+  observer?.({
+    of: 'program',
+    operations: [`plugin ${type} ${CNI_COMMAND}`],
+    changes: true,
+    began,
+    ended: performance.now(),
+    refusal: answer.status === 0 ? undefined : answer.stdout,
+  })
+  return answer
 }
 
 const TEXT_BUSY_ATTEMPTS = 6 // as libcni: ETXTBSY means that the file is being replaced

@@ -23,6 +23,7 @@ import {
 } from './libc/file.ts'
 import { link, makeFolder, readFolderEntries, removeFolder, rename, unlink } from './libc/folder.ts'
 import { status, statusOf } from './libc/status.ts'
+import { now, tellOfFile } from './observer.ts'
 
 /**
  * The text of a file that the kernel or an administrator has written, links followed; undefined when there is none. Anything but a
@@ -68,12 +69,14 @@ export const noFile: readonly number[] = [errno.ELOOP, errno.ENXIO, errno.EISDIR
 
 /** Writes to a file that exists already (as under /proc/sys), in one write. */
 export function writeExisting(path: string, text: string): void {
+  const began = now()
   const descriptor = open(path, O_WRONLY)
   try {
     writeAll(descriptor, encodeText(text), path)
   } finally {
     close(descriptor)
   }
+  tellOfFile(began, () => `write ${text} to ${path}`)
 }
 
 /**
@@ -81,12 +84,14 @@ export function writeExisting(path: string, text: string): void {
  * can leave it torn or absent: for what is worth nothing then, and must not leave a second name behind.
  */
 export function writeInPlace(path: string, text: string, mode = 0o600): void {
+  const began = now()
   const descriptor = createNew(path, mode)
   try {
     writeAll(descriptor, encodeText(text), path)
   } finally {
     close(descriptor)
   }
+  tellOfFile(began, () => `write ${path}`)
 }
 
 /** A new file in the place of whatever is there. Another process may do the same at the same time: whoever comes last has made it. */
@@ -153,8 +158,10 @@ export interface WriteOptions {
  */
 export function writeAtomically(path: string, text: string, options: WriteOptions = {}): void {
   const { durable = true } = options
+  const began = now()
   writeTemporary({ path, text, ...options }, temporary => replace(temporary, path))
   if (durable) synchronizeFolder(folderOf(path))
+  tellOfFile(began, () => `replace ${path}`)
 }
 
 /** Gives a file its name, in the place of whatever has it, an empty folder as well. */
@@ -178,6 +185,7 @@ export function createExclusively(
   options: WriteOptions = {},
 ): 'created' | 'exists' {
   const { durable = true } = options
+  const began = now()
   try {
     writeTemporary({ path, text, ...options }, temporary => link(temporary, path))
   } catch (thrown) {
@@ -185,6 +193,7 @@ export function createExclusively(
     throw thrown
   }
   if (durable) synchronizeFolder(folderOf(path))
+  tellOfFile(began, () => `create ${path}`)
   return 'created'
 }
 
@@ -222,8 +231,11 @@ function writeTemporary(
  * and stays. Nothing there is an answer, not an error.
  */
 export function removeFile(path: string): 'removed' | 'absent' {
+  const began = now()
   try {
-    return unlink(path)
+    const outcome = unlink(path)
+    if (outcome === 'removed') tellOfFile(began, () => `remove ${path}`)
+    return outcome
   } catch (thrown) {
     if (isErrno(thrown, errno.EISDIR)) return removeEmptyFolder(path)
     throw thrown

@@ -21,6 +21,7 @@ import {
   type Place,
 } from './libc/file.ts'
 import { describeHolders } from './lock-holder.ts'
+import { observer } from './observer.ts'
 
 /**
  * How long anybody waits for a lock: a quarter of the two minutes that the kubelet gives a chain, and longer than a hundred
@@ -88,7 +89,7 @@ function waitForLock(descriptor: number, mode: number, path: string): true {
     const waited = performance.now() - started
     if (waited > patience.milliseconds) throw new BusyError(path, describeHolders(path), waited)
     Bun.sleepSync(pauseAfter(waited))
-    if (lock(descriptor, mode, path)) return true
+    if (lock(descriptor, mode, path)) return tellOfWait(path, started)
   }
 }
 
@@ -210,6 +211,18 @@ async function waitForName(
     if (waited > limit) throw new BusyError(name, describeHolders(file, placeOf(name)), waited)
     await Bun.sleep(pauseAfter(waited))
   } while (!take())
+  tellOfWait(name, started)
+}
+
+function tellOfWait(what: string, began: number): true {
+  observer?.({
+    of: 'lock',
+    operations: [`wait for the lock on ${what}`],
+    changes: false,
+    began,
+    ended: performance.now(),
+  })
+  return true
 }
 
 /**

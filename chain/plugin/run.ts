@@ -21,19 +21,25 @@ import { type Attachment, type AttachmentRequest, notChained, type Plugin } from
 import { delegateFor } from './delegate.ts'
 import type { Io } from './io.ts'
 import { type Ipam, ipamOf, missingIpam, noIpam } from './ipam.ts'
+import { type Recorder, record } from './record.ts'
 import { allOrNothing, type Undo } from './undo.ts'
 
 /** Runs a plugin once with its input and output; prints what it has to and answers the exit status. Never throws. */
 export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
   if (!isCalled(io)) return introduce(plugin, io)
   let cniVersion: string | undefined
+  const learn = (version: string) => {
+    cniVersion = version
+  }
+  const recorder = record({ plugin: plugin.name, pid: process.pid, parent: process.ppid, env: io.env })
   try {
-    await perform(plugin, io, version => {
-      cniVersion = version
-    })
+    await perform(plugin, io, { learn, recorder })
+    recorder?.end()
     return 0
   } catch (thrown) {
-    report(io, printError(errorDocument(toCniError(thrown), cniVersion)))
+    const error = toCniError(thrown)
+    report(io, printError(errorDocument(error, cniVersion)))
+    recorder?.end(error)
     return 1
   }
 }
@@ -59,7 +65,11 @@ async function introduce({ name, versions = supportedVersions }: Plugin, io: Io)
 }
 
 /** The verb's story: what is asked, whether it can be done, doing it, and printing what came of it. */
-async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => void): Promise<void> {
+async function perform(
+  plugin: Plugin,
+  io: Io,
+  { learn, recorder }: { learn(cniVersion: string): void; recorder: Recorder | undefined },
+): Promise<void> {
   const versions = plugin.versions ?? supportedVersions
   if (io.env.CNI_COMMAND === 'VERSION') return io.stdout(`${JSON.stringify(versionReply(versions))}\n`)
   const environment = parseEnvironment(io.env)
@@ -72,6 +82,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
   checkVersion(verb, base.cniVersion, versions)
   refuseOwnNamespace(environment)
   const config = plugin.config && (await (verb === 'DEL' ? decodeLeniently : decode)(plugin.config, json))
+  recorder?.begin(base.name, environment.args, config)
   const attachment = attachmentOf(environment, base)
   const waiting = waitForTurn(plugin, verb, withEnd(attachment, io))
   using turn = waiting instanceof Promise ? await waiting : waiting
@@ -87,6 +98,7 @@ async function perform(plugin: Plugin, io: Io, learn: (cniVersion: string) => vo
         stopIfAbandoned(io)
         const result = await plugin.add(attached({ netns, undo: unlessAbandoned(undo, io), keep }))
         stopIfAbandoned(io)
+        recorder?.note(result)
         io.stdout(printResult(result, base.cniVersion))
       })
     case 'CHECK':

@@ -34,6 +34,7 @@ import {
 import { link } from '../../chain/linux/libc/folder.ts'
 import { status, statusOf } from '../../chain/linux/libc/status.ts'
 import { type HeldLock, takeLock, unlessUnwritable } from '../../chain/linux/lock.ts'
+import { now, tellOfFile } from '../../chain/linux/observer.ts'
 import { markAsOfThisBoot } from './boot.ts'
 import {
   attempt,
@@ -279,6 +280,7 @@ export function reserve(
   const path = `${folder}/${address}`
   const temporary = `${folder}/${TEMPORARY_PREFIX}${address}`
   const { complete } = index
+  const began = now()
   index.complete = false // until it is sure what has been written
   const descriptor = createTemporary(temporary)
   let isNamed = false
@@ -296,6 +298,7 @@ export function reserve(
     throw thrown
   }
   index.complete = complete
+  tellOfFile(began, () => `reserve ${path}`)
   return { address, descriptor }
 }
 

@@ -16,7 +16,11 @@ export function examineState(
   { node, names }: { node: Node; names: readonly string[] },
   flags: NodeFlags = {},
 ): Finding[] {
-  const model = readWholeNode(flags)
+  return [...examineModel(readWholeNode(flags)), ...mixed(node, names)]
+}
+
+/** What is wrong with what containers have and have left. */
+export function examineModel(model: NodeModel): Finding[] {
   return [
     ...model.unreadable.map(
       (says): Finding => ({ about: 'network', level: 'notice', kind: 'unreadable', says }),
@@ -26,7 +30,6 @@ export function examineState(
     ...ports(model),
     ...filtered(model),
     ...leftovers(model),
-    ...mixed(node, names),
   ]
 }
 

@@ -6,6 +6,7 @@ import { close, O_CLOEXEC, O_RDONLY, open } from '../libc/file.ts'
 import { readLink } from '../libc/folder.ts'
 import { BusyError, patience } from '../lock.ts'
 import { describeHolders } from '../lock-holder.ts'
+import { now, observer } from '../observer.ts'
 
 export type Family = 'ip' | 'ip6'
 
@@ -81,7 +82,17 @@ export const waitOption = () => `--wait=${Math.ceil(Math.max(patience.millisecon
  * until the tool has ended.
  */
 export function run(args: readonly string[], options: { input?: string; lock?: number } = {}): Outcome {
+  const { input = '' } = options
+  const began = now()
   const outcome = runToEnd(args, options)
+  observer?.({
+    of: 'program',
+    operations: () => [args.join(' '), ...input.split('\n').filter(line => /^-[A-Z] /.test(line))],
+    changes: input !== '',
+    began,
+    ended: performance.now(),
+    refusal: outcome.status === 0 ? undefined : outcome.stderr,
+  })
   if (outcome.status !== 0 && outcome.stderr.includes(HELD)) {
     const path = helperEnvironment().XTABLES_LOCKFILE ?? '/run/xtables.lock'
     throw new BusyError(path, describeHolders(path), patience.milliseconds)

@@ -19,6 +19,7 @@ export const O_RDWR = 2
 export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
+export const O_APPEND = 0o2000
 export const O_NONBLOCK = 0o4000
 /** ELOOP where the path itself, not a folder above it, is a symbolic link. */
 export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000

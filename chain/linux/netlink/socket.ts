@@ -16,6 +16,7 @@ import {
   setSocketOption,
   socket,
 } from '../libc/socket.ts'
+import { now, observer } from '../observer.ts'
 import {
   attributeMap,
   CodecError,
@@ -185,6 +186,7 @@ export function attempt(transport: Transport, asked: readonly Request[]): (Messa
     return some.concat(attempt(transport, asked.slice(REQUESTS_AT_ONCE)))
   }
   const sequences = asked.map(nextSequence)
+  const began = now()
   transport.send(
     join(
       ...asked.map(({ type, flags = 0, payload }, index) =>
@@ -192,7 +194,36 @@ export function attempt(transport: Transport, asked: readonly Request[]): (Messa
       ),
     ),
   )
-  return collect(transport, asked, sequences)
+  const answers = collect(transport, asked, sequences)
+  if (observer) tell(began, asked, answers)
+  return answers
+}
+
+/** Whoever watches is told what was asked, and of one refusal. */
+function tell(began: number, asked: readonly Request[], answers: readonly (Message[] | KernelError)[]): void {
+  const refusal = answers.find(answer => answer instanceof KernelError)
+  const changes = asked.filter(({ type }) => isChange(type))
+  observer?.({
+    of: 'kernel',
+    operations: (changes.length > 0 ? changes : asked).map(({ operation }) => operation),
+    changes: changes.length > 0,
+    began,
+    ended: performance.now(),
+    refusal: refusal?.message,
+  })
+}
+
+const CONNTRACK = 1 // NFNL_SUBSYS_CTNETLINK, the upper byte of a type
+const GET_CONNECTION = 1 // IPCTNL_MSG_CT_GET
+
+/**
+ * Of the route family's objects each has four types of messages (new, delete, get, set), of which the third asks
+ * (linux/rtnetlink.h). nf_tables are changed by batches, never here.
+ */
+function isChange(type: number): boolean {
+  const subsystem = type >> 8
+  if (subsystem === CONNTRACK) return (type & 0xff) !== GET_CONNECTION
+  return subsystem === 0 && (type & 3) !== 2
 }
 
 function collect(
@@ -259,7 +290,10 @@ export function dump(
   read: (message: Message) => unknown = message => message,
 ): unknown[] {
   for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
+    const began = now()
     const found = dumpOnce(transport, asked, read)
+    const operations = [asked.operation]
+    observer?.({ of: 'kernel', operations, changes: false, began, ended: performance.now() })
     if (found) return found
   }
   throw new KernelError(

@@ -15,6 +15,7 @@ import {
   readRefusal,
   type Transport,
 } from '../netlink/socket.ts'
+import { now, observer } from '../observer.ts'
 import { describeSets, type SetDescription } from './list.ts'
 import { openNetfilter } from './netfilter.ts'
 import {
@@ -244,9 +245,17 @@ function transact(
   if (batch.length > USUAL_BYTES) enlargeBuffer(netfilter.descriptor, 'sending', batch.length)
   if (body.length > USUAL_COMMANDS)
     enlargeBuffer(netfilter.descriptor, 'receiving', body.length * ACKNOWLEDGEMENT)
+  const began = now()
   netfilter.send(batch)
-  const refusals = acknowledgements(netfilter, { first, commands })
-  const [refusal] = refusals
+  const [refusal] = acknowledgements(netfilter, { first, commands })
+  observer?.({
+    of: 'nftables',
+    operations: () => commands.map(({ command }) => describeCommand(command)),
+    changes: true,
+    began,
+    ended: performance.now(),
+    refusal: refusal?.error.message,
+  })
   if (!refusal) return
   const subject = refusal.command ? `: ${describeCommand(refusal.command)}` : ''
   throw new NftError(`apply nftables rules${subject}: ${refusal.error.message}`, refusal.error.message, {

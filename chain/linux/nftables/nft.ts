@@ -8,6 +8,7 @@ import { SystemFailure } from '../failure.ts'
 import { errno } from '../libc/errno.ts'
 import { close } from '../libc/file.ts'
 import { inNamespace, openNewNamespace } from '../netns.ts'
+import { now, observer } from '../observer.ts'
 
 export type Family = 'ip' | 'ip6' | 'inet' | 'bridge'
 
@@ -152,7 +153,16 @@ export function nftDocument(commands: readonly Command[]): string {
 export const applyWithNft: Engine = async commands => {
   if (commands.length === 0) return
   const runNft = await loadNft()
+  const began = now()
   const { failed, message } = runNft(['-j', '-f', '-'], nftDocument(commands))
+  observer?.({
+    of: 'program',
+    operations: () => ['nft -j -f -', ...commands.map(describeCommand)],
+    changes: true,
+    began,
+    ended: performance.now(),
+    refusal: failed ? message : undefined,
+  })
   if (!failed) return
   const command = firstRefused(runNft, commands)
   const number = errnoOf(message)

@@ -1,0 +1,54 @@
+/**
+ * Tells whoever watches what this process asks of the machine and waits for: the flight recorder, a trace. Where nobody watches,
+ * nothing is put together and no clock is read.
+ */
+
+export interface Observed {
+  /** Who was asked: the kernel by netlink, nf_tables, a file, another program, or whoever has a lock. */
+  of: 'kernel' | 'nftables' | 'file' | 'program' | 'lock'
+  /** What was asked, a line each: "create link veth1a2b3c4d". A function where putting it into words would cost. */
+  operations: readonly string[] | (() => readonly string[])
+  /** Whether it was to change something. */
+  changes: boolean
+  /** performance.now() when it was asked and when it was answered. */
+  began: number
+  ended: number
+  /** What the machine said instead of doing it. */
+  refusal?: string | undefined
+}
+
+export type Observer = (observed: Observed) => void
+
+/** Whoever watches now, all of them. Ask before anything is put together for it. */
+export let observer: Observer | undefined
+
+const watchers: Observer[] = []
+
+/** Has `watch` told of everything until disposed of. */
+export function observe(watch: Observer): Disposable {
+  watchers.push(watch)
+  observer = tellAll
+  return {
+    [Symbol.dispose]: () => {
+      watchers.splice(watchers.indexOf(watch), 1)
+      if (watchers.length === 0) observer = undefined
+    },
+  }
+}
+
+function tellAll(observed: Observed): void {
+  for (const watch of watchers) watch(observed)
+}
+
+/** A file was changed, in words for whoever watches. */
+export function tellOfFile(began: number, operation: () => string): void {
+  observer?.({ of: 'file', operations: () => [operation()], changes: true, began, ended: performance.now() })
+}
+
+/** When something begins that may be watched. */
+export const now = () => (observer ? performance.now() : 0)
+
+/** What was asked, in lines. */
+export function linesOf({ operations }: Observed): readonly string[] {
+  return typeof operations === 'function' ? operations() : operations
+}
