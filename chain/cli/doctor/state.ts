@@ -1,5 +1,6 @@
 /** `catena doctor`: what containers have and have left, examined and, where it is a leftover, mended. */
 
+import type { NodeModel } from '../../observe/model.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
 import type { Node } from '../companions.ts'
 import type { Finding } from '../finding.ts'

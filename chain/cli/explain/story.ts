@@ -2,8 +2,9 @@
 import type { Attachment } from '../../observe/model.ts'
 import { processName } from '../../observe/namespaces.ts'
 import { type Operation, operationsOf, type Run, readRuns } from '../../observe/runs.ts'
-import { examineModel, readWholeNode } from '../doctor/state.ts'
+import { examineModel } from '../doctor/state.ts'
 import type { Finding } from '../finding.ts'
+import { readWholeNode } from '../whole-node.ts'
 
 export interface ContainerStory {
   container: string
