@@ -31,6 +31,10 @@ export function align(length: number): number {
   return (length + 3) & ~3
 }
 
+/**
+ * A view of bytes, for structures of many fields. Not for a number alone: the first look at the buffer behind a small array
+ * copies it, which costs more than the bytes that are put together by hand here.
+ */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
@@ -78,20 +82,19 @@ export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
 /** The messages of a datagram. */
 export function messages(bytes: Uint8Array): Message[] {
   const found: Message[] = []
-  const view = viewOf(bytes)
   for (let at = 0; at < bytes.length; ) {
     const left = bytes.length - at
     if (left < MESSAGE_HEADER) {
       throw new CodecError(`message at byte ${at}: ${left} bytes left, a header needs ${MESSAGE_HEADER}`)
     }
-    const length = view.getUint32(at, true)
+    const length = littleEndian32(bytes, at)
     if (length < MESSAGE_HEADER || length > left) {
       throw new CodecError(`message at byte ${at}: length ${length}, ${left} bytes left`)
     }
     found.push({
-      type: view.getUint16(at + 4, true),
-      flags: view.getUint16(at + 6, true),
-      sequence: view.getUint32(at + 8, true),
+      type: littleEndian16(bytes, at + 4),
+      flags: littleEndian16(bytes, at + 6),
+      sequence: littleEndian32(bytes, at + 8),
       payload: bytes.subarray(at + MESSAGE_HEADER, at + length),
     })
     at += align(length)
@@ -102,11 +105,9 @@ export function messages(bytes: Uint8Array): Message[] {
 /** One message as bytes, padded to four; the sender's port is left to the kernel. */
 export function encodeMessage({ type, flags, sequence, payload }: Message): Uint8Array {
   const bytes = new Uint8Array(align(MESSAGE_HEADER + payload.length))
-  const view = viewOf(bytes)
-  view.setUint32(0, MESSAGE_HEADER + payload.length, true)
-  view.setUint16(4, type, true)
-  view.setUint16(6, flags, true)
-  view.setUint32(8, sequence, true)
+  putLittleEndian32(bytes, 0, MESSAGE_HEADER + payload.length)
+  putLittleEndian32(bytes, 4, (type & 0xffff) | (flags << 16))
+  putLittleEndian32(bytes, 8, sequence)
   bytes.set(payload, MESSAGE_HEADER)
   return bytes
 }
@@ -168,41 +169,58 @@ export function text(type: number, value: string): Uint8Array {
   return attribute(type, encodeText(`${value}\0`))
 }
 
-function sized(value: Uint8Array, length: number, what: string): DataView {
+function littleEndian16(bytes: Uint8Array, at: number): number {
+  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+}
+
+function littleEndian32(bytes: Uint8Array, at: number): number {
+  return (littleEndian16(bytes, at) | (littleEndian16(bytes, at + 2) << 16)) >>> 0
+}
+
+function putLittleEndian32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value
+  bytes[at + 1] = value >> 8
+  bytes[at + 2] = value >> 16
+  bytes[at + 3] = value >> 24
+}
+
+function sized(value: Uint8Array, length: number, what: string): Uint8Array {
   if (value.length < length) throw new CodecError(`${what}: ${value.length} bytes, ${length} expected`)
-  return viewOf(value)
+  return value
 }
 
 export function readUint8(value: Uint8Array): number {
-  return sized(value, 1, 'an 8-bit integer').getUint8(0)
+  return sized(value, 1, 'an 8-bit integer')[0] ?? 0
 }
 
 export function readUint16(value: Uint8Array): number {
-  return sized(value, 2, 'a 16-bit integer').getUint16(0, true)
+  return littleEndian16(sized(value, 2, 'a 16-bit integer'), 0)
 }
 
 export function readUint32(value: Uint8Array): number {
-  return sized(value, 4, 'a 32-bit integer').getUint32(0, true)
+  return littleEndian32(sized(value, 4, 'a 32-bit integer'), 0)
 }
 
 export function readInt32(value: Uint8Array): number {
-  return sized(value, 4, 'a 32-bit integer').getInt32(0, true)
+  return readUint32(value) | 0
 }
 
 export function readUint64(value: Uint8Array): bigint {
-  return sized(value, 8, 'a 64-bit integer').getBigUint64(0, true)
+  return viewOf(sized(value, 8, 'a 64-bit integer')).getBigUint64(0, true)
 }
 
 export function readUint16Big(value: Uint8Array): number {
-  return sized(value, 2, 'a 16-bit integer').getUint16(0, false)
+  const bytes = sized(value, 2, 'a 16-bit integer')
+  return ((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0)
 }
 
 export function readUint32Big(value: Uint8Array): number {
-  return sized(value, 4, 'a 32-bit integer').getUint32(0, false)
+  const number = readUint32(value)
+  return ((number << 24) | ((number & 0xff00) << 8) | ((number >> 8) & 0xff00) | (number >>> 24)) >>> 0
 }
 
 export function readUint64Big(value: Uint8Array): bigint {
-  return sized(value, 8, 'a 64-bit integer').getBigUint64(0, false)
+  return viewOf(sized(value, 8, 'a 64-bit integer')).getBigUint64(0, false)
 }
 
 /** Text up to its first zero, or whole. */
@@ -213,5 +231,10 @@ export function readText(value: Uint8Array): string {
 
 /** A fixed structure at the start of a payload, and what follows it. */
 export function split(payload: Uint8Array, length: number): [DataView, Uint8Array] {
-  return [sized(payload, length, 'a structure'), payload.subarray(align(length))]
+  return [viewOf(sized(payload, length, 'a structure')), after(payload, length)]
+}
+
+/** What follows a fixed structure at the start of a payload. */
+export function after(payload: Uint8Array, length: number): Uint8Array {
+  return sized(payload, length, 'a structure').subarray(align(length))
 }

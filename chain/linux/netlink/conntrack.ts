@@ -4,6 +4,7 @@ import { AF_INET, AF_INET6, socketFamilyOf } from '../../ip/family.ts'
 import { errno } from '../libc/errno.ts'
 import { openNetfilter } from '../nftables/netfilter.ts'
 import {
+  after,
   attribute,
   attributeMap,
   findAttribute,
@@ -12,7 +13,6 @@ import {
   nested,
   readUint8,
   readUint16Big,
-  split,
   uint8,
   uint16Big,
   uint32,
@@ -165,7 +165,7 @@ function matches(
 }
 
 function readConnection(payload: Uint8Array): Connection | undefined {
-  const found = attributeMap(split(payload, 4)[1])
+  const found = attributeMap(after(payload, 4))
   const original = found.get(ORIGINAL)
   const reply = found.get(REPLY)
   const id = found.get(ID)

@@ -1,6 +1,6 @@
 /** Numbers by which one namespace knows another (linux/net_namespace.h): how a link is told where its parent is. */
 import { close, O_RDONLY, open } from '../libc/file.ts'
-import { attributeMap, int32, join, readInt32, split, uint32 } from './codec.ts'
+import { after, attributeMap, int32, join, readInt32, uint32 } from './codec.ts'
 import { attempt, KernelError, type Request, type Transport } from './socket.ts'
 
 const RTM_NEWNSID = 88
@@ -25,7 +25,7 @@ export function ownNamespaceId(route: Transport): number {
     ])
     if (found instanceof KernelError) throw found
     const [reply] = found ?? []
-    const value = reply && attributeMap(split(reply.payload, 4)[1]).get(NETNSA_NSID)
+    const value = reply && attributeMap(after(reply.payload, 4)).get(NETNSA_NSID)
     return value ? readInt32(value) : NOT_ASSIGNED
   } finally {
     close(descriptor)
@@ -38,7 +38,7 @@ export function namespaceNumber(route: Transport, descriptor: number): number | 
     about('look up the number of a namespace', RTM_GETNSID, uint32(NETNSA_FD, descriptor)),
   ])
   const [reply] = found instanceof KernelError || !found ? [] : found
-  const value = reply && attributeMap(split(reply.payload, 4)[1]).get(NETNSA_NSID)
+  const value = reply && attributeMap(after(reply.payload, 4)).get(NETNSA_NSID)
   const number = value && readInt32(value)
   return number === undefined || number < 0 ? undefined : number
 }

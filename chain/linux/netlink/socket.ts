@@ -122,6 +122,9 @@ function ask(descriptor: number, option: number): void {
   }
 }
 
+/** What is being received, by all sockets: it is copied before anybody else receives. */
+let buffer = new Uint8Array(32768)
+
 /** Talks over a netlink socket that belongs to it from now on. What others than the kernel sent is passed over. */
 export function transportOver(descriptor: number): Transport & { descriptor: number } {
   let open = true
@@ -129,7 +132,6 @@ export function transportOver(descriptor: number): Transport & { descriptor: num
     if (open) close(descriptor)
     open = false
   }
-  let buffer = new Uint8Array(32768)
   const sender = new Uint8Array(KERNEL.length)
   return {
     descriptor,

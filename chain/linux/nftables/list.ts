@@ -4,6 +4,7 @@
  */
 import { errno } from '../libc/errno.ts'
 import {
+  after,
   attributeMap,
   attributes,
   findAttribute,
@@ -11,8 +12,6 @@ import {
   type Message,
   readText,
   readUint32Big,
-  readUint64Big,
-  split,
   text,
 } from '../netlink/codec.ts'
 import { attempt, dump, isRefusal, KernelError, request, type Transport } from '../netlink/socket.ts'
@@ -72,7 +71,7 @@ export function tableExists(netfilter: Transport, family: Family, table: string)
 export function listTables(netfilter: Transport, family: Family): string[] {
   const asked = { operation: `list tables of ${family}`, type: GET_TABLE, payload: header(family) }
   return orNone(
-    () => dump(netfilter, asked, ({ payload }) => textOf(attributeMap(split(payload, 4)[1]).get(1))), // NFTA_TABLE_NAME
+    () => dump(netfilter, asked, ({ payload }) => textOf(attributeMap(after(payload, 4)).get(1))), // NFTA_TABLE_NAME
   )
 }
 
@@ -87,7 +86,7 @@ export function listAllTables(netfilter: Transport): { family: Family; name: str
   for (const { payload } of found) {
     const family = numbersOfFamilies.find(([, number]) => number === payload[0])?.[0]
     if (family !== undefined)
-      tables.push({ family: family as Family, name: textOf(attributeMap(split(payload, 4)[1]).get(1)) })
+      tables.push({ family: family as Family, name: textOf(attributeMap(after(payload, 4)).get(1)) })
   }
   return tables
 }
@@ -137,7 +136,7 @@ export function findChains(
   for (const answer of answers) {
     const [message] = Array.isArray(answer) ? answer : []
     if (!message) continue
-    const uses = attributeMap(split(message.payload, 4)[1]).get(6) // NFTA_CHAIN_USE
+    const uses = attributeMap(after(message.payload, 4)).get(6) // NFTA_CHAIN_USE
     const chain = readChain(message)
     found.set(chain.name, { ...chain, uses: uses ? readUint32Big(uses) : 1 })
   }
@@ -175,7 +174,7 @@ function dumpChains(
 }
 
 function readChain({ payload }: Message): Chain {
-  const found = attributeMap(split(payload, 4)[1])
+  const found = attributeMap(after(payload, 4))
   const hook = found.get(HOOK)
   const hookAttributes = hook && attributeMap(hook)
   const number = hookAttributes?.get(1)
@@ -198,7 +197,7 @@ export function textOf(value: Uint8Array | undefined): string {
 }
 
 export function handleOf(value: Uint8Array | undefined): number {
-  return value ? Number(readUint64Big(value)) : 0
+  return value ? readUint32Big(value) * 2 ** 32 + readUint32Big(value.subarray(4)) : 0
 }
 
 export interface Rule extends RuleContent {
@@ -240,7 +239,7 @@ export function chainsOfRules(netfilter: Transport, family: Family, table: strin
 }
 
 function readRule({ payload }: Message): Rule {
-  const found = attributeMap(split(payload, 4)[1])
+  const found = attributeMap(after(payload, 4))
   const content = readExpressions(found.get(4)) // NFTA_RULE_EXPRESSIONS
   return {
     ...content,
@@ -284,7 +283,7 @@ export interface SetDescription {
 /** A table's sets and maps. */
 export function describeSets(netfilter: Transport, family: Family, table: string): SetDescription[] {
   const read = ({ payload }: Message): SetDescription => {
-    const set = attributeMap(split(payload, 4)[1])
+    const set = attributeMap(after(payload, 4))
     const number = (type: number) => readUint32Big(set.get(type) ?? new Uint8Array(4))
     const flags = number(3)
     const count = set.get(SET_COUNT)
@@ -345,7 +344,7 @@ export function listElements(
     payload: join(header(family), text(1, table), text(2, set)),
   }
   const read = ({ payload }: Message) => {
-    const list = attributeMap(split(payload, 4)[1]).get(3) // NFTA_SET_ELEM_LIST_ELEMENTS
+    const list = attributeMap(after(payload, 4)).get(3) // NFTA_SET_ELEM_LIST_ELEMENTS
     return list && attributes(list).map(({ value }) => readElement(value))
   }
   return orNone(() => dump(netfilter, asked, read)).flat()
@@ -381,7 +380,7 @@ export function rulesetGeneration(netfilter: Transport): number {
     type: SUBSYSTEM | 16, // NFT_MSG_GETGEN
     payload: header('ip'),
   })
-  const id = reply && attributeMap(split(reply.payload, 4)[1]).get(1)
+  const id = reply && attributeMap(after(reply.payload, 4)).get(1)
   return id ? readUint32Big(id) : 0 // NFTA_GEN_ID
 }
 

@@ -1,5 +1,5 @@
 /** Rules with all that they do, for who carries them out himself. */
-import { attributeMap, attributes, join, split, text } from '../netlink/codec.ts'
+import { after, attributeMap, attributes, join, text } from '../netlink/codec.ts'
 import { dump, type Transport } from '../netlink/socket.ts'
 import { GET_RULE, handleOf, header, orNone, readComment, textOf } from './list.ts'
 import type { Family } from './nft.ts'
@@ -27,7 +27,7 @@ export function listWholeRules(netfilter: Transport, family: Family, table: stri
   }
   return orNone(() =>
     dump(netfilter, asked, ({ payload }) => {
-      const found = attributeMap(split(payload, 4)[1])
+      const found = attributeMap(after(payload, 4))
       const expressions = found.get(4)
       return {
         chain: textOf(found.get(2)),
