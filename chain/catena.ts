@@ -107,7 +107,26 @@ async function runInProcess(
     },
     builtins,
   })
-  return { status, ...output }
+  return { status, ...output, by: 'this process' }
+}
+
+/** The same for the runtime: what a warm service takes is done there, sooner than by the cold code of this process. */
+const warmBuiltins: Builtins = {
+  get executable() {
+    return process.execPath
+  },
+  run(type, environment, stdin) {
+    const entry = Object.hasOwn(plugins, type) ? plugins[type] : undefined
+    return (
+      entry &&
+      runWarm(type, environment, stdin).then(answer => answer ?? runInProcess(entry, environment, stdin))
+    )
+  },
+}
+
+async function runWarm(...call: Parameters<Builtins['run']>): Promise<Answer | undefined> {
+  const { callService } = await import('./service/client.ts')
+  return callService(...call)
 }
 
 async function runPlugin({ load, programs = {}, versions = supportedVersions }: Entry): Promise<number> {
@@ -133,7 +152,7 @@ async function runCommand(): Promise<number> {
     return (await import('./service/process.ts')).serveAsWorker(words.slice(2), served)
   if (process.env.CNI_COMMAND && (words.length === 0 || invokedName() !== 'catena')) return refuse()
   const { runCatena } = await import('./cli/command.ts')
-  return runCatena(words, { builtins, served, pluginNames: served.names })
+  return runCatena(words, { builtins: warmBuiltins, served, pluginNames: served.names })
 }
 
 /** A runtime has called the program by a name that is no plugin's: it reads documents, not usage. */

@@ -3,7 +3,7 @@ import { writeAll } from '../linux/libc/file.ts'
 import { type CniError, errorDocument } from '../protocol/error.ts'
 import { parseResult, printError, printJson } from '../protocol/result.ts'
 import { newestVersion } from '../protocol/version.ts'
-import type { RuntimeOptions } from '../runtime/network.ts'
+import type { RuntimeOptions, Step } from '../runtime/network.ts'
 import { renderError, renderResult, renderStep, renderSuccess, type Style, styleFor } from './render.ts'
 
 export interface Output {
@@ -39,14 +39,19 @@ function printIfRead(text: string): boolean {
 }
 
 export function outputFor(argv: readonly string[]): Output {
-  const isTerminal = Boolean(process.stdout.isTTY) && !argv.includes('--json')
+  const wantsJson = argv.includes('--json')
+  const isTerminal = Boolean(process.stdout.isTTY) && !wantsJson
+  let hasResult = false
+  const steps: Pick<Step, 'verb' | 'plugin' | 'milliseconds' | 'by'>[] = []
   const style = styleFor(isTerminal, process.env)
   return {
     isTerminal,
     style,
     width: process.stdout.columns || 100,
     result(document) {
+      hasResult = true
       if (isTerminal) print(`${renderResult(parseResult(document, versionOf(document)), style)}\n`)
+      else if (wantsJson) print(printJson({ ...document, catena: { steps } }))
       else print(printJson(document)) // no newline: byte for byte what cnitool prints
     },
     answer(document, words) {
@@ -55,6 +60,7 @@ export function outputFor(argv: readonly string[]): Output {
     text: print,
     success(sentence) {
       if (isTerminal) print(`${renderSuccess(sentence, style)}\n`)
+      else if (wantsJson && steps.length > 0 && !hasResult) print(`${printJson({ catena: { steps } })}\n`)
     },
     failure(error) {
       const asideStyle = styleFor(Boolean(process.stderr.isTTY), process.env)
@@ -62,6 +68,13 @@ export function outputFor(argv: readonly string[]): Output {
       if (isTerminal || !isTold || process.stderr.isTTY) printAside(`${renderError(error, asideStyle)}\n`)
     },
     step(step) {
+      const { verb, plugin, milliseconds, by } = step
+      steps.push({
+        verb,
+        plugin,
+        milliseconds: Math.round(milliseconds * 1000) / 1000,
+        ...(by ? { by } : {}),
+      })
       if (isTerminal) print(`${renderStep(step, style)}\n`)
       if (step.stderr) printAside(step.stderr)
     },

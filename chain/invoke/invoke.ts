@@ -19,8 +19,8 @@ export interface Answer {
   signal?: string
   /** True when the time given was over. */
   timedOut?: boolean
-  /** True when the warm service has done it. */
-  warm?: boolean
+  /** What has done it, where that is no process of the plugin's own. */
+  by?: 'service' | 'this process'
 }
 
 export interface Call {

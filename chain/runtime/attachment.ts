@@ -33,6 +33,8 @@ export interface Step {
   /** The plugin's type. */
   plugin: string
   milliseconds: number
+  /** What has done it: the warm service, this process, or one of the plugin's own; absent where nothing was started. */
+  by?: 'service' | 'this process' | 'a process'
   /** What the plugin wrote to standard error. */
   stderr: string
   /** Why it failed; absent when it did not. */

@@ -19,14 +19,15 @@ export interface PluginCall {
 export async function callPlugin(call: PluginCall, options: RuntimeOptions): Promise<string> {
   const started = performance.now()
   const step = { verb: call.verb, plugin: call.plugin.type }
+  let answer: Answer | undefined
   const told = (stderr: string, error?: CniError) =>
     options.onStep?.({
       ...step,
       milliseconds: performance.now() - started,
+      ...(answer ? { by: answer.by ?? 'a process' } : {}),
       stderr,
       ...(error ? { error } : {}),
     })
-  let answer: Answer | undefined
   try {
     answer = await start(call, options)
     if (answer.status !== 0 || answer.timedOut) throw failureOf(answer, options.timeout)

@@ -87,11 +87,11 @@ function answerOf(status: number | 'lost', [, output, log]: readonly [number, nu
     rewind(file)
     return decodeText(readAll(file))
   }) as [string, string]
-  if (status !== 'lost') return { status, stdout, stderr, warm: true }
+  if (status !== 'lost') return { status, stdout, stderr, by: 'service' }
   const error = new CniError(code.tryAgainLater, 'the service ended before this call did', {
     details: 'the call may be half done, as that of a plugin that was killed: delete, then add again',
   })
-  return { status: 1, stdout: printError(errorDocument(error)), stderr, warm: true }
+  return { status: 1, stdout: printError(errorDocument(error)), stderr, by: 'service' }
 }
 
 /** What the running service says of itself; undefined where there is none. */

@@ -21,12 +21,13 @@ test('each step is told when it has ended, with what the plugin wrote to standar
   })
   await adding.catch(() => {})
   expect(steps).toEqual([
-    { verb: 'ADD', plugin: 'one', stderr: 'hm\n', milliseconds: expect.any(Number) },
+    { verb: 'ADD', plugin: 'one', stderr: 'hm\n', milliseconds: expect.any(Number), by: 'a process' },
     {
       verb: 'ADD',
       plugin: 'two',
       stderr: '',
       milliseconds: expect.any(Number),
+      by: 'a process',
       error: expect.objectContaining({ code: 7, message: 'no' }),
     },
   ])

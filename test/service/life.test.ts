@@ -92,7 +92,7 @@ test('asked to end, the service takes no more calls and lets the one in hand com
   expect(version()).toBeUndefined()
   expect(existsSync(SOCKET)).toBe(false)
   ipam.answer()
-  expect(JSON.parse(await adding.stdout.text())).toMatchObject({ answer: { status: 0, warm: true } })
+  expect(JSON.parse(await adding.stdout.text())).toMatchObject({ answer: { status: 0, by: 'service' } })
   expect(await ended).toBe(0)
   expect(service.log()).toContain('ended: SIGTERM')
 })
