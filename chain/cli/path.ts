@@ -1,6 +1,6 @@
 /** `catena path`: the way of a packet from one place to another, and where it ends. */
 
-import { parseAddress } from '../ip/address.ts'
+import { addressAfter, formatAddress, parseAddress, parseCidr } from '../ip/address.ts'
 import { isIpv6 } from '../ip/family.ts'
 import { canonicalAddress } from '../ip/text.ts'
 import { routeTo } from '../linux/netlink/route.ts'
@@ -100,7 +100,7 @@ function originOf(node: NodeModel, from: string): Origin {
     ? node.attachments.find(({ addresses }) => addresses.some(each => bare(each) === address))
     : requireContainer(node, from)
   if (attachment) return { kind: 'container', attachment }
-  return { kind: 'outside' }
+  return { kind: 'outside', ...(address ? { source: address } : {}) }
 }
 
 function destinationOf(node: NodeModel, { host }: Place, origin: Origin): string {
@@ -147,10 +147,17 @@ function sourceOf(node: NodeModel, origin: Origin, destination: string): { sourc
     const gateway = node.host.routes.find(
       ({ prefixLength, gateway, destination: to }) => prefixLength === 0 && gateway && isIpv6(to) === isSix,
     )?.gateway
-    // addresses that are for documentation (RFC 5737, RFC 3849)
-    return { source: gateway ?? (isSix ? '2001:db8::7' : '198.51.100.7'), input: uplink.link.name }
+    const source = origin.source ?? gateway ?? neighbourOf(uplink.addresses, isSix)
+    // without any, an address that is for documentation (RFC 5737, RFC 3849)
+    return { source: source ?? (isSix ? '2001:db8::7' : '198.51.100.7'), input: uplink.link.name }
   }
   return { source: ownSource(destination) ?? (isSix ? '::1' : '127.0.0.1') }
+}
+
+/** An address beside the host's own, in one of its networks. */
+function neighbourOf(addresses: readonly string[], isSix: boolean): string | undefined {
+  const own = parseCidr(addresses.find(each => isIpv6(each) === isSix) ?? '')
+  return own && formatAddress(addressAfter(own.address))
 }
 
 /** As the kernel would choose it. */
@@ -232,6 +239,7 @@ function describeStep(
 
 function describeRule({
   family,
+  isLegacy,
   table,
   chain,
   handle,
@@ -240,7 +248,7 @@ function describeRule({
   element,
   owner,
 }: NonNullable<WayStep['by']>): string[] {
-  const where = `${family} ${table} ${chain}${handle === undefined ? '' : ` rule ${handle}`}`
+  const where = `${family} ${table}${isLegacy ? ' (legacy)' : ''} ${chain}${handle === undefined ? '' : ` rule ${handle}`}`
   const counted = counters ? ` (${counters.packets} packets, ${counters.bytes} bytes so far)` : ''
   const whose = owner ? [`of container ${owner}`] : []
   const looked = element

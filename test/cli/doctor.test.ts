@@ -121,6 +121,8 @@ interface Damage {
   also?: string[]
   /** In the place of its commands, where this host cannot carry them out. */
   mend?(): void | Promise<void>
+  /** It cannot be taken back: what it led to is gone. */
+  isFinal?: boolean
   /** What it takes to be as before. */
   tidy?(): void
 }
@@ -146,6 +148,15 @@ const leftovers: Damage[] = [
     kind: 'orphan-ifb',
     name: 'an IFB that no packets are sent to',
     make: () => sh('ip link add bwp0123456789ab type ifb'),
+  },
+  {
+    kind: 'broken-redirection',
+    name: 'packets of a container that are sent to an IFB which is gone',
+    make: () =>
+      sh(
+        `ip link add ifb9 type ifb && tc qdisc add dev ${hostEnd(web)} ingress && tc filter add dev ${hostEnd(web)} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ifb9 && ip link delete ifb9`,
+      ),
+    isFinal: true,
   },
   {
     kind: 'orphan-rules',
@@ -281,6 +292,13 @@ const troubles: Damage[] = [
     tidy: () => sh('iptables-nft -P FORWARD ACCEPT && iptables-nft -F FORWARD'),
   },
   {
+    kind: 'forward-drop',
+    name: 'a firewall of the older iptables whose FORWARD drops',
+    make: () => sh('iptables-legacy -P FORWARD DROP'),
+    also: ['bridge-filtered'],
+    tidy: () => sh('iptables-legacy -P FORWARD ACCEPT && iptables-legacy -F FORWARD'),
+  },
+  {
     kind: 'bridge-filtered',
     name: 'a firewall of nftables that br_netfilter shows bridged packets to',
     make: () =>
@@ -375,7 +393,7 @@ const kindsOf = (findings: readonly Finding[]) =>
   [...new Set(findings.map(({ kind }) => kind ?? ''))].toSorted()
 
 describe('found, explained, taken away and taken back:', () => {
-  test.each(leftovers)('$name', async ({ kind, make, also = [] }) => {
+  test.each(leftovers)('$name', async ({ kind, make, isFinal = false, also = [] }) => {
     expect(examine()).toEqual([])
     await make()
     const findings = examine()
@@ -388,7 +406,8 @@ describe('found, explained, taken away and taken back:', () => {
     const { repaired } = await repair(findings, new Date())
     expect(repaired.flatMap(({ steps }) => steps).filter(({ outcome }) => outcome === 'failed')).toEqual([])
     expect(examine()).toEqual([])
-    await undoRepair()
+    const { done } = await undoRepair()
+    if (isFinal) return void expect(done).toEqual([expect.stringContaining('not taken back')])
     expect(kindsOf(examine())).toContain(kind)
     await repair(examine(), new Date())
     expect(examine()).toEqual([])
@@ -471,4 +490,16 @@ test('a container whose cache is gone is alive: one sign is not enough', async (
   expect(examine().filter(({ repair: steps }) => steps)).toEqual([])
   renameSync('/var/lib/cni/elsewhere', '/var/lib/cni/results')
   expect(examine()).toEqual([])
+})
+
+test('rules that somebody has flushed are missed, of each container that had some', () => {
+  sh('nft flush ruleset')
+  const missing = examine().filter(({ kind }) => kind === 'missing-rules')
+  expect(missing.map(({ says }) => says)).toEqual(
+    expect.arrayContaining([
+      'the rules of web for masquerade and published ports are gone',
+      'the rules of db for masquerade and published ports are gone',
+    ]),
+  )
+  for (const finding of missing) expectExplained(finding)
 })

@@ -153,6 +153,20 @@ describe('a packet that ends, as a real one does:', () => {
       says: 'rejected in forward',
     },
     {
+      name: 'by a rule of the older iptables',
+      make: 'iptables-legacy -A FORWARD -s 192.0.2.0/24 -o br-+ -p tcp -m multiport --dports 22,80:90 -j DROP',
+      mend: 'iptables-legacy -F FORWARD',
+      about: 'filter',
+      says: 'dropped in forward',
+    },
+    {
+      name: 'by a chain of the older iptables for what is new',
+      make: 'iptables-legacy -N WALL && iptables-legacy -A WALL -m conntrack --ctstate ESTABLISHED -j RETURN && iptables-legacy -A WALL -j REJECT && iptables-legacy -A FORWARD -g WALL',
+      mend: 'iptables-legacy -F FORWARD && iptables-legacy -F WALL && iptables-legacy -X WALL',
+      about: 'filter',
+      says: 'rejected in forward',
+    },
+    {
       name: 'by a set of nftables',
       make: 'nft "add table inet wall { set bad { type ipv4_addr . inet_service; flags interval; elements = { 10.31.0.0/16 . 70-90 }; }; chain forward { type filter hook forward priority 10; ip daddr . tcp dport @bad counter drop comment \\"no web\\"; }; }"',
       mend: 'nft delete table inet wall',
@@ -214,6 +228,18 @@ describe('a packet that ends, as a real one does:', () => {
       command(mend)
     }
     expect(path(undefined, ':8080').reaches).toBe('yes')
+  })
+
+  test('but rules of the older iptables that are for others let it through', async () => {
+    sh(
+      'iptables-legacy -A FORWARD -s 192.0.2.99 -j DROP; iptables-legacy -A FORWARD ! -p tcp -j DROP; iptables-legacy -A FORWARD -i lo+ -j DROP; iptables-legacy -t nat -A PREROUTING -p tcp --dport 9 -j DNAT --to-destination 127.0.0.9',
+    )
+    try {
+      expect(path(undefined, ':8080').reaches).toBe('yes')
+      expect(await connects(outside, UPLINK, 8080)).toBe(true)
+    } finally {
+      sh('iptables-legacy -F FORWARD; iptables-legacy -t nat -F PREROUTING')
+    }
   })
 
   test('in a container where nobody listens', async () => {

@@ -115,11 +115,11 @@ const describeDecision = ({ family, table, chain, handle, text }: Decision) =>
   `${family} ${table} ${chain}${handle === undefined ? '' : ` rule ${handle}`}: ${text}`
 
 /** What is put before the rule that drops, in the language that its table is kept in. */
-function accepting({ family, table, chain }: Decision, link: string): string[] {
+function accepting({ family, table, chain, isLegacy }: Decision, link: string): string[] {
   const isIptables =
     (family === 'ip' || family === 'ip6') && table === 'filter' && chain === chain.toUpperCase()
   if (isIptables) {
-    const tool = family === 'ip' ? 'iptables-nft' : 'ip6tables-nft'
+    const tool = `${family === 'ip' ? 'iptables' : 'ip6tables'}-${isLegacy ? 'legacy' : 'nft'}`
     return [`${tool} -I FORWARD -i ${link} -j ACCEPT`, `${tool} -I FORWARD -o ${link} -j ACCEPT`]
   }
   return ['iifname', 'oifname'].map(

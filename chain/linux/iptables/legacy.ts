@@ -39,14 +39,50 @@ const ATTEMPTS = 8
 /** Reads a table; undefined where there is none, or one may not ask, as in a user namespace that owns no network. */
 export function readLegacyTable(family: Family, table: string): BriefTable | undefined {
   try {
-    return readTable(family, table)
+    return readTable(family, table, readEntries)
   } catch (thrown) {
     if (isErrno(thrown, errno.ENOENT, errno.ENOPROTOOPT, errno.EPERM, errno.EACCES)) return undefined
     throw thrown
   }
 }
 
-function readTable(family: Family, table: string): BriefTable {
+/** A rule with all that it matches and does. */
+export interface WholeLegacyRule {
+  /** struct ipt_ip, struct ip6t_ip: addresses, links, protocol. */
+  head: Uint8Array
+  matches: Extension[]
+  /** A verdict of ip_tables (-1 drop, -2 accept, -4 queue, -5 return), a chain, or a target of its own. */
+  target: { verdict: number } | { chain: string } | Extension
+  counters: { packets: bigint; bytes: bigint }
+}
+
+/** struct xt_entry_match, xt_entry_target. */
+export interface Extension {
+  name: string
+  revision: number
+  info: Uint8Array
+}
+
+export interface WholeLegacyTable {
+  /** Built-in chains with the NF_INET_* number of their hook. */
+  hooks: { hook: number; chain: string; drops: boolean }[]
+  rulesIn(chain: string): readonly WholeLegacyRule[]
+  chains: readonly string[]
+}
+
+/** Reads a table with all that its rules do; undefined as above. */
+export function readWholeLegacyTable(family: Family, table: string): WholeLegacyTable | undefined {
+  try {
+    return readTable(family, table, readWhole)
+  } catch (thrown) {
+    if (isErrno(thrown, errno.ENOENT, errno.ENOPROTOOPT, errno.EPERM, errno.EACCES)) return undefined
+    throw thrown
+  }
+}
+
+type Read<T> = (bytes: Uint8Array, info: Info, family: Family) => T
+
+function readTable<T>(family: Family, table: string, read: Read<T>): T {
   const { domain, level } = layouts[family]
   const descriptor = socket(domain, SOCK_RAW, RAW)
   try {
@@ -56,7 +92,7 @@ function readTable(family: Family, table: string): BriefTable {
         const entries = structure(ENTRIES_OFFSET + info.size, table)
         new DataView(entries.buffer).setUint32(NAME_LENGTH, info.size, true)
         getSocketOption(descriptor, { level, option: GET_ENTRIES }, entries)
-        return readEntries(entries.subarray(ENTRIES_OFFSET), info, family)
+        return read(entries.subarray(ENTRIES_OFFSET), info, family)
       } catch (thrown) {
         // somebody has replaced the table since it told its size
         if (!isErrno(thrown, errno.EAGAIN) || attempt === ATTEMPTS) throw thrown
@@ -93,6 +129,9 @@ interface Entry {
   /** What follows the target's name. */
   data: Uint8Array
   matches: Uint8Array
+  head: Uint8Array
+  revision: number
+  counters: { packets: bigint; bytes: bigint }
 }
 
 function* entriesIn(bytes: Uint8Array, family: Family): Generator<Entry> {
@@ -108,6 +147,12 @@ function* entriesIn(bytes: Uint8Array, family: Family): Generator<Entry> {
       target: readText(bytes.subarray(at + target + 2, at + target + 31)), // struct xt_entry_target
       data: bytes.subarray(at + target + 32, at + next),
       matches: bytes.subarray(at + length, at + target),
+      head: bytes.subarray(at, at + offsets - 4),
+      revision: bytes[at + target + 31] ?? 0,
+      counters: {
+        packets: own.getBigUint64(length - 16, true), // struct xt_counters
+        bytes: own.getBigUint64(length - 8, true),
+      },
     }
     at += next
   }
@@ -116,35 +161,79 @@ function* entriesIn(bytes: Uint8Array, family: Family): Generator<Entry> {
 const DROP = -1 // -NF_DROP - 1
 const HEAD = 'ERROR' // XT_ERROR_TARGET, with the name of the chain that begins behind it
 
-/** Pure. */
-function readEntries(bytes: Uint8Array, { validHooks, starts, ends }: Info, family: Family): BriefTable {
-  const rules = new Map<string, BriefRule[]>()
+/** Each chain's entries, without its head and its end. Pure. */
+function chainsIn(bytes: Uint8Array, { validHooks, starts, ends }: Info, family: Family) {
+  const chains = new Map<string, Entry[]>()
   const named = new Map<number, string>()
-  const dropping: string[] = []
+  const hooks: WholeLegacyTable['hooks'] = []
   const entries = [...entriesIn(bytes, family)]
   for (const { target, data, next } of entries) if (target === HEAD) named.set(next, readText(data))
-  for (const [hook, name] of builtins.entries()) {
+  for (const [hook, chain] of builtins.entries()) {
     if (!(validHooks & (1 << hook))) continue
-    named.set(starts[hook] ?? 0, name)
+    named.set(starts[hook] ?? 0, chain)
     const policy = entries.find(({ at }) => at === ends[hook])
-    if (policy && readInt32(policy.data) === DROP) dropping.push(name)
+    hooks.push({ hook, chain, drops: policy !== undefined && readInt32(policy.data) === DROP })
   }
-  let chain: BriefRule[] = []
+  let chain: Entry[] = []
   for (const [index, entry] of entries.entries()) {
     const name = named.get(entry.at)
     if (name !== undefined) {
       chain = []
-      rules.set(name, chain)
+      chains.set(name, chain)
     }
     const following = entries[index + 1]
     const isLast = !following || following.target === HEAD || named.has(following.at) // a chain's end is no rule
-    if (!isLast && entry.target !== HEAD) chain.push(ruleOf(entry, named))
+    if (!isLast && entry.target !== HEAD) chain.push(entry)
   }
+  return { chains, named, hooks }
+}
+
+/** Pure. */
+function readEntries(bytes: Uint8Array, info: Info, family: Family): BriefTable {
+  const { chains, named, hooks } = chainsIn(bytes, info, family)
   return {
-    dropping,
-    hasChain: name => rules.has(name),
-    rulesIn: name => rules.get(name) ?? [],
+    dropping: hooks.filter(({ drops }) => drops).map(({ chain }) => chain),
+    hasChain: name => chains.has(name),
+    rulesIn: name => (chains.get(name) ?? []).map(entry => ruleOf(entry, named)),
   }
+}
+
+/** Pure. */
+function readWhole(bytes: Uint8Array, info: Info, family: Family): WholeLegacyTable {
+  const { chains, named, hooks } = chainsIn(bytes, info, family)
+  return {
+    hooks,
+    chains: [...chains.keys()],
+    rulesIn: name => (chains.get(name) ?? []).map(entry => wholeRuleOf(entry, named)),
+  }
+}
+
+function wholeRuleOf(entry: Entry, named: ReadonlyMap<number, string>): WholeLegacyRule {
+  const { target, data, matches, head, revision, counters } = entry
+  const verdict = target === '' ? readInt32(data) : 0
+  const chain = named.get(verdict)
+  return {
+    head,
+    counters,
+    matches: extensionsIn(matches),
+    target:
+      target !== '' ? { name: target, revision, info: data } : chain === undefined ? { verdict } : { chain },
+  }
+}
+
+function extensionsIn(matches: Uint8Array): Extension[] {
+  const found: Extension[] = []
+  for (let at = 0; at + 32 <= matches.length; ) {
+    const size = new DataView(matches.buffer, matches.byteOffset + at).getUint16(0, true)
+    if (size === 0) break
+    found.push({
+      name: readText(matches.subarray(at + 2, at + 31)),
+      revision: matches[at + 31] ?? 0,
+      info: matches.subarray(at + 32, at + size),
+    })
+    at += size
+  }
+  return found
 }
 
 function ruleOf({ target, data, matches }: Entry, named: ReadonlyMap<number, string>): BriefRule {
@@ -152,14 +241,7 @@ function ruleOf({ target, data, matches }: Entry, named: ReadonlyMap<number, str
   return { targets: jump === undefined ? [] : [jump], comment: commentIn(matches) }
 }
 
-/** struct xt_entry_match: size, name, and for "comment" the text. */
 function commentIn(matches: Uint8Array): string {
-  for (let at = 0; at + 32 <= matches.length; ) {
-    const size = new DataView(matches.buffer, matches.byteOffset + at).getUint16(0, true)
-    if (readText(matches.subarray(at + 2, at + 31)) === 'comment')
-      return readText(matches.subarray(at + 32, at + size))
-    if (size === 0) break
-    at += size
-  }
-  return ''
+  const comment = extensionsIn(matches).find(({ name }) => name === 'comment')
+  return comment ? readText(comment.info) : ''
 }

@@ -1,4 +1,7 @@
 /** What becomes of a packet at a rule, and what a rule may ask that is not in the packet. */
+import type { Chain } from '../../linux/nftables/list.ts'
+import type { Family } from '../../linux/nftables/nft.ts'
+import type { WholeRule } from '../../linux/nftables/whole-rules.ts'
 import type { Packet } from './packet.ts'
 
 /** What a packet is asked about that is not in it. */
@@ -69,4 +72,15 @@ export function verdictOf(code: number, chain = ''): Verdict {
       return { kind: 'continue' }
   }
   return { kind: (code & 0xff) === VERDICT_QUEUE ? 'queue' : 'accept' }
+}
+
+/** A table of either kind. */
+export interface Table {
+  family: Family
+  /** Of the kernel's older ip_tables. */
+  isLegacy?: boolean
+  name: string
+  chains: readonly Chain[]
+  rules: ReadonlyMap<string, readonly WholeRule[]>
+  find(set: string, key: Uint8Array): FoundElement | undefined
 }

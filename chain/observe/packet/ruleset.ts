@@ -11,20 +11,13 @@ import {
 import { openNetfilterIfPresent } from '../../linux/nftables/netfilter.ts'
 import type { Family } from '../../linux/nftables/nft.ts'
 import { listWholeRules, type WholeRule } from '../../linux/nftables/whole-rules.ts'
-import type { Counters, FoundElement, Outcome, Surroundings, Verdict } from './outcome.ts'
+import { readLegacyTables } from './legacy-tables.ts'
+import type { Counters, FoundElement, Outcome, Surroundings, Table, Verdict } from './outcome.ts'
 import { familyOfPacket, type Packet } from './packet.ts'
 import { carryOut } from './verdict.ts'
 
 export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
 const hooks: readonly Hook[] = ['prerouting', 'input', 'forward', 'output', 'postrouting'] // NF_INET_*
-
-interface Table {
-  family: Family
-  name: string
-  chains: readonly Chain[]
-  rules: ReadonlyMap<string, readonly WholeRule[]>
-  find(set: string, key: Uint8Array): FoundElement | undefined
-}
 
 export interface Ruleset {
   tables: readonly Table[]
@@ -34,6 +27,7 @@ export interface Ruleset {
 export interface Decision {
   hook: Hook
   family: Family
+  isLegacy?: boolean
   table: string
   chain: string
   /** Absent of a policy. */
@@ -56,7 +50,7 @@ export interface Passage {
 /** Reads the ruleset of the namespace that the thread is in. */
 export function readRuleset(): Ruleset {
   using netfilter = openNetfilterIfPresent()
-  if (!netfilter) return { tables: [] }
+  if (!netfilter) return { tables: readLegacyTables() }
   const families: Family[] = ['ip', 'ip6', 'inet', 'bridge']
   const chains = new Map(families.map(family => [family, listChains(netfilter, family)]))
   const tables = listAllTables(netfilter).map(({ family, name }): Table => {
@@ -70,7 +64,7 @@ export function readRuleset(): Ruleset {
     const own = chains.get(family)?.filter(({ table }) => table === name) ?? []
     return { family, name, chains: own, rules, find: (set, key) => lookUp(sets.get(set), key) }
   })
-  return { tables }
+  return { tables: [...tables, ...readLegacyTables()] }
 }
 
 function lookUp(
@@ -190,6 +184,7 @@ function policyOf({ name, policy = 1 }: Chain, { table, hook, decisions }: Walk)
   decisions.push({
     hook,
     family: table.family,
+    ...(table.isLegacy ? { isLegacy: true } : {}),
     table: table.name,
     chain: name,
     text: 'policy drop',
@@ -229,6 +224,7 @@ function note(rule: WholeRule, outcome: Outcome, { table, hook, decisions }: Wal
   decisions.push({
     hook,
     family: table.family,
+    ...(table.isLegacy ? { isLegacy: true } : {}),
     table: table.name,
     chain: rule.chain,
     handle: rule.handle,

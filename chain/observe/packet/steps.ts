@@ -9,7 +9,10 @@ import type { Packet } from './packet.ts'
 import { type Decision, type Hook, passHook, type Ruleset } from './ruleset.ts'
 
 /** Where a packet comes from. */
-export type Origin = { kind: 'container'; attachment: Attachment } | { kind: 'host' } | { kind: 'outside' }
+export type Origin =
+  | { kind: 'container'; attachment: Attachment }
+  | { kind: 'host' }
+  | { kind: 'outside'; source?: string }
 
 export interface WayStep {
   /** "host", or a container's name. */
@@ -99,7 +102,7 @@ function pass(
     if (ends)
       stop(walking, {
         ...step,
-        commands: [`nft -a list chain ${decision.family} ${decision.table} '${decision.chain}'`],
+        commands: [listing(decision)],
       })
     note(walking, { ...step, outcome: decision.isMatch === 'unknown' ? 'unknown' : 'on' })
   }
@@ -131,4 +134,10 @@ function wordsOf(
     queue: 'handed to a program',
   }
   return { about: 'filter', says: `${lead}${maybe}${words[verdict.kind] ?? verdict.kind} in ${hook}` }
+}
+
+/** The command that shows the chain that decided. */
+function listing({ family, table, chain, isLegacy }: Decision): string {
+  if (!isLegacy) return `nft -a list chain ${family} ${table} '${chain}'`
+  return `${family === 'ip' ? 'iptables' : 'ip6tables'}-legacy -t ${table} -L ${chain} -n -v --line-numbers`
 }

@@ -8,6 +8,7 @@ import { encodeText } from '../../linux/bytes.ts'
 import { attributeMap, readText, readUint32Big, readUint64Big } from '../../linux/netlink/codec.ts'
 import type { Expression, WholeRule } from '../../linux/nftables/whole-rules.ts'
 import { matchExtension, targetExtension } from './extensions.ts'
+import { matchHead } from './legacy.ts'
 import { type Counters, type Outcome, type Surroundings, type Verdict, verdictOf } from './outcome.ts'
 import { linkHeader, networkHeader, type Packet, protocolNumber, transportHeader } from './packet.ts'
 import { describeValue, type Field, fieldAt, metaName } from './words.ts'
@@ -122,6 +123,11 @@ const runs: Readonly<Record<string, Run>> = {
     const found = matchExtension({ name, revision: number(data.get(2)), info }, state.packet, state.around)
     if (found.words) state.words.push(found.words)
     if (found.isMatch !== true) state.isMatch = found.isMatch
+  },
+  head(data, state) {
+    const { isMatch, words } = matchHead(data.get(1) ?? new Uint8Array(0), state.packet)
+    if (words) state.words.push(words)
+    if (!isMatch) state.isMatch = false
   },
   target(data, state) {
     const name = readText(data.get(1) ?? new Uint8Array(0))
