@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import type { Compared } from '../../chain/cli/plan/against-now.ts'
 import type { Planned, SentMessage } from '../../chain/cli/plan/plan.ts'
 import { scriptOf } from '../../chain/cli/plan/print.ts'
 import { attributes } from '../../chain/linux/netlink/codec.ts'
@@ -343,6 +344,97 @@ describe('what cannot be done, or not be told', () => {
     } finally {
       sleeper.kill()
     }
+  })
+})
+
+describe('against what is there', () => {
+  const compared = (network: string): Compared => {
+    const { stdout, stderr, status } = catena(['plan', network, NETNS, '--against-now'], { CAP_ARGS: '' })
+    expect(stderr).toBe('')
+    const found = JSON.parse(stdout) as Compared
+    expect(status).toBe(found.differences.length > 0 ? 1 : 0)
+    return found
+  }
+  const what = (network: string) => compared(network).differences.map(each => each.what)
+  const inside = (...words: string[]) => ['nsenter', `--net=${NETNS}`, ...words]
+  const run = (words: string[]) => {
+    const { exitCode, stderr } = Bun.spawnSync(words)
+    expect({ words, exitCode, stderr: `${stderr}` }).toEqual({ words, exitCode: 0, stderr: '' })
+  }
+
+  test.each(['bridged', 'paired', 'shaped', 'filtered', 'tables'])(
+    '%s as ADD has left it: nothing',
+    network => {
+      createNamespace(NETNS)
+      expect(catena(['add', network, NETNS]).status).toBe(0)
+      const before = everything()
+      const { shape, differences, notes } = compared(network)
+      expect({ shape, differences, notes }).toEqual({
+        shape: 'catena-differences-1',
+        differences: [],
+        notes: [],
+      })
+      expect(everything()).toEqual(before)
+    },
+  )
+
+  test('all that was broken by hand is told of, and what is told mends it', () => {
+    createNamespace(NETNS)
+    expect(catena(['add', 'bridged', NETNS]).status).toBe(0)
+    const breakages: [string[], string[]][] = [
+      [
+        inside('ip', 'address', 'delete', '10.46.0.2/24', 'dev', 'eth0'),
+        ['address 10.46.0.2/24 on eth0', 'route default via 10.46.0.1 over eth0'],
+      ],
+      [inside('ip', 'link', 'set', 'eth0', 'mtu', '1300'), ['mtu of eth0']],
+      [inside('sysctl', '-qw', 'net.core.somaxconn=77'), ['sysctl net.core.somaxconn']],
+      [['ip', 'address', 'delete', '10.46.0.1/24', 'dev', 'plan0'], ['address 10.46.0.1/24 on plan0']],
+      [['sysctl', '-qw', 'net.ipv4.ip_forward=0'], ['sysctl net.ipv4.ip_forward']],
+      [
+        ['nft', 'flush', 'map', 'ip', 'catena', 'port_address'],
+        ['tcp . 8046 : 10.46.0.2 in ip catena port_address'],
+      ],
+      [
+        ['nft', 'flush', 'set', 'ip', 'catena', 'masquerade_source'],
+        ['10.46.0.2 in ip catena masquerade_source'],
+      ],
+    ]
+    for (const [words] of breakages) run(words)
+    const { differences } = compared('bridged')
+    const expected = breakages.flatMap(([, told]) => told)
+    expect(differences.map(each => each.what).toSorted()).toEqual(expected.toSorted())
+    for (const line of differences.flatMap(each => each.mend)) run(['sh', '-c', line])
+    expect(what('bridged')).toEqual([])
+  })
+
+  test('what somebody has added to the interface, a link that is gone, a reservation that another has', () => {
+    createNamespace(NETNS)
+    expect(catena(['add', 'bridged', NETNS]).status).toBe(0)
+    run(inside('ip', 'address', 'add', '192.0.2.9/24', 'dev', 'eth0'))
+    expect(compared('bridged').differences).toEqual([
+      {
+        where: 'container',
+        about: 'address',
+        what: 'address 192.0.2.9/24 on eth0',
+        is: 'there',
+        wanted: 'missing',
+        mend: [],
+      },
+    ])
+    run(inside('ip', 'address', 'delete', '192.0.2.9/24', 'dev', 'eth0'))
+    const reservation = '/var/lib/cni/networks/bridged/10.46.0.2'
+    writeFileSync(reservation, 'another\r\neth0')
+    expect(catena(['plan', 'bridged', NETNS, '--against-now'], { CAP_ARGS: '' }).status).toBe(1)
+    rmSync(reservation)
+    expect(what('bridged')).toEqual([`file ${reservation}`])
+    run(inside('ip', 'link', 'delete', 'eth0'))
+    expect(what('bridged')).toContain('kind of eth0')
+  })
+
+  test('nobody is in a namespace that is not there', () => {
+    const { status, stdout } = catena(['plan', 'bridged', NETNS, '--against-now'])
+    expect(status).toBe(1)
+    expect(JSON.parse(stdout).msg).toBe(`there is no namespace ${NETNS}`)
   })
 })
 

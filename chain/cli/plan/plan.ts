@@ -19,7 +19,7 @@ import {
 import { type Recorder, recordCalls, type Where } from './calls.ts'
 import type { Names, Step } from './step.ts'
 import { type Event, stepsOf } from './steps.ts'
-import { enterTwin } from './twin.ts'
+import { enterTwin, type Twin, type Without } from './twin.ts'
 
 export interface Planned {
   shape: 'catena-plan-1'
@@ -57,18 +57,26 @@ export interface Plan {
   isRaw?: boolean
 }
 
-/** Plans in this process, which is in the twin afterwards and never comes back: it can only print, and end. */
-export async function plan({
-  list,
-  attachment,
-  path,
-  executable,
-  load,
-  isRaw = false,
-}: Plan): Promise<Planned> {
+/** A twin that has been entered, and what is to be done in it. */
+export interface Prepared {
+  given: Plan
+  /** The list without plugins of others. */
+  own: NetworkList
+  twin: Twin
+  /** What has happened in the twin so far. */
+  events: Event[]
+  options: { path: readonly string[]; builtins: Builtins }
+  notes: string[]
+}
+
+/** Enters the twin: this process never comes back, and can only print, and end. */
+export function prepare(given: Plan, without: Without): Prepared {
+  const { list, attachment, path, executable, load } = given
   refuseDaemons(list)
   const { own, notes } = ownPlugins(list, { path, executable })
-  const twin = enterTwin(attachment.netns, foldersIn(list))
+  const twin = enterTwin(attachment.netns, foldersIn(list), without)
+  if (!twin.isThere)
+    notes.push(`there is no namespace ${attachment.netns}: planned as if it were there, and empty`)
   const events: Event[] = []
   const recorder = recordCalls(
     opened => opened === twin.netns,
@@ -76,27 +84,44 @@ export async function plan({
   )
   recordPrograms(recorder)
   const builtins = recordedPlugins({ executable, load, recorder, events })
-  const outcome = await attempt(
-    { ...list, plugins: own },
-    { ...attachment, netns: twin.netns },
-    { path, builtins },
-  )
-  const steps = stepsOf([...events], namesIn(twin.netns))
-  const { network, containerId, ifname } = { network: list.name, ...attachment }
-  if (!twin.isThere)
-    notes.push(`there is no namespace ${attachment.netns}: planned as if it were there, and empty`)
-  const lacking = twin.lacking.map(what => `not copied: ${what}`)
   return {
-    shape: 'catena-plan-1',
-    network,
-    containerId,
-    ifname,
-    netns: attachment.netns,
-    steps,
-    ...outcome,
-    ...(isRaw ? { messages: sentIn(events) } : {}),
-    notes: [...notes, ...lacking],
+    given,
+    own: { ...list, plugins: own },
+    twin,
+    events,
+    options: { path, builtins },
+    notes: [...notes, ...twin.lacking.map(what => `not copied: ${what}`)],
   }
+}
+
+export const plan = (given: Plan): Promise<Planned> =>
+  planWithin(prepare(given, { host: [], container: [] })).then(({ planned }) => planned)
+
+/** ADD in the twin, as steps; `events` are those of ADD alone. */
+export async function planWithin({
+  given,
+  own,
+  twin,
+  events,
+  options,
+  notes,
+}: Prepared): Promise<{ planned: Planned; events: readonly Event[] }> {
+  const { list, attachment, isRaw = false } = given
+  events.length = 0
+  const outcome = await attempt(own, { ...attachment, netns: twin.netns }, options)
+  const done = [...events] // looking up names is no part of it
+  const planned: Planned = {
+    shape: 'catena-plan-1',
+    network: list.name,
+    containerId: attachment.containerId,
+    ifname: attachment.ifname,
+    netns: attachment.netns,
+    steps: stepsOf(done, namesIn(twin.netns)),
+    ...outcome,
+    ...(isRaw ? { messages: sentIn(done) } : {}),
+    notes,
+  }
+  return { planned, events: done }
 }
 
 function sentIn(events: readonly Event[]): SentMessage[] {

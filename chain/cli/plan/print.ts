@@ -1,6 +1,7 @@
 /** A plan for people, and as a script that does the same without a plugin. */
 import { parseResult } from '../../protocol/result.ts'
 import { harmless, renderResult, type Style } from '../render.ts'
+import type { Compared, Difference } from './against-now.ts'
 import type { Planned } from './plan.ts'
 import type { Step } from './step.ts'
 
@@ -70,6 +71,32 @@ function describeStep({ about, where, does, refused }: Step, style: Style, width
   if (width < 60) return [`  ${style.dim(about)}`, ...indented(text, 4, width)].join('\n')
   const [first = '', ...rest] = indented(text, ABOUT + 2, width)
   return [`  ${style.dim(about.padEnd(ABOUT))}${first.trimStart()}`, ...rest].join('\n')
+}
+
+/** What is not as ADD would make it, and the lines that would. */
+export function describeDifferences(compared: Compared, style: Style, width: number): string {
+  const { network, ifname, netns, differences, notes } = compared
+  const whose = `${ifname} in ${netns} on ${style.bold(harmless(network))}`
+  const aside = notes.map(note => wrapped(`${style.notice('!')} ${harmless(note)}`, '  ', width))
+  if (differences.length === 0)
+    return [wrapped(`${style.good('✓')} ${whose} is as ADD would make it`, '  ', width), ...aside].join(
+      '\n\n',
+    )
+  const head = wrapped(`${style.bad('✗')} ${whose} is not as ADD would make it`, '  ', width)
+  return [head, ...differences.map(each => describeDifference(each, style, width)), ...aside].join('\n\n')
+}
+
+function describeDifference(
+  { where, what, is, wanted, mend }: Difference,
+  style: Style,
+  width: number,
+): string {
+  const place = where === 'container' ? style.accent('in the container: ') : ''
+  const told = `${place}${style.bold(harmless(what))} is ${harmless(is)}${is === 'missing' || wanted === 'missing' ? '' : `, and ADD makes it ${harmless(wanted)}`}${wanted === 'missing' ? ', and ADD does not make it' : ''}`
+  return [
+    ...indented(told, 2, width),
+    ...mend.flatMap(line => line.split('\n').flatMap(each => indented(style.dim(harmless(each)), 4, width))),
+  ].join('\n')
 }
 
 /** Lines of sh with ip, bridge, sysctl, nft and iptables. What nothing stands for is a comment. */

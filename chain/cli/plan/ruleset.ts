@@ -90,14 +90,20 @@ export function captureRuleset(): CapturedRuleset {
   return tables
 }
 
-/** Makes it in the namespace that the thread is in. Answers the tables that could not be made. */
-export function restoreRuleset(tables: CapturedRuleset): string[] {
-  const lacking: string[] = []
-  for (const [table, objects] of tables) {
-    const number = restoreTable(objects)
-    if (number !== 0) lacking.push(`table ${table.replace(/^\d+ /, '')} of nf_tables (error ${number})`)
-  }
-  return lacking
+/** NFPROTO_*. */
+export const familyNames: Readonly<Record<string, string>> = {
+  '1': 'inet',
+  '2': 'ip',
+  '7': 'bridge',
+  '10': 'ip6',
+}
+
+/** Makes it in the namespace that the thread is in. Answers the tables that the kernel did not take. */
+export function restoreRuleset(tables: CapturedRuleset): { family: string; name: string }[] {
+  return [...tables].flatMap(([key, objects]) => {
+    const [family = '', name = ''] = key.split(' ')
+    return restoreTable(objects) === 0 ? [] : [{ family: familyNames[family] ?? family, name }]
+  })
 }
 
 /** In one transaction; answers the first refusal's number. */

@@ -84,9 +84,9 @@ function visitIfThere(folder: string, visit: (folder: string) => void): void {
 
 /**
  * Makes the namespace that the thread is in look like a captured one. `outside` is a namespace that takes the other ends of what
- * stands for hardware. Answers what could not be made, in words.
+ * stands for hardware, `without` are names of links to leave out. Answers what could not be made, in words.
  */
-export function restoreStack(captured: CapturedStack, outside: number): string[] {
+export function restoreStack(captured: CapturedStack, outside: number, without: readonly string[]): string[] {
   using route = openRoute()
   const lacking: string[] = []
   const all = (requests: readonly Request[]) => {
@@ -95,11 +95,12 @@ export function restoreStack(captured: CapturedStack, outside: number): string[]
   }
   const present = new Set(listLinks(route).map(({ name }) => name))
   restoreSysctls(captured.sysctls, key => !/\/(conf|neigh)\/(?!all\/|default\/)/.test(key))
-  const missing = captured.links.filter(({ name, loopback }) => !loopback && !present.has(name))
+  const links = captured.links.filter(({ name }) => !without.includes(name))
+  const missing = links.filter(({ name, loopback }) => !loopback && !present.has(name))
   all(missing.map(link => standIn(link, outside)))
   bringUp(outside)
   all(
-    captured.links.map(({ index, loopback, up, master }) =>
+    links.map(({ index, loopback, up, master }) =>
       changeLink(loopback ? 1 : index, { up, ...(master ? { master } : {}) }),
     ),
   )

@@ -24,6 +24,8 @@ export interface Step {
   does: string
   /** Lines for a shell, run on the host; `$NETNS` is the container's namespace. None where nothing stands for it. */
   commands: string[]
+  /** Of one command of a transaction: the line that does it alone. */
+  alone?: string[]
   /** Why the kernel refused it, where that was expected: the next step goes another way. */
   refused?: string
 }

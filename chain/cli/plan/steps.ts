@@ -98,23 +98,34 @@ function brief(command: Command): string {
   const name = 'name' in command ? command.name : ''
   if (command.kind === 'rule') return `${verb} a rule of ${family} ${command.table} ${command.chain}`
   if (command.kind === 'element') {
-    const elements = command.elem.map(elementText)
+    const elements = command.elem.map(each => elementText(each))
     return `${verb} element ${family} ${command.table} ${name} { ${elements.join(', ')} }`
   }
   const where = command.kind === 'table' ? [name] : [command.table, name]
   return [verb, kind, family, ...where].join(' ')
 }
 
-/** As nft writes it: "tcp . 8080 : 10.22.0.2". */
-function elementText(value: Json): string {
-  if (Array.isArray(value)) return value.map(elementText).join(' : ')
+/** As nft writes it: "tcp . 8080 : 10.22.0.2"; with its comment where that is wanted. */
+function elementText(value: Json, withComment = false): string {
+  if (Array.isArray(value)) return value.map(each => elementText(each, withComment)).join(' : ')
   if (typeof value !== 'object' || value === null) return String(value)
   const { concat, elem, prefix } = value
-  if (Array.isArray(concat)) return concat.map(elementText).join(' . ')
-  if (elem !== undefined) return elementText((elem as { val: Json }).val)
+  if (Array.isArray(concat)) return concat.map(each => elementText(each)).join(' . ')
+  if (elem !== undefined) {
+    const { val, comment } = elem as { val: Json; comment?: string }
+    return `${elementText(val)}${withComment && comment ? ` comment "${comment}"` : ''}`
+  }
   if (prefix === undefined) return Object.keys(value).join(' ') // a verdict
   const { addr, len } = prefix as { addr: Json; len: Json }
   return `${elementText(addr)}/${len}`
+}
+
+/** A line for one element alone, for who puts it back. */
+function elementLine(command: Command, where: Where): string[] {
+  if (command.kind !== 'element') return []
+  const { family, table, name, elem } = command
+  const elements = elem.map(each => elementText(each, true)).join(', ')
+  return [inPlace(where, `nft add element ${family} ${table} ${name} ${quoted(`{ ${elements} }`)}`)]
 }
 
 /** One transaction: its commands one by one in words, and one line for a shell. */
@@ -123,6 +134,7 @@ function nftablesSteps({ where, commands }: { where: Where; commands: readonly C
     about: 'nftables',
     where,
     does: brief(command),
+    alone: elementLine(command, where),
     commands: index === 0 ? [inPlace(where, fed('nft -j -f -', nftDocument(commands)))] : [],
   }))
 }

@@ -8,10 +8,18 @@ import { close, O_RDONLY, open } from '../../linux/libc/file.ts'
 import { makeFolder, unlink } from '../../linux/libc/folder.ts'
 import { mount, unmount, unshare } from '../../linux/libc/process.ts'
 import { status } from '../../linux/libc/status.ts'
-import { createNamespace, inNamespace, namespaceState, openNewNamespace } from '../../linux/netns.ts'
+import {
+  createNamespace,
+  inNamespace,
+  namespaceState,
+  openNamespace,
+  openNewNamespace,
+} from '../../linux/netns.ts'
 import { CniError, code } from '../../protocol/error.ts'
+import type { Where } from './calls.ts'
 import { captureRuleset, restoreRuleset } from './ruleset.ts'
-import { captureStack, restoreStack } from './stack.ts'
+import { type CapturedStack, captureStack, restoreStack } from './stack.ts'
+import { restoreByTools } from './tables.ts'
 
 const CLONE_NEWNS = 0x20000 // sched.h
 const CLONE_NEWNET = 0x40000000
@@ -32,11 +40,19 @@ export interface Twin {
   isThere: boolean
   /** What is not as on the node, in words. */
   lacking: string[]
+  /** What the node had. */
+  captured: Readonly<Record<Where, CapturedStack | undefined>>
+  /** Where a file of the node is to be read that the twin may have another of. */
+  original(path: string): string
 }
 
+/** Links that the twin is to be without, by their names. */
+export type Without = Readonly<Record<Where, readonly string[]>>
+
 /** Enters for good: this process never sees the node again. `folders`: more that plugins write to. */
-export function enterTwin(netns: string, folders: readonly string[]): Twin {
+export function enterTwin(netns: string, folders: readonly string[], without: Without): Twin {
   const isThere = namespaceState(netns) === 'present'
+  const home = openNamespace('/proc/thread-self/ns/net')
   const host = captureStack()
   const ruleset = captureRuleset()
   const container = isThere ? inNamespace(netns, captureStack) : undefined
@@ -50,14 +66,18 @@ export function enterTwin(netns: string, folders: readonly string[]): Twin {
     })
   }
   mount('none', '/', { flags: MS_REC | MS_PRIVATE })
-  coverFolders([...WRITTEN, ...folders])
+  const original = coverFolders([...WRITTEN, ...folders])
   for (const socket of DAEMONS) unlink(socket)
   showOwnDevices()
   const outside = openNewNamespace()
-  const lacking = [...restoreStack(host, outside), ...restoreRuleset(ruleset)]
+  const lacking = [
+    ...restoreStack(host, outside, without.host),
+    ...restoreByTools(home, restoreRuleset(ruleset)),
+  ]
   const place = makeNamespace(netns)
-  if (container) lacking.push(...inNamespace(place, () => restoreStack(container, outside)))
-  return { netns: place, isThere, lacking }
+  if (container)
+    lacking.push(...inNamespace(place, () => restoreStack(container, outside, without.container)))
+  return { netns: place, isThere, lacking, captured: { host, container }, original }
 }
 
 /** /sys shows the devices of the namespace that mounted it. */
@@ -92,8 +112,8 @@ function makeFolders(path: string): void {
   makeFolder(path, 0o755)
 }
 
-/** Layers in memory over folders: what is there is read, what is written stays in the layer. */
-function coverFolders(folders: readonly string[]): void {
+/** Layers in memory over folders: what is there is read, what is written stays in the layer. Answers where the original of a file is. */
+function coverFolders(folders: readonly string[]): Twin['original'] {
   const covered = [...new Set(folders.map(nearest))].toSorted((one, other) => one.length - other.length)
   // below a layer mounts are not seen: each folder is opened before the first one is covered
   const opened = covered.map(folder => ({ folder, descriptor: open(folder, O_RDONLY) }))
@@ -105,9 +125,12 @@ function coverFolders(folders: readonly string[]): void {
     makeFolder(work, 0o755)
     makeFoldersIn(folder)
     cover(folder, `lowerdir=/proc/self/fd/${descriptor},upperdir=${upper},workdir=${work}`)
-    close(descriptor)
   }
   unmount(scratch, MNT_DETACH)
+  return path => {
+    const found = opened.findLast(({ folder }) => path.startsWith(`${folder}/`))
+    return found ? `/proc/self/fd/${found.descriptor}${path.slice(found.folder.length)}` : path
+  }
 }
 
 /** What was a mount of its own may be missing in the layer above. */
