@@ -21,6 +21,8 @@ export interface Ended {
 /** What another process has of a call that is done for it. */
 export interface ChildEnvironment {
   environment: Readonly<Record<string, string | undefined>>
+  /** The process that the call is done for, and the one that has started it. */
+  process: { pid: number; parent: number }
   /** Runs a program that ends when whoever called does. Throws where it cannot be started. */
   run(program: Program): Ended
 }
@@ -59,6 +61,11 @@ export function dropKept(): void {
 /** The environment that programs get: this process's own, or that of the call that it serves. */
 export function helperEnvironment(): ChildEnvironment['environment'] {
   return current?.environment ?? Bun.env
+}
+
+/** The process that the call under way is done for; undefined where it is this one. */
+export function callingProcess(): ChildEnvironment['process'] | undefined {
+  return current?.process
 }
 
 /** Runs programs on behalf of whoever has called; undefined where that is who started this process. */

@@ -23,13 +23,13 @@ import { runWatched } from '../linux/watched.ts'
 import type { Plugin } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
 import { run } from '../plugin/run.ts'
+import type { Caller } from './caller.ts'
 import type { Hello } from './protocol.ts'
 
 export interface ServedCall {
   plugin: Plugin
   hello: Hello
-  /** The caller's folder in /proc. */
-  folder: string
+  caller: Pick<Caller, 'folder' | 'pid' | 'parent'>
   connection: number
   /** Standard input, output and error; closed with the call. */
   descriptors: readonly number[]
@@ -41,9 +41,9 @@ const LAST_PATIENCE = 60_000
 
 /** Does a call and answers its exit status; undefined where it is not waited for any more. Leaves the process as it was. */
 export async function perform(call: ServedCall, home: number): Promise<0 | 1 | undefined> {
-  using caller = callerAt(call)
-  const { hello, folder } = call
-  const place = open(`${folder}/cwd`, O_RDONLY | O_DIRECTORY)
+  using line = lineTo(call)
+  const { hello, caller } = call
+  const place = open(`${caller.folder}/cwd`, O_RDONLY | O_DIRECTORY)
   try {
     enterFolder(place, 'of the caller')
   } finally {
@@ -53,19 +53,20 @@ export async function perform(call: ServedCall, home: number): Promise<0 | 1 | u
   const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
   using _children = useChildEnvironment({
     environment,
-    run: program => runWatched(program, caller.isGone() ? undefined : call.connection),
+    process: caller,
+    run: program => runWatched(program, line.isGone() ? undefined : call.connection),
   })
   try {
-    const status = await run(call.plugin, { ...caller.io, env: environment, builtins: call.builtins })
-    return caller.isGone() ? undefined : status
+    const status = await run(call.plugin, { ...line.io, env: environment, builtins: call.builtins })
+    return line.isGone() ? undefined : status
   } finally {
     setFileMask(mask)
     enterFolder(home, '/')
   }
 }
 
-/** The caller's end of the call. */
-function callerAt({ connection, descriptors }: ServedCall) {
+/** What connects a call with its caller: input, output, and whether he is still there. */
+function lineTo({ connection, descriptors }: ServedCall) {
   const [input = -1, output = -1, log = -1] = descriptors
   let gone = false
   let open = true

@@ -28,17 +28,21 @@ export interface Identity {
   rights: string
   /** The label that SELinux or AppArmor gives it; '' where there is neither. */
   label: string
+  /** The process that has started it. */
+  parent: number
 }
 
 /** The identity of a process by its folder: "/proc/4711", or an open one. Throws where it has gone. */
 export function identityIn(folder: string): Identity {
+  const text = readFile(`${folder}/status`) ?? ''
   return {
     files: sameFiles.map(([name]) => {
       const found = status(`${folder}/${name}`)
       return found && `${found.device}/${found.inode}${name === 'root' ? `/${found.mount}` : ''}`
     }),
-    rights: (readFile(`${folder}/status`)?.match(RIGHTS) ?? []).join('\n'),
+    rights: (text.match(RIGHTS) ?? []).join('\n'),
     label: labelIn(folder),
+    parent: Number(/^PPid:\s+(\d+)/m.exec(text)?.[1] ?? 0),
   }
 }
 
@@ -65,6 +69,9 @@ export function differenceOf(caller: Identity, own: Identity): Refusal | undefin
 export interface Caller extends Disposable {
   /** The folder's path through this process's descriptor. */
   folder: string
+  pid: number
+  /** The process that has started it. */
+  parent: number
 }
 
 /** Judges who has connected; answers why he is refused, or the caller. */
@@ -76,9 +83,11 @@ export function judge(connection: number, { process, user }: Peer, own: Identity
     try {
       if (hasEnded(connection)) return refuse(folder, 'gone')
       const path = `/proc/self/fd/${folder}`
-      const difference = differenceOf(identityIn(path), own)
+      const identity = identityIn(path)
+      const difference = differenceOf(identity, own)
       if (difference) return refuse(folder, difference)
-      return { folder: path, [Symbol.dispose]: () => close(folder) }
+      const { parent } = identity
+      return { folder: path, pid: process, parent, [Symbol.dispose]: () => close(folder) }
     } catch (thrown) {
       close(folder)
       throw thrown

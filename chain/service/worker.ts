@@ -168,7 +168,7 @@ async function converse(worker: Worker, connection: number): Promise<boolean> {
     for (const descriptor of go.descriptors) close(descriptor)
     return false
   }
-  await carryOut(worker, { plugin, hello, connection, folder: caller.folder, descriptors: go.descriptors })
+  await carryOut(worker, { plugin, hello, connection, caller, descriptors: go.descriptors })
   return true
 }
 

@@ -41,7 +41,11 @@ describe('a process that does somebody else’s call', () => {
   test('has the caller’s environment for its programs, and the caller run them; then its own again', () => {
     const own = helperEnvironment()
     {
-      using _call = useChildEnvironment({ environment: { PATH: '/theirs' }, run })
+      using _call = useChildEnvironment({
+        process: { pid: 1, parent: 0 },
+        environment: { PATH: '/theirs' },
+        run,
+      })
       expect([helperEnvironment(), runnerForCaller()]).toEqual([{ PATH: '/theirs' }, run])
       expect(helperPath()).toBe(`/theirs:${USUAL}`)
     }
@@ -56,7 +60,7 @@ describe('a process that does somebody else’s call', () => {
     dropKept()
     expect(dropped).toBe(0)
     {
-      using _call = useChildEnvironment({ environment: {}, run })
+      using _call = useChildEnvironment({ process: { pid: 1, parent: 0 }, environment: {}, run })
       expect([mayKeep(drop), mayKeep(drop)]).toEqual([true, true])
     }
     dropKept()

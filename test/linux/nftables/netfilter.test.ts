@@ -38,6 +38,7 @@ test('closing waits for nothing, and comes later', async () => {
 
 test('who does many calls has one socket for all, until one of them fails', () => {
   using _calls = useChildEnvironment({
+    process: { pid: 1, parent: 0 },
     environment: {},
     run: () => ({ status: 0, stdout: '', stderr: '' }),
   })
