@@ -149,6 +149,13 @@ test('what stays of the DaemonSet is of the same image, small, and ends when it 
   expect(await parent.exited).toBe(0)
 })
 
+test('the two commands at the top of the README are those of the page that test/release/node.sh runs', () => {
+  const commandsOf = (page: string) =>
+    /```sh\n([\s\S]*?)```/.exec(readFileSync(`${root}/${page}`, 'utf8'))?.[1]
+  expect(commandsOf('README.md')).toContain('catena install')
+  expect(commandsOf('README.md')).toBe(commandsOf('docs/install.md') ?? '')
+})
+
 test('where a runtime looks elsewhere, the second container of the DaemonSet fails', () => {
   const place = mkdtempSync('/run/host-')
   try {

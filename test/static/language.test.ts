@@ -77,19 +77,41 @@ function packageOf(items: Record<string, string>): Buffer {
   ])
 }
 
-test('an item that goes is blanked and off the table; the others stay where they are', () => {
-  const file = packageOf({ 'de.res': 'German', 'en.res': 'English', 'fr.res': 'French', 'root.res': 'all' })
-  const before = Buffer.from(file)
-  expect(trimLocales(file)).toBe('GermanFrench'.length)
-  const text = file.toString('latin1')
-  expect(text).toContain(`${'\0'.repeat(6)}English${'\0'.repeat(6)}allbehind`)
-  expect(file.length).toBe(before.length)
+test('items that go leave one hole behind those that stay, which keep their bytes and their alignment; the last one stays in its place', () => {
+  const texts = {
+    'de.res': 'German',
+    'en.res': 'English',
+    'fr.res': 'French'.repeat(90),
+    'pool.res': 'pool',
+    'root.res': 'all',
+  }
+  const file = packageOf(texts)
+  const length = file.length
   const table = 'before'.length + 32
-  expect([0, 4, 8, 12, 16].map(at => file.readUInt32LE(table + at))).toEqual([
-    2,
-    ...[12, 16, 28, 32].map(at => before.readUInt32LE(table + at)),
-  ])
-  expect(trimLocales(file)).toBe(0)
+  const itemsOf = () => {
+    const numbers = Array.from({ length: file.readUInt32LE(table) }, (_, index) =>
+      [4, 8].map(at => file.readUInt32LE(table + at + 8 * index)),
+    )
+    return numbers.map(([name = 0, offset = 0]) => ({
+      name: file.toString('latin1', table + name, file.indexOf(0, table + name)),
+      offset,
+      text: file.toString('latin1', table + offset, table + offset + 7),
+    }))
+  }
+  const before = Object.fromEntries(itemsOf().map(({ name, ...item }) => [name, item]))
+  const hole = trimLocales(file)
+  const after = itemsOf()
+  expect(after.map(({ name }) => name)).toEqual(['en', 'pool', 'root'].map(name => `icudt78l/${name}.res`))
+  for (const { name, offset, text } of after) {
+    expect({ name, rest: offset % 16 }).toEqual({ name, rest: (before[name]?.offset ?? 0) % 16 })
+    const own = texts[name.slice('icudt78l/'.length) as keyof typeof texts]
+    expect(text).toStartWith(own)
+  }
+  expect(after[2]?.offset).toBe(before['icudt78l/root.res']?.offset ?? 0)
+  expect(hole.offset + hole.length).toBe(table + (after[2]?.offset ?? 0))
+  expect(hole.length).toBeGreaterThan(500)
+  expect(file.subarray(hole.offset, hole.offset + hole.length).every(byte => byte === 0)).toBe(true)
+  expect({ length: file.length, end: file.toString('latin1').slice(-6) }).toEqual({ length, end: 'behind' })
 })
 
 test('a program without the package, or with two, is refused', () => {

@@ -36,7 +36,7 @@ export function compile(entry: string, outfile: string, target: Target | undefin
   const bun = bunOf(target.package)
   run([...words, `--target=bun-linux-${target.bun}`, `--compile-executable-path=${bun}`])
   const program = readFileSync(outfile)
-  trimLocales(program)
-  writeFileSync(outfile, embed(program, readFileSync(loaderFor(target, bun))))
+  const hole = trimLocales(program)
+  writeFileSync(outfile, embed(program, readFileSync(loaderFor(target, bun)), hole))
   chmodSync(outfile, 0o755)
 }

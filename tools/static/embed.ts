@@ -15,6 +15,7 @@ import {
   setEntry,
   setSegments,
 } from './elf.ts'
+import type { Hole } from './icu.ts'
 
 const PAGE = 65536 // the largest that a kernel for arm64 may have
 const HUGE_PAGE = 2 << 20
@@ -24,10 +25,11 @@ const HIDDEN_DYNAMIC = 0x64796e30
 const roundUp = (size: number, unit: number) => Math.ceil(size / unit) * unit
 const isLoaded = ({ type }: Segment) => type === PT.LOAD
 
-export function embed(program: Buffer, loader: Buffer): Buffer {
+/** `hole`: bytes of the program that need be neither in the file nor in memory. */
+export function embed(program: Buffer, loader: Buffer, hole: Hole = { offset: 0, length: 0 }): Buffer {
   if (machineOf(program) !== machineOf(loader)) throw new Error('the loader is for another machine')
   if (!isFixed(program)) throw new Error('the program has no fixed addresses')
-  const moved = moveSegments(segmentsOf(program))
+  const moved = moveSegments(segmentsOf(program).flatMap(segment => around(segment, hole)))
   const ours = segmentsOf(loader).filter(isLoaded)
   if (ours.length !== 2 || ours[0]?.offset !== 0 || ours[0].address !== 0) {
     throw new Error('the loader is to have two segments, the first from its beginning')
@@ -52,6 +54,26 @@ export function embed(program: Buffer, loader: Buffer): Buffer {
   setSegments(file, headers)
   dropSections(file)
   return file
+}
+
+/** A segment without the pages that are a hole: two, where it has them; PT_PHDR, which start.c leaves out, makes room for the second. */
+function around(segment: Segment, hole: Hole): Segment[] {
+  const { type, offset, address, fileSize } = segment
+  const start = roundUp(hole.offset, PAGE) - offset
+  const end = Math.floor((hole.offset + hole.length) / PAGE) * PAGE - offset
+  if (end - start < HUGE_PAGE) return [segment]
+  if (type === PT.PHDR) return []
+  if (type !== PT.LOAD || start <= 0 || end >= fileSize) return [segment]
+  return [
+    { ...segment, fileSize: start, memorySize: start },
+    {
+      ...segment,
+      offset: offset + end,
+      address: address + end,
+      fileSize: fileSize - end,
+      memorySize: segment.memorySize - end,
+    },
+  ]
 }
 
 /**

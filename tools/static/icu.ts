@@ -1,5 +1,5 @@
 /**
- * Takes out of an executable what ICU knows of languages that nothing of ours speaks: their names, currencies, units, sorting orders
+ * Takes out of a program what ICU knows of languages that nothing of ours speaks: their names, currencies, units, sorting orders
  * and dictionaries, 9 of its 12 MB, which hardly compress. Who asks for one is given the root locale's, as ICU does where it was built
  * without; English, Unicode's properties and normalization, time zones and domain names stay.
  * Format: https://github.com/unicode-org/icu/blob/main/icu4c/source/common/ucmndata.h
@@ -9,6 +9,7 @@
 const PACKAGE = Buffer.from('CmnD')
 const FORMAT_AT = 12
 const MAGIC = 0x27da
+const ALIGNMENT = 16 // of an item
 
 /** Folders of data by locale; what lies beside them is ICU's own. */
 const kept = /^(root|en|en_US|en_US_POSIX|pool|res_index|ucadata|.*\.(brk|icu|nrm))(\.|$)/
@@ -28,25 +29,38 @@ export function isKept(name: string): boolean {
   return kept.test(file) || !(isInFolder.test(name) || isOfLocale.test(name))
 }
 
-/** Blanks the items that do not stay, and takes them off the table of contents; answers how many bytes that were. */
-export function trimLocales(file: Buffer): number {
+/** Bytes of a file that nobody needs. */
+export interface Hole {
+  offset: number
+  length: number
+}
+
+/**
+ * Moves the items that stay together, takes the others off the table of contents, and answers where they have been. The last item, whose
+ * length nothing tells, is left where it is.
+ */
+export function trimLocales(file: Buffer): Hole {
   const table = tableIn(file)
   const count = file.readUInt32LE(table)
   const items = Array.from({ length: count }, (_, index) => itemAt(file, table, index))
-  let blanked = 0
-  const left = items.filter(({ name, offset }, index) => {
-    const end = items[index + 1]?.offset // of the last one the length is unknown
-    if (end === undefined || isKept(name)) return true
-    file.fill(0, table + offset, table + end)
-    blanked += end - offset
-    return false
+  const end = items.at(-1)?.offset ?? 0
+  let free = items[0]?.offset ?? 0
+  const left = items.flatMap((item, index) => {
+    if (!isKept(item.name)) return []
+    const next = items[index + 1]?.offset
+    if (next === undefined) return [item]
+    const offset = free + ((item.offset - free) & (ALIGNMENT - 1))
+    file.copyWithin(table + offset, table + item.offset, table + next)
+    free = offset + next - item.offset
+    return [{ ...item, offset }]
   })
+  file.fill(0, table + free, table + end)
   file.writeUInt32LE(left.length, table)
   left.forEach(({ nameOffset, offset }, index) => {
     file.writeUInt32LE(nameOffset, table + 4 + 8 * index)
     file.writeUInt32LE(offset, table + 8 + 8 * index)
   })
-  return blanked
+  return { offset: table + free, length: end - free }
 }
 
 /** Where the table of contents begins, to which all offsets are relative. There has to be one package. */
