@@ -1,5 +1,5 @@
 /** An administrator's chain in filters of iptables that have no other rules of ours: found, led to, prepared. */
-import { applyPlan, IptablesError } from '../../chain/linux/iptables/apply.ts'
+import { applyPlan, IptablesError, type Known } from '../../chain/linux/iptables/apply.ts'
 import type { BriefTable } from '../../chain/linux/iptables/brief.ts'
 import { withBriefTable } from '../../chain/linux/iptables/sign.ts'
 import { type Family, findTools } from '../../chain/linux/iptables/tools.ts'
@@ -59,14 +59,14 @@ async function leadTo(filter: Filter, admin: string, engine: Engine): Promise<vo
   }
 }
 
-function makeWay(filter: Filter, admin: string): Promise<void> {
-  return applyPlan(planFor(filter, { addresses: [], admin, ingress: undefined }))
+function makeWay(filter: Filter, admin: string, known: Known = {}): Promise<void> {
+  return applyPlan(planFor(filter, { addresses: [], admin, ingress: undefined }), known)
 }
 
 /** As `leadTo`, for who may want to fill the chain: where the tools do not work, it stays empty. */
 async function prepare(filter: Filter, admin: string): Promise<void> {
   try {
-    await makeWay(filter, admin)
+    await makeWay(filter, admin, { lacksChains: true })
   } catch (thrown) {
     if (!(thrown instanceof IptablesError)) throw thrown
   }

@@ -124,7 +124,7 @@ async function addRules(filter: Filter, spec: FilterSpec): Promise<void> {
     !present.some(({ source, destination }) =>
       [source, destination].some(address => address !== undefined && hostCidr(address) === cidr),
     )
-  await explained(() => applyPlan(plan, plan.ensure?.filter(isNew)))
+  await explained(() => applyPlan(plan, { absent: plan.ensure?.filter(isNew) ?? [] }))
 }
 
 /** A sentence about the first rule that is not there; undefined when all are. */

@@ -66,18 +66,24 @@ export function requireTools(family: Family, variant?: Variant): Tools {
 
 const ATTEMPTS = 16
 
-/**
- * Brings a plan about, whole or not at all; what is shared and was missing stays. Rules that the caller knows to be absent
- * save the processes that find that out. Throws IptablesError.
- */
-export async function applyPlan(plan: Plan, known: readonly EnsuredRule[] = []): Promise<void> {
+/** What a caller knows of a table saves the processes that find it out; it may be true no more. */
+export interface Known {
+  /** Rules that are to be ensured, and are absent. */
+  absent?: readonly EnsuredRule[]
+  /** Some of the shared chains are not there: they are made before anything is tried. */
+  lacksChains?: boolean
+}
+
+/** Brings a plan about, whole or not at all; what is shared and was missing stays. Throws IptablesError. */
+export async function applyPlan(plan: Plan, known: Known = {}): Promise<void> {
   const tools = requireTools(plan.family, plan.variant)
-  const absent = new Set(known)
-  {
+  const absent = new Set(known.absent)
+  if (!known.lacksChains) {
     using lock = lockRules({ shared: true })
     if (!attempt(tools, { plan, absent, lock })) return
   }
   using lock = lockRules({ shared: false })
+  if (known.lacksChains) makeShared(tools, { plan, absent, lock })
   for (let tries = 1; ; tries++) {
     const refused = attempt(tools, { plan, absent, lock })
     if (!refused) return
@@ -136,15 +142,23 @@ async function makeGood(
     await removeRules(tools, plan.table, { lock, isRemovedChain: name => own.has(name) })
     return true
   }
-  const tables = [...(plan.first ?? []), plan]
   const chain = absentChain(refused) ?? ''
-  if (line?.checks || tables.some(({ chains }) => chains?.includes(chain))) {
-    const made = tables.flatMap(each => makeChains(tools, each, lock))
-    for (const rule of tables.flatMap(({ ensure = [] }) => ensure))
-      if (rule === line?.checks || made.some(name => leadsTo(rule, name))) absent.add(rule)
+  if (line?.checks || tablesOf(plan).some(({ chains }) => chains?.includes(chain))) {
+    const made = makeShared(tools, { plan, absent, lock })
+    if (line?.checks) absent.add(line.checks)
     return line?.checks !== undefined || made.length > 0
   }
   return status === RESOURCE_PROBLEM
+}
+
+const tablesOf = (plan: Plan) => [...(plan.first ?? []), plan]
+
+/** Makes the shared chains of all tables that are not there. Rules that lead to those that were made are absent. */
+function makeShared(tools: Tools, { plan, absent, lock }: Attempt): string[] {
+  const made = tablesOf(plan).flatMap(each => makeChains(tools, each, lock))
+  for (const rule of tablesOf(plan).flatMap(({ ensure = [] }) => ensure))
+    if (made.some(name => leadsTo(rule, name))) absent.add(rule)
+  return made
 }
 
 /**

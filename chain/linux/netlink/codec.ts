@@ -174,7 +174,8 @@ function littleEndian16(bytes: Uint8Array, at: number): number {
 }
 
 function littleEndian32(bytes: Uint8Array, at: number): number {
-  return (littleEndian16(bytes, at) | (littleEndian16(bytes, at + 2) << 16)) >>> 0
+  const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+  return (low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0
 }
 
 function putLittleEndian32(bytes: Uint8Array, at: number, value: number): void {

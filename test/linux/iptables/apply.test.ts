@@ -32,6 +32,17 @@ describe.each(variants)('with the %s variant', variant => {
     expect(missingRule(planOf('TWO'))).toBeUndefined()
   })
 
+  test('a plan whose chains are said to be missing comes out the same, whether they are or not', async () => {
+    using _choice = choose(variant)
+    await applyPlan(planOf('ONE'))
+    const usual = saved(variant)
+    await applyPlan(planOf('ONE'), { lacksChains: true })
+    expect(saved(variant)).toEqual(usual)
+    clearRules()
+    await applyPlan(planOf('ONE'), { lacksChains: true })
+    expect(saved(variant)).toEqual(usual)
+  })
+
   test('what of a plan is missing is told', async () => {
     using _choice = choose(variant)
     await applyPlan(planOf('ONE'))
