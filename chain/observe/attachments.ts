@@ -62,8 +62,9 @@ export function hostSideOf(ground: Ground, inside: Link, namespace: string): Lin
 /** An attachment that a cache knows. */
 export function fromCache(cache: SeenCache & { attachment: CachedAttachment }, ground: Ground): Attachment {
   const { attachment, modified } = cache
-  const { network, containerId, ifname, netns } = attachment
+  const { network, containerId, ifname } = attachment
   const result = cachedResultOf(attachment)
+  const netns = attachment.netns ?? sandboxIn(result, ifname)
   const identity = netns === undefined ? undefined : ground.identityAt(netns)
   const namespace = ground.namespaces.find(each => each.identity === identity)
   const link = namespace?.stack?.links.find(({ name }) => name === ifname)
@@ -94,25 +95,35 @@ export function fromCache(cache: SeenCache & { attachment: CachedAttachment }, g
     since: modified,
     sources,
     cache,
-    ...verdictOf({ attachment, result, cached }, { ground, namespace, link }),
+    ...verdictOf({ netns, ifname, result, cached }, { ground, namespace, link }),
     disagreements: disagreementsOf({ cached, result, ifname, link, stack: namespace?.stack }),
   }
+}
+
+/** Older versions of libcni, such as podman's, write no namespace beside the result; the result has it. */
+function sandboxIn(result: Result | undefined, ifname: string): string | undefined {
+  return result?.interfaces.find(({ name, sandbox }) => name === ifname && sandbox)?.sandbox
 }
 
 /** Live: its interface is in its namespace. Orphan: there is neither its namespace nor any of its addresses. */
 function verdictOf(
   {
-    attachment,
+    netns,
+    ifname,
     result,
     cached,
-  }: { attachment: CachedAttachment; result: Result | undefined; cached: readonly string[] },
+  }: {
+    netns: string | undefined
+    ifname: string
+    result: Result | undefined
+    cached: readonly string[]
+  },
   {
     ground,
     namespace,
     link,
   }: { ground: Ground; namespace: SeenNamespace | undefined; link: Link | undefined },
 ): Pick<Attachment, 'label' | 'evidence'> {
-  const { netns, ifname } = attachment
   if (link) return { label: 'live', evidence: [`${ifname} is in ${netns}`] }
   if (namespace?.stack) return { label: 'unknown', evidence: [`${netns} is there, and has no ${ifname}`] }
   if (namespace) return { label: 'unknown', evidence: [`${netns} is there, and cannot be looked into`] }

@@ -18,6 +18,24 @@ export interface Judge {
   now: number
 }
 
+/** What an attachment is known by in rules and records: hashes, of which a node with a hundred containers would make thousands. */
+interface Names {
+  owner: string
+  hash: string
+  chains: readonly string[]
+}
+
+const known = new WeakMap<Attachment, Names>()
+
+function namesOf(attachment: Attachment): Names {
+  const found = known.get(attachment)
+  if (found) return found
+  const chains = [MASQUERADE_PREFIX, PORTS_PREFIX].map(prefix => chainName(prefix, attachment))
+  const names = { owner: ownerOf(attachment).id, hash: attachmentHash(attachment), chains }
+  known.set(attachment, names)
+  return names
+}
+
 /** The attachments that may own something. */
 export function ownersOf(
   { owner, containerId, network, ifname }: Ownership,
@@ -25,7 +43,7 @@ export function ownersOf(
 ): Attachment[] {
   return attachments.filter(attachment => {
     if (attachment.containerId === '') return false
-    if (owner !== undefined) return ownerOf(attachment).id === owner
+    if (owner !== undefined) return namesOf(attachment).owner === owner
     if (containerId === undefined || attachment.containerId !== containerId) return false
     return (
       (network === undefined || attachment.network === network) &&
@@ -111,9 +129,7 @@ function judgeFilter(object: FilterObject, judge: Judge): Labelled {
 /** A chain without a comment is known by its name, which is made of network and container. */
 function withContainer(object: FilterObject, { attachments }: Judge): Ownership {
   if (object.containerId !== undefined || object.owner !== undefined || object.table !== 'nat') return object
-  const known = attachments.find(attachment =>
-    [MASQUERADE_PREFIX, PORTS_PREFIX].some(prefix => chainName(prefix, attachment) === object.place),
-  )
+  const known = attachments.find(attachment => namesOf(attachment).chains.includes(object.place))
   return known ? { network: known.network, containerId: known.containerId } : object
 }
 
@@ -128,9 +144,7 @@ function judgeRecord({ about, key, content }: StateRecord, judge: Judge): Labell
   const owners = attachments.filter(
     each =>
       each.containerId !== '' &&
-      (ownerOf(each).id === id ||
-        attachmentHash(each) === key ||
-        [MASQUERADE_PREFIX, PORTS_PREFIX].some(prefix => chainName(prefix, each) === key)),
+      (namesOf(each).owner === id || namesOf(each).hash === key || namesOf(each).chains.includes(key)),
   )
   const owner = bestOf(owners)
   if (owner && owner.label !== 'orphan')

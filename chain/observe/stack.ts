@@ -1,4 +1,4 @@
-/** What a network namespace has: links, addresses, routes, disciplines, listeners. Read with the thread inside; changes nothing. */
+/** What a network namespace has: links, addresses, routes, disciplines; and who listens there. Read with the thread inside; changes nothing. */
 import { addressText } from '../ip/bytes.ts'
 import { readFile } from '../linux/files.ts'
 import { type InterfaceAddress, listAddresses } from '../linux/netlink/address.ts'
@@ -23,7 +23,6 @@ export interface Stack {
   /** Of the main table. */
   routes: Route[]
   disciplines: PlacedDiscipline[]
-  listeners: Listener[]
 }
 
 /** The stack of the namespace that the thread is in. */
@@ -34,7 +33,6 @@ export function readStack(): Stack {
     addresses: listAddresses(route),
     routes: listRoutes(route, { table: MAIN_TABLE }),
     disciplines: listDisciplines(route),
-    listeners: readListeners(),
   }
 }
 
@@ -47,8 +45,11 @@ const files = [
   { name: 'udp6', protocol: 'udp', state: UNCONNECTED },
 ] as const
 
-/** By /proc/net: it needs no process inside. */
-function readListeners(): Listener[] {
+/**
+ * Who listens in the namespace that the thread is in. By /proc/net, which needs no process inside, and takes the kernel 20 ms: for
+ * those namespaces alone of which somebody asks.
+ */
+export function readListeners(): Listener[] {
   return files.flatMap(({ name, protocol, state }) => {
     const lines = readFile(`/proc/thread-self/net/${name}`)?.split('\n').slice(1) ?? []
     return lines.flatMap(line => {

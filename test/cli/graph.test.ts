@@ -99,6 +99,22 @@ describe('catena ps', () => {
   })
 })
 
+test.each(['ps', 'graph', 'doctor --state', 'path :8080'])(
+  'who may not look at the node is told so by catena %s',
+  words => {
+    const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    const { exitCode, stdout } = Bun.spawnSync([...nobody, ourExecutable('catena'), ...words.split(' ')], {
+      env: { PATH: process.env.PATH },
+    })
+    const { msg, details } = JSON.parse(stdout.toString())
+    expect({ exitCode, msg, details }).toEqual({
+      exitCode: 1,
+      msg: expect.stringContaining('may not be looked at'),
+      details: expect.stringContaining('sudo'),
+    })
+  },
+)
+
 describe('catena graph', () => {
   test.each([120, 80, 40])('fits a terminal of %d columns', columns => {
     const text = onTerminal(columns, 'graph')

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { removeNamespace } from '../../chain/linux/netns.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
@@ -100,4 +100,16 @@ test('a container whose cache is gone is still seen, and nothing of it is an orp
   ])
   for (const each of [reservations, filters, links, records])
     expect(each.filter(({ label }) => label === 'orphan')).toEqual([])
+})
+
+test("the namespace of podman's container is that of its result: its libcni names none beside it", async () => {
+  await using node = await freshNode()
+  node.network('ours', '10.31.0.0/24')
+  await node.add('ours', 'web')
+  const path = '/var/lib/cni/results/ours-web-eth0'
+  const { netns, ...older } = JSON.parse(readFileSync(path, 'utf8'))
+  writeFileSync(path, JSON.stringify(older))
+  expect(seen().attachments).toMatchObject([
+    { name: 'web', netns, label: 'live', sources: ['cache', 'namespace', 'alias'] },
+  ])
 })

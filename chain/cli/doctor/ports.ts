@@ -4,7 +4,7 @@ import { status } from '../../linux/libc/status.ts'
 import { pluginsIn } from '../../observe/files.ts'
 import type { Attachment, NodeModel, Port } from '../../observe/model.ts'
 import { processesWith } from '../../observe/processes.ts'
-import type { Listener } from '../../observe/stack.ts'
+import { type Listener, readListeners } from '../../observe/stack.ts'
 import type { Node } from '../companions.ts'
 import type { Finding } from '../finding.ts'
 import { cachedOf, trouble } from './interfaces.ts'
@@ -59,8 +59,10 @@ const hearsPort = ({ protocol, address, port }: Listener, wanted: Port) =>
 const RESERVING = /^(conmon|podman|rootlessport|slirp4netns|docker-proxy|containerd|kubelet|crio|k3s.*)$/
 
 function shadowed(node: NodeModel): Finding[] {
-  return published(node).flatMap(({ attachment, port }) => {
-    const listener = node.host.listeners.find(each => hearsPort(each, port))
+  const all = published(node)
+  const listeners = all.length > 0 ? readListeners() : []
+  return all.flatMap(({ attachment, port }) => {
+    const listener = listeners.find(each => hearsPort(each, port))
     if (!listener) return []
     const processes = processesWith(listener.inode)
     if (processes.some(({ name }) => RESERVING.test(name))) return []

@@ -4,12 +4,18 @@ import { KernelError, openRoute } from '../../linux/netlink/socket.ts'
 import { inNamespace } from '../../linux/netns.ts'
 import type { Attachment, SeenNamespace } from '../model.ts'
 import { processesWith } from '../processes.ts'
-import { hears } from '../stack.ts'
+import { hears, type Listener, readListeners } from '../stack.ts'
 import { answerTo } from './packet.ts'
 import { note, over, passFilters, stop, type Walking } from './steps.ts'
 
 export function namespaceOf({ node }: Walking, { namespace }: Attachment): SeenNamespace | undefined {
   return node.namespaces.find(({ identity }) => identity === namespace)
+}
+
+/** A path by which its namespace can be entered. */
+export function pathInto(walking: Walking, attachment: Attachment): string {
+  const namespace = namespaceOf(walking, attachment)
+  return namespace?.paths[0] ?? `/proc/${namespace?.processes[0]}/ns/net`
 }
 export function ask(transport: ReturnType<typeof openRoute>, destination: string): Route | KernelError {
   try {
@@ -38,7 +44,7 @@ export function enterContainer(walking: Walking, attachment: Attachment): void {
 export function listen(walking: Walking, attachment: Attachment): void {
   const { name: place, netns = '' } = attachment
   const { protocol, destination, destinationPort } = walking.packet
-  const listeners = namespaceOf(walking, attachment)?.stack?.listeners ?? []
+  const listeners = inNamespace<Listener[]>(pathInto(walking, attachment), readListeners)
   if (protocol !== 'tcp' && protocol !== 'udp') return
   const same = listeners.filter(each => each.protocol === protocol && each.port === destinationPort)
   const found = same.find(each => hears(each, destination))
@@ -68,7 +74,7 @@ export function toHost(walking: Walking): void {
   const { protocol, destination, destinationPort } = walking.packet
   passFilters(walking, 'input')
   if (protocol !== 'tcp' && protocol !== 'udp') return
-  const found = walking.node.host.listeners.find(
+  const found = readListeners().find(
     each => each.protocol === protocol && each.port === destinationPort && hears(each, destination),
   )
   if (!found)
@@ -91,9 +97,7 @@ function answer(walking: Walking, attachment: Attachment): void {
   const { name: place, netns = '' } = attachment
   const forth = walking.packet
   const back = answerTo(forth)
-  const namespace = namespaceOf(walking, attachment)
-  const path = namespace?.paths[0] ?? `/proc/${namespace?.processes[0]}/ns/net`
-  const found = inNamespace<Route | KernelError>(path, () => {
+  const found = inNamespace<Route | KernelError>(pathInto(walking, attachment), () => {
     using transport = openRoute()
     return ask(transport, back.destination)
   })

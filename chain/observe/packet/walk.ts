@@ -7,7 +7,7 @@ import { inNamespace } from '../../linux/netns.ts'
 import { readSysctl } from '../../linux/sysctl.ts'
 import { bare } from '../attachments.ts'
 import type { Attachment, NodeModel } from '../model.ts'
-import { ask, enterContainer, listen, namespaceOf, toHost } from './deliver.ts'
+import { ask, enterContainer, listen, namespaceOf, pathInto, toHost } from './deliver.ts'
 import { describePacket, familyOfPacket, type Packet } from './packet.ts'
 import type { Ruleset } from './ruleset.ts'
 import {
@@ -91,9 +91,7 @@ function leaveContainer(walking: Walking, attachment: Attachment): void {
 
 /** The kernel's own answer, in the container. */
 function routeIn(walking: Walking, attachment: Attachment): Route | KernelError {
-  const namespace = namespaceOf(walking, attachment)
-  const path = namespace?.paths[0] ?? `/proc/${namespace?.processes[0]}/ns/net`
-  return inNamespace<Route | KernelError>(path, () => {
+  return inNamespace<Route | KernelError>(pathInto(walking, attachment), () => {
     using transport = openRoute()
     return ask(transport, walking.packet.destination)
   })
