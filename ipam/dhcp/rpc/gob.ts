@@ -225,6 +225,7 @@ export function createDecoder(): Decoder {
     const reader = { bytes: message, at: 0, values: 0 }
     const type = readSigned(reader)
     if (type < 0) {
+      if (-type < FIRST_TYPE || types.has(-type)) throw new GobError(`type ${-type} is defined already`)
       if (types.size > MOST_TYPES) throw new GobError(`more than ${MOST_TYPES} types`)
       types.set(-type, typeOf(readValue(reader, { types, type: 16, depth: 0 }) as Structure))
       return undefined
