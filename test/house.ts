@@ -12,13 +12,21 @@ const may: Record<string, readonly string[]> = {
   'chain/protocol': ['chain/ip'],
   'chain/linux': ['chain/ip'],
   'chain/invoke': ['chain/protocol', ...kernel],
-  'chain/plugin': ['chain/invoke', 'chain/protocol', ...kernel],
+  'chain/trace': ['chain/protocol', ...kernel],
+  'chain/plugin': ['chain/invoke', 'chain/trace', 'chain/protocol', ...kernel],
   'chain/interface': contract,
   'chain/filter': contract,
   'chain/runtime': ['chain/invoke', 'chain/protocol', ...kernel],
   'chain/observe': ['chain/runtime', 'chain/filter', ...contract],
   'chain/service': ['chain/invoke', ...contract],
-  'chain/cli': ['chain/observe', 'chain/runtime', 'chain/service', 'chain/filter', ...contract],
+  'chain/cli': [
+    'chain/trace',
+    'chain/observe',
+    'chain/runtime',
+    'chain/service',
+    'chain/filter',
+    ...contract,
+  ],
   'tools/release': ['tools/static'],
 }
 

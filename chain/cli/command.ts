@@ -34,6 +34,7 @@ import { product } from './product.ts'
 import { renderResult } from './render.ts'
 import { addServeVerb } from './serve.ts'
 import { resultOf, type Shown, topologyOf } from './topology.ts'
+import { addTraceVerb } from './trace/verb.ts'
 
 export interface Program {
   builtins: Builtins
@@ -96,6 +97,16 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addIpamVerb(root, program, { output, endWith })
   addPlanVerb(root, program, { output, endWith })
   addExplainVerb(root, { output, endWith })
+  addTraceVerb<AttachmentFlags>(root, {
+    output,
+    endWith,
+    withOptions,
+    callFor(network, netns, flags) {
+      const call = callFor({ program, output: { ...output, step: () => {} }, network, netns, flags })
+      prepareNamespace(call.netns, flags)
+      return call
+    },
+  })
   root
     .command('list [network]')
     .description('shows which containers are on the networks')

@@ -18,6 +18,8 @@ export interface Output {
   answer(document: object, words: () => string): void
   /** What is for another program, as it is. */
   text(text: string): void
+  /** Beside the answer, on standard error. */
+  aside(text: string): void
   /** What was done, for a person only. */
   success(sentence: string): void
   failure(error: CniError): void
@@ -58,6 +60,7 @@ export function outputFor(argv: readonly string[]): Output {
       print(isTerminal ? `${words()}\n` : `${printJson(document)}\n`)
     },
     text: print,
+    aside: printAside,
     success(sentence) {
       if (isTerminal) print(`${renderSuccess(sentence, style)}\n`)
       else if (wantsJson && steps.length > 0 && !hasResult) print(`${printJson({ catena: { steps } })}\n`)

@@ -88,7 +88,7 @@ async function observed(
   const began = now()
   const answer = await running
   observer?.({
-    of: 'program',
+    of: 'plugin',
     operations: [`plugin ${type} ${CNI_COMMAND}`],
     changes: true,
     began,

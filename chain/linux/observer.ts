@@ -4,8 +4,8 @@
  */
 
 export interface Observed {
-  /** Who was asked: the kernel by netlink, nf_tables, a file, another program, or whoever has a lock. */
-  of: 'kernel' | 'nftables' | 'file' | 'program' | 'lock'
+  /** Who was asked: the kernel by netlink, nf_tables, a file, another program, whoever has a lock, or a piece of ours with a name. */
+  of: 'kernel' | 'nftables' | 'file' | 'program' | 'lock' | 'plugin'
   /** What was asked, a line each: "create link veth1a2b3c4d". A function where putting it into words would cost. */
   operations: readonly string[] | (() => readonly string[])
   /** Whether it was to change something. */

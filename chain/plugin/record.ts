@@ -28,6 +28,7 @@ import { status, statusOf } from '../linux/libc/status.ts'
 import { linesOf, type Observed, observe } from '../linux/observer.ts'
 import { isObject } from '../protocol/configuration.ts'
 import type { CniError } from '../protocol/error.ts'
+import type { Course } from '../trace/collect.ts'
 
 export const RECORDS_FOLDER = '/run/catena/records'
 /** The file that is written, and the full one before it. */
@@ -98,7 +99,8 @@ export interface Recorder {
   begin(network: string, args: string, config: unknown): void
   /** The plugin's result, for the addresses in it. */
   note(result: { ips?: readonly { address: string }[] | undefined }): void
-  end(error?: CniError): void
+  /** A promise where the call is exported as well. */
+  end(error?: CniError): Promise<unknown> | undefined
 }
 
 /** Of CNI_ARGS: names that a runtime gives to what people know. */
@@ -128,6 +130,7 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
   let beginning: Beginning | undefined = { v: 1, id, at, pid, parent, plugin, verb, container, ifname, netns }
   const deeds: Observed[] = []
   let omitted = 0
+  let network = ''
   let ips: readonly { address: string }[] | undefined
   underWay.push(deeds)
   const watching = observe(observed => {
@@ -136,9 +139,10 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
     else omitted++
   })
   return {
-    begin(network, args, config) {
+    begin(of, args, config) {
       if (!beginning) return
-      beginning.network = network
+      network = of
+      beginning.network = of
       if (args !== '') beginning.args = tellingArgs(args)
       if (isObject(config)) beginning.config = config
       if (verb === 'STATUS') return // asked every few seconds: of interest where something is wrong
@@ -151,8 +155,8 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
     end(error) {
       watching[Symbol.dispose]()
       underWay.splice(underWay.indexOf(deeds), 1)
-      if (verb === 'STATUS' && !error) return
-      const took = Math.round((performance.now() - began) * 1000) / 1000
+      if (verb === 'STATUS' && !error) return undefined
+      const took = rounded(performance.now() - began)
       const ending: Ending = { v: 1, id, ended: true, took, status: error ? 1 : 0 }
       if (error)
         ending.error = {
@@ -166,8 +170,23 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
       if (beginning) append(beginning)
       append(ending)
       if (at % LOOKS === 0) silently(makeRoom)
+      if (!env.OTEL_EXPORTER_OTLP_ENDPOINT && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return undefined
+      return publish({ plugin, env, network }, { observed: deeds, at: new Date(at), began, took, error })
     },
   }
+}
+
+/** Sends the call as a trace of its own, or as a part of the caller's, where an administrator collects them (OpenTelemetry). */
+async function publish(
+  { plugin, env, network }: Pick<Recorded, 'plugin' | 'env'> & { network: string },
+  course: Course,
+): Promise<unknown> {
+  const { traceOf, traceparentFor } = await import('../trace/collect.ts')
+  const { exportTrace } = await import('../trace/otlp.ts')
+  const { CNI_COMMAND: verb = '', CNI_CONTAINERID: container = '', CNI_IFNAME: ifname = '' } = env
+  const traceparent = traceparentFor(env.TRACEPARENT)
+  const trace = traceOf({ verb, subject: plugin, network, container, ifname, traceparent }, course)
+  return await exportTrace(trace, env)
 }
 
 /** How many calls there are for one look at the file's size: a look costs a call 0.05 ms. */

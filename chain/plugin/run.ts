@@ -35,12 +35,14 @@ export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
   const recorder = record({ plugin: plugin.name, ...askedBy(), env: io.env })
   try {
     await perform(plugin, io, { learn, recorder })
-    recorder?.end()
+    const published = recorder?.end()
+    if (published) await published
     return 0
   } catch (thrown) {
     const error = toCniError(thrown)
     report(io, printError(errorDocument(error, cniVersion)))
-    recorder?.end(error)
+    const published = recorder?.end(error)
+    if (published) await published
     return 1
   }
 }

@@ -23,6 +23,8 @@ const rooms: Readonly<Record<string, string>> = {
   ipam: 'Plugins that give addresses.',
   meta: 'Plugins that change what others have made.',
   'chain/runtime': 'libcni: loads lists, runs them forwards and backwards, keeps results.',
+  'chain/trace':
+    'What a chain or a plugin did, as spans: who waited for whom; for the command, and for collectors of OpenTelemetry.',
   'chain/observe':
     'A node read once: networks, caches, reservations, namespaces, links, packet filters, joined into one model that says what is live.',
   'chain/service':

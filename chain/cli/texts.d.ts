@@ -1,4 +1,4 @@
-/** Parts of the page that are compiled in as they are. */
+/** Parts of pages that are compiled in as they are. */
 declare module '*.css' {
   const text: string
   export default text
