@@ -103,7 +103,7 @@ function nodeWide(root: string): object {
 export function writeCompanions(
   specs: readonly CompanionSpec[],
   node: Node,
-  dryRun: boolean,
+  { dryRun }: { dryRun: boolean },
 ): Record<string, Change> {
   const written = readWritten(node)
   const changes: Record<string, Change> = {}
@@ -144,7 +144,7 @@ function changeFor(
 }
 
 /** Takes away what was written and is unchanged, and brings back what was there. */
-export function removeCompanions(node: Node, dryRun: boolean): Record<string, Change> {
+export function removeCompanions(node: Node, { dryRun }: { dryRun: boolean }): Record<string, Change> {
   const changes: Record<string, Change> = {}
   for (const [path, { texts, before }] of Object.entries(readWritten(node)).toReversed()) {
     const whole = `${node.root}${path}`

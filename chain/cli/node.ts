@@ -91,7 +91,7 @@ async function installAll(flags: InstallFlags, program: Program, output: Output)
     names: flags.plugins === undefined ? names : chosenFrom(names, flags.plugins),
     keepExisting,
     dryRun,
-    beside: () => writeCompanions(specs, node, dryRun),
+    beside: () => writeCompanions(specs, node, { dryRun }),
   })
   output.answer({ folder, changes }, () => describeChanges(folder, changes))
 }
@@ -101,7 +101,7 @@ async function uninstallAll(flags: InstallFlags, output: Output): Promise<void> 
   const { removeCompanions } = await import('./companions.ts')
   const { dryRun = false } = flags
   const folder = folderFor(flags.into, flags.root)
-  const changes = uninstall({ folder, dryRun, beside: () => removeCompanions(nodeOf(flags), dryRun) })
+  const changes = uninstall({ folder, dryRun, beside: () => removeCompanions(nodeOf(flags), { dryRun }) })
   output.answer({ folder, changes }, () => describeChanges(folder, changes))
 }
 

@@ -53,7 +53,7 @@ export function addObserveVerbs(
     .option('--svg', 'an SVG picture')
     .option('--html', 'an interactive page without anything from elsewhere')
     .option('--all', 'namespaces that no CNI plugin has made, too')
-    .option('--text', 'text, where nobody looks as well')
+    .option('--text', 'text, into a pipe as well')
     .option('--output <file>', 'write it there')
     .option('--width <number>', 'columns of the text, or pixels of the picture', parseWidth)
     .option('--json', 'print JSON on a terminal too')

@@ -180,7 +180,7 @@ export async function showPath(
   output: Output,
 ): Promise<number> {
   const { origin, packet } = questionFor(node, from, to)
-  const way = walk(node, readRuleset(), origin, packet)
+  const way = walk(node, readRuleset(), { origin, packet })
   const probe = flags.probe
     ? (await import('../observe/packet/probe.ts')).probe(node, way, origin)
     : undefined

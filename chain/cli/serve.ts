@@ -38,7 +38,7 @@ export function addServeVerb(
     .option('--prometheus', 'the same as Prometheus reads it')
     .option('--json', 'the same as JSON')
     .action(async ({ status, prometheus, json: _json, ...given }: ServeFlags) => {
-      if (status || prometheus) return tellStatus(output, prometheus)
+      if (status || prometheus) return tellStatus(output, { prometheus })
       const { serve } = await import('../service/process.ts')
       const { defaults } = await import('../service/supervisor.ts')
       endWith(await serve({ ...defaults, ...given }, served))
@@ -51,7 +51,10 @@ function parseCount(text: string): number {
   throw new InvalidArgumentError('It must be a number.')
 }
 
-async function tellStatus(output: Output, asPrometheus = false): Promise<void> {
+async function tellStatus(
+  output: Output,
+  { prometheus }: { prometheus: boolean | undefined },
+): Promise<void> {
   const { askStatus } = await import('../service/client.ts')
   const { describeStatus, prometheusText } = await import('../service/status.ts')
   const status = askStatus()
@@ -61,6 +64,6 @@ async function tellStatus(output: Output, asPrometheus = false): Promise<void> {
         'plugins run in processes of their own, as they always did; docs/warm.md tells how to switch it on',
     })
   }
-  if (asPrometheus) output.text(prometheusText(status))
+  if (prometheus) output.text(prometheusText(status))
   else output.answer(status, () => describeStatus(status, Date.now() / 1000))
 }

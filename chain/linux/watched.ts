@@ -8,7 +8,7 @@ import { kill } from './libc/process.ts'
 
 const SIGKILL = 9
 
-/** Milliseconds that a program has which takes back what was done for a caller who has gone: nobody else would end it. */
+/** Milliseconds that a program has which takes back what was done for a caller who has gone: no other would end it. */
 const LAST_PATIENCE = 60_000
 
 /**

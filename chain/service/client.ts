@@ -33,8 +33,8 @@ export function callService(
   environment: Readonly<Record<string, string>>,
   stdin: string,
 ): Answer | undefined {
-  const { CATENA_WARM: wanted = '' } = environment
-  if (wanted !== '' && wanted !== 'on') return undefined
+  const { CATENA_WARM: setting = '' } = environment
+  if (setting !== '' && setting !== 'on') return undefined
   const connection = connected()
   if (connection === undefined) return undefined
   const files = [createMemory('stdin', 0), createMemory('stdout', 0), createMemory('stderr', 0)] as const

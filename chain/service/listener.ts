@@ -31,18 +31,18 @@ interface ServiceProcess {
  */
 export function openListener(service: ServiceProcess, queue: number): Listener {
   const given = descriptorFrom(service)
-  keepAlone(given !== undefined)
+  keepAlone(given)
   const listener = given ?? bound()
   listen(listener.descriptor, queue) // again where systemd did already: callers look who listens, and whether he lives
   return listener
 }
 
 /** Held to the process's end. */
-function keepAlone(isGiven: boolean): void {
+function keepAlone(given: Listener | undefined): void {
   try {
     if (takeLock(LOCK, { tryOnly: true })) return
   } catch (thrown) {
-    if (isGiven && isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC)) return // systemd starts one, and none could bind
+    if (given && isErrno(thrown, errno.EROFS, errno.EACCES, errno.ENOSPC)) return // systemd starts one, and none could bind
     throw unusable(LOCK, thrown)
   }
   throw new CniError(code.internal, `another service is running: ${describeHolders(LOCK)}`, {

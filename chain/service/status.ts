@@ -51,11 +51,11 @@ function summarise({ buckets, ...times }: Times): TimesSummary {
 
 /** The upper bound of the bucket in which so large a part of the calls has ended: at most a fifth too long. */
 export function percentile(buckets: readonly number[], part: number): number {
-  const wanted = part * buckets.reduce((sum, count) => sum + count, 0)
+  const reached = part * buckets.reduce((sum, count) => sum + count, 0)
   let seen = 0
   for (const [bucket, count] of buckets.entries()) {
     seen += count
-    if (seen >= wanted && count > 0) return boundOf(bucket)
+    if (seen >= reached && count > 0) return boundOf(bucket)
   }
   return 0
 }
@@ -112,29 +112,25 @@ export function prometheusText({ workers, started, ended, refused, times }: Stat
   const label = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')
   return [
     ...metric(
-      'workers',
-      'gauge',
-      'processes that do calls',
+      { name: 'workers', type: 'gauge', help: 'processes that do calls' },
       Object.entries(states).map(([state, count]) => [`{state="${state}"}`, count]),
     ),
     ...metric(
-      'worker_private_bytes',
-      'gauge',
-      "memory of a worker's own",
+      { name: 'worker_private_bytes', type: 'gauge', help: "memory of a worker's own" },
       workers.map(({ process, kilobytes }) => [`{process="${process}"}`, kilobytes * 1024]),
     ),
-    ...metric('workers_started_total', 'counter', 'workers that were started', [['', started]]),
-    ...metric('workers_ended_total', 'counter', 'workers that have ended', [['', ended]]),
+    ...metric({ name: 'workers_started_total', type: 'counter', help: 'workers that were started' }, [
+      ['', started],
+    ]),
+    ...metric({ name: 'workers_ended_total', type: 'counter', help: 'workers that have ended' }, [
+      ['', ended],
+    ]),
     ...metric(
-      'refused_total',
-      'counter',
-      "calls left to their callers' own processes",
+      { name: 'refused_total', type: 'counter', help: "calls left to their callers' own processes" },
       Object.entries(refused).map(([why, count]) => [`{reason="${label(why)}"}`, count]),
     ),
     ...metric(
-      'failed_total',
-      'counter',
-      'calls that the plugin has answered with an error',
+      { name: 'failed_total', type: 'counter', help: 'calls that the plugin has answered with an error' },
       times.map(({ plugin, verb, failed }) => [`{plugin="${plugin}",verb="${verb}"}`, failed]),
     ),
     ...histogram(times),
@@ -143,9 +139,7 @@ export function prometheusText({ workers, started, ended, refused, times }: Stat
 }
 
 function metric(
-  name: string,
-  type: 'gauge' | 'counter',
-  help: string,
+  { name, type, help }: { name: string; type: 'gauge' | 'counter'; help: string },
   values: readonly (readonly [labels: string, value: number])[],
 ): string[] {
   if (values.length === 0) return []

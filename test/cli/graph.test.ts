@@ -207,7 +207,7 @@ describe('the page', () => {
     expect(await shown()).toEqual(['db'])
   })
 
-  test('asks nobody for anything, and takes nothing of what it shows for markup', () => {
+  test('asks nothing of the network, and takes nothing of what it shows for markup', () => {
     expect(page.complaints).toEqual([])
   })
 })

@@ -41,7 +41,7 @@ function reserve(folder: string, address: string, containerId: string, age = HOU
 }
 
 describe('a node', () => {
-  test('live addresses of our plugins and of the Go plugins, leaked ones, and what nobody is given', async () => {
+  test('live addresses of our plugins and of the Go plugins, leaked ones, and what is not given', async () => {
     await using node = await freshNode()
     node.network('ours', '10.31.0.0/28')
     node.network('theirs', '10.32.0.0/24')
@@ -183,7 +183,7 @@ describe('a node', () => {
     }
   })
 
-  test('a configuration that cannot be read is told of; a torn reservation is nobody’s', async () => {
+  test('a configuration that cannot be read is told of; a torn reservation is unowned', async () => {
     await using node = await freshNode()
     node.network('broken', '10.31.0.1/24')
     reserve(`${RESERVATIONS}/broken`, '10.31.0.9', 'c')

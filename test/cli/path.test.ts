@@ -53,7 +53,7 @@ afterAll(async () => {
 function path(from: string | undefined, to: string): Way {
   const model = seen()
   const { origin, packet } = questionFor(model, from, to)
-  return walk(model, readRuleset(), origin, packet)
+  return walk(model, readRuleset(), { origin, packet })
 }
 
 const wayOf = ({ steps }: Way) => steps.map(({ place, about }) => `${place} ${about}`)
@@ -124,7 +124,7 @@ describe('a packet that gets there, as a real one does:', () => {
       says: `it is masqueraded as ${UPLINK}`,
       by: { table: 'catena', chain: 'postrouting', owner: 'client' },
     })
-    expect(last(way)).toMatchObject({ about: 'listener', place: outside.name }) // a namespace of this machine, if nobody's container
+    expect(last(way)).toMatchObject({ about: 'listener', place: outside.name }) // a namespace of this machine, if no container's
     expect(last(path('client', '192.0.2.9:8000'))).toMatchObject({
       about: 'exit',
       says: `it leaves the node by ${outside.uplink}`,
@@ -199,7 +199,7 @@ describe('a packet that ends, as a real one does:', () => {
       make: () => `ip link set ${hostEnd(web)} nomaster`,
       mend: () => `ip link set ${hostEnd(web)} master br-ours`,
       about: 'bridge',
-      says: 'nobody on br-ours has 10.31.0.2',
+      says: 'no link on br-ours has 10.31.0.2',
     },
     {
       name: 'in a container without a way back',
@@ -213,7 +213,7 @@ describe('a packet that ends, as a real one does:', () => {
       make: "nft delete element ip catena port_address '{ tcp . 8080 }'",
       mend: "nft add element ip catena port_address '{ tcp . 8080 : 10.31.0.2 }'",
       about: 'listener',
-      says: 'nobody there listens on 8080/tcp',
+      says: 'nothing there listens on 8080/tcp',
     },
   ])('$name', async ({ make, mend, about, says }) => {
     const command = (given: string | (() => string)) => sh(typeof given === 'string' ? given : given())
@@ -242,7 +242,7 @@ describe('a packet that ends, as a real one does:', () => {
     }
   })
 
-  test('in a container where nobody listens', async () => {
+  test('in a container where nothing listens', async () => {
     const way = path('web', 'client:81')
     expect(last(way)).toMatchObject({ about: 'listener', outcome: 'stop', place: 'client' })
     expect(await connects(place(web), client.result.ips[0].address.split('/')[0], 81)).toBe(false)
@@ -264,7 +264,7 @@ test('a probe is one real packet, which is seen as far as it gets', () => {
   const ask = () => {
     const model = seen()
     const { origin, packet } = questionFor(model, 'client', 'elsewhere:80')
-    return probe(model, walk(model, readRuleset(), origin, packet), origin)
+    return probe(model, walk(model, readRuleset(), { origin, packet }), origin)
   }
   expect(ask()).toMatchObject({ isAnswered: true, says: 'the packet was seen all the way, and was answered' })
   sh(
@@ -303,5 +303,5 @@ test('the command says where a packet ends, with an exit status for scripts', ()
   }
   expect(catena(':8080')).toMatchObject({ status: 0, json: { version: 1, reaches: 'yes' } })
   expect(catena('web', 'client:81')).toMatchObject({ status: 1, json: { reaches: 'no' } })
-  expect(catena('nobody', 'web')).toMatchObject({ status: 1, json: { msg: 'no container is called nobody' } })
+  expect(catena('absent', 'web')).toMatchObject({ status: 1, json: { msg: 'no container is called absent' } })
 })

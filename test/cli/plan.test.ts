@@ -201,7 +201,7 @@ const linkNumbers: Readonly<Record<number, { at?: number; header: number; attrib
   36: { at: 4, header: 20, attributes: [] },
 }
 
-/** Links have other numbers in the twin, where nobody has had any before; hardware addresses are random, descriptors the process's. */
+/** Links have other numbers in the twin, where there were none before; hardware addresses are random, descriptors the process's. */
 function plain(type: number, payload: Uint8Array): string {
   const known = linkNumbers[type & ~3]
   if (!known) return payload.toHex()

@@ -26,7 +26,7 @@ const sameOnOther = attachmentOf('one', { network: 'other-net' })
 const device = { name: 'phys0', index: 7, permanentAddress: '02:00:00:00:00:07' }
 const place = { netns: '/run/netns/one', index: 4 }
 
-describe('a claim', () => {
+describe('a record of an interface', () => {
   test('tells the device that was lent, to the attachment that was lent it', () => {
     expect(lentDevice(one)).toBeUndefined()
     recordInterface(one, { ...place, device })
@@ -69,7 +69,7 @@ describe('a claim', () => {
 })
 
 describe('GC', () => {
-  const claims = () => {
+  const recorded = () => {
     recordInterface(one, { ...place, device })
     recordInterface(attachmentOf('two'), place)
     recordInterface(attachmentOf('three', { network: 'other-net' }), { ...place, device })
@@ -78,7 +78,7 @@ describe('GC', () => {
   const valid = [{ containerId: 'alive', ifname: 'eth0' }]
 
   test('finds the devices that dead attachments of the network were lent', () => {
-    claims()
+    recorded()
     const loans = staleLoans('test-net', valid)
     expect(loans).toMatchObject([{ netns: place.netns, device }])
     for (const { forget } of loans) forget()
@@ -86,7 +86,7 @@ describe('GC', () => {
   })
 
   test('forgets what else was theirs; what has to come home first stays noted', () => {
-    claims()
+    recorded()
     releaseStaleInterfaces('test-net', valid)
     expect([lentDevice(one), lentDevice(attachmentOf('alive'))]).toEqual([device, device])
     recordInterface(attachmentOf('two'), { ...place, device })

@@ -31,7 +31,7 @@ const probes = {
   vrf: hasLink({ type: 'vrf', table: 7 }),
   'bridge-vlan': route => {
     if (!hasLink({ type: 'bridge', vlanFiltering: true })(route)) return false
-    return findLink(route, 'probe0')?.data.vlanFiltering === true // without the feature, the wish is ignored
+    return findLink(route, 'probe0')?.data.vlanFiltering === true // without the feature, the setting is ignored
   },
   tun: () => status('/dev/net/tun') !== undefined,
   tbf: hasQdisc('tbf', ROOT),
@@ -41,7 +41,7 @@ const probes = {
   'nft-nat': () => takesChain('ip', 'type nat hook postrouting priority 100; masquerade'),
   'iptables-nat': () =>
     Bun.spawnSync(['iptables', '-t', 'nat', '-A', 'POSTROUTING', '-j', 'MASQUERADE']).success,
-  'own-clock': () => readFileSync('/proc/cpuinfo', 'utf8').includes('User Mode Linux'), // that nobody else goes by
+  'own-clock': () => readFileSync('/proc/cpuinfo', 'utf8').includes('User Mode Linux'), // that no other goes by
   impossible: () => false,
 } satisfies Record<string, Probe>
 

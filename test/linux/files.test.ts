@@ -213,7 +213,7 @@ describe('a folder', () => {
     ['/a', '/'],
     ['a', '.'],
     ['a/b', 'a'],
-  ])('that holds %s is %s', (path, holder) => expect(folderOf(path)).toBe(holder))
+  ])('that holds %s is %s', (path, folder) => expect(folderOf(path)).toBe(folder))
 })
 
 test('deleting a file twice is a success twice', () => {

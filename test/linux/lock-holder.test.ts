@@ -30,7 +30,7 @@ async function holder(command: string, environment: Record<string, string> = {})
   }
 }
 
-test('a file that nobody has locked, or that is not there, is held by nobody who can be seen', () => {
+test('a file that is not locked, or not there, has no holder who can be seen', () => {
   expect(describeHolders(file)).toBe(UNKNOWN)
   close(open(file, O_RDWR | O_CREAT, 0o600))
   expect(describeHolders(file)).toBe(UNKNOWN)

@@ -23,7 +23,7 @@ import {
 } from '../../chain/linux/packet-socket.ts'
 import { connect, freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 
-/** A frame to everybody, from nobody in particular. */
+/** A frame to everybody, from no one in particular. */
 function frame(protocol: number, payload: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(14 + payload.length)
   bytes.set([255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9, protocol >> 8, protocol & 255])

@@ -49,7 +49,7 @@ test('a second service says who is the first, and leaves it alone', async () => 
   expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
 })
 
-test('a socket that nobody listens at any more is replaced, and only root may call', async () => {
+test('a socket at which nothing listens any more is replaced, and only root may call', async () => {
   mkdirSync('/run/catena', { recursive: true })
   close(bindPackets(SOCKET))
   await using service = await warmService('--workers', '1')
@@ -97,7 +97,7 @@ test('asked to end, the service takes no more calls and lets the one in hand com
   expect(service.log()).toContain('ended: SIGTERM')
 })
 
-test('while all workers are busy there are more of them, which end when nobody needs them', async () => {
+test('while all workers are busy there are more of them, which end when they are not needed', async () => {
   await using service = await warmService('--workers', '1', '--most', '3', '--rest', '0.3')
   using container = freshNamespace('life')
   using ipam = slowIpam()
@@ -142,7 +142,7 @@ test('a worker that is killed gives its caller an error to try again, is told of
   ipam.answer()
 })
 
-test('a service that nobody calls ends', async () => {
+test('a service that is not called ends', async () => {
   const service = await warmService('--workers', '1', '--idle', '0.2')
   await service.logged(/ended: no call has come for 0.2 s/)
   expect(await service.end()).toBe(0)

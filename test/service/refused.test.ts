@@ -145,7 +145,7 @@ test('what cannot be understood, and what is not said at all', async () => {
       const connection = connectPackets(SOCKET)
       sendMessage(connection, bytes)
       close(connection)
-      service.status() // nobody is left in the queue then
+      service.status() // no caller is left in the queue then
     }
     close(connectPackets(SOCKET))
   })

@@ -129,7 +129,7 @@ function runOf(
   return { type, environment, stdin, startsPrograms: false }
 }
 
-/** The changing calls of a verb, in a run that nobody disturbs. */
+/** The changing calls of a verb, in an undisturbed run. */
 async function changesOf(row: Begun, verb: 'ADD' | 'DEL'): Promise<Place[]> {
   // once before: what the first one makes for all that follow is there
   await inScene(row, async ({ given }) => {

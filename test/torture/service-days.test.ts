@@ -108,7 +108,7 @@ test("a socket that is not root's is left alone by all, and by a service that is
   expectServed()
 })
 
-test('a service of another version than the plugins is asked by nobody in vain, and ends when it learns of it', async () => {
+test('a service of another version than the plugins is not asked in vain, and ends when it learns of it', async () => {
   copyFileSync(catena, other)
   await using service = started([other, 'serve', '--workers', '1', '--most', '1'])
   await service.logged(/serving at/)
@@ -189,7 +189,7 @@ test('a service that can have no socket says why, and plugins do without', async
   }
 })
 
-test('1,000 connections that say nothing keep nobody from his call', async () => {
+test('1,000 connections that say nothing keep no caller from its call', async () => {
   await using _service = await builtService()
   const silent: number[] = []
   let refused = 0

@@ -1,6 +1,6 @@
 /**
  * The warm service is killed, or its caller is, at points spread evenly over what a worker does for a call of every plugin: no leak, no
- * wrong answer, nobody waits. A sample; CATENA_LONG=1 tries more than 200 points of each kind, and prints what came of them.
+ * wrong answer, no caller waits. A sample; CATENA_LONG=1 tries more than 200 points of each kind, and prints what came of them.
  */
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { mkdirSync, rmSync } from 'node:fs'
@@ -113,7 +113,7 @@ function kindsFor(place: number): readonly Kind[] {
   return isLong ? kinds : kinds.filter((_, index) => (index % 3 === 0) === (place % 2 === 0))
 }
 
-/** The struck step's plugin, as an executable; a document of a failed ADD is nobody's prevResult. */
+/** The struck step's plugin, as an executable; a document of a failed ADD is no prevResult. */
 function callOf({ network, container, steps, index, prevResult }: Scene, result?: unknown) {
   const { type: plugin, ...config } = steps[index] as Step
   const previous = result ?? prevResult
@@ -139,7 +139,7 @@ function execute(
   return start(ourExecutable(plugin), verb, { ...call, ...(environment ? { environment } : {}) }).ended
 }
 
-/** Nobody is struck: how many system calls a worker makes for a call. */
+/** Without a strike: how many system calls a worker makes for a call. */
 async function unhurt(
   stroke: Omit<Stroke, 'point' | 'whom'>,
   verb: Kind['verb'],
@@ -221,7 +221,7 @@ function mustDo({ status, stdout, stderr, json }: Outcome): unknown {
   return json
 }
 
-/** What a call of a row's plugin takes when nobody is struck. */
+/** What a call of a row's plugin takes without a strike. */
 interface Usual {
   /** System calls of the worker. */
   calls: Record<Kind['verb'], number>

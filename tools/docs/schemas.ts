@@ -52,15 +52,18 @@ export interface Key {
 const internal = /^(name|prevResult)$/
 
 /** All leaves, in the schema's order. */
-export function keysOf(schema: JsonSchema, path = '', isRequired = false): Key[] {
+export function keysOf(schema: JsonSchema, { path = '', isRequired = false } = {}): Key[] {
   if (schema.properties) {
     return Object.entries(schema.properties)
       .filter(([name]) => path !== '' || !internal.test(name))
       .flatMap(([name, inner]) =>
-        keysOf(inner, path === '' ? name : `${path}.${name}`, schema.required?.includes(name) ?? false),
+        keysOf(inner, {
+          path: path === '' ? name : `${path}.${name}`,
+          isRequired: schema.required?.includes(name) ?? false,
+        }),
       )
   }
-  if (schema.items) return keysOf(schema.items, `${path}[]`, isRequired)
+  if (schema.items) return keysOf(schema.items, { path: `${path}[]`, isRequired })
   return path === '' ? [] : [{ path, schema, isRequired }]
 }
 

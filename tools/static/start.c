@@ -12,7 +12,7 @@
 #include "dynlink.h"
 
 #define HIDDEN_DYNAMIC 0x64796e30 /* embed.ts writes it */
-#define BLANK '\1' /* chain/linux/surroundings.ts reads it */
+#define BLANK '\1' /* chain/linux/child-environment.ts reads it */
 #define ADDRESS_SPACE_WANTED (4UL << 30)
 #define ADDRESS_SPACE_NEEDED (512UL << 20)
 #define DATA_NEEDED (384UL << 20)

@@ -5,7 +5,7 @@ import { bare } from '../../observe/attachments.ts'
 import type { Attachment, NodeModel } from '../../observe/model.ts'
 import { answerTo, type Packet } from '../../observe/packet/packet.ts'
 import { type Decision, passHook, type Ruleset, readRuleset } from '../../observe/packet/ruleset.ts'
-import { surroundingsOf } from '../../observe/packet/steps.ts'
+import { lookupsOf } from '../../observe/packet/steps.ts'
 import type { Finding } from '../finding.ts'
 import { cachedOf, trouble } from './interfaces.ts'
 
@@ -52,7 +52,7 @@ function packetOf(
 /** The decision that drops a packet, or the answer to it; undefined where both go on, or one cannot tell. */
 function dropped(packet: Packet, { node, ruleset }: Context): Decision | undefined {
   for (const each of [packet, answerTo(packet)]) {
-    const passage = passHook(ruleset, { hook: 'forward' }, { packet: each, around: surroundingsOf(node) })
+    const passage = passHook(ruleset, { hook: 'forward' }, { packet: each, around: lookupsOf(node) })
     if (passage.outcome === 'dropped') return passage.decisions.at(-1)
   }
   return undefined

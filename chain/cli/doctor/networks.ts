@@ -57,18 +57,18 @@ const isGateway = (plugin: Readonly<Record<string, unknown>>) =>
 
 /** The bridge is its containers' gateway, and has not the address. */
 function gateways(node: NodeModel): Finding[] {
-  const wanted = new Map<string, { bridge: string; gateway: string; names: string[] }>()
+  const groups = new Map<string, { bridge: string; gateway: string; names: string[] }>()
   for (const { cache, gateways, name } of cachedOf(node)) {
     const plugin = pluginsIn(cache?.attachment.configuration ?? '').find(isGateway)
     if (!plugin) continue
     const bridge = String(plugin.bridge || 'cni0')
     for (const gateway of gateways) {
       const key = `${bridge} ${gateway}`
-      const known = wanted.get(key) ?? { bridge, gateway, names: [] }
-      wanted.set(key, { ...known, names: [...known.names, name] })
+      const known = groups.get(key) ?? { bridge, gateway, names: [] }
+      groups.set(key, { ...known, names: [...known.names, name] })
     }
   }
-  return [...wanted.values()].flatMap(({ bridge, gateway, names }) => {
+  return [...groups.values()].flatMap(({ bridge, gateway, names }) => {
     const found = node.links.find(({ link }) => link.name === bridge)
     if (!found || found.addresses.some(address => bare(address) === bare(gateway))) return []
     return [

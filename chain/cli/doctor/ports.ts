@@ -50,10 +50,10 @@ function twice(node: NodeModel): Finding[] {
 const describe = ({ name, network }: Attachment, port: Port) =>
   `${name} on network ${network}: ${textOf(port)} to its port ${port.containerPort}`
 
-const hearsPort = ({ protocol, address, port }: Listener, wanted: Port) =>
-  protocol === wanted.protocol &&
-  port === wanted.hostPort &&
-  (address === '0.0.0.0' || address === '::' || !wanted.hostAddress || wanted.hostAddress === address)
+const hearsPort = ({ protocol, address, port }: Listener, sought: Port) =>
+  protocol === sought.protocol &&
+  port === sought.hostPort &&
+  (address === '0.0.0.0' || address === '::' || !sought.hostAddress || sought.hostAddress === address)
 
 /** A container runtime holds a published port by a socket that it does not serve, so that no other takes it: that is meant. */
 const RESERVING = /^(conmon|podman|rootlessport|slirp4netns|docker-proxy|containerd|kubelet|crio|k3s.*)$/

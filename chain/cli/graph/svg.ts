@@ -221,11 +221,11 @@ function chipRows(links: readonly GraphLink[], width: number): GraphLink[][] {
 }
 
 /** `width`: of the page; what is narrower than a card becomes one column. */
-export function drawSvg({ links, hubs }: Graph, { width: wanted = 1200, host = 'host' } = {}): string {
-  const inner = wanted - 4 * FRAME.padding
+export function drawSvg({ links, hubs }: Graph, { width: least = 1200, host = 'host' } = {}): string {
+  const inner = least - 4 * FRAME.padding
   const most = Math.max(1, Math.floor((inner - 2 * PANEL.padding + CARD.gap) / (CARD.width + CARD.gap)))
   const panels = hubs.map(hub => place(hub, most))
-  const width = Math.max(wanted, ...panels.map(each => each.width + 4 * FRAME.padding))
+  const width = Math.max(least, ...panels.map(each => each.width + 4 * FRAME.padding))
   const chips = chipRows(links, width - 4 * FRAME.padding)
   const top = FRAME.padding + FRAME.head + chips.length * 38
   const parts: string[] = []

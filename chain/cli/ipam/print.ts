@@ -88,7 +88,7 @@ function paintFor(share: number, { good, notice, bad }: Style): Paint {
 
 const percent = (share: number) => (share > 0 && share < 0.01 ? '<1 %' : `${Math.floor(share * 100)} %`)
 
-/** "65,533", and "1.8e+19" for what nobody counts. */
+/** "65,533", and "1.8e+19" for what is not counted. */
 const count = (number: number) => (number < 1e15 ? number.toLocaleString('en-GB') : number.toExponential(1))
 
 function until({ fullAt, free, perHour }: RangeReport, now: number): string[] {
@@ -115,7 +115,7 @@ function describeHeld(addresses: readonly Held[], { style, width, now }: Seen): 
   return addresses
     .map(({ address, state, name, ifname = '', since, evidence }) => {
       const mark = style[marks[state]](state.padEnd(7))
-      const whose = harmless(`${name || 'nobody'}${ifname ? ` ${ifname}` : ''}`)
+      const whose = harmless(`${name || 'no container'}${ifname ? ` ${ifname}` : ''}`)
       const age = style.dim(`${span(now - Date.parse(since))} ago`)
       const head = `${address.padEnd(wide)} ${mark} ${whose} ${age}`
       const why = state === 'live' ? [] : [wrapped(style.dim(harmless(evidence.join('; '))), 6, width)]

@@ -32,7 +32,7 @@ export function prometheusText({ networks, at }: IpamReport): string {
     of('leaked_addresses', 'Used addresses whose container is gone.', ({ leaked }) => leaked),
     of('unknown_addresses', 'Used addresses of which signs contradict.', ({ unknown }) => unknown),
     of('free_addresses', 'Addresses that can still be given.', ({ free }) => free),
-    of('reserved_addresses', 'Addresses of the subnet that nobody is given.', ({ reserved }) => reserved),
+    of('reserved_addresses', 'Addresses of the subnet that are not given.', ({ reserved }) => reserved),
     of('full_timestamp_seconds', 'When nothing is free at the latest rate.', ({ fullAt }) => seconds(fullAt)),
     {
       name: 'catena_ipam_outside_addresses',

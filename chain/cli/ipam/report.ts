@@ -5,7 +5,7 @@ import type { Attachment, Label, NodeModel } from '../../observe/model.ts'
 import type { Pool } from '../../plugin/define.ts'
 import type { PoolFolder } from './pools.ts'
 
-/** An address that is kept for a container. `leaked`: nobody has it any more; `unknown`: the signs contradict. */
+/** An address that is kept for a container. `leaked`: no container has it any more; `unknown`: the signs contradict. */
 export interface Held {
   address: string
   state: 'live' | 'leaked' | 'unknown'
@@ -31,7 +31,7 @@ export interface RangeReport {
   leaked: number
   unknown: number
   free: number
-  /** Of the subnet, what nobody is given: the gateway, the network's and the broadcast address, what the range leaves out. */
+  /** Of the subnet, what is not given: the gateway, the network's and the broadcast address, what the range leaves out. */
   reserved: number
   /** Addresses an hour, given and still held; absent where too few are to tell. */
   perHour?: number

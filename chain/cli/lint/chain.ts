@@ -116,23 +116,23 @@ function effectFaults(place: PluginPlace, { plugins, cniVersion }: NetworkPlace)
   const { document, path, raw, type } = place
   const fault = faultIn(document, 'no-effect', 'warning')
   const faults: Fault[] = []
-  const say = (key: string, says: string, why: string, write?: string) =>
-    void faults.push(fault([...path, key], says, { at: 'key', why, ...(write ? { write } : {}) }))
+  const say = (key: string, says: string, more: { why: string; write?: string }) =>
+    void faults.push(fault([...path, key], says, { at: 'key', ...more }))
   if (type === 'bridge') {
     if (isOn(place, 'ipMasq') && !isGateway(place) && ipamTypeOf(place) === 'host-local')
-      say(
-        'ipMasq',
-        'ipMasq without isGateway',
-        'the host is no router for these containers: there is nothing to masquerade',
-        '"isGateway": true',
-      )
+      say('ipMasq', 'ipMasq without isGateway', {
+        why: 'the host is no router for these containers: there is nothing to masquerade',
+        write: '"isGateway": true',
+      })
     if (isOn(place, 'forceAddress') && !isGateway(place))
-      say('forceAddress', 'forceAddress without isGateway', 'the bridge gets no address at all')
+      say('forceAddress', 'forceAddress without isGateway', { why: 'the bridge gets no address at all' })
     if (isOn(place, 'isDefaultGateway') && ipamTypeOf(place) === undefined)
-      say('isDefaultGateway', 'isDefaultGateway without ipam', 'there are no addresses to be a gateway for')
+      say('isDefaultGateway', 'isDefaultGateway without ipam', {
+        why: 'there are no addresses to be a gateway for',
+      })
   }
   if (lookup(raw, 'ipMasqBackend') !== undefined && !isOn(place, 'ipMasq'))
-    say('ipMasqBackend', 'ipMasqBackend without ipMasq', 'nothing is masqueraded')
+    say('ipMasqBackend', 'ipMasqBackend without ipMasq', { why: 'nothing is masqueraded' })
   if (type === 'firewall') faults.push(...firewallFaults(place, plugins))
   if (
     type === 'host-device' &&

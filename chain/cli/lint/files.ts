@@ -65,7 +65,7 @@ function pairFaults(one: Member, other: Member): Fault[] {
   const isShared = link !== undefined && link === same
   if (!isShared && !(isRouted(one.place) && isRouted(other.place))) return []
   const areBridges = one.place.type === 'bridge' && other.place.type === 'bridge' && !isShared
-  return overlapFaults(one, other, areBridges)
+  return overlapFaults(one, other, { bySubnet: areBridges })
 }
 
 function vlanFault({ place }: Member, other: Member, link: string): Fault {
@@ -90,7 +90,7 @@ function bridgeFault(one: Member, other: Member): Fault | undefined {
   return fault([...subnet.path, 'subnet'], says, { why, write: '"bridge": "…" with a name of its own' })
 }
 
-function overlapFaults(one: Member, other: Member, bySubnet: boolean): Fault[] {
+function overlapFaults(one: Member, other: Member, { bySubnet }: { bySubnet: boolean }): Fault[] {
   return subnetsOf(one.place).flatMap(mine => {
     const theirs = subnetsOf(other.place).find(each =>
       bySubnet ? overlaps(mine.cidr, each.cidr) : rangesOverlap(mine, each),

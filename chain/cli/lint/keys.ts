@@ -24,12 +24,12 @@ interface Schema {
 export function didYouMean(key: string, candidates: readonly string[]): string | undefined {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_. ]/g, '')
   const names = new Map(candidates.map(each => [plain(each), each]))
-  const wanted = plain(key)
+  const written = plain(key)
   const letters = (text: string) => [...text].toSorted().join('')
-  const swapped = [...names.keys()].find(each => letters(each) === letters(wanted))
+  const swapped = [...names.keys()].find(each => letters(each) === letters(written))
   if (swapped !== undefined) return names.get(swapped)
-  const found = closestMatch(wanted, [...names.keys()], {
-    maxDistance: Math.max(1, Math.floor(wanted.length / 3)),
+  const found = closestMatch(written, [...names.keys()], {
+    maxDistance: Math.max(1, Math.floor(written.length / 3)),
   })
   return found === undefined ? undefined : names.get(found)
 }
@@ -91,7 +91,11 @@ export interface KnownKeys {
 }
 
 /** Keys of an object, and of what is inside, that a plugin passes over. */
-export function unknownKeys(document: Document, path: Path, value: unknown, known: KnownKeys): Fault[] {
+export function unknownKeys(
+  document: Document,
+  { path, value }: { path: Path; value: unknown },
+  known: KnownKeys,
+): Fault[] {
   if (!isObject(value)) return []
   const { owner, keys, elsewhere } = known
   const names = Object.keys(keys)
@@ -101,23 +105,26 @@ export function unknownKeys(document: Document, path: Path, value: unknown, know
       names.find(each => each === key) ?? names.find(each => each.toLowerCase() === key.toLowerCase())
     const at = [...path, key]
     if (name === undefined) return [unknownKey(document, at, { key, owner, names, elsewhere })]
-    return keys[name] === undefined ? [] : below(document, at, inner, { owner, schema: keys[name] as Schema })
+    return keys[name] === undefined
+      ? []
+      : below(document, { path: at, value: inner }, { owner, schema: keys[name] as Schema })
   })
 }
 
 function below(
   document: Document,
-  path: Path,
-  value: unknown,
+  { path, value }: { path: Path; value: unknown },
   { owner, schema }: { owner: string; schema: Schema },
 ): Fault[] {
   const element = elementOf(schema)
   if (Array.isArray(value) && element)
-    return value.flatMap((item, index) => below(document, [...path, index], item, { owner, schema: element }))
+    return value.flatMap((item, index) =>
+      below(document, { path: [...path, index], value: item }, { owner, schema: element }),
+    )
   const keys = shapeOf(schema)
   if (!keys) return []
   const last = path.findLast(each => typeof each === 'string')
-  return unknownKeys(document, path, value, { owner: `${last} of ${owner}`, keys, elsewhere: {} })
+  return unknownKeys(document, { path, value }, { owner: `${last} of ${owner}`, keys, elsewhere: {} })
 }
 
 function unknownKey(

@@ -59,11 +59,11 @@ export function readNetwork(document: Document): { network?: NetworkPlace; fault
   }
   return {
     network,
-    faults: [...fileNameFaults(document, isList), ...headFaults(document, value, isList), ...faults],
+    faults: [...fileNameFaults(document, { isList }), ...headFaults(document, value, { isList }), ...faults],
   }
 }
 
-function fileNameFaults(document: Document, isList: boolean): Fault[] {
+function fileNameFaults(document: Document, { isList }: { isList: boolean }): Fault[] {
   const fault = faultIn(document, 'file-name')
   if (isList && /\.(conf|json)$/.test(document.file)) {
     const why = 'of a .conf runtimes read one plugin, whose type would have to stand beside the name'
@@ -92,10 +92,10 @@ function versionOf(value: JsonObject): string {
   return newest ?? (typeof value.cniVersion === 'string' && value.cniVersion ? value.cniVersion : '0.1.0')
 }
 
-function headFaults(document: Document, value: JsonObject, isList: boolean): Fault[] {
+function headFaults(document: Document, value: JsonObject, { isList }: { isList: boolean }): Fault[] {
   return [
     ...nameFaults(document, value),
-    ...versionFaults(document, value, isList),
+    ...versionFaults(document, value, { isList }),
     ...(isList ? listFaults(document, value) : []),
   ]
 }
@@ -122,7 +122,7 @@ function nameFaults(document: Document, value: JsonObject): Fault[] {
   }
 }
 
-function versionFaults(document: Document, value: JsonObject, isList: boolean): Fault[] {
+function versionFaults(document: Document, value: JsonObject, { isList }: { isList: boolean }): Fault[] {
   const fault = faultIn(document, 'version')
   const { cniVersion, cniVersions } = value
   if (cniVersion === undefined && isMisspelt(value, 'cniVersion')) return []

@@ -96,8 +96,10 @@ function keyFaults(
     elsewhere: Object.fromEntries(Object.keys(own).map(key => [key, type])),
   }
   return [
-    ...unknownKeys(document, path, raw, inOwn),
-    ...(ipamKeys ? unknownKeys(document, [...path, 'ipam'], lookup(raw, 'ipam'), inIpam) : []),
+    ...unknownKeys(document, { path, value: raw }, inOwn),
+    ...(ipamKeys
+      ? unknownKeys(document, { path: [...path, 'ipam'], value: lookup(raw, 'ipam') }, inIpam)
+      : []),
   ]
 }
 

@@ -53,7 +53,7 @@ export interface Plan {
   path: readonly string[]
   executable: string
   load(type: string): Promise<Plugin> | undefined
-  /** Whether messages are wanted as they are sent. */
+  /** Whether messages are shown as they are sent. */
   isRaw?: boolean
 }
 

@@ -62,8 +62,8 @@ function partsOf({ payload }: Message): Part[] {
   return parts
 }
 
-const attributeOf = (message: Message, wanted: number): Part | undefined =>
-  partsOf(message).find(({ type }) => type === wanted)
+const attributeOf = (message: Message, type: number): Part | undefined =>
+  partsOf(message).find(part => part.type === type)
 
 /** All tables with what is in them; none where the kernel has no nf_tables. */
 export function captureRuleset(): CapturedRuleset {

@@ -189,7 +189,7 @@ class Files {
 
 const plain = (does: string, commands: string[]): Told => ({ about: 'file', where: 'host', does, commands })
 
-/** A stamp is about the very folder that it is made in: nobody can make it for another. */
+/** A stamp is about the very folder that it is made in: it cannot be made for another. */
 const STAMP = /\/host-local\/[^/]+\/stamp$/
 
 function symbolicLink(path: string, to: string): Told {

@@ -151,7 +151,7 @@ function cover(folder: string, data: string): void {
 const nearest = (path: string): string =>
   path === '' ? '/' : status(path)?.kind === 'folder' ? path : nearest(folderOf(path))
 
-/** A folder that nobody needs here: its content is hidden for a moment. */
+/** A folder that is not needed here: its content is hidden for a moment. */
 function scratchFolder(covered: readonly string[]): string {
   const isFree = (path: string) =>
     status(path)?.kind === 'folder' && !covered.some(each => each === path || each.startsWith(`${path}/`))

@@ -101,20 +101,20 @@ export const POLLHUP = 0x10
  * their order (POLL*; POLLHUP also unasked, 0 where nothing has).
  */
 export function waitFor(
-  wanted: readonly (readonly [descriptor: number, events: number])[],
+  awaited: readonly (readonly [descriptor: number, events: number])[],
   milliseconds: number,
 ): number[] {
-  const requests = new DataView(new ArrayBuffer(8 * wanted.length)) // struct pollfd: fd, events, revents
-  for (const [index, [descriptor, events]] of wanted.entries()) {
+  const requests = new DataView(new ArrayBuffer(8 * awaited.length)) // struct pollfd: fd, events, revents
+  for (const [index, [descriptor, events]] of awaited.entries()) {
     requests.setInt32(8 * index, descriptor, true)
     requests.setInt16(8 * index + 4, events, true)
   }
   const bytes = new Uint8Array(requests.buffer)
   uninterrupted(
-    () => rarely(occasional, 'poll')(pointer(bytes), wanted.length, milliseconds),
+    () => rarely(occasional, 'poll')(pointer(bytes), awaited.length, milliseconds),
     () => 'poll',
   )
-  return wanted.map((_, index) => requests.getInt16(8 * index + 6, true))
+  return awaited.map((_, index) => requests.getInt16(8 * index + 6, true))
 }
 
 /** Waits until a descriptor can be read, at most `milliseconds`; false when the time is over. */

@@ -66,7 +66,7 @@ export function listen(walking: Walking, attachment: Attachment): void {
   stop(walking, {
     place,
     about: 'listener',
-    says: `nobody listens on ${destinationPort}/${protocol}${elsewhere}`,
+    says: `nothing listens on ${destinationPort}/${protocol}${elsewhere}`,
     commands: [`nsenter --net=${netns} ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
   })
 }
@@ -81,7 +81,7 @@ export function toHost(walking: Walking): void {
     stop(walking, {
       place: 'host',
       about: 'listener',
-      says: `it is for the host itself, and nobody there listens on ${destinationPort}/${protocol}`,
+      says: `it is for the host itself, and nothing there listens on ${destinationPort}/${protocol}`,
       commands: ['catena ps', `ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
     })
   const [holder] = processesWith(found.inode)

@@ -2,7 +2,7 @@
 import { addressText } from '../../ip/bytes.ts'
 import { isIpv6 } from '../../ip/family.ts'
 import { goesOn } from '../../linux/nftables/expression.ts'
-import type { Surroundings, Verdict } from './outcome.ts'
+import type { Lookups, Verdict } from './outcome.ts'
 import type { Packet } from './packet.ts'
 
 export interface Extension {
@@ -16,7 +16,7 @@ interface Matched {
   words: string
 }
 
-type Match = (view: DataView, packet: Packet, context: { around: Surroundings; revision: number }) => Matched
+type Match = (view: DataView, packet: Packet, context: { around: Lookups; revision: number }) => Matched
 
 const isBetween = (value: number, from: number, to: number) => value >= from && value <= to
 
@@ -56,7 +56,7 @@ function matchConnection(view: DataView, packet: Packet, { revision }: { revisio
 function matchAddressType(
   view: DataView,
   packet: Packet,
-  { around, revision }: { around: Surroundings; revision: number },
+  { around, revision }: { around: Lookups; revision: number },
 ): Matched {
   const [source, destination] = [view.getUint16(0, true), view.getUint16(2, true)]
   const flags = view.getUint32(4, true)
@@ -107,7 +107,7 @@ const matches: Readonly<Record<string, Match>> = {
 export function matchExtension(
   { name, revision, info }: Extension,
   packet: Packet,
-  around: Surroundings,
+  around: Lookups,
 ): Matched {
   const match = Object.hasOwn(matches, name) ? matches[name] : undefined
   const padded = new Uint8Array(Math.max(192, info.length))

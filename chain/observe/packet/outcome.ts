@@ -5,7 +5,7 @@ import type { WholeRule } from '../../linux/nftables/whole-rules.ts'
 import type { Packet } from './packet.ts'
 
 /** What a packet is asked about that is not in it. */
-export interface Surroundings {
+export interface Lookups {
   /** RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast. */
   addressType(address: string): number
   indexOf(link: string): number

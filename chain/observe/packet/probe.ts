@@ -62,13 +62,13 @@ export function probe(node: NodeModel, { links, first, last }: Way, origin: Orig
     close(sent)
     const sights = watchers.map(({ place, link, isSeen }) => ({ place, link, isSeen }))
     const isAnswered = watchers.some(watcher => watcher.isAnswered)
-    return { sights, isAnswered, says: saysOf(sights, isAnswered, first) }
+    return { sights, isAnswered, says: saysOf({ sights, isAnswered }, first) }
   } finally {
     for (const { descriptor } of watchers) close(descriptor)
   }
 }
 
-function saysOf(sights: Probe['sights'], isAnswered: boolean, { protocol }: Packet): string {
+function saysOf({ sights, isAnswered }: Omit<Probe, 'says'>, { protocol }: Packet): string {
   const missed = sights.findIndex(({ isSeen }) => !isSeen)
   const before = sights[missed - 1]
   if (missed === 0) return 'the packet was not even sent'

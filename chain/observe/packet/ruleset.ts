@@ -12,7 +12,7 @@ import { openNetfilterIfPresent } from '../../linux/nftables/netfilter.ts'
 import type { Family } from '../../linux/nftables/nft.ts'
 import { listWholeRules, type WholeRule } from '../../linux/nftables/whole-rules.ts'
 import { readLegacyTables } from './legacy-tables.ts'
-import type { Counters, FoundElement, Outcome, Surroundings, Table, Verdict } from './outcome.ts'
+import type { Counters, FoundElement, Lookups, Outcome, Table, Verdict } from './outcome.ts'
 import { familyOfPacket, type Packet } from './packet.ts'
 import { carryOut } from './verdict.ts'
 
@@ -143,7 +143,7 @@ function chainsAt({ tables }: Ruleset, hook: Hook, family: Family): { table: Tab
 export function passHook(
   ruleset: Ruleset,
   { hook, isFrame = false }: { hook: Hook; isFrame?: boolean },
-  given: { packet: Packet; around: Omit<Surroundings, 'find'> },
+  given: { packet: Packet; around: Omit<Lookups, 'find'> },
 ): Passage {
   const { around } = given
   let { packet } = given
@@ -171,7 +171,7 @@ interface Walk {
   table: Table
   hook: Hook
   packet: Packet
-  around: Omit<Surroundings, 'find'>
+  around: Omit<Lookups, 'find'>
   decisions: Decision[]
   depth: number
 }
@@ -240,7 +240,7 @@ function note(rule: WholeRule, outcome: Outcome, { table, hook, decisions }: Wal
 function translated(
   packet: Packet,
   verdict: Verdict & { kind: 'translate' },
-  around: Omit<Surroundings, 'find'>,
+  around: Omit<Lookups, 'find'>,
 ): Packet {
   const { what, address, port } = verdict
   if (what === 'destination' || what === 'redirect')

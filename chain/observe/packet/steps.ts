@@ -4,7 +4,7 @@ import { isMulticast } from '../../ip/text.ts'
 import type { Link } from '../../linux/netlink/link.ts'
 import { ownershipIn } from '../filters.ts'
 import type { Attachment, NodeModel } from '../model.ts'
-import type { Surroundings } from './outcome.ts'
+import type { Lookups } from './outcome.ts'
 import type { Packet } from './packet.ts'
 import { type Decision, type Hook, passHook, type Ruleset } from './ruleset.ts'
 
@@ -39,7 +39,7 @@ export interface Way {
 export interface Walking {
   node: NodeModel
   ruleset: Ruleset
-  around: Omit<Surroundings, 'find'>
+  around: Omit<Lookups, 'find'>
   way: Way
   packet: Packet
 }
@@ -47,7 +47,7 @@ export interface Walking {
 /** Thrown to end the way at a step that has been noted. */
 export class End extends Error {}
 
-export function surroundingsOf({ host }: NodeModel): Omit<Surroundings, 'find'> {
+export function lookupsOf({ host }: NodeModel): Omit<Lookups, 'find'> {
   const own = new Set(host.addresses.map(({ address }) => address))
   return {
     addressType(address) {

@@ -9,14 +9,14 @@ import { attributeMap, readText, readUint32Big, readUint64Big } from '../../linu
 import type { Expression, WholeRule } from '../../linux/nftables/whole-rules.ts'
 import { matchExtension, targetExtension } from './extensions.ts'
 import { matchHead } from './legacy.ts'
-import { type Counters, type Outcome, type Surroundings, type Verdict, verdictOf } from './outcome.ts'
+import { type Counters, type Lookups, type Outcome, type Verdict, verdictOf } from './outcome.ts'
 import { linkHeader, networkHeader, type Packet, protocolNumber, transportHeader } from './packet.ts'
 import { describeValue, type Field, fieldAt, metaName } from './words.ts'
 
 /** A rule at work: its registers, and the words for what they hold. */
 interface State {
   packet: Packet
-  around: Surroundings
+  around: Lookups
   bytes: Uint8Array
   fields: Map<number, Field>
   words: string[]
@@ -27,11 +27,7 @@ interface State {
   mark?: number
 }
 
-export function carryOut(
-  rule: Pick<WholeRule, 'expressions'>,
-  packet: Packet,
-  around: Surroundings,
-): Outcome {
+export function carryOut(rule: Pick<WholeRule, 'expressions'>, packet: Packet, around: Lookups): Outcome {
   const state: State = {
     packet,
     around,
@@ -63,7 +59,7 @@ const number = (value: Uint8Array | undefined, otherwise = 0) => (value ? readUi
 /** Where a register is: 1 to 4 have sixteen bytes, 8 and those after it four. */
 const slot = (register: number) => (register >= 8 ? (register - 8) * 4 : (register - 1) * 16)
 
-function load(state: State, register: number, value: Uint8Array, field: Field): void {
+function load(state: State, register: number, { value, field }: { value: Uint8Array; field: Field }): void {
   const at = slot(register)
   state.bytes.fill(0, at, at + Math.max(4, (value.length + 3) & ~3))
   state.bytes.set(value, at)
@@ -178,7 +174,10 @@ function runPayload(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, 'a header that is not known')
     return
   }
-  load(state, number(register), header.slice(offset, offset + length), fieldAt(base, offset, packet))
+  load(state, number(register), {
+    value: header.slice(offset, offset + length),
+    field: fieldAt(base, offset, packet),
+  })
 }
 
 const native32 = (value: number) => new Uint8Array(Uint32Array.of(value >>> 0).buffer)
@@ -216,10 +215,13 @@ function runMeta(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `meta ${key}`)
     return
   }
-  load(state, number(register), value, {
-    name: metaName(key),
-    length: 0,
-    kind: key === 6 || key === 7 ? 'link' : key === 16 ? 'protocol' : 'native',
+  load(state, number(register), {
+    value,
+    field: {
+      name: metaName(key),
+      length: 0,
+      kind: key === 6 || key === 7 ? 'link' : key === 16 ? 'protocol' : 'native',
+    },
   })
 }
 
@@ -242,7 +244,10 @@ function runConnection(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `ct ${key}`)
     return
   }
-  load(state, number(register), value[1], { name: value[0], length: 0, kind: key === 0 ? 'state' : 'native' })
+  load(state, number(register), {
+    value: value[1],
+    field: { name: value[0], length: 0, kind: key === 0 ? 'state' : 'native' },
+  })
 }
 
 function runFib(data: Map<number, Uint8Array>, state: State): void {
@@ -254,10 +259,13 @@ function runFib(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `fib ${end}`)
     return
   }
-  load(state, number(data.get(1)), native32(around.addressType(address)), {
-    name: `fib ${end} type`,
-    length: 0,
-    kind: 'address type',
+  load(state, number(data.get(1)), {
+    value: native32(around.addressType(address)),
+    field: {
+      name: `fib ${end} type`,
+      length: 0,
+      kind: 'address type',
+    },
   })
 }
 
@@ -311,7 +319,10 @@ function runBitwise(data: Map<number, Uint8Array>, state: State): void {
   const [mask, toggled] = [of(4), of(5)]
   const field = state.fields.get(slot(source))
   const value = held(state, source, length).map((byte, at) => (byte & (mask[at] ?? 0)) ^ (toggled[at] ?? 0))
-  load(state, target, value, { ...(field ?? { name: '?', kind: 'native' }), length, mask: mask.slice() })
+  load(state, target, {
+    value,
+    field: { ...(field ?? { name: '?', kind: 'native' }), length, mask: mask.slice() },
+  })
 }
 
 function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
@@ -324,7 +335,7 @@ function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
   const value = held(state, source, length).slice()
   for (let at = 0; at + size <= length; at += size) value.subarray(at, at + size).reverse()
   const field = state.fields.get(slot(source)) ?? { name: '?', kind: 'native', length }
-  load(state, target, value, field)
+  load(state, target, { value, field })
 }
 
 function runLookup(data: Map<number, Uint8Array>, state: State): void {
@@ -346,7 +357,11 @@ function runLookup(data: Map<number, Uint8Array>, state: State): void {
   state.element = { set, comment: found.comment }
   if (!target) return
   if (number(target) === 0) state.verdict = verdictOf(found.verdict ?? 1, found.target)
-  else load(state, number(target), found.data, { name: shown, length: found.data.length, kind: 'value' })
+  else
+    load(state, number(target), {
+      value: found.data,
+      field: { name: shown, length: found.data.length, kind: 'value' },
+    })
 }
 
 /** The fields of a concatenation, one after the other. */
@@ -373,7 +388,7 @@ function runImmediate(data: Map<number, Uint8Array>, state: State): void {
     return
   }
   const value = content.get(1) ?? new Uint8Array(0)
-  load(state, register, value, { name: '', length: value.length, kind: 'value' })
+  load(state, register, { value, field: { name: '', length: value.length, kind: 'value' } })
 }
 
 function runNat(data: Map<number, Uint8Array>, state: State): void {

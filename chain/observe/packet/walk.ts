@@ -12,20 +12,24 @@ import { describePacket, familyOfPacket, type Packet } from './packet.ts'
 import type { Ruleset } from './ruleset.ts'
 import {
   End,
+  lookupsOf,
   note,
   type Origin,
   over,
   passFilters,
   passFrames,
   stop,
-  surroundingsOf,
   type Walking,
   type Way,
 } from './steps.ts'
 
-export function walk(node: NodeModel, ruleset: Ruleset, origin: Origin, packet: Packet): Way {
+export function walk(
+  node: NodeModel,
+  ruleset: Ruleset,
+  { origin, packet }: { origin: Origin; packet: Packet },
+): Way {
   const way: Way = { reaches: 'yes', steps: [], links: [], first: packet, last: packet }
-  const walking: Walking = { node, ruleset, around: surroundingsOf(node), way, packet }
+  const walking: Walking = { node, ruleset, around: lookupsOf(node), way, packet }
   try {
     begin(walking, origin)
   } catch (thrown) {
@@ -187,7 +191,7 @@ function crossBridge(
     stop(walking, {
       place: 'host',
       about: 'bridge',
-      says: `nobody on ${bridge.name} has ${nextHop}`,
+      says: `no link on ${bridge.name} has ${nextHop}`,
       commands: [`ip neighbour show dev ${bridge.name}`, 'catena ps'],
     })
   if (from.port?.isolated && neighbour.host?.port?.isolated)
@@ -337,7 +341,7 @@ function send(walking: Walking, link: Link, nextHop: string): void {
     stop(walking, {
       place: 'host',
       about: 'bridge',
-      says: `nobody on ${link.name} has ${nextHop}`,
+      says: `no link on ${link.name} has ${nextHop}`,
       commands: ['catena doctor'],
     })
   note(walking, { place: 'host', about: 'exit', says: `it leaves the node by ${link.name}`, outcome: 'on' })

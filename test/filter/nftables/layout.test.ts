@@ -52,8 +52,8 @@ test('only sets are shared: of two values for a key one would be wrong', () => {
 test('what another kind keeps begins as that does', () => {
   for (const { family, keptBy, key } of all) {
     if (keptBy === undefined) continue
-    const [keeper] = collectionsWith(family, keptBy)
-    expect(keeper?.key[0]).toBe(key[0] as never)
+    const [keeping] = collectionsWith(family, keptBy)
+    expect(keeping?.key[0]).toBe(key[0] as never)
   }
 })
 

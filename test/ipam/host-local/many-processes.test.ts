@@ -61,7 +61,7 @@ test.each([
           }
         } else if (!added.stdout.includes('no IP addresses available')) complaints.push(added.stdout)
         if (round === 4 && container % 2) return
-        for (const [name, holder] of held) if (holder === containerId) held.delete(name)
+        for (const [name, owner] of held) if (owner === containerId) held.delete(name)
         const deleted = await callPlugin(executable, 'DEL', { containerId, config })
         if (deleted.status !== 0) complaints.push(deleted.stdout)
       }
@@ -69,7 +69,7 @@ test.each([
     await Promise.all(Array.from({ length: PROCESSES }, (_, container) => live(container)))
     expect(complaints).toEqual([])
     expect(reservations(folder.path)).toEqual(
-      Object.fromEntries(Array.from(held, ([name, holder]) => [name, `${holder}\r\neth0`])),
+      Object.fromEntries(Array.from(held, ([name, owner]) => [name, `${owner}\r\neth0`])),
     )
   },
   120_000,
@@ -100,7 +100,7 @@ test('64 processes at once of which every other is killed at some moment: none g
       else usual = performance.now() - started
       if (isVictim) continue
       if (status !== 0) complaints.push(`${verb} ${containerId}: ${stdout}`)
-      if (verb === 'DEL') for (const [name, holder] of held) if (holder === containerId) held.delete(name)
+      if (verb === 'DEL') for (const [name, owner] of held) if (owner === containerId) held.delete(name)
       if (verb !== 'ADD' || status !== 0) continue
       const name = JSON.parse(stdout).ips[0].address.replace(/\/.*/, '')
       if (held.has(name)) complaints.push(`${name} was given to ${held.get(name)} and to ${containerId}`)
@@ -114,6 +114,6 @@ test('64 processes at once of which every other is killed at some moment: none g
     await mustCall(hostLocal, 'DEL', { config, containerId })
   }
   expect(reservations(folder.path)).toEqual(
-    Object.fromEntries(Array.from(held, ([name, holder]) => [name, `${holder}\r\neth0`])),
+    Object.fromEntries(Array.from(held, ([name, owner]) => [name, `${owner}\r\neth0`])),
   )
 }, 120_000)

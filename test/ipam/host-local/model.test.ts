@@ -95,13 +95,13 @@ class Model {
   }
 
   private ask(set: readonly Range[], wanted: string): string[] {
-    const holder = this.held.get(wanted)
-    return addressesOf(set).includes(wanted) && (!holder || holder.isOld) ? [wanted] : []
+    const owner = this.held.get(wanted)
+    return addressesOf(set).includes(wanted) && (!owner || owner.isOld) ? [wanted] : []
   }
 
   private choose(id: number, position: number, byGo: boolean): string[] {
     const set = this.sets[position] ?? []
-    const own = [...this.held].filter(([name, holder]) => holder.id === id && holds(set, name))
+    const own = [...this.held].filter(([name, owner]) => owner.id === id && holds(set, name))
     const [first] = own.toSorted(([one], [other]) => (one < other ? -1 : 1))
     if (first) return first[1].isOld && !byGo ? [first[0]] : []
     const all = addressesOf(set)
@@ -193,8 +193,8 @@ class Network {
   /** All that is left is from before; of what the Go plugin gave, its age alone tells. */
   private reboot(): void {
     reboot()
-    for (const [name, holder] of this.model.held) {
-      holder.isOld = true
+    for (const [name, owner] of this.model.held) {
+      owner.isOld = true
       utimesSync(this.file(name), 1, 1)
     }
   }

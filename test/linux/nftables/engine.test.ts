@@ -38,7 +38,7 @@ function withoutNft(): Disposable {
   }
 }
 
-test('nothing to do needs nobody', async () => {
+test('nothing to do needs no engine', async () => {
   using _missing = withoutNft()
   await applyRuleset([])
 })

@@ -1,4 +1,4 @@
-/** Netfilter sockets: closed when that keeps nobody waiting, and kept by who does many calls. */
+/** Netfilter sockets: closed when that keeps no call waiting, and kept by who does many calls. */
 import { afterEach, expect, test } from 'bun:test'
 import { readlinkSync } from 'node:fs'
 import { dropKept, useChildEnvironment } from '../../../chain/linux/child-environment.ts'

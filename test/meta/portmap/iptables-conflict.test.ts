@@ -20,9 +20,9 @@ describe('a host port that another holds', () => {
     async ({ theirs, ours }) => {
       using one = freshNamespace()
       using other = freshNamespace()
-      const holder = published(one, {
+      const publisher = published(one, {
         mappings: [http(8080)],
-        containerId: 'holder',
+        containerId: 'publisher',
         config: { backend: theirs },
       })
       const late = published(other, {
@@ -30,14 +30,16 @@ describe('a host port that another holds', () => {
         containerId: 'late',
         config: { backend: ours },
       })
-      await holder.add()
-      await expect(late.add()).rejects.toThrow(/host port 8080\/tcp is taken by another container .*holder/)
+      await publisher.add()
+      await expect(late.add()).rejects.toThrow(
+        /host port 8080\/tcp is taken by another container .*publisher/,
+      )
       await late.del()
       using _server = serveHttp(other, { port: 80 })
       one[Symbol.dispose]()
       await late.add()
       expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
-      await holder.del()
+      await publisher.del()
       expect(await getHttp(hostNamespace(), { address: '127.0.0.1', port: 8080 })).toMatch(/^10\.1\./)
       await late.del()
       expect(ownRules('nf_tables')).toEqual([])
@@ -99,12 +101,12 @@ test('an ADD after a killed one leaves nothing of what that published: by the ot
     netns: '/run/netns/none',
     config: { ...chained({}, [http(port)]), backend },
   })
-  const claims = () => readdirSync('/run/catena/ports/claimed').toSorted()
+  const reserved = () => readdirSync('/run/catena/ports/claimed').toSorted()
   await mustCall(portmap, 'ADD', options('iptables', 8080))
   await mustCall(portmap, 'ADD', options('iptables', 8081))
-  expect(claims()).toEqual(['ip-tcp-8081-any', 'ip6-tcp-8081-any', 'lock'])
+  expect(reserved()).toEqual(['ip-tcp-8081-any', 'ip6-tcp-8081-any', 'lock'])
   await mustCall(portmap, 'ADD', options('nftables', 8081))
-  expect(claims()).toEqual(['lock'])
+  expect(reserved()).toEqual(['lock'])
   expect(ownRules('nf_tables')).toEqual([])
   await mustCall(portmap, 'ADD', options('iptables', 8081))
   expect(hostNamespace().run('nft', 'list', 'tables')).not.toContain('catena')

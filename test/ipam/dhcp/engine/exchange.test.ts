@@ -69,7 +69,7 @@ describe('others are asked whether they have the address', () => {
     expect(state.probeUntil).toBe(1200)
   })
 
-  test('but not without an offer, for a lease that is held, or where nobody wants to know', () => {
+  test('but not without an offer, for a lease that is held, or where it is not asked for', () => {
     const withLease = { ...asked, state: { ...asked.state, lease } }
     const { offer: _, ...withoutOffer } = asked.state
     const unwilling = { ...client, timing: { ...client.timing, probe: 0 } }
@@ -95,7 +95,7 @@ describe('what a server has granted', () => {
     expect(accept({ ...requesting, claimant: '02:00:00:00:00:99' }, grant)).toBeUndefined()
   })
 
-  test('goes on where it is held already: there is nobody to ask', () => {
+  test('goes on where it is held already: there is no other to ask', () => {
     for (const state of [
       { ...requesting, lease },
       { ...initial, phase: 'renewing', lease },
@@ -149,7 +149,7 @@ test('whoever has stopped says why, and never wakes again', () => {
   ])
 })
 
-test('nobody is kept waiting past a phase’s end, whenever it is asked', () => {
+test('no client is kept waiting past a phase’s end, whenever it is asked', () => {
   const phase = fc.constantFrom('renewing', 'rebinding')
   fc.assert(
     fc.property(phase, fc.integer({ min: 50_000, max: 99_999 }), fc.nat(5), (phase, now, sends) => {

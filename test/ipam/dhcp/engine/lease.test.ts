@@ -92,7 +92,7 @@ describe('a conflict', () => {
     })
   })
 
-  test('at any other time is none: the address is the client’s, or nobody’s yet', () => {
+  test('at any other time is none: the address is the client’s, or unowned yet', () => {
     for (const state of [bound, { ...bound, offer }, { ...requesting, phase: 'selecting' }])
       expect(step(party, state, conflict)).toEqual({ state, actions: [] })
   })
@@ -105,14 +105,14 @@ describe('an acquisition', () => {
 
   test('that comes to nothing gives back what a server may have committed', () => {
     const next = timerAt(requesting, 60_000)
-    expect(next.did).toEqual(['release 10.0.0.5', 'failed: no more tries: nobody answered in requesting'])
+    expect(next.did).toEqual(['release 10.0.0.5', 'failed: no more tries: no server answered in requesting'])
     expect(next.state).toMatchObject({
       phase: 'stopped',
-      reason: 'no more tries: nobody answered in requesting',
+      reason: 'no more tries: no server answered in requesting',
     })
     const { offer: _, ...withoutOffer } = requesting
     expect(timerAt({ ...withoutOffer, phase: 'selecting' }, 60_000).did).toEqual([
-      'failed: no more tries: nobody answered in selecting',
+      'failed: no more tries: no server answered in selecting',
     ])
   })
 
@@ -132,7 +132,7 @@ describe('giving back', () => {
     expect(release({ ...bound, phase: 'stopped' })).toEqual(['stopped', 'released'])
   })
 
-  test('tells it of what was asked for, and nobody of what was not', () => {
+  test('tells it of what was asked for, and not of what was not', () => {
     expect(release(requesting)).toEqual(['stopped', 'release 10.0.0.5', 'released'])
     expect(release({ ...requesting, phase: 'selecting' })).toEqual(['stopped', 'released'])
   })

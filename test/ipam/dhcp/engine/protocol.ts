@@ -56,7 +56,7 @@ export const protocol: Protocol<ExchangeClient, State, Said> = {
     state,
     actions: [{ type: 'lost', lease: state.lease, why: 'refused again' }],
   }),
-  unanswered: ({ phase }) => `nobody answered in ${phase}`,
+  unanswered: ({ phase }) => `no server answered in ${phase}`,
   decline: (_, state) => ({ state, actions: [say(`decline to ${state.claimant}`)] }),
   serverName: ({ server }) => server,
 }
