@@ -1,5 +1,5 @@
 /**
- * Tells whoever watches what this process asks of the machine and waits for: the flight recorder, a trace. Where nobody watches,
+ * Tells whoever watches what this process asks of the machine and waits for: the flight recorder, a trace. Where none watches,
  * nothing is put together and no clock is read.
  */
 

@@ -59,8 +59,14 @@ const number = (value: Uint8Array | undefined, otherwise = 0) => (value ? readUi
 /** Where a register is: 1 to 4 have sixteen bytes, 8 and those after it four. */
 const slot = (register: number) => (register >= 8 ? (register - 8) * 4 : (register - 1) * 16)
 
-function load(state: State, register: number, { value, field }: { value: Uint8Array; field: Field }): void {
-  const at = slot(register)
+interface Slot {
+  state: State
+  at: number
+}
+
+const slotOf = (state: State, register: number): Slot => ({ state, at: slot(register) })
+
+function load({ state, at }: Slot, value: Uint8Array, field: Field): void {
   state.bytes.fill(0, at, at + Math.max(4, (value.length + 3) & ~3))
   state.bytes.set(value, at)
   state.fields.set(at, { ...field, length: value.length })
@@ -174,10 +180,7 @@ function runPayload(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, 'a header that is not known')
     return
   }
-  load(state, number(register), {
-    value: header.slice(offset, offset + length),
-    field: fieldAt(base, offset, packet),
-  })
+  load(slotOf(state, number(register)), header.slice(offset, offset + length), fieldAt(base, offset, packet))
 }
 
 const native32 = (value: number) => new Uint8Array(Uint32Array.of(value >>> 0).buffer)
@@ -215,13 +218,10 @@ function runMeta(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `meta ${key}`)
     return
   }
-  load(state, number(register), {
-    value,
-    field: {
-      name: metaName(key),
-      length: 0,
-      kind: key === 6 || key === 7 ? 'link' : key === 16 ? 'protocol' : 'native',
-    },
+  load(slotOf(state, number(register)), value, {
+    name: metaName(key),
+    length: 0,
+    kind: key === 6 || key === 7 ? 'link' : key === 16 ? 'protocol' : 'native',
   })
 }
 
@@ -244,9 +244,10 @@ function runConnection(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `ct ${key}`)
     return
   }
-  load(state, number(register), {
-    value: value[1],
-    field: { name: value[0], length: 0, kind: key === 0 ? 'state' : 'native' },
+  load(slotOf(state, number(register)), value[1], {
+    name: value[0],
+    length: 0,
+    kind: key === 0 ? 'state' : 'native',
   })
 }
 
@@ -259,13 +260,10 @@ function runFib(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `fib ${end}`)
     return
   }
-  load(state, number(data.get(1)), {
-    value: native32(around.addressType(address)),
-    field: {
-      name: `fib ${end} type`,
-      length: 0,
-      kind: 'address type',
-    },
+  load(slotOf(state, number(data.get(1))), native32(around.addressType(address)), {
+    name: `fib ${end} type`,
+    length: 0,
+    kind: 'address type',
   })
 }
 
@@ -319,9 +317,10 @@ function runBitwise(data: Map<number, Uint8Array>, state: State): void {
   const [mask, toggled] = [of(4), of(5)]
   const field = state.fields.get(slot(source))
   const value = held(state, source, length).map((byte, at) => (byte & (mask[at] ?? 0)) ^ (toggled[at] ?? 0))
-  load(state, target, {
-    value,
-    field: { ...(field ?? { name: '?', kind: 'native' }), length, mask: mask.slice() },
+  load(slotOf(state, target), value, {
+    ...(field ?? { name: '?', kind: 'native' }),
+    length,
+    mask: mask.slice(),
   })
 }
 
@@ -335,7 +334,7 @@ function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
   const value = held(state, source, length).slice()
   for (let at = 0; at + size <= length; at += size) value.subarray(at, at + size).reverse()
   const field = state.fields.get(slot(source)) ?? { name: '?', kind: 'native', length }
-  load(state, target, { value, field })
+  load(slotOf(state, target), value, field)
 }
 
 function runLookup(data: Map<number, Uint8Array>, state: State): void {
@@ -358,10 +357,7 @@ function runLookup(data: Map<number, Uint8Array>, state: State): void {
   if (!target) return
   if (number(target) === 0) state.verdict = verdictOf(found.verdict ?? 1, found.target)
   else
-    load(state, number(target), {
-      value: found.data,
-      field: { name: shown, length: found.data.length, kind: 'value' },
-    })
+    load(slotOf(state, number(target)), found.data, { name: shown, length: found.data.length, kind: 'value' })
 }
 
 /** The fields of a concatenation, one after the other. */
@@ -388,7 +384,7 @@ function runImmediate(data: Map<number, Uint8Array>, state: State): void {
     return
   }
   const value = content.get(1) ?? new Uint8Array(0)
-  load(state, register, { value, field: { name: '', length: value.length, kind: 'value' } })
+  load(slotOf(state, register), value, { name: '', length: value.length, kind: 'value' })
 }
 
 function runNat(data: Map<number, Uint8Array>, state: State): void {
