@@ -59,14 +59,8 @@ const number = (value: Uint8Array | undefined, otherwise = 0) => (value ? readUi
 /** Where a register is: 1 to 4 have sixteen bytes, 8 and those after it four. */
 const slot = (register: number) => (register >= 8 ? (register - 8) * 4 : (register - 1) * 16)
 
-interface Slot {
-  state: State
-  at: number
-}
-
-const slotOf = (state: State, register: number): Slot => ({ state, at: slot(register) })
-
-function load({ state, at }: Slot, value: Uint8Array, field: Field): void {
+const load = (state: State, register: number) => (value: Uint8Array, field: Field) => {
+  const at = slot(register)
   state.bytes.fill(0, at, at + Math.max(4, (value.length + 3) & ~3))
   state.bytes.set(value, at)
   state.fields.set(at, { ...field, length: value.length })
@@ -180,7 +174,7 @@ function runPayload(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, 'a header that is not known')
     return
   }
-  load(slotOf(state, number(register)), header.slice(offset, offset + length), fieldAt(base, offset, packet))
+  load(state, number(register))(header.slice(offset, offset + length), fieldAt(base, offset, packet))
 }
 
 const native32 = (value: number) => new Uint8Array(Uint32Array.of(value >>> 0).buffer)
@@ -218,7 +212,7 @@ function runMeta(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `meta ${key}`)
     return
   }
-  load(slotOf(state, number(register)), value, {
+  load(state, number(register))(value, {
     name: metaName(key),
     length: 0,
     kind: key === 6 || key === 7 ? 'link' : key === 16 ? 'protocol' : 'native',
@@ -244,11 +238,7 @@ function runConnection(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `ct ${key}`)
     return
   }
-  load(slotOf(state, number(register)), value[1], {
-    name: value[0],
-    length: 0,
-    kind: key === 0 ? 'state' : 'native',
-  })
+  load(state, number(register))(value[1], { name: value[0], length: 0, kind: key === 0 ? 'state' : 'native' })
 }
 
 function runFib(data: Map<number, Uint8Array>, state: State): void {
@@ -260,7 +250,7 @@ function runFib(data: Map<number, Uint8Array>, state: State): void {
     unknown(state, `fib ${end}`)
     return
   }
-  load(slotOf(state, number(data.get(1))), native32(around.addressType(address)), {
+  load(state, number(data.get(1)))(native32(around.addressType(address)), {
     name: `fib ${end} type`,
     length: 0,
     kind: 'address type',
@@ -317,11 +307,7 @@ function runBitwise(data: Map<number, Uint8Array>, state: State): void {
   const [mask, toggled] = [of(4), of(5)]
   const field = state.fields.get(slot(source))
   const value = held(state, source, length).map((byte, at) => (byte & (mask[at] ?? 0)) ^ (toggled[at] ?? 0))
-  load(slotOf(state, target), value, {
-    ...(field ?? { name: '?', kind: 'native' }),
-    length,
-    mask: mask.slice(),
-  })
+  load(state, target)(value, { ...(field ?? { name: '?', kind: 'native' }), length, mask: mask.slice() })
 }
 
 function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
@@ -334,7 +320,7 @@ function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
   const value = held(state, source, length).slice()
   for (let at = 0; at + size <= length; at += size) value.subarray(at, at + size).reverse()
   const field = state.fields.get(slot(source)) ?? { name: '?', kind: 'native', length }
-  load(slotOf(state, target), value, field)
+  load(state, target)(value, field)
 }
 
 function runLookup(data: Map<number, Uint8Array>, state: State): void {
@@ -356,8 +342,7 @@ function runLookup(data: Map<number, Uint8Array>, state: State): void {
   state.element = { set, comment: found.comment }
   if (!target) return
   if (number(target) === 0) state.verdict = verdictOf(found.verdict ?? 1, found.target)
-  else
-    load(slotOf(state, number(target)), found.data, { name: shown, length: found.data.length, kind: 'value' })
+  else load(state, number(target))(found.data, { name: shown, length: found.data.length, kind: 'value' })
 }
 
 /** The fields of a concatenation, one after the other. */
@@ -384,7 +369,7 @@ function runImmediate(data: Map<number, Uint8Array>, state: State): void {
     return
   }
   const value = content.get(1) ?? new Uint8Array(0)
-  load(slotOf(state, register), value, { name: '', length: value.length, kind: 'value' })
+  load(state, register)(value, { name: '', length: value.length, kind: 'value' })
 }
 
 function runNat(data: Map<number, Uint8Array>, state: State): void {
