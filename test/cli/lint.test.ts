@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import * as fc from 'fast-check'
 import { builtins, served } from '../../chain/catena.ts'
 import { rules } from '../../chain/cli/lint/fault.ts'
 import { type Finding, lint } from '../../chain/cli/lint/lint.ts'
@@ -104,6 +105,13 @@ const faults: [string, unknown, string, ...string[]][] = [
     'error specification "host-local"',
     'error value "host-local"',
   ],
+  ['a version that is an object', list([bridge()], { cniVersion: {} }), 'error version {}'],
+  [
+    'a version that is none',
+    list([bridge(), { type: 'tuning' }], { cniVersion: '1.0]0' }),
+    'error version "1.0]0"',
+  ],
+  ['a name with a zero byte', list([bridge()], { name: 'a\0b' }), 'error specification "a\\u0000b"'],
   // keys
   ['a misspelt key', list([bridge({ isGatewya: true })]), 'error unknown-key "isGatewya"'],
   [
@@ -740,6 +748,47 @@ describe('the command', () => {
     expect(missing.status).toBe(1)
     expect(JSON.parse(missing.stdout).msg).toContain('nosuch.conflist: there is no such file')
   })
+})
+
+/** A shipped network in which something is another value, or some characters are others. */
+const spoilt = fc
+  .tuple(
+    fc.constantFrom('podman', 'kind', 'k3s', 'nerdctl'),
+    fc.nat(),
+    fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom(',', '"', '{', ']', '\\', '//', '')),
+    fc.boolean(),
+  )
+  .map(([name, place, value, isText]) => {
+    const text = readFileSync(`${import.meta.dir}/../fixtures/conflists/${name}.conflist`, 'utf8')
+    if (!isText) {
+      const starts = [...text.matchAll(/: (?=["{[tf\d])/g)].map(({ index }) => index + 2)
+      const start = starts[place % starts.length] ?? 0
+      const old = /^("[^"]*"|true|false|\d+)/.exec(text.slice(start))?.[0]
+      if (old !== undefined)
+        return text.slice(0, start) + JSON.stringify(value) + text.slice(start + old.length)
+    }
+    const at = place % text.length
+    return `${text.slice(0, at)}${typeof value === 'string' ? value : ''}${text.slice(at + 1)}`
+  })
+
+test('whatever a file holds: every finding has a place, and what is no JSON is told from what is', async () => {
+  await fc.assert(
+    fc.asyncProperty(spoilt, async text => {
+      const { findings } = await lintAlone([write(text)])
+      const isJson = (() => {
+        try {
+          JSON.parse(text)
+          return true
+        } catch {
+          return false
+        }
+      })()
+      expect(findings.some(({ rule }) => rule === 'json')).toBe(!isJson)
+      for (const { line, column, endColumn } of findings)
+        expect(line > 0 && column > 0 && endColumn > column).toBe(true)
+    }),
+    { numRuns: 200 },
+  )
 })
 
 test('every rule is on its page', () => {

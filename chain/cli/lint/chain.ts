@@ -143,7 +143,7 @@ function effectFaults(place: PluginPlace, { plugins, cniVersion }: NetworkPlace)
     const write = '"device": "…", or hwaddr, kernelpath, pciBusID, or the capability deviceID'
     faults.push(faultIn(document, 'value')([...path, 'type'], says, { write }))
   }
-  if (type === 'tuning' && compareVersions(cniVersion, '0.3.0') < 0 && supportedVersions.includes(cniVersion))
+  if (type === 'tuning' && supportedVersions.includes(cniVersion) && compareVersions(cniVersion, '0.3.0') < 0)
     faults.push(
       faultIn(document, 'version-too-old', 'warning')(['cniVersion'], 'tuning before version 0.3.0', {
         why: 'results name no interfaces then',

@@ -1,5 +1,5 @@
 /** A configuration file as text and as a tree, so that whatever is said of a value can be shown where it stands. */
-import { getNodeValue, type Node, type ParseError, parseTree } from 'jsonc-parser'
+import { type Node, type ParseError, parseTree } from 'jsonc-parser'
 
 /** Keys and positions from the document's root: ["plugins", 0, "bridge"]. */
 export type Path = readonly (string | number)[]
@@ -15,7 +15,7 @@ export interface Document {
   text: string
   /** Undefined where there is nothing at all. */
   root: Node | undefined
-  /** What the text says; of a broken one, what can be read of it. */
+  /** What the text says; undefined of a broken one. */
   value: unknown
   /** What is wrong with the text as JSON, in its order. */
   errors: readonly ParseError[]
@@ -24,7 +24,15 @@ export interface Document {
 export function parseDocument(file: string, text: string): Document {
   const errors: ParseError[] = []
   const root = parseTree(text, errors, { disallowComments: true, allowTrailingComma: false })
-  return { file, text, root, value: root && getNodeValue(root), errors }
+  return { file, text, root, value: errors.length === 0 ? valueIn(text) : undefined, errors }
+}
+
+function valueIn(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 /** A property as Go's decoder finds it: spelt exactly, else whatever its case; of several the last. */

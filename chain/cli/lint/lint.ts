@@ -91,7 +91,7 @@ function readWhole(document: Document): { network?: NetworkPlace; faults: Fault[
 /** The plugins of the folder that has the network's name, as libcni appends them. */
 function pluginsBeside({ document, name, isList }: NetworkPlace): ReturnType<typeof readPlugin>[] {
   const alone = isObject(document.value) && document.value.loadOnlyInlinedPlugins === true
-  if (!isList || alone || name === '' || name.includes('/')) return []
+  if (!isList || alone || !/^[\w.-]+$/.test(name)) return []
   const folder = `${document.file.slice(0, document.file.lastIndexOf('/') + 1)}${name}`
   return listNetworkFiles(folder, ['.conf']).map(file => {
     const part = readDocument(file)

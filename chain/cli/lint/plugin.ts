@@ -6,6 +6,7 @@ import { refusalsOf } from '../../protocol/by-schema.ts'
 import { decode } from '../../protocol/checks.ts'
 import { isObject, type JsonObject, lookup } from '../../protocol/configuration.ts'
 import { CniError } from '../../protocol/error.ts'
+import { newestVersion, supportedVersions } from '../../protocol/version.ts'
 import type { Path } from './document.ts'
 import type { Fault } from './fault.ts'
 import { didYouMean, type KnownKeys, shapeOf, unknownKeys } from './keys.ts'
@@ -125,7 +126,9 @@ async function verdictOf(
   try {
     const config = await decode(plugin.config, raw)
     plugin.validate?.(config)
-    await plugin.examine?.(config, network.cniVersion)
+    // one that there is not is told of elsewhere
+    const version = supportedVersions.includes(network.cniVersion) ? network.cniVersion : newestVersion
+    await plugin.examine?.(config, version)
     return []
   } catch (thrown) {
     if (!(thrown instanceof CniError)) throw thrown

@@ -203,7 +203,7 @@ function sysctlDifferences(events: readonly Event[], { captured }: Twin): Differ
 }
 
 /** Hints and results: others at each ADD. */
-const VOLATILE = /\/host-local\/|\/results\/|\/last_reserved_ip\.|\/boot$|\/lock$|\/locks\//
+const VOLATILE = /\/host-local\/|\/results\/|\/last_reserved_ip\.|\/boot$|\/lock$|\/locks\/|\/records\//
 
 /** Files that ADD makes, and whether they are there; their content is told where it is another container's. */
 function fileDifferences(events: readonly Event[], { original }: Twin): Difference[] {

@@ -139,7 +139,8 @@ function nftablesSteps({ where, commands }: { where: Where; commands: readonly C
   }))
 }
 
-const isLock = (path: string) => /\/lock$|\/locks(\/|$)/.test(path)
+/** Locks, and the records of what plugins have done: they are there to be there, and no part of what is made. */
+const isAside = (path: string) => /\/lock$|\/locks(\/|$)|^\/run\/catena\/records(\/|$)/.test(path)
 const isTemporary = (path: string) => path.slice(path.lastIndexOf('/') + 1).startsWith('.')
 
 /** Files by what they hold in the end: what is written under another name first is told when it gets its own. */
@@ -155,7 +156,7 @@ class Files {
 
   take(call: FileCall): Told[] {
     const { path, to = '', text = '' } = call
-    if (isLock(path)) return []
+    if (isAside(path)) return []
     switch (call.does) {
       case 'create':
         this.#texts.set(path, '')

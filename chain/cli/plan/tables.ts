@@ -1,4 +1,7 @@
 /** Tables of iptables made again in the twin by its own tools: matches of theirs are in no form that the kernel takes back. */
+// start-up: what plugins load of the filter stays in one piece when all of it is reached from here
+import '../../filter/backend.ts'
+import '../../filter/sweep.ts'
 import { legacyTables } from '../../linux/iptables/removal.ts'
 import { type Family, findVariant, run, type Variant } from '../../linux/iptables/tools.ts'
 import { inNamespace } from '../../linux/netns.ts'
