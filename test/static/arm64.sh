@@ -37,6 +37,7 @@ expect() {
 }
 
 for plugin in "$folder"/*; do
+  [ -f "$plugin" ] || continue
   case ${plugin##*/} in catena | *.service | *.socket) ;; *) expect "${plugin##*/}" VERSION '' '"supportedVersions":\[' ;; esac
 done
 expect host-local ADD ",\"ipam\":{\"type\":\"host-local\",$ranges}" '"address":"10.5.0.2/24"'
