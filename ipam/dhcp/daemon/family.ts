@@ -1,4 +1,4 @@
-/** A family of addresses, as the registry of a daemon sees it: how something is held of it for an attachment. Types only. */
+/** A family of addresses, as the registry of a daemon sees it: how something is held of it for an attachment. */
 import type { Result } from '../../../chain/protocol/result.ts'
 import type { FamilySpec } from '../configuration.ts'
 import type { LeaseContext } from '../engine/event-loop.ts'
@@ -62,4 +62,19 @@ export interface Family<Own extends Facts = Facts, Lease = unknown> {
     stored: { own: Own; lease: Lease },
     setting: Pick<Setting, 'identifier' | 'options'> & { now: number },
   ): { event: string; address: string; why: string; error?: string }
+}
+
+/** How a family holds: by a lease client of its own, which the registry knows as a handle. */
+export function holding<Own extends Facts, Lease, LeaseClient extends { adopt(lease: Lease): void }>(
+  leaseClientOf: (clientLink: ClientLink, own: Own, setting: Setting<Lease>) => LeaseClient,
+  leaseHandleOf: (leaseClient: LeaseClient, own: Own) => LeaseHandle,
+): Pick<Family<Own, Lease>, 'hold' | 'adopt'> {
+  return {
+    hold: (clientLink, own, setting) => leaseHandleOf(leaseClientOf(clientLink, own, setting), own),
+    adopt(clientLink, { own, lease }, setting) {
+      const leaseClient = leaseClientOf(clientLink, own, setting)
+      leaseClient.adopt(lease)
+      return leaseHandleOf(leaseClient, own)
+    },
+  }
 }

@@ -11,7 +11,7 @@ import { resultOf } from '../v4/lease-offer.ts'
 import { composeMessage } from '../v4/message.ts'
 import { encodeMessage } from '../v4/packet.ts'
 import { type Client, initialState, type Lease } from '../v4/types.ts'
-import type { Family, LeaseHandle, Setting } from './family.ts'
+import { type Family, holding, type LeaseHandle, type Setting } from './family.ts'
 import { decodeLease, encodeLease, type StoredLease } from './lease-file.ts'
 import { LEASE_ENDING } from './state.ts'
 
@@ -35,12 +35,7 @@ export const ipv4: Family<Own, Lease> = {
     const { lease, ...own } = decodeLease(text) ?? {}
     return lease && { own: own as Own, lease }
   },
-  hold: (clientLink, own, setting) => leaseHandleOf(leaseClientOf(clientLink, own, setting), own),
-  adopt(clientLink, { own, lease }, setting) {
-    const leaseClient = leaseClientOf(clientLink, own, setting)
-    leaseClient.adopt(lease)
-    return leaseHandleOf(leaseClient, own)
-  },
+  ...holding(leaseClientOf, leaseHandleOf),
   releaseOrphan({ own, lease }, { identifier, options, now }) {
     const { address } = lease
     const why = 'its namespace or interface has gone'

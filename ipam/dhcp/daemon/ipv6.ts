@@ -7,7 +7,7 @@ import { createLeaseClient, type LeaseClient } from '../slaac/lease-client.ts'
 import { problemOf } from '../slaac/lifetimes.ts'
 import type { Lease } from '../slaac/types.ts'
 import { identityOf } from '../v6/message.ts'
-import type { Family, LeaseHandle, Setting } from './family.ts'
+import { type Family, holding, type LeaseHandle, type Setting } from './family.ts'
 import { decodeLease6, encodeLease6, type StoredLease6 } from './lease-file.ts'
 import { LEASE6_ENDING } from './state.ts'
 
@@ -24,12 +24,7 @@ export const ipv6: Family<Own, Lease> = {
     const { lease, ...own } = decodeLease6(text) ?? {}
     return lease && { own: own as Own, lease }
   },
-  hold: (clientLink, own, setting) => leaseHandleOf(leaseClientOf(clientLink, own, setting), own),
-  adopt(clientLink, { own, lease }, setting) {
-    const leaseClient = leaseClientOf(clientLink, own, setting)
-    leaseClient.adopt(lease)
-    return leaseHandleOf(leaseClient, own)
-  },
+  ...holding(leaseClientOf, leaseHandleOf),
   // servers are reached on the client's link only (RFC 8415, 18.2.7): the lease ends in its time
   releaseOrphan: ({ lease }) => ({
     event: 'abandoned',
