@@ -102,7 +102,7 @@ describe('catena ps', () => {
 test.each(['ps', 'graph', 'doctor --state', 'path :8080'])(
   'who may not look at the node is told so by catena %s',
   words => {
-    const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    const nobody = ['unshare', '--user', '--map-root-user'] // root of its own, and nobody here
     const { exitCode, stdout } = Bun.spawnSync([...nobody, ourExecutable('catena'), ...words.split(' ')], {
       env: { PATH: process.env.PATH },
     })

@@ -7,7 +7,7 @@ import { readRuleset } from '../../chain/observe/packet/ruleset.ts'
 import type { Way } from '../../chain/observe/packet/steps.ts'
 import { walk } from '../../chain/observe/packet/walk.ts'
 import { type Outside, outsideHost } from '../fixtures/bridge.ts'
-import { getHttp, serveHttp } from '../fixtures/http.ts'
+import { askUdp, getHttp, serveHttp, serveUdp } from '../fixtures/http.ts'
 import type { Namespace } from '../fixtures/namespace.ts'
 import { type Added, bridgeChain, freshNode, seen, type TestNode } from '../fixtures/node.ts'
 import { ourExecutable } from '../fixtures/plugin.ts'
@@ -24,6 +24,7 @@ let servers: Disposable[]
 let web: Added
 let client: Added
 let elsewhere: Added
+let six: Added
 
 /** As a namespace to ask and to serve from. */
 const place = ({ name, netns }: Added) =>
@@ -42,7 +43,25 @@ beforeAll(async () => {
   client = await node.add('ours', 'client')
   elsewhere = await node.add('theirs', 'elsewhere', { by: 'go', ...ports(8081) })
   const third = await node.add('nft', 'third', { by: 'go', ...ports(8082) })
-  servers = [web, elsewhere, third].map(each => serveHttp(place(each), { port: 80, answer: 'here' }))
+  node.network('dual', '', [
+    {
+      type: 'bridge',
+      bridge: 'br-dual',
+      isDefaultGateway: true,
+      ipMasq: true,
+      ipam: { type: 'host-local', ranges: [[{ subnet: '10.34.0.0/24' }], [{ subnet: 'fd00:34::/64' }]] },
+    },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ])
+  six = await node.add('dual', 'six', {
+    capabilityArgs: {
+      portMappings: [
+        { hostPort: 8083, containerPort: 80, protocol: 'tcp' },
+        { hostPort: 5353, containerPort: 53, protocol: 'udp' },
+      ],
+    },
+  })
+  servers = [web, elsewhere, third, six].map(each => serveHttp(place(each), { port: 80, answer: 'here' }))
 })
 afterAll(async () => {
   for (const server of servers) server[Symbol.dispose]()
@@ -115,6 +134,24 @@ describe('a packet that gets there, as a real one does:', () => {
     )
     expect(way.reaches).toBe('yes')
     expect(await connects(place(client), elsewhere.result.ips[0].address.split('/')[0], 80)).toBe(true)
+  })
+
+  test('over IPv6, to a published port too', async () => {
+    for (const port of [8080, 8083]) {
+      const way = path(undefined, `[2001:db8::1]:${port}`)
+      expect({ port, reaches: way.reaches }).toEqual({ port, reaches: port === 8083 ? 'yes' : 'no' })
+      expect(await connects(outside, '2001:db8::1', port)).toBe(port === 8083)
+    }
+    const neighbour = path('six', `[${six.result.ips[1].address.split('/')[0]}]:80`)
+    expect(neighbour.reaches).toBe('yes')
+  })
+
+  test('by UDP', async () => {
+    using _server = await serveUdp(place(six), { port: 53 })
+    const way = path(undefined, ':5353/udp')
+    expect(way.reaches).toBe('yes')
+    expect(way.last).toMatchObject({ protocol: 'udp', destinationPort: 53 })
+    expect(await askUdp(outside, { address: UPLINK, port: 5353 })).toBe('192.0.2.2 hello')
   })
 
   test('from a container to the world, masqueraded', async () => {
@@ -239,6 +276,24 @@ describe('a packet that ends, as a real one does:', () => {
       expect(await connects(outside, UPLINK, 8080)).toBe(true)
     } finally {
       sh('iptables-legacy -F FORWARD; iptables-legacy -t nat -F PREROUTING')
+    }
+  })
+
+  test('in a container that guards itself', async () => {
+    sh(
+      `nsenter --net=${web.netns} nft "add table inet own { chain input { type filter hook input priority 0; policy drop; tcp dport 22 accept; }; }"`,
+    )
+    try {
+      const way = path(undefined, ':8080')
+      expect(last(way)).toMatchObject({
+        place: 'web',
+        about: 'filter',
+        says: 'dropped in input',
+        by: { table: 'own' },
+      })
+      expect(await connects(outside, UPLINK, 8080)).toBe(false)
+    } finally {
+      sh(`nsenter --net=${web.netns} nft delete table inet own`)
     }
   })
 

@@ -52,7 +52,7 @@ function packetOf(
 /** The decision that drops a packet, or the answer to it; undefined where both go on, or one cannot tell. */
 function dropped(packet: Packet, { node, ruleset }: Context): Decision | undefined {
   for (const each of [packet, answerTo(packet)]) {
-    const passage = passHook(ruleset, { hook: 'forward' }, { packet: each, around: lookupsOf(node) })
+    const passage = passHook(ruleset, { hook: 'forward' }, { packet: each, around: lookupsOf(node.host) })
     if (passage.outcome === 'dropped') return passage.decisions.at(-1)
   }
   return undefined

@@ -6,8 +6,10 @@ import type { Attachment, SeenNamespace } from '../model.ts'
 import { processesWith } from '../processes.ts'
 import { hears, type Listener, readListeners } from '../stack.ts'
 import { answerTo } from './packet.ts'
-import { note, over, passFilters, stop, type Walking } from './steps.ts'
+import { type Hook, type Ruleset, readRuleset } from './ruleset.ts'
+import { lookupsOf, note, over, passFilters, stop, type Walking } from './steps.ts'
 
+/** The namespace that a container's interface is in. */
 export function namespaceOf({ node }: Walking, { namespace }: Attachment): SeenNamespace | undefined {
   return node.namespaces.find(({ identity }) => identity === namespace)
 }
@@ -17,6 +19,8 @@ export function pathInto(walking: Walking, attachment: Attachment): string {
   const namespace = namespaceOf(walking, attachment)
   return namespace?.paths[0] ?? `/proc/${namespace?.processes[0]}/ns/net`
 }
+
+/** The kernel's own answer, in the namespace of the socket. */
 export function ask(transport: ReturnType<typeof openRoute>, destination: string): Route | KernelError {
   try {
     return routeTo(transport, destination)
@@ -25,6 +29,17 @@ export function ask(transport: ReturnType<typeof openRoute>, destination: string
     throw thrown
   }
 }
+
+/** The packet filter inside of a container, which few have: a service mesh, or one that guards itself. */
+export function passInside(walking: Walking, attachment: Attachment, hooks: readonly Hook[]): void {
+  const stack = namespaceOf(walking, attachment)?.stack
+  const ruleset = inNamespace<Ruleset>(pathInto(walking, attachment), readRuleset)
+  if (!stack || ruleset.tables.length === 0) return
+  const site = { place: attachment.name, ruleset, around: lookupsOf(stack) }
+  for (const hook of hooks) passFilters(walking, hook, { site })
+}
+
+/** Over its interface into a container, to who listens there, and back. */
 export function enterContainer(walking: Walking, attachment: Attachment): void {
   const { name: place, link, ifname, netns = '' } = attachment
   const enter = `nsenter --net=${netns}`
@@ -38,9 +53,16 @@ export function enterContainer(walking: Walking, attachment: Attachment): void {
     })
   over(walking, attachment.namespace ?? '', link)
   note(walking, { place, about: 'link', says: `it comes in by ${ifname}`, outcome: 'on' })
+  const outside = walking.packet
+  const { output: _, ...arriving } = outside
+  walking.packet = { ...arriving, input: ifname }
+  passInside(walking, attachment, ['prerouting', 'input'])
   listen(walking, attachment)
+  walking.packet = outside
   answer(walking, attachment)
 }
+
+/** Whether anybody in the container waits for it. */
 export function listen(walking: Walking, attachment: Attachment): void {
   const { name: place, netns = '' } = attachment
   const { protocol, destination, destinationPort } = walking.packet
@@ -70,6 +92,8 @@ export function listen(walking: Walking, attachment: Attachment): void {
     commands: [`nsenter --net=${netns} ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
   })
 }
+
+/** Its way ends on the host. */
 export function toHost(walking: Walking): void {
   const { protocol, destination, destinationPort } = walking.packet
   passFilters(walking, 'input')
@@ -92,6 +116,7 @@ export function toHost(walking: Walking): void {
     outcome: 'on',
   })
 }
+
 /** The answer has to find its way back: the container's route, and the filters as for a connection that is known. */
 function answer(walking: Walking, attachment: Attachment): void {
   const { name: place, netns = '' } = attachment
@@ -110,6 +135,6 @@ function answer(walking: Walking, attachment: Attachment): void {
     })
   if (forth.input === undefined || forth.output === undefined || forth.output === '') return
   walking.packet = back
-  passFilters(walking, 'forward', 'the answer: ')
+  passFilters(walking, 'forward', { lead: 'the answer: ' })
   walking.packet = forth
 }

@@ -4,6 +4,7 @@ import { isMulticast } from '../../ip/text.ts'
 import type { Link } from '../../linux/netlink/link.ts'
 import { ownershipIn } from '../filters.ts'
 import type { Attachment, NodeModel } from '../model.ts'
+import type { Stack } from '../stack.ts'
 import type { Lookups } from './outcome.ts'
 import type { Packet } from './packet.ts'
 import { type Decision, type Hook, passHook, type Ruleset } from './ruleset.ts'
@@ -47,18 +48,19 @@ export interface Walking {
 /** Thrown to end the way at a step that has been noted. */
 export class End extends Error {}
 
-export function lookupsOf({ host }: NodeModel): Omit<Lookups, 'find'> {
-  const own = new Set(host.addresses.map(({ address }) => address))
+/** What rules ask that is not in a packet, as a namespace has it. */
+export function lookupsOf(stack: Stack): Omit<Lookups, 'find'> {
+  const own = new Set(stack.addresses.map(({ address }) => address))
   return {
     addressType(address) {
       if (own.has(address) || address.startsWith('127.')) return 2
       if (address === '255.255.255.255') return 3
       return isMulticast(address) ? 5 : 1
     },
-    indexOf: name => host.links.find(link => link.name === name)?.index ?? 0,
+    indexOf: name => stack.links.find(link => link.name === name)?.index ?? 0,
     ownAddress({ output, input, destination }) {
-      const link = host.links.find(({ name }) => name === (output ?? input))
-      const found = host.addresses.find(
+      const link = stack.links.find(({ name }) => name === (output ?? input))
+      const found = stack.addresses.find(
         ({ link: index, address, scope }) =>
           index === link?.index && scope === 0 && isIpv6(address) === isIpv6(destination),
       )
@@ -66,13 +68,19 @@ export function lookupsOf({ host }: NodeModel): Omit<Lookups, 'find'> {
     },
   }
 }
+
+/** A step that lets the packet go on, or of which one cannot tell. */
 export function note({ way }: Walking, step: WayStep): void {
   way.steps.push(step)
 }
+
+/** The step that ends the way. */
 export function stop(walking: Walking, step: Omit<WayStep, 'outcome'>): never {
   note(walking, { ...step, outcome: 'stop' })
   throw new End(step.says)
 }
+
+/** A link that the packet goes over: where a probe is looked for. */
 export function over(
   { way }: Walking,
   namespace: string,
@@ -80,25 +88,42 @@ export function over(
 ): void {
   way.links.push({ namespace, name, index })
 }
+
+/** The host's filter of frames, on a bridge. */
 export function passFrames(walking: Walking, hook: Hook): void {
   pass(walking, { hook, isFrame: true, lead: 'frame: ' })
 }
-export function passFilters(walking: Walking, hook: Hook, lead = ''): void {
-  pass(walking, { hook, isFrame: false, lead })
+
+/** A packet filter: the host's, or that of a container's own namespace. */
+export interface Site {
+  place: string
+  ruleset: Ruleset
+  around: Omit<Lookups, 'find'>
 }
+
+/** The host's packet filter, or another; `lead` is said before its words. */
+export function passFilters(
+  walking: Walking,
+  hook: Hook,
+  { lead = '', site }: { lead?: string; site?: Site } = {},
+): void {
+  pass(walking, { hook, isFrame: false, lead, ...(site ? { site } : {}) })
+}
+
 /** Each rule that said something is a step; those that only let it go on are told of as well, since somebody asks why it works. */
 function pass(
   walking: Walking,
-  { hook, isFrame, lead }: { hook: Hook; isFrame: boolean; lead: string },
+  { hook, isFrame, lead, site }: { hook: Hook; isFrame: boolean; lead: string; site?: Site },
 ): void {
-  const { ruleset, packet, around } = walking
+  const { packet } = walking
+  const { place, ruleset, around } = site ?? { place: 'host', ...walking }
   const { outcome, packet: after, decisions } = passHook(ruleset, { hook, isFrame }, { packet, around })
   for (const [at, decision] of decisions.entries()) {
     const isLast = at === decisions.length - 1
     const ends = isLast && outcome === 'dropped'
     const owner = ownershipIn(decision.element?.comment || decision.comment)
     const by = { ...decision, ...(owner.containerId ? { owner: owner.containerId } : {}) }
-    const step = { place: 'host', by, ...wordsOf(decision, { lead, after }) }
+    const step = { place, by, ...wordsOf(decision, { lead, after }) }
     if (ends)
       stop(walking, {
         ...step,
@@ -108,6 +133,7 @@ function pass(
   }
   walking.packet = after
 }
+
 function wordsOf(
   decision: Decision,
   { lead, after }: { lead: string; after: Packet },

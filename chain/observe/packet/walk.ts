@@ -7,7 +7,7 @@ import { inNamespace } from '../../linux/netns.ts'
 import { readSysctl } from '../../linux/sysctl.ts'
 import { bare } from '../attachments.ts'
 import type { Attachment, NodeModel } from '../model.ts'
-import { ask, enterContainer, listen, namespaceOf, pathInto, toHost } from './deliver.ts'
+import { ask, enterContainer, listen, namespaceOf, passInside, pathInto, toHost } from './deliver.ts'
 import { describePacket, familyOfPacket, type Packet } from './packet.ts'
 import type { Ruleset } from './ruleset.ts'
 import {
@@ -29,7 +29,7 @@ export function walk(
   { origin, packet }: { origin: Origin; packet: Packet },
 ): Way {
   const way: Way = { reaches: 'yes', steps: [], links: [], first: packet, last: packet }
-  const walking: Walking = { node, ruleset, around: lookupsOf(node), way, packet }
+  const walking: Walking = { node, ruleset, around: lookupsOf(node.host), way, packet }
   try {
     begin(walking, origin)
   } catch (thrown) {
@@ -89,6 +89,10 @@ function leaveContainer(walking: Walking, attachment: Attachment): void {
       says: `${ifname} is down`,
       commands: [`${enter} ip link set ${ifname} up`],
     })
+  walking.packet = { ...walking.packet, output: ifname }
+  passInside(walking, attachment, ['output', 'postrouting'])
+  const { output: _, ...leaving } = walking.packet
+  walking.packet = leaving
   over(walking, attachment.namespace ?? '', link)
   enterHost(walking, attachment, found.gateway ?? walking.packet.destination)
 }
