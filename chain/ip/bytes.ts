@@ -113,3 +113,9 @@ function longestZeroRun(groups: number[]): { start: number; length: number } | u
   }
   return best
 }
+
+/** Of a byte of an address, the bits that a prefix of that length covers. */
+export function coveredBits(prefixLength: number, at: number): number {
+  const left = prefixLength - 8 * at
+  return left >= 8 ? 0xff : left <= 0 ? 0 : (0xff << (8 - left)) & 0xff
+}

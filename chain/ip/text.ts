@@ -1,5 +1,5 @@
 /** Internet addresses that come as text and stay text: their canonical form, and of what kind they are. An IPv4-mapped one counts as IPv4, as in Go, unless said otherwise. */
-import { addressText, parseBytes, parseDecimal, parsePlainBytes } from './bytes.ts'
+import { addressText, coveredBits, parseBytes, parseDecimal, parsePlainBytes } from './bytes.ts'
 import { isIpv6, widthOf } from './family.ts'
 
 /** An address in its canonical text (RFC 5952); undefined for anything else. */
@@ -69,10 +69,7 @@ export function networkText(text: string): string | undefined {
 /** Host bits cleared. */
 function networkBytes({ bytes, prefixLength }: Prefix): Uint8Array {
   const network = new Uint8Array(bytes.length)
-  for (let at = 0; at < bytes.length; at++) {
-    const kept = Math.min(8, Math.max(0, prefixLength - 8 * at))
-    network[at] = (bytes[at] ?? 0) & (0xff << (8 - kept))
-  }
+  for (let at = 0; at < bytes.length; at++) network[at] = (bytes[at] ?? 0) & coveredBits(prefixLength, at)
   return network
 }
 

@@ -207,7 +207,11 @@ function isWanted(): boolean {
   }
 }
 
-const rounded = (milliseconds: number) => Math.round(milliseconds * 1000) / 1000
+/** To the microsecond. Not by Math, at whose first use an engine makes all of it: 0.1 ms, here and wherever every call passes. */
+function rounded(milliseconds: number): number {
+  const microseconds = milliseconds * 1000 + 0.5
+  return (microseconds - (microseconds % 1)) / 1000
+}
 const cut = (text: string) => (text.length > TEXT_LIMIT ? `${text.slice(0, TEXT_LIMIT)}…` : text)
 
 // start-up: by hand, for each array method that runs for the first time costs 0.05 ms

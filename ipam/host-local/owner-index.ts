@@ -192,7 +192,8 @@ function stamp(index: OwnerIndex): void {
  */
 function setOwnTime(folder: string): void {
   const [random = 0] = crypto.getRandomValues(new Uint32Array(1))
-  setModified(folder, { seconds: Math.floor(Date.now() / 1000), nanoseconds: random % 1_000_000_000 })
+  const now = Date.now()
+  setModified(folder, { seconds: (now - (now % 1000)) / 1000, nanoseconds: random % 1_000_000_000 })
 }
 
 const fullPath = ({ lists }: OwnerIndex, set: string) => `${lists}/full-${digest(set).slice(0, 16)}`

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { Address4, Address6 } from 'ip-address'
-import { addressBytes, addressText } from '../../chain/ip/bytes.ts'
+import { addressBytes, addressText, coveredBits } from '../../chain/ip/bytes.ts'
 
 const octets = fc.uint8Array({ minLength: 4, maxLength: 4 })
 /** Zeros are frequent, since the shortening of runs of them is what goes wrong. */
@@ -125,4 +125,13 @@ test.each([
 
 test('bytes that are no address are refused', () => {
   expect(() => addressText(new Uint8Array(5))).toThrow('4 or 16 bytes, not 5')
+})
+
+test('a prefix covers the first bits of an address, byte by byte', () => {
+  const covered = (prefixLength: number) => [0, 1, 2, 3].map(at => coveredBits(prefixLength, at))
+  expect(covered(0)).toEqual([0, 0, 0, 0])
+  expect(covered(1)).toEqual([0x80, 0, 0, 0])
+  expect(covered(15)).toEqual([0xff, 0xfe, 0, 0])
+  expect(covered(24)).toEqual([0xff, 0xff, 0xff, 0])
+  expect(covered(32)).toEqual([0xff, 0xff, 0xff, 0xff])
 })

@@ -116,7 +116,7 @@ function readInterval(start: Uint8Array, end: Uint8Array): Json {
   let same = 0
   for (let index = 0; index < start.length; index++) {
     const difference = (start[index] ?? 0) ^ (end[index] ?? 0)
-    same += Math.clz32(difference) - 24
+    for (let bit = 0x80; bit > 0 && (difference & bit) === 0; bit >>= 1) same++
     if (difference !== 0) break
   }
   return same === start.length * 8 ? addressText(start) : { prefix: { addr: addressText(start), len: same } }

@@ -68,8 +68,8 @@ const SO_RCVTIMEO = 20
 /** Has a socket's reading, or its waiting for callers, give up after some seconds, with EAGAIN. */
 export function limitReceiving(descriptor: number, seconds: number): void {
   const time = new DataView(new ArrayBuffer(16)) // struct timeval: seconds, microseconds
-  time.setUint32(0, Math.floor(seconds), true)
-  time.setUint32(8, Math.round((seconds % 1) * 1e6), true)
+  time.setUint32(0, seconds, true)
+  time.setUint32(8, (seconds % 1) * 1e6 + 0.5, true)
   setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_RCVTIMEO }, new Uint8Array(time.buffer))
 }
 

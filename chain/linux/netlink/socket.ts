@@ -18,6 +18,7 @@ import {
 } from '../libc/socket.ts'
 import { now, observer } from '../observer.ts'
 import {
+  align,
   attributeMap,
   CodecError,
   encodeMessage,
@@ -274,7 +275,7 @@ function readSentence({ type, flags, payload }: Message): string | undefined {
 function echoEnd(flags: number, payload: Uint8Array): number {
   const HEADER = 20 // struct nlmsgerr: the error and the header of the refused message
   if (flags & CAPPED) return HEADER
-  return 4 + 4 * Math.ceil(readUint32(payload.subarray(4)) / 4)
+  return 4 + align(readUint32(payload.subarray(4)))
 }
 
 /** A dump that changed while it was read keeps being read again, this many times: each costs a fraction of a millisecond. */

@@ -140,7 +140,7 @@ function loadKey(key: Json, given: { context: Context; slot: number; set?: SetDe
     const { type, load, isHostInteger } = operandOf(part, given.context)
     expressions.push(load(slot))
     if (given.set?.isInterval && isHostInteger) expressions.push(toNetworkOrder(slot, type.length))
-    slot += Math.ceil(type.length / 4)
+    slot += (type.length + 3) >> 2
   }
   return expressions
 }

@@ -1,6 +1,6 @@
 /** nft's datatypes (its datatype.h): number, length in a key, and values as bytes. Pure. */
 
-import { addressBytes } from '../../ip/bytes.ts'
+import { addressBytes, coveredBits } from '../../ip/bytes.ts'
 import { hardwareAddressBytes } from '../../ip/hardware.ts'
 import { encodeText, join } from '../bytes.ts'
 import type { Json } from './nft.ts'
@@ -95,8 +95,7 @@ export function prefixBytes(value: Json, datatype: Datatype): { start: Uint8Arra
   const { addr = '', len = 0 } = isObject(value) && isObject(value.prefix) ? value.prefix : onlyNft('a range')
   const start = datatype.encode(addr)
   const mask = new Uint8Array(start.length)
-  for (let at = 0; at < mask.length; at++)
-    mask[at] = ~(0xff >> Math.min(8, Math.max(0, Number(len) - at * 8)))
+  for (let at = 0; at < mask.length; at++) mask[at] = coveredBits(Number(len), at)
   return { start, mask }
 }
 

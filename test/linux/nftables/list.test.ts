@@ -141,7 +141,7 @@ test('elements are read with key, value and comment', () => {
     { key: '0a0000010a010000', keyEnd: '0a0000010a01ffff', data: '', comment: 'range' },
   ])
   expect(read('addresses')).toEqual([{ key: '0600000000500000', data: '0a000009', comment: 'web' }])
-  expect(read('chains')).toEqual([{ key: '01bb', data: '', comment: 'tls', target: 'other' }])
+  expect(read('chains')).toEqual([{ key: '01bb', data: '', comment: 'tls', target: 'other', verdict: -4 }])
 })
 
 test('thousands of elements are read whole', () => {
