@@ -39,8 +39,14 @@ export interface ServedCall {
 /** Milliseconds that another plugin gets to take back what was done for a caller who has gone, and so will not end it. */
 const LAST_PATIENCE = 60_000
 
-/** Does a call and answers its exit status; undefined where it is not waited for any more. Leaves the process as it was. */
-export async function perform(call: ServedCall, home: number): Promise<0 | 1 | undefined> {
+/**
+ * Does a call and answers its exit status, undefined where it is not waited for any more; and whether it has started a program.
+ * Leaves the process as it was.
+ */
+export async function perform(
+  call: ServedCall,
+  home: number,
+): Promise<{ status: 0 | 1 | undefined; hasStarted: boolean }> {
   using line = lineTo(call)
   const { hello, caller } = call
   const place = open(`${caller.folder}/cwd`, O_RDONLY | O_DIRECTORY)
@@ -51,14 +57,18 @@ export async function perform(call: ServedCall, home: number): Promise<0 | 1 | u
   }
   const mask = setFileMask(hello.umask)
   const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
+  let hasStarted = false
   using _children = useChildEnvironment({
     environment,
     process: caller,
-    run: program => runWatched(program, line.isGone() ? undefined : call.connection),
+    run(program) {
+      hasStarted = true
+      return runWatched(program, line.isGone() ? undefined : call.connection)
+    },
   })
   try {
     const status = await run(call.plugin, { ...line.io, env: environment, builtins: call.builtins })
-    return line.isGone() ? undefined : status
+    return { status: line.isGone() ? undefined : status, hasStarted }
   } finally {
     setFileMask(mask)
     enterFolder(home, '/')

@@ -37,7 +37,7 @@ const states = ['absent', 'idle', 'busy'] as const
 export type State = (typeof states)[number]
 
 /** Words before the lines. */
-const head = { ending: 0, started: 1, ended: 2, refused: 16 }
+const head = { ending: 0, started: 1, ended: 2, idle: 3, present: 4, refused: 16 }
 const HEAD = 64
 
 /** Times are counted in steps of a quarter of a doubling, from 64 µs on. */
@@ -90,6 +90,7 @@ export interface Times {
 
 const CELLS = HEAD + MOST_WORKERS * LINE
 const lineAt = (slot: number) => HEAD + slot * LINE
+const ABSENT = states.indexOf('absent')
 const IDLE = states.indexOf('idle')
 const BUSY = states.indexOf('busy')
 
@@ -135,13 +136,32 @@ function linesIn(words: Int32Array, plugins: readonly string[]) {
       set(slot, 'process', process)
       set(slot, 'started', seconds())
       set(slot, 'state', IDLE)
+      Atomics.add(words, head.idle, 1)
+      Atomics.add(words, head.present, 1)
     },
-    leave: (slot: number) => set(slot, 'state', 0),
+    /** Of one that has ended, whatever it was at. */
+    leave(slot: number) {
+      const state = stateOf(slot)
+      if (state === 'absent') return
+      if (state === 'idle') Atomics.sub(words, head.idle, 1)
+      Atomics.sub(words, head.present, 1)
+      set(slot, 'state', ABSENT)
+    },
+    /** Lets a worker that has no caller go, if so many stay; of several that ask at once no more than that. */
+    retire(slot: number, stay: number): boolean {
+      for (;;) {
+        const present = Atomics.load(words, head.present)
+        if (present <= stay) return false
+        if (Atomics.compareExchange(words, head.present, present, present - 1) !== present) continue
+        Atomics.sub(words, head.idle, 1)
+        set(slot, 'state', ABSENT)
+        return true
+      }
+    },
     /** Says that a worker has a caller before it; answers whether all others have one too. */
     occupy(slot: number): boolean {
       set(slot, 'state', BUSY)
-      for (let other = 0; other < MOST_WORKERS; other++) if (get(other, 'state') === IDLE) return false
-      return true
+      return Atomics.sub(words, head.idle, 1) <= 1
     },
     /** Says what it does for the caller. */
     note(slot: number, plugin: string, verb: string) {
@@ -151,6 +171,7 @@ function linesIn(words: Int32Array, plugins: readonly string[]) {
     },
     release(slot: number) {
       set(slot, 'plugin', 0)
+      Atomics.add(words, head.idle, 1)
       set(slot, 'state', IDLE)
     },
     measure: (slot: number, kilobytes: number) => set(slot, 'kilobytes', kilobytes),

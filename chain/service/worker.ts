@@ -64,6 +64,10 @@ interface Worker {
   home: number
   buffer: Uint8Array
   supervisor: number
+  /** Plugins that were called before. */
+  loaded: Map<string, Plugin>
+  /** Whether the last call has started a program. */
+  hasStarted: boolean
 }
 
 const SIGTERM = 15
@@ -83,11 +87,13 @@ export async function work(
     home: open('/', O_RDONLY | O_DIRECTORY),
     buffer: new Uint8Array(LONGEST_HELLO),
     supervisor: parentProcess(),
+    loaded: new Map(),
+    hasStarted: false,
   }
   signalAtParentsEnd(SIGTERM) // which interrupts the wait for callers, and does nothing else
   worker.scoreboard.enter(options.slot, Number(/^\d+/.exec(readFile('/proc/self/stat') ?? '')?.[0]))
   const ownNamespace = ownNamespaceIdentity()
-  for (let calls = 0; ; ) {
+  for (let calls = 0, callers = 1; ; callers++) {
     if (worker.scoreboard.isEnding() || parentProcess() !== worker.supervisor) return endings.ending
     const connection = accept(descriptors.listener)
     if (connection === undefined) {
@@ -95,21 +101,23 @@ export async function work(
       continue
     }
     if (await attend(worker, connection)) calls++
-    await untilTimersHaveRun()
+    if (worker.hasStarted || callers % TIDIED_EVERY === 0) await untilTimersHaveRun()
+    worker.hasStarted = false
     if (ownNamespaceIdentity() !== ownNamespace) return endings.lost
-    if (calls >= options.calls || (calls % MEASURED_EVERY === 0 && isLarge(worker))) return endings.renewed
+    if (calls >= options.calls || (callers % TIDIED_EVERY === 0 && isLarge(worker))) return endings.renewed
   }
 }
 
-const MEASURED_EVERY = 16
+const TIDIED_EVERY = 16
 
+/** And until programs that were started have been reaped. */
 const untilTimersHaveRun = () => new Promise(done => setImmediate(done))
 
 /** No call has come for a while: what was used is collected; one worker too many ends. */
 function mayEnd({ options, scoreboard }: Worker): boolean {
   Bun.gc(true)
   measure({ options, scoreboard })
-  return scoreboard.workers().length > options.workers
+  return scoreboard.retire(options.slot, options.workers)
 }
 
 /** What is this process's alone, in kB (proc_pid_status(5)). */
@@ -157,8 +165,9 @@ async function converse(worker: Worker, connection: number): Promise<boolean> {
   const caller = judge(connection, peerOf(connection), worker.identity)
   if (typeof caller === 'string') return refuse(worker, caller)
   using _caller = caller
-  const plugin = await worker.served.load(hello.name)
+  const plugin = worker.loaded.get(hello.name) ?? (await worker.served.load(hello.name))
   if (!plugin) return refuse(worker, 'no plugin of that name')
+  worker.loaded.set(hello.name, plugin)
   const obstacle = obstacleTo(plugin, hello, worker)
   if (obstacle) return refuse(worker, obstacle)
   sendMessage(connection, TAKEN)
@@ -184,9 +193,10 @@ function obstacleTo(plugin: Plugin, { environment }: Hello, { scoreboard }: Work
 }
 
 async function carryOut(
-  { options, scoreboard, served, home }: Worker,
+  worker: Worker,
   call: Omit<Parameters<typeof perform>[0], 'builtins'>,
 ): Promise<void> {
+  const { options, scoreboard, served, home } = worker
   const { plugin, hello, connection, descriptors } = call
   const verb = hello.environment.CNI_COMMAND ?? ''
   scoreboard.note(options.slot, plugin.name, verb)
@@ -195,7 +205,8 @@ async function carryOut(
     sendMessage(connection, Uint8Array.of(1))
   })
   const started = performance.now()
-  const status = await perform({ ...call, builtins: served.builtins }, home)
+  const { status, hasStarted } = await perform({ ...call, builtins: served.builtins }, home)
+  worker.hasStarted = hasStarted
   if (status !== undefined) sendMessage(connection, Uint8Array.of(status))
   const milliseconds = performance.now() - started
   scoreboard.count(options.slot, { plugin: plugin.name, verb, milliseconds, failed: status !== 0 })

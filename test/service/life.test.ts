@@ -103,7 +103,7 @@ test('while all workers are busy there are more of them, which end when they are
   using ipam = slowIpam()
   const adding = slowCaller(ipam, container)
   await ipam.begun()
-  expect(service.status().workers.length).toBe(2) // which the second answers
+  expect(service.status().workers.length).toBeGreaterThan(1) // another than the one that is busy has answered
   expect(service.status().workers).toContainEqual(
     expect.objectContaining({ state: 'busy', plugin: 'bridge', verb: 'ADD' }),
   )

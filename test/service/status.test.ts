@@ -48,7 +48,14 @@ test('a worker that does something says what; refusals are counted by their reas
   const words = describeStatus(status, (status.workers[1]?.since ?? 0) + 7)
   expect(words).toMatch(/4712 +DEL of bridge for 7 s/)
   expect(words).toMatch(/other rights +2/)
+  scoreboard.release(3)
+  expect([scoreboard.retire(3, 2), scoreboard.retire(3, 1), scoreboard.retire(2, 1)]).toEqual([
+    false,
+    true,
+    false,
+  ])
   scoreboard.leave(3)
+  expect(scoreboard.occupy(2)).toBe(true)
   expect(scoreboard.workers().map(({ slot }) => slot)).toEqual([2])
 })
 

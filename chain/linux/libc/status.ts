@@ -2,6 +2,10 @@
 import { checked, nothingThere, SystemError } from './errno.ts'
 import { failureOf, libc, pointer, textPointer } from './ffi.ts'
 
+/** Words of a struct statx: device and inode; the mount. */
+const IDENTITY = [136, 140, 32, 36]
+const IDENTITY_AND_MOUNT = [...IDENTITY, 144, 148]
+
 /** The status of a file, a struct statx: read as far as it is asked for, since big integers cost a plugin time at their first use. */
 export class FileStatus {
   readonly #statx: DataView
@@ -22,9 +26,12 @@ export class FileStatus {
     return high === 0 ? String(low) : String(this.#statx.getBigUint64(32, true))
   }
 
-  /** The mount that it was found by: what lies below a folder is another thing by another mount. 0 before Linux 5.8. */
-  get mount(): bigint {
-    return this.#statx.getBigUint64(144, true)
+  /** Whether another status is of the same file; with `mount`, found by the same mount too (not known before Linux 5.8). */
+  isOf(file: FileStatus, { mount = false } = {}): boolean {
+    const [own, other] = [this.#statx, file.#statx]
+    for (const at of mount ? IDENTITY_AND_MOUNT : IDENTITY)
+      if (own.getUint32(at, true) !== other.getUint32(at, true)) return false
+    return true
   }
 
   /** st_mode: type and permissions. */
