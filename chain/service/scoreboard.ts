@@ -115,12 +115,21 @@ function commonIn(words: Int32Array) {
   }
 }
 
-/** What each worker says of itself. */
+/** A worker's line, a word at a time. */
+function fieldsIn(words: Int32Array) {
+  const at = (slot: number, field: keyof typeof line) => lineAt(slot) + line[field]
+  const get = (slot: number, field: keyof typeof line) => Atomics.load(words, at(slot, field))
+  return {
+    get,
+    set: (slot: number, field: keyof typeof line, value: number) =>
+      void Atomics.store(words, at(slot, field), value),
+    stateOf: (slot: number): State => states[get(slot, 'state')] ?? 'absent',
+  }
+}
+
+/** What each worker says of itself, for all to read. */
 function linesIn(words: Int32Array, plugins: readonly string[]) {
-  const set = (slot: number, field: keyof typeof line, value: number) =>
-    void Atomics.store(words, lineAt(slot) + line[field], value)
-  const get = (slot: number, field: keyof typeof line) => Atomics.load(words, lineAt(slot) + line[field])
-  const stateOf = (slot: number): State => states[get(slot, 'state')] ?? 'absent'
+  const { get, set, stateOf } = fieldsIn(words)
   const read = (slot: number): WorkerLine => {
     const [process, calls] = [get(slot, 'process'), get(slot, 'calls')]
     const common = { slot, process, state: stateOf(slot), calls }
@@ -131,6 +140,22 @@ function linesIn(words: Int32Array, plugins: readonly string[]) {
   }
   return {
     stateOf,
+    /** Says what a worker does for its caller. */
+    note(slot: number, plugin: string, verb: string) {
+      set(slot, 'verb', verbNumber(verb))
+      set(slot, 'since', seconds())
+      set(slot, 'plugin', plugins.indexOf(plugin) + 1)
+    },
+    measure: (slot: number, kilobytes: number) => set(slot, 'kilobytes', kilobytes),
+    workers: (): WorkerLine[] =>
+      Array.from({ length: MOST_WORKERS }, (_, slot) => read(slot)).filter(({ state }) => state !== 'absent'),
+  }
+}
+
+/** Workers that come, have callers, and go; and how many are there, and free. */
+function turnsIn(words: Int32Array) {
+  const { set, stateOf } = fieldsIn(words)
+  return {
     enter(slot: number, process: number) {
       words.fill(0, lineAt(slot), lineAt(slot) + LINE)
       set(slot, 'process', process)
@@ -163,20 +188,11 @@ function linesIn(words: Int32Array, plugins: readonly string[]) {
       set(slot, 'state', BUSY)
       return Atomics.sub(words, head.idle, 1) <= 1
     },
-    /** Says what it does for the caller. */
-    note(slot: number, plugin: string, verb: string) {
-      set(slot, 'verb', verbNumber(verb))
-      set(slot, 'since', seconds())
-      set(slot, 'plugin', plugins.indexOf(plugin) + 1)
-    },
     release(slot: number) {
       set(slot, 'plugin', 0)
       Atomics.add(words, head.idle, 1)
       set(slot, 'state', IDLE)
     },
-    measure: (slot: number, kilobytes: number) => set(slot, 'kilobytes', kilobytes),
-    workers: (): WorkerLine[] =>
-      Array.from({ length: MOST_WORKERS }, (_, slot) => read(slot)).filter(({ state }) => state !== 'absent'),
   }
 }
 
@@ -211,7 +227,12 @@ function timesIn(words: Int32Array, plugins: readonly string[]) {
 /** Lays memory out for the plugins of an executable: the order is the same in all of its processes. */
 function scoreboardOver(memory: ArrayBuffer, plugins: readonly string[]) {
   const words = new Int32Array(memory)
-  return { ...commonIn(words), ...linesIn(words, plugins), ...timesIn(words, plugins) }
+  return {
+    ...commonIn(words),
+    ...turnsIn(words),
+    ...linesIn(words, plugins),
+    ...timesIn(words, plugins),
+  }
 }
 
 export type Scoreboard = ReturnType<typeof scoreboardOver>
