@@ -430,6 +430,8 @@ test('the demonstration does all that it says', () => {
     'outside → published port   http://192.0.2.1:8080/       Hello from web!',
     'host → its own 127.0.0.1   http://127.0.0.1:8080/       Hello from web!',
     'Failed to match addr 10.22.0.2/16 on interface eth0',
+    'eth0 of web has not its address 10.22.0.2/16',
+    'ip address add 10.22.0.2/16 dev eth0',
     '╭─ web ─',
     '✓ no links',
     '✓ no nftables rules',
@@ -437,5 +439,5 @@ test('the demonstration does all that it says', () => {
   ]) {
     expect(shown).toContain(part)
   }
-  expect(shown.match(/took \d/g)).toHaveLength(9)
+  expect(shown.match(/took \d/g)).toHaveLength(11)
 })

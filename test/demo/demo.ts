@@ -1,6 +1,6 @@
 /**
  * The demonstration: two containers joined through demo.conflist by the compiled plugins, real requests between them and to
- * a published port, a check that finds what is broken by hand, and nothing left behind. test/demo/run.sh gives it a host of
+ * a published port, a check that finds what is broken by hand, a doctor that mends it, and nothing left behind. test/demo/run.sh gives it a host of
  * its own.
  */
 import { drawNetwork } from '../../chain/cli/picture.ts'
@@ -91,6 +91,21 @@ async function checkThatFails(attachment: RuntimeAttachment): Promise<void> {
   say(renderError(thrown, style).replace(/^/gm, '   '))
 }
 
+/** What `catena doctor` finds, each with the command that mends it, which is run. */
+function mendByDoctor(): void {
+  const { stdout } = Bun.spawnSync([`${options.path[0]}/catena`, 'doctor', '--state'])
+  const { findings } = JSON.parse(stdout.toString()) as { findings: { says: string; commands: string[] }[] }
+  if (findings.length === 0) throw new Error('doctor found nothing')
+  for (const { says, commands } of findings) {
+    say(`   ${style.bad('✗')} ${says}`)
+    for (const command of commands) {
+      say(`     ${style.accent(`$ ${command}`)}`)
+      const { success, stderr } = Bun.spawnSync(['sh', '-c', command])
+      if (!success) throw new Error(`${command}: ${stderr}`)
+    }
+  }
+}
+
 /** The bridge stays for containers to come, and so does the place where addresses go on: they are the network's, and go here. */
 function whatIsLeft(host: Namespace, before: Snapshot): string[] {
   removeLink(host.route, 'cni0')
@@ -144,6 +159,8 @@ async function demonstrate(host: Namespace): Promise<number> {
     good(`${breakByHand(web, result)} is gone from eth0`),
   )
   await step('CHECK again: it says what is wrong', () => checkThatFails(one))
+  await step('catena doctor says what to do, and it is done', mendByDoctor)
+  await step('CHECK: all is well again', () => checkNetworkList(list, one, options))
   await step('DEL both containers', async () => {
     for (const attachment of [other, one]) await delNetworkList(list, attachment, options)
   })
