@@ -674,6 +674,23 @@ describe('on a node', () => {
   })
 })
 
+test('nftables beside a program that reads iptables', async () => {
+  const tools = `${folder}/tools`
+  mkdirSync(tools)
+  writeFileSync(`${tools}/nerdctl`, '#!/bin/sh\n', { mode: 0o755 })
+  const network = write(list([bridge({ ipMasq: true, ipMasqBackend: 'nftables' })]))
+  const path = process.env.PATH
+  process.env.PATH = `${tools}:${path}`
+  try {
+    const node = { path: [ours], builtins }
+    const { findings } = await lint({ files: [network], load: served.load, node, verbs: [] })
+    expect(findings.map(brief)).toEqual(['warning backend "nftables"'])
+    expect(findings[0]?.why).toContain('nerdctl looks there for ports that are free')
+  } finally {
+    process.env.PATH = path
+  }
+})
+
 describe('the command', () => {
   const catena = (words: string[], env: Record<string, string> = {}) => {
     const { exitCode, stdout, stderr } = Bun.spawnSync([ourExecutable('catena'), 'lint', ...words], {

@@ -238,7 +238,8 @@ async function backendFaults(places: readonly PluginPlace[], options: RuntimeOpt
   })
   if (named.length === 0) return []
   const use = await useOfIptables(options)
-  const present = Object.keys(readers).filter(name => FOLDERS.some(folder => status(`${folder}/${name}`)))
+  const searched = [process.env.PATH ?? '', ...FOLDERS].join(':')
+  const present = Object.keys(readers).filter(name => Bun.which(name, { PATH: searched }) !== null)
   const reasons = [...(use === undefined ? [] : [use]), ...present.map(name => `${name} ${readers[name]}`)]
   if (reasons.length === 0) return []
   return named.map(({ place: { document, path }, key }) =>

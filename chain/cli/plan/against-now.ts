@@ -47,6 +47,15 @@ export interface Compared {
 export async function compareWithNow(given: Plan): Promise<Compared> {
   const { list, attachment } = given
   const { netns, containerId, ifname } = attachment
+  if (list.plugins.some(({ type }) => type === 'host-device')) {
+    throw new CniError(
+      code.internal,
+      'host-device: the device is in the container, and there is no other to try ADD with',
+      {
+        details: '`catena check` asks the plugin itself',
+      },
+    )
+  }
   const cached = cachedOf(given)
   if (namespaceState(netns) !== 'present') {
     throw new CniError(code.invalidNamespace, `there is no namespace ${netns}`, {

@@ -44,7 +44,18 @@ export interface ProgramCall {
   status: number
 }
 
-export type Call = NetlinkCall | FileCall | SysctlCall | ProgramCall
+/** A tap device, made through /dev/net/tun. */
+export interface TapCall {
+  kind: 'tap'
+  where: Where
+  name: string
+  multiQueue: boolean
+  virtioHeader: boolean
+  owner?: number
+  group?: number
+}
+
+export type Call = NetlinkCall | FileCall | SysctlCall | ProgramCall | TapCall
 
 export interface Recorder {
   /** Takes note of something beside what goes through the C library. */
@@ -59,6 +70,12 @@ const O_CREAT = 0o100
 const CLONE_NEWNET = 0x40000000
 const MSG_PEEK = 2
 const ERROR = 2 // NLMSG_ERROR
+// linux/if_tun.h
+const TUNSETIFF = 0x400454ca
+const TUNSETOWNER = 0x400454cc
+const TUNSETGROUP = 0x400454ce
+const IFF_MULTI_QUEUE = 0x100
+const IFF_VNET_HDR = 0x4000
 
 /** A namespace: one of the two, or one that is made to try something in, of which nothing is told. */
 type Place = Where | 'scratch'
@@ -97,6 +114,7 @@ type After = (result: number, ...values: never[]) => void
 class Recording {
   place: Place = 'host'
   readonly #opened = new Map<number, Opened>()
+  readonly #taps = new Map<number, TapCall>()
   readonly #waiting = new Map<string, NetlinkCall>()
   readonly #isContainer: (path: string) => boolean
   readonly #tell: (call: Call) => void
@@ -121,7 +139,10 @@ class Recording {
       if (descriptor >= 0 && family === AF_NETLINK)
         this.#opened.set(descriptor, { kind: 'socket', place: this.place, protocol })
     },
-    close: (_: number, descriptor: number) => void this.#opened.delete(descriptor),
+    close: (_: number, descriptor: number) => {
+      this.#opened.delete(descriptor)
+      this.#taps.delete(descriptor)
+    },
     dup: (result: number, descriptor: number) => {
       const known = this.#opened.get(descriptor)
       if (known && result >= 0) this.#opened.set(result, known)
@@ -136,6 +157,9 @@ class Recording {
     recvfrom: (length: number, descriptor: number, bytes: number, _: number, flags: number) => {
       if (length > 0 && !(flags & MSG_PEEK)) this.#received(descriptor, bytes, length)
     },
+    ioctl: (result: number, descriptor: number, request: number, argument: number) => {
+      if (result >= 0) this.#control(descriptor, Number(request), Number(argument))
+    },
     rename: (result: number, from: number, to: number) =>
       this.#file(result, { does: 'rename', path: textOf(from), to: textOf(to) }),
     link: (result: number, from: number, to: number) =>
@@ -144,6 +168,25 @@ class Recording {
       this.#file(result, { does: 'symbolic link', path: textOf(name), to: textOf(target) }),
     unlink: (result: number, path: number) => this.#file(result, { does: 'delete', path: textOf(path) }),
     mkdir: (result: number, path: number) => this.#file(result, { does: 'folder', path: textOf(path) }),
+  }
+
+  /** What belongs to a tap follows its creation, and is told with it. */
+  #control(descriptor: number, request: number, argument: number): void {
+    const known = this.#taps.get(descriptor)
+    if (request === TUNSETOWNER && known) known.owner = argument
+    if (request === TUNSETGROUP && known) known.group = argument
+    if (request !== TUNSETIFF || this.place === 'scratch') return
+    const asked = copy(argument, 18) // struct ifreq: a name and flags
+    const flags = (asked[16] ?? 0) | ((asked[17] ?? 0) << 8)
+    const name = decoder.decode(asked.subarray(0, Math.max(asked.indexOf(0), 0)))
+    const call: TapCall = {
+      kind: 'tap',
+      ...{ where: this.place, name },
+      multiQueue: (flags & IFF_MULTI_QUEUE) !== 0,
+      virtioHeader: (flags & IFF_VNET_HDR) !== 0,
+    }
+    this.#taps.set(descriptor, call)
+    this.#tell(call)
   }
 
   #file(result: number, call: Omit<FileCall, 'kind'>): void {

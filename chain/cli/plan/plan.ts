@@ -1,6 +1,6 @@
 /** What ADD would do: the plugins themselves do it in a twin of the node, and what they ask of the system is written down. */
 import { listFolder, readFile } from '../../linux/files.ts'
-import { listLinks } from '../../linux/netlink/link.ts'
+import { type Link, listLinks } from '../../linux/netlink/link.ts'
 import { openRoute } from '../../linux/netlink/socket.ts'
 import { inNamespace } from '../../linux/netns.ts'
 import { applyRuleset } from '../../linux/nftables/engine.ts'
@@ -116,7 +116,7 @@ export async function planWithin({
     containerId: attachment.containerId,
     ifname: attachment.ifname,
     netns: attachment.netns,
-    steps: stepsOf(done, namesIn(twin.netns)),
+    steps: stepsOf(done, namesIn(twin)),
     ...outcome,
     ...(isRaw ? { messages: sentIn(done) } : {}),
     notes,
@@ -294,10 +294,12 @@ function recordPrograms(recorder: Recorder): void {
   Bun.spawnSync = recorded as typeof start
 }
 
-function namesIn(netns: string): Names {
-  const list = () => {
+/** As links are called in the end; those that are gone, or elsewhere by then, as they were in the beginning. */
+function namesIn({ netns, captured }: Twin): Names {
+  const list = (before: readonly Link[] = []) => {
     using route = openRoute()
-    return new Map(listLinks(route).map(({ index, name }) => [index, name]))
+    return new Map([...before, ...listLinks(route)].map(({ index, name }) => [index, name]))
   }
-  return { host: list(), container: inNamespace<Map<number, string>>(netns, list) }
+  const inContainer = () => list(captured.container?.links)
+  return { host: list(captured.host?.links), container: inNamespace<Map<number, string>>(netns, inContainer) }
 }

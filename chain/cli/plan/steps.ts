@@ -3,7 +3,7 @@
 import { describeErrno } from '../../linux/libc/errno.ts'
 import { NETLINK_ROUTE } from '../../linux/netlink/socket.ts'
 import { type Command, type Json, nftDocument } from '../../linux/nftables/nft.ts'
-import type { Call, FileCall, NetlinkCall, ProgramCall, SysctlCall, Where } from './calls.ts'
+import type { Call, FileCall, NetlinkCall, ProgramCall, SysctlCall, TapCall, Where } from './calls.ts'
 import { routeStep } from './route-steps.ts'
 import { inPlace, type Names, quoted, type Step, type Told } from './step.ts'
 
@@ -43,6 +43,8 @@ function toldOf(event: Exclude<Event, { kind: 'plugin' }>, names: Names, files: 
       return [sysctlStep(event)]
     case 'program':
       return [programStep(event)]
+    case 'tap':
+      return [tapStep(event)]
     case 'nftables':
       return nftablesSteps(event)
     case 'file':
@@ -74,6 +76,22 @@ function sysctlStep({ where, key, value }: SysctlCall): Told {
     where,
     does,
     commands: [inPlace(where, `sysctl -qw ${quoted(`${key}=${value}`)}`)],
+  }
+}
+
+function tapStep({ where, name, multiQueue, virtioHeader, owner, group }: TapCall): Told {
+  const settings = [
+    ...(multiQueue ? ['multi_queue'] : []),
+    ...(virtioHeader ? ['vnet_hdr'] : []),
+    ...(owner === undefined ? [] : [`user ${owner}`]),
+    ...(group === undefined ? [] : [`group ${group}`]),
+  ].join(' ')
+  const line = `ip tuntap add dev ${quoted(name)} mode tap ${settings}`.trimEnd()
+  return {
+    about: 'link',
+    where,
+    does: `create tap ${name} ${settings}`.trimEnd(),
+    commands: [inPlace(where, line)],
   }
 }
 
