@@ -104,7 +104,7 @@ function rateText(rate: number): string {
 }
 
 /** "12s", "5m", "3h", "9d". */
-export function ageText(milliseconds: number): string {
+function ageText(milliseconds: number): string {
   const seconds = Math.max(0, Math.round(milliseconds / 1000))
   for (const [unit, size] of [
     ['d', 86_400],

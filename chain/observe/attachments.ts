@@ -49,7 +49,7 @@ export function cachedResultOf({ result }: CachedAttachment): Result | undefined
 }
 
 /** The host's end of a container's interface: a veth's peer, or the link that a macvlan or a VLAN stands on. */
-export function hostSideOf(ground: Ground, inside: Link, namespace: string): Link | undefined {
+function hostSideOf(ground: Ground, inside: Link, namespace: string): Link | undefined {
   if (inside.parent === undefined) return undefined
   const { links } = ground.host
   const found = links.find(({ index }) => index === inside.parent)

@@ -41,7 +41,7 @@ export type Undo =
   | { kind: 'namespace'; path: string; isMounted: boolean }
   | { kind: 'nothing'; says: string }
 
-export interface Bundle {
+interface Bundle {
   version: 1
   /** ISO 8601. */
   time: string

@@ -9,7 +9,7 @@ import type { Finding } from '../finding.ts'
 import { commandsOf, type Step } from './step.ts'
 
 /** A finding that can be mended: its commands are those of its steps. */
-export function mendable(of: {
+function mendable(of: {
   kind: string
   says: string
   why: string

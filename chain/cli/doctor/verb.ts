@@ -110,7 +110,12 @@ async function mend(flags: Flags, program: Program, output: Output): Promise<num
     return 1
   }
   const { examineState, repair } = await import('./state.ts')
-  const { bundle, repaired } = await repair(findings, new Date())
+  // whoever was asked may have taken his time: what is no longer found is no longer ours to take
+  const isFound = ({ kind, says }: Finding) => findings.some(each => each.kind === kind && each.says === says)
+  const still = (await examine({ ...flags, state: true }, program)).filter(
+    each => each.repair && isFound(each),
+  )
+  const { bundle, repaired } = await repair(still, new Date())
   const node = { into: flags.into, root: '' }
   const left = examineState({ node, names: program.pluginNames }, flags).filter(each => each.repair)
   output.answer(

@@ -95,7 +95,7 @@ export function passFrames(walking: Walking, hook: Hook): void {
 }
 
 /** A packet filter: the host's, or that of a container's own namespace. */
-export interface Site {
+interface Site {
   place: string
   ruleset: Ruleset
   around: Omit<Lookups, 'find'>
