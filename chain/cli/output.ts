@@ -45,7 +45,7 @@ export function outputFor(argv: readonly string[]): Output {
   const isTerminal = Boolean(process.stdout.isTTY) && !wantsJson
   let hasResult = false
   const steps: Pick<Step, 'verb' | 'plugin' | 'milliseconds' | 'by'>[] = []
-  const style = styleFor(isTerminal, process.env)
+  const style = styleFor({ isTerminal, env: process.env })
   return {
     isTerminal,
     style,
@@ -66,7 +66,7 @@ export function outputFor(argv: readonly string[]): Output {
       else if (wantsJson && steps.length > 0 && !hasResult) print(`${printJson({ catena: { steps } })}\n`)
     },
     failure(error) {
-      const asideStyle = styleFor(Boolean(process.stderr.isTTY), process.env)
+      const asideStyle = styleFor({ isTerminal: Boolean(process.stderr.isTTY), env: process.env })
       const isTold = isTerminal || printIfRead(printError(errorDocument(error, newestVersion)))
       if (isTerminal || !isTold || process.stderr.isTTY) printAside(`${renderError(error, asideStyle)}\n`)
     },

@@ -1,7 +1,7 @@
 /** `catena path`: the way of a packet from one place to another, and where it ends. */
 
 import { addressAfter, formatAddress, parseAddress, parseCidr } from '../ip/address.ts'
-import { isIpv6 } from '../ip/family.ts'
+import { familyOf, isIpv6 } from '../ip/family.ts'
 import { canonicalAddress } from '../ip/text.ts'
 import { routeTo } from '../linux/netlink/route.ts'
 import { openRoute } from '../linux/netlink/socket.ts'
@@ -147,7 +147,7 @@ function sourceOf(node: NodeModel, origin: Origin, destination: string): { sourc
     const gateway = node.host.routes.find(
       ({ prefixLength, gateway, destination: to }) => prefixLength === 0 && gateway && isIpv6(to) === isSix,
     )?.gateway
-    const source = origin.source ?? gateway ?? neighbourOf(uplink.addresses, isSix)
+    const source = origin.source ?? gateway ?? neighbourOf(uplink.addresses, isSix ? 6 : 4)
     // without any, an address that is for documentation (RFC 5737, RFC 3849)
     return { source: source ?? (isSix ? '2001:db8::7' : '198.51.100.7'), input: uplink.link.name }
   }
@@ -155,8 +155,8 @@ function sourceOf(node: NodeModel, origin: Origin, destination: string): { sourc
 }
 
 /** An address beside the host's own, in one of its networks. */
-function neighbourOf(addresses: readonly string[], isSix: boolean): string | undefined {
-  const own = parseCidr(addresses.find(each => isIpv6(each) === isSix) ?? '')
+function neighbourOf(addresses: readonly string[], family: 4 | 6): string | undefined {
+  const own = parseCidr(addresses.find(each => familyOf(each) === family) ?? '')
   return own && formatAddress(addressAfter(own.address))
 }
 

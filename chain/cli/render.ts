@@ -22,7 +22,13 @@ const rendition =
     `\x1b[${on}m${text}\x1b[${off}m`
 
 /** Colours for a terminal, nothing for anything else (https://no-color.org). */
-export function styleFor(isTerminal: boolean, env: Readonly<Record<string, string | undefined>> = {}): Style {
+export function styleFor({
+  isTerminal,
+  env = {},
+}: {
+  isTerminal: boolean
+  env?: Readonly<Record<string, string | undefined>>
+}): Style {
   if (!isTerminal || env.NO_COLOR || env.TERM === 'dumb') {
     return { bold: plain, dim: plain, good: plain, bad: plain, accent: plain, notice: plain }
   }

@@ -27,7 +27,7 @@ function only(asked: string): ContainerStory {
 }
 
 const words = (asked: string, all = false, width = 80) =>
-  describeStory(storyOf(asked), { style: styleFor(false), width, all })
+  describeStory(storyOf(asked), { style: styleFor({ isTerminal: false }), width, all })
 
 test('a chain is told by plugin, with what each did to the machine, whatever name one has for its container', async () => {
   forget()
@@ -165,7 +165,7 @@ test('plugins of one chain are one operation; a retry, another verb, and another
   ])
 })
 
-test('the command: a story, what was done of late, and exit status 1 for what nobody has heard of', async () => {
+test('the command: a story, what was done of late, and exit status 1 for what is unknown', async () => {
   forget()
   await using node = await freshNode()
   node.network('late', '10.42.0.0/24')
@@ -181,9 +181,9 @@ test('the command: a story, what was done of late, and exit status 1 for what no
     status: 0,
     json: { version: 1, operations: [{ container: 'web', verb: 'ADD' }] },
   })
-  expect(catena('nobody-knows')).toEqual({
+  expect(catena('unheard-of')).toEqual({
     status: 1,
-    json: { version: 1, asked: 'nobody-knows', containers: [] },
+    json: { version: 1, asked: 'unheard-of', containers: [] },
   })
   for (const line of words('web', true, 40).split('\n')) expect(line.length).toBeLessThanOrEqual(60)
 })

@@ -102,10 +102,13 @@ describe('catena ps', () => {
 test.each(['ps', 'graph', 'doctor --state', 'path :8080'])(
   'who may not look at the node is told so by catena %s',
   words => {
-    const nobody = ['unshare', '--user', '--map-root-user'] // root of its own, and nobody here
-    const { exitCode, stdout } = Bun.spawnSync([...nobody, ourExecutable('catena'), ...words.split(' ')], {
-      env: { PATH: process.env.PATH },
-    })
+    const unprivileged = ['unshare', '--user', '--map-root-user'] // root of its own, and no one here
+    const { exitCode, stdout } = Bun.spawnSync(
+      [...unprivileged, ourExecutable('catena'), ...words.split(' ')],
+      {
+        env: { PATH: process.env.PATH },
+      },
+    )
     const { msg, details } = JSON.parse(stdout.toString())
     expect({ exitCode, msg, details }).toEqual({
       exitCode: 1,

@@ -269,7 +269,7 @@ const sample: IpamReport = {
 }
 
 test.each([40, 80])('on %d columns no line is longer, and nothing of a container moves the cursor', width => {
-  const shown = describeIpam(sample, { style: styleFor(false), width, isFull: true })
+  const shown = describeIpam(sample, { style: styleFor({ isTerminal: false }), width, isFull: true })
   expect(shown).not.toContain('\u001b')
   for (const line of shown.split('\n')) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(width)
   expect(shown).toContain('1 leaked')

@@ -445,7 +445,7 @@ describe('what is said of it', () => {
       const config = list([
         bridge({ 'a-key-\u4e16\u754c-that-is-long-enough-to-be-cut': 'x'.repeat(90), isGatewya: true }),
       ])
-      const shown = describeReport(await lintAlone([write(config)]), styleFor(false), width)
+      const shown = describeReport(await lintAlone([write(config)]), styleFor({ isTerminal: false }), width)
       for (const line of shown.split('\n')) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(width)
       const lines = shown.split('\n')
       const caret = lines.findLastIndex(line => line.includes('^'))
@@ -457,7 +457,7 @@ describe('what is said of it', () => {
   test('control characters of a file do not reach the terminal', async () => {
     const shown = describeReport(
       await lintAlone([write('{ "name": \x1b]0;owned\x07 }')]),
-      styleFor(false),
+      styleFor({ isTerminal: false }),
       80,
     )
     expect(shown).not.toContain('\x1b')

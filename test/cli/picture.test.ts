@@ -5,8 +5,8 @@ import { harmless, renderError, renderResult, renderStep, styleFor } from '../..
 import { topologyOf } from '../../chain/cli/topology.ts'
 import { CniError } from '../../chain/protocol/error.ts'
 
-const plain = styleFor(false)
-const coloured = styleFor(true)
+const plain = styleFor({ isTerminal: false })
+const coloured = styleFor({ isTerminal: true })
 
 const network: DrawnNetwork = {
   name: 'demo',
@@ -244,7 +244,7 @@ describe('a person reads', () => {
     ['NO_COLOR', true, { NO_COLOR: '1' }],
     ['a terminal that has no colours', true, { TERM: 'dumb' }],
   ])('no colours where there is %s', (_, isTerminal, env) => {
-    const style = styleFor(isTerminal, env)
+    const style = styleFor({ isTerminal, env })
     expect(Object.values(style).map(paint => paint('text'))).toEqual(Array(6).fill('text'))
   })
 })

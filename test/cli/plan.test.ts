@@ -447,7 +447,7 @@ describe('against what is there', () => {
     expect(what('bridged')).toContain('kind of eth0')
   })
 
-  test('nobody is in a namespace that is not there', () => {
+  test('no process is in a namespace that is not there', () => {
     const { status, stdout } = catena(['plan', 'bridged', NETNS, '--against-now'])
     expect(status).toBe(1)
     expect(JSON.parse(stdout).msg).toBe(`there is no namespace ${NETNS}`)

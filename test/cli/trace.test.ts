@@ -46,7 +46,7 @@ const named = ({ root }: Trace, name: string): Span => {
 }
 
 const words = (traced: Trace, width: number, all = false) =>
-  describeTrace(traced, { style: styleFor(false), width, all })
+  describeTrace(traced, { style: styleFor({ isTerminal: false }), width, all })
 
 test('plugins, what they ran, and what they asked of the kernel, each within the one that waited for it', async () => {
   network('traced', '10.51.0.0/24')

@@ -24,7 +24,7 @@ import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { difference, type Snapshot, snapshot } from '../fixtures/snapshot.ts'
 
-const style = styleFor(Boolean(process.stdout.isTTY), process.env)
+const style = styleFor({ isTerminal: Boolean(process.stdout.isTTY), env: process.env })
 const say = (text = '') => console.log(text)
 const good = (text: string) => say(`   ${style.good('✓')} ${text}`)
 const list = parseNetworkList(await Bun.file(`${import.meta.dir}/demo.conflist`).text())

@@ -34,7 +34,7 @@ function begun() {
   return container
 }
 
-const claimed = () => recordsIn('interfaces', () => true).recorded()
+const recorded = () => recordsIn('interfaces', () => true).recorded()
 
 describe('finishing', () => {
   test('puts addresses and routes there, and tells what is where', () => {
@@ -57,10 +57,10 @@ describe('finishing', () => {
     using container = begun()
     using adding = addingTo(container)
     finishInterface(adding, { addresses, announcement: 'none' })
-    expect(claimed()).toHaveLength(1)
+    expect(recorded()).toHaveLength(1)
     expect(adding.undoing).toEqual(['forget whose eth0 is'])
     adding.fail()
-    expect(claimed()).toEqual([])
+    expect(recorded()).toEqual([])
   })
 
   test('leaves it unfinished where the addresses are refused', () => {
@@ -69,7 +69,7 @@ describe('finishing', () => {
     const wrong = { ...addresses, ips: [{ address: '10.1.0.2/33' }] }
     expect(() => finishInterface(adding, { addresses: wrong, announcement: 'none' })).toThrow('10.1.0.2/33')
     expect(container.link('eth0').group).toBe(PENDING)
-    expect(claimed()).toEqual([])
+    expect(recorded()).toEqual([])
   })
 
   test.each([
@@ -141,7 +141,7 @@ describe('DEL', () => {
     }
     const request = { attachment: adding.attachment, netns: container.path, ipam, io: silentIo({}) }
     await removeFinished(request)
-    expect([wasThere, container.links().length, claimed()]).toEqual([true, 1, []])
+    expect([wasThere, container.links().length, recorded()]).toEqual([true, 1, []])
     await removeFinished(request)
     await removeFinished({ ...request, netns: undefined })
   })
@@ -161,7 +161,7 @@ describe('DEL', () => {
       code: 11,
       message: 'release the addresses: the pool is busy',
     })
-    expect([container.links().length, claimed()]).toEqual([1, []])
+    expect([container.links().length, recorded()]).toEqual([1, []])
   })
 
   test('leaves an interface that is another attachment’s by now', async () => {
@@ -177,7 +177,7 @@ describe('DEL', () => {
     })
     expect(io.said()).toContain('is left alone')
     expect(container.link('eth0')).toBeDefined()
-    expect(claimed()).toHaveLength(1)
+    expect(recorded()).toHaveLength(1)
   })
 })
 
@@ -190,7 +190,7 @@ test('GC forgets what dead attachments had, though the addresses cannot be colle
   await expect(collectStale({ network: 'test-net', valid, ipam })).rejects.toThrow(
     'release stale addresses: no pool',
   )
-  expect(claimed()).toHaveLength(2)
+  expect(recorded()).toHaveLength(2)
   expect(lentDevice(attachmentOf('lent'))).toBeDefined()
   expect(ownerOf(attachmentOf('alive')).id).toBeDefined()
 })

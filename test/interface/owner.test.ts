@@ -122,7 +122,7 @@ describe('the host’s end', () => {
   })
 
   test('is none where both ends are the container’s, whatever indexes it has chosen to look like another’s', () => {
-    using there = attached() // another container, whose pair is to be claimed
+    using there = attached() // another container, whose pair is to be taken for its own
     using liar = freshNamespace('liar')
     using inner = freshNamespace('inner')
     const [wanted, its] = [there.host.link('veth0').index, there.container.link('eth0').index]

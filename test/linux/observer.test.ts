@@ -115,7 +115,7 @@ test('of locks: only those that one had to wait for', async () => {
   await holder.exited
 })
 
-test('several watch at once, stop in any order, and afterwards nobody is told and nothing is put together', () => {
+test('several watch at once, stop in any order, and afterwards none is told and nothing is put together', () => {
   const told: string[] = []
   const one = observe(() => told.push('one'))
   const other = observe(() => told.push('other'))

@@ -18,7 +18,7 @@ const POD: [string, string][] = [
   ['TOKEN', 'very-secret-1'],
 ]
 
-test('a secret in the configuration, in CNI_ARGS or beside a key that is ours is not recorded, and nobody else may read', async () => {
+test('a secret in the configuration, in CNI_ARGS or beside a key that is ours is not recorded, and no other may read', async () => {
   forget()
   using container = freshNamespace('container')
   const args = POD.map(pair => pair.join('=')).join(';')
@@ -38,7 +38,7 @@ test('a secret in the configuration, in CNI_ARGS or beside a key that is ours is
   expect(statSync(RECORDS_FOLDER).mode & 0o777).toBe(0o700)
 })
 
-test('calls that overlap in one process end in any order, and leave nobody who watches', async () => {
+test('calls that overlap in one process end in any order, and leave none that watches', async () => {
   forget()
   using one = freshNamespace('container')
   using other = freshNamespace('container')

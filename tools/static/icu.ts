@@ -29,7 +29,7 @@ export function isKept(name: string): boolean {
   return kept.test(file) || !(isInFolder.test(name) || isOfLocale.test(name))
 }
 
-/** Bytes of a file that nobody needs. */
+/** Bytes of a file that are not needed. */
 export interface Hole {
   offset: number
   length: number

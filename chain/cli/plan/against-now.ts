@@ -1,5 +1,5 @@
 /**
- * An attachment held against what ADD would make of it: in the twin it is deleted and added anew, and what has come of that is
+ * An attachment held against what ADD would make of it: in the twin it is deleted and added again, and what has come of that is
  * looked for on the node. A CHECK that says what is there instead, and what would mend it.
  */
 import { readState } from '../../linux/files.ts'
@@ -115,7 +115,7 @@ function objectsAt(result: JsonObject, key: string): JsonObject[] {
   return Array.isArray(found) ? found.filter(isObject) : []
 }
 
-/** Host ends: they are made anew. Bridges stay; a name that is a bridge's is taken for none here by the twin. */
+/** Host ends: they are made again. Bridges stay; a name that is a bridge's is taken for none here by the twin. */
 function hostLinksOf(cached: CachedAttachment | undefined): string[] {
   return objectsAt(resultOf(cached), 'interfaces')
     .filter(each => !lookup(each, 'sandbox'))

@@ -1,4 +1,4 @@
-/** Processes that this one has started: waited for without giving up the thread, or the claim of whoever else waits for them. */
+/** Processes that this one has started: waited for without giving up the thread, and without taking it from whoever else waits for them. */
 import { checked } from './errno.ts'
 import { pointer, rarely } from './ffi.ts'
 

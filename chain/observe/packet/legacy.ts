@@ -36,9 +36,9 @@ export function matchHead(head: Uint8Array, packet: Packet): { isMatch: boolean;
   const [inputMask, outputMask] = [part(links + 32, 16), part(links + 48, 16)]
   hold(isNamed(packet.input, input, inputMask), NOT_INPUT, linkText('-i', input, inputMask))
   hold(isNamed(packet.output, output, outputMask), NOT_OUTPUT, linkText('-o', output, outputMask))
-  const wanted = new DataView(head.buffer, head.byteOffset).getUint16(protocol, true)
-  const called = Object.keys(protocols).find(name => protocols[name] === wanted) ?? String(wanted)
-  hold(wanted === 0 || wanted === protocolNumber(packet), NOT_PROTOCOL, wanted === 0 ? '' : `-p ${called}`)
+  const asked = new DataView(head.buffer, head.byteOffset).getUint16(protocol, true)
+  const called = Object.keys(protocols).find(name => protocols[name] === asked) ?? String(asked)
+  hold(asked === 0 || asked === protocolNumber(packet), NOT_PROTOCOL, asked === 0 ? '' : `-p ${called}`)
   return { isMatch, words: words.join(' ') }
 }
 
@@ -59,14 +59,14 @@ function prefixText(option: string, network: Uint8Array, mask: Uint8Array): stri
 }
 
 /** Compared as far as the mask has ones: a name with a plus sign ends before its zero. */
-function isNamed(name: string | undefined, wanted: Uint8Array, mask: Uint8Array): boolean {
+function isNamed(name: string | undefined, asked: Uint8Array, mask: Uint8Array): boolean {
   const bytes = new Uint8Array(16)
   bytes.set(encodeText(name ?? ''))
-  return bytes.every((byte, at) => (byte & (mask[at] ?? 0)) === ((wanted[at] ?? 0) & (mask[at] ?? 0)))
+  return bytes.every((byte, at) => (byte & (mask[at] ?? 0)) === ((asked[at] ?? 0) & (mask[at] ?? 0)))
 }
 
-function linkText(option: string, wanted: Uint8Array, mask: Uint8Array): string {
+function linkText(option: string, asked: Uint8Array, mask: Uint8Array): string {
   if (isNothing(mask)) return ''
-  const name = readText(wanted)
+  const name = readText(asked)
   return `${option} ${name}${mask[name.length] === 0 ? '+' : ''}`
 }

@@ -43,7 +43,7 @@ describe('names', () => {
     ['without an end', [1, 0x61]],
     ['whose label is cut', [5, 0x61, 0x62]],
     ['whose pointer is cut', [1, 0x61, 0xc0]],
-    ['with a kind of label that nobody knows', [0x41, 0x61, 0]],
+    ['with a kind of label that is unknown', [0x41, 0x61, 0]],
     ['with what is not printed', [1, 0x07, 0]],
   ])('%s end the list', (_, bytes) => {
     expect(namesIn(Buffer.concat([encoded('example.org'), Uint8Array.from(bytes)]))).toEqual(['example.org'])

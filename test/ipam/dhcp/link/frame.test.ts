@@ -111,7 +111,7 @@ test('both checksums are what others take for right', async () => {
 describe('ARP', () => {
   const probe = arpProbe('02:00:00:00:00:01', '10.0.0.5')
 
-  test('a probe asks for an address, and claims none', () => {
+  test('a probe asks for an address, and says that it has none', () => {
     expect(probe.length).toBe(42)
     for (const address of ['10.0.0.5', '0.0.0.0']) {
       const claimant = arpClaimant(probe, address)
@@ -119,7 +119,7 @@ describe('ARP', () => {
     }
   })
 
-  test('whoever has the address, and says so, is told; and nobody in a frame that is cut', () => {
+  test('whoever has the address, and says so, is told; and none in a frame that is cut', () => {
     const said = Uint8Array.from(probe)
     said.set([10, 0, 0, 5], 28)
     expect(arpClaimant(said, '10.0.0.5')).toBe('02:00:00:00:00:01')

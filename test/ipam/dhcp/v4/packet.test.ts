@@ -215,15 +215,15 @@ test('an ARP probe asks for an address without giving one', () => {
 })
 
 test.each([
-  { name: 'an answer for the address', sender: '0a090005', target: '0a090009', claims: true },
-  { name: 'a question of its owner', sender: '0a090005', target: '0a090001', claims: true },
-  { name: 'a question for it', sender: '0a090009', target: '0a090005', claims: false },
-  { name: 'a probe as ours', sender: '00000000', target: '0a090005', claims: false },
-])('$name: $claims', ({ sender, target, claims }) => {
+  { name: 'an answer for the address', sender: '0a090005', target: '0a090009', conflicts: true },
+  { name: 'a question of its owner', sender: '0a090005', target: '0a090001', conflicts: true },
+  { name: 'a question for it', sender: '0a090009', target: '0a090005', conflicts: false },
+  { name: 'a probe as ours', sender: '00000000', target: '0a090005', conflicts: false },
+])('$name: $conflicts', ({ sender, target, conflicts }) => {
   const frame = bytes(
     `ffffffffffff 020000000007 0806 0001 0800 06 04 0002 020000000007 ${sender} 000000000000 ${target}`,
   )
-  expect(arpClaimant(frame, '10.9.0.5')).toBe(claims ? '02:00:00:00:00:07' : undefined)
+  expect(arpClaimant(frame, '10.9.0.5')).toBe(conflicts ? '02:00:00:00:00:07' : undefined)
   for (let length = 0; length < frame.length; length++) {
     expect(arpClaimant(frame.subarray(0, length), '10.9.0.5')).toBeUndefined()
   }
