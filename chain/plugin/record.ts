@@ -128,6 +128,7 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
   const id = `${pid}.${++calls}.${at}`
   const { CNI_CONTAINERID: container, CNI_IFNAME: ifname, CNI_NETNS: netns } = env
   let beginning: Beginning | undefined = { v: 1, id, at, pid, parent, plugin, verb, container, ifname, netns }
+  const log = new Log()
   const deeds: Observed[] = []
   let omitted = 0
   let network = ''
@@ -146,7 +147,7 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
       if (args !== '') beginning.args = tellingArgs(args)
       if (isObject(config)) beginning.config = config
       if (verb === 'STATUS') return // asked every few seconds: of interest where something is wrong
-      append(beginning)
+      log.append(beginning)
       beginning = undefined
     },
     note(result) {
@@ -167,9 +168,9 @@ export function record({ plugin, pid, parent, env }: Recorded): Recorder | undef
       if (ips) ending.addresses = addressesOf(ips)
       if (deeds.length > 0) ending.deeds = described(deeds, began)
       if (omitted > 0) ending.omitted = omitted
-      if (beginning) append(beginning)
-      append(ending)
-      if (at % LOOKS === 0) silently(makeRoom)
+      if (beginning) log.append(beginning)
+      log.append(ending)
+      log.close()
       if (!env.OTEL_EXPORTER_OTLP_ENDPOINT && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return undefined
       return publish({ plugin, env, network }, { observed: deeds, at: new Date(at), began, took, error })
     },
@@ -188,9 +189,6 @@ async function publish(
   const trace = traceOf({ verb, subject: plugin, network, container, ifname, traceparent }, course)
   return await exportTrace(trace, env)
 }
-
-/** How many calls there are for one look at the file's size: a look costs a call 0.05 ms. */
-const LOOKS = 16
 
 /** What is wrong with the file, if anything is, will be said by whoever needs what it says. */
 function isWanted(): boolean {
@@ -255,28 +253,43 @@ function tellingArgs(args: string): Record<string, string> {
   return told
 }
 
-/** Appends a line in one write, which the kernel keeps apart from those of other processes. */
-function append(line: Beginning | Ending): void {
-  const text = JSON.stringify(line)
-  silently(() => {
-    const descriptor = openIfPresent(RECORDS, FLAGS) ?? createLog()
-    try {
-      writeAll(descriptor, encodeText(`${text.length > LINE_LIMIT ? shortened(line) : text}\n`), RECORDS)
-    } finally {
-      close(descriptor)
-    }
-  })
-}
+/** Lines of one call, each appended in one write, which the kernel keeps apart from those of other processes. */
+class Log {
+  #descriptor: number | undefined
 
-function silently(write: () => void): void {
-  try {
-    write()
-  } catch (thrown) {
-    if (!(thrown instanceof SystemError)) throw thrown
+  append(line: Beginning | Ending): void {
+    const text = JSON.stringify(line)
+    try {
+      this.#descriptor ??= openLog()
+      if (this.#descriptor === undefined) return
+      writeAll(
+        this.#descriptor,
+        encodeText(`${text.length > LINE_LIMIT ? shortened(line) : text}\n`),
+        RECORDS,
+      )
+    } catch (thrown) {
+      if (!(thrown instanceof SystemError)) throw thrown
+    }
+  }
+
+  close(): void {
+    if (this.#descriptor !== undefined) close(this.#descriptor)
+    this.#descriptor = undefined
   }
 }
 
 const FLAGS = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
+
+/** Our own file with room in it; undefined where something else stands in its place, or it is another name of somebody's. */
+function openLog(): number | undefined {
+  const descriptor = openIfPresent(RECORDS, FLAGS) ?? createLog()
+  const { kind, links, size } = statusOf(descriptor, RECORDS)
+  const isOurs = kind === 'file' && links <= 1
+  if (isOurs && size < FILE_LIMIT) return descriptor
+  if (isOurs) makeRoom(descriptor)
+  close(descriptor)
+  return isOurs ? open(RECORDS, FLAGS | O_CREAT, 0o600) : undefined
+}
 
 function createLog(): number {
   ensureFolder(RECORDS_FOLDER, 0o700)
@@ -295,14 +308,7 @@ function shortened(line: Beginning | Ending): string {
 }
 
 /** The full file becomes the older one. Of several who find it full, one has its lock, and the others find another in its place. */
-function makeRoom(): void {
-  const descriptor = openIfPresent(RECORDS, FLAGS)
-  if (descriptor === undefined) return
-  try {
-    const { size, inode } = statusOf(descriptor, RECORDS)
-    if (size < FILE_LIMIT || !lock(descriptor, LOCK_EX | LOCK_NB, RECORDS)) return
-    if (status(RECORDS)?.inode === inode) rename(RECORDS, OLDER_RECORDS)
-  } finally {
-    close(descriptor)
-  }
+function makeRoom(descriptor: number): void {
+  if (!lock(descriptor, LOCK_EX | LOCK_NB, RECORDS)) return
+  if (status(RECORDS)?.inode === statusOf(descriptor, RECORDS).inode) rename(RECORDS, OLDER_RECORDS)
 }

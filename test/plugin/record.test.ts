@@ -1,6 +1,15 @@
 /** The flight recorder: what it keeps of a call, what it must not keep, and how little it may be in the way. */
 import { expect, test } from 'bun:test'
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { observer } from '../../chain/linux/observer.ts'
 import { readRuns } from '../../chain/observe/runs.ts'
 import { OLDER_RECORDS, RECORDS, RECORDS_FOLDER } from '../../chain/plugin/record.ts'
@@ -91,6 +100,13 @@ test('two files of about a megabyte are all that there ever is, and a line of on
 
 test.each([
   ['a link', () => symlinkSync('/run/elsewhere', RECORDS)],
+  [
+    'another name of somebody’s file',
+    () => {
+      writeFileSync('/run/somebodys', '')
+      linkSync('/run/somebodys', RECORDS)
+    },
+  ],
   ['a folder', () => mkdirSync(RECORDS)],
   ['a pipe', () => void Bun.spawnSync(['mkfifo', RECORDS])],
   [
@@ -107,6 +123,7 @@ test.each([
   using container = freshNamespace('container')
   expect((await call(loopback, 'ADD', { netns: container, interface: 'lo' })).status).toBe(0)
   expect(readRuns()).toEqual([])
+  if (existsSync('/run/somebodys')) expect(readFileSync('/run/somebodys', 'utf8')).toBe('')
   forget()
 })
 

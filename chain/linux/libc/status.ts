@@ -34,6 +34,11 @@ export class FileStatus {
     return true
   }
 
+  /** How many names it has. */
+  get links(): number {
+    return this.#statx.getUint32(16, true)
+  }
+
   /** st_mode: type and permissions. */
   get mode(): number {
     return this.#statx.getUint16(28, true)
