@@ -61,9 +61,7 @@ export type CFunction = (...values: never[]) => unknown
 /** Puts something in the place of functions as they are bound; nothing unless `witnessCalls` was asked for. */
 let witness: ((name: string, call: CFunction) => CFunction) | undefined
 
-function witnessed<T>(functions: T): T {
-  const put = witness
-  if (!put) return functions
+function witnessed<T>(functions: T, put: NonNullable<typeof witness>): T {
   const pairs = Object.entries(functions as Record<string, CFunction>)
   return Object.fromEntries(pairs.map(([name, call]) => [name, put(name, call)])) as T
 }
@@ -73,8 +71,8 @@ export function witnessCalls(put: NonNullable<typeof witness>): void {
   libc()
   stateLibc()
   witness = put
-  openCommon = witnessed(openCommon)
-  openOfState = witnessed(openOfState)
+  openCommon = witnessed(openCommon, put)
+  openOfState = witnessed(openOfState, put)
   for (const name of Object.keys(openOccasional)) delete openOccasional[name]
 }
 
@@ -104,8 +102,10 @@ export function rarely<T extends Signatures, Name extends keyof T & string>(
   name: Name,
 ): Bound<T>[Name] {
   libc()
-  if (!openOccasional[name])
-    Object.assign(openOccasional, witnessed(openLibrary({ [name]: signatures[name] as T[Name] })))
+  if (!openOccasional[name]) {
+    const found = openLibrary({ [name]: signatures[name] as T[Name] })
+    Object.assign(openOccasional, witness ? witnessed(found, witness) : found)
+  }
   return openOccasional[name] as Bound<T>[Name]
 }
 
