@@ -49,7 +49,8 @@ function serviceProcess(): ServiceProcess {
     command: isCompiled ? ['/proc/self/exe'] : [process.execPath, Bun.main],
     log,
     onEnd(callback) {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => callback(signal))
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+        process.on(signal, () => callback(signal))
     },
   }
 }

@@ -7,7 +7,7 @@ import { limitReceiving } from '../linux/libc/socket.ts'
 import { status } from '../linux/libc/status.ts'
 import { toCniError } from '../protocol/error.ts'
 import { type Listener, openListener } from './listener.ts'
-import { createScoreboard, MOST_WORKERS, type Scoreboard } from './scoreboard.ts'
+import { createScoreboard, MOST_WORKERS, type Scoreboard, type WorkerLine } from './scoreboard.ts'
 import { endings, notes, type WorkerOptions } from './worker.ts'
 
 /** The process as the supervisor sees it. */
@@ -100,19 +100,28 @@ function startWorker(service: Service): void {
   running.set(slot, child)
   scoreboard.countStart()
   void heed(service, child.stdout)
-  child.exited.then(status => {
+  child.exited.then(() => {
     const line = scoreboard.workers().find(each => each.slot === slot)
     running.delete(slot)
     scoreboard.leave(slot)
     scoreboard.countEnd()
-    const ending = child.signalCode ? `by ${child.signalCode}` : `with status ${status}`
-    const doing = line?.plugin ? ` in ${line.verb} of ${line.plugin}` : ''
-    const isUsual = !child.signalCode && [endings.idle, endings.renewed].includes(status as 0)
-    if (!service.ending && !isUsual) self.log(`<4>worker ${child.pid} has ended ${ending}${doing}`)
-    if (!service.ending && status === endings.idle && running.size >= options.workers)
-      self.log(`<6>one fewer: ${running.size} ${running.size === 1 ? 'worker' : 'workers'}`)
+    if (!service.ending) self.log(describeEnd(service, child, line))
     replace(service, performance.now() - started)
   })
+}
+
+/** What the log says of a worker that has ended; `line` is what it had said of itself. */
+function describeEnd(
+  { running }: Service,
+  { pid, exitCode, signalCode }: Bun.Subprocess,
+  line: WorkerLine | undefined,
+): string {
+  if (!signalCode && exitCode === endings.idle)
+    return `<6>one fewer: ${running.size} ${running.size === 1 ? 'worker' : 'workers'}`
+  if (!signalCode && exitCode === endings.renewed)
+    return `<6>worker ${pid} makes room for a fresh one after ${line?.calls ?? 0} calls`
+  const doing = line?.plugin ? ` in ${line.verb} of ${line.plugin}` : ''
+  return `<4>worker ${pid} has ended ${signalCode ? `by ${signalCode}` : `with status ${exitCode}`}${doing}`
 }
 
 /** What concerned systemd's socket is no worker's affair. */
