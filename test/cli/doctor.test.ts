@@ -1,7 +1,6 @@
 /** Damage made by hand, each kind of it found, explained and mended; and a healthy node, of which nothing is said. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import {
-  copyFileSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -373,7 +372,8 @@ const troubles: Damage[] = [
     kind: 'mixed-versions',
     name: 'a plugin of another version in the folder',
     make() {
-      copyFileSync(ourExecutable('catena'), `${installation}/catena`)
+      writeFileSync(`${installation}/catena`, '')
+      truncateSync(`${installation}/catena`, 100_000_000)
       linkSync(`${installation}/catena`, `${installation}/portmap`)
       writeFileSync(`${installation}/bridge`, '')
       truncateSync(`${installation}/bridge`, 90_000_000)
