@@ -71,8 +71,8 @@ export function listen(walking: Walking, attachment: Attachment): void {
   const same = listeners.filter(each => each.protocol === protocol && each.port === destinationPort)
   const found = same.find(each => hears(each, destination))
   if (found) {
-    const [holder] = processesWith(found.inode)
-    const who = holder ? `${holder.name} (process ${holder.id})` : 'a process'
+    const [program] = processesWith(found.inode)
+    const who = program ? `${program.name} (process ${program.id})` : 'a process'
     note(walking, {
       place,
       about: 'listener',
@@ -108,11 +108,11 @@ export function toHost(walking: Walking): void {
       says: `it is for the host itself, and nothing there listens on ${destinationPort}/${protocol}`,
       commands: ['catena ps', `ss -ln${protocol === 'tcp' ? 't' : 'u'}`],
     })
-  const [holder] = processesWith(found.inode)
+  const [program] = processesWith(found.inode)
   note(walking, {
     place: 'host',
     about: 'listener',
-    says: `${holder ? `${holder.name} (process ${holder.id})` : 'a process'} listens on ${found.address}:${found.port}/${protocol}`,
+    says: `${program ? `${program.name} (process ${program.id})` : 'a process'} listens on ${found.address}:${found.port}/${protocol}`,
     outcome: 'on',
   })
 }
