@@ -428,7 +428,7 @@ describe('found, explained, and mended by its command:', () => {
     if (mend) await mend()
     else
       for (const command of commands)
-        sh(command.startsWith('catena install') ? `${command} --plugins bridge,portmap` : command)
+        sh(command.startsWith('catena install') ? `${command} --plugins catena,bridge,portmap` : command)
     for (const { kind: other, commands: more = [] } of examine())
       if (also.includes(other ?? '')) more.forEach(sh)
     expect(examine()).toEqual([])
