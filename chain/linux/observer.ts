@@ -7,7 +7,9 @@ export interface Observed {
   /** Who was asked: the kernel by netlink, nf_tables, a file, another program, whoever has a lock, or a piece of ours with a name. */
   of: 'kernel' | 'nftables' | 'file' | 'program' | 'lock' | 'plugin'
   /** What was asked, a line each: "create link veth1a2b3c4d". A function where putting it into words would cost. */
-  operations: readonly string[] | (() => readonly string[])
+  operations: readonly string[] | ((most: number) => readonly string[])
+  /** How many there are, where a function puts only so many into words. */
+  count?: number
   /** Whether it was to change something. */
   changes: boolean
   /** performance.now() when it was asked and when it was answered. */
@@ -48,7 +50,7 @@ export function tellOfFile(began: number, operation: () => string): void {
 /** When something begins that may be watched. */
 export const now = () => (observer ? performance.now() : 0)
 
-/** What was asked, in lines. */
-export function linesOf({ operations }: Observed): readonly string[] {
-  return typeof operations === 'function' ? operations() : operations
+/** What was asked, in lines: all of them, or `most` and perhaps more. */
+export function linesOf({ operations }: Observed, most = Number.POSITIVE_INFINITY): readonly string[] {
+  return typeof operations === 'function' ? operations(most) : operations
 }

@@ -224,22 +224,18 @@ function described(deeds: readonly Observed[], began: number): Deed[] {
   const told: Deed[] = []
   for (const deed of deeds) {
     const { of, refusal } = deed
-    const what = cutLines(linesOf(deed))
+    const lines = linesOf(deed, LINES_LIMIT)
+    const what = cutLines(lines, deed.count ?? lines.length)
     const times = { at: rounded(deed.began - began), took: rounded(deed.ended - deed.began) }
     told.push(refusal === undefined ? { ...times, of, what } : { ...times, of, what, refusal: cut(refusal) })
   }
   return told
 }
 
-function cutLines(lines: readonly string[]): string[] {
+function cutLines(lines: readonly string[], count: number): string[] {
   const told: string[] = []
-  for (const line of lines) {
-    if (told.length === LINES_LIMIT) {
-      told.push(`… and ${lines.length - LINES_LIMIT} more`)
-      break
-    }
-    told.push(cut(line))
-  }
+  for (let at = 0; at < lines.length && at < LINES_LIMIT; at++) told.push(cut(lines[at] ?? ''))
+  if (count > LINES_LIMIT) told.push(`… and ${count - LINES_LIMIT} more`)
   return told
 }
 

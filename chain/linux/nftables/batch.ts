@@ -250,7 +250,8 @@ function transact(
   const [refusal] = acknowledgements(netfilter, { first, commands })
   observer?.({
     of: 'nftables',
-    operations: () => commands.map(({ command }) => describeCommand(command)),
+    operations: most => commands.slice(0, most).map(({ command }) => describeCommand(command)),
+    count: commands.length,
     changes: true,
     began,
     ended: performance.now(),
