@@ -85,15 +85,16 @@ function keepConfiguration(
 ): Added {
   const { attachment, delegate, netns, undo } = request
   let hasAdded = false
-  inFolder(request, folder =>
+  inFolder(request, folder => {
+    undo('delete what was half written', () => removeTemporary(folder, attachment))
     remember(folder, { attachment, config }, ({ replaced, takeBack }) =>
       undo('forget the delegate', async () => {
         const isOurRest = isOurs && !replaced && !hasInterface(netns, attachment.ifname)
         if (hasAdded || isOurRest) await delegate.del(config.type, config)
         if (hasAdded || isOurRest || replaced) takeBack()
       }),
-    ),
-  )
+    )
+  })
   return how => {
     hasAdded ||= how === 'succeeded'
   }

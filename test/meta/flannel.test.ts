@@ -6,8 +6,9 @@ import { removeBridges } from '../fixtures/bridge.ts'
 import { fakePlugins } from '../fixtures/fake.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
 import { freshNamespace } from '../fixtures/namespace.ts'
-import { call, mustCall, peerExecutable, peers } from '../fixtures/plugin.ts'
+import { call, execute, mustCall, mustExecute, ours, peerExecutable, peers } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
+import { injected } from '../hostile/injected.ts'
 import {
   addressed,
   common,
@@ -191,3 +192,17 @@ test('the Go bridge is a delegate like ours, and ours deletes what it made', asy
   expect(container.links().map(({ name }) => name)).toEqual(['lo'])
   expect(readdirSync('/var/lib/cni/networks/mixed').filter(name => name.startsWith('10.'))).toEqual([])
 })
+
+test.each([1, 2, 3, 4])(
+  'an ADD that may not delete file number %d, and fails for it, leaves no file',
+  nth => {
+    flanneldWrites(...ipv4, ...common)
+    using container = freshNamespace()
+    using plugin = injected(`unlink:error=EIO:when=${nth}`, 'flannel')
+    const request = { ...addressed(container), path: ours }
+    const { status } = execute(plugin.file, 'ADD', request)
+    if (status !== 0) expect(stateFiles()).toEqual([])
+    mustExecute(`${ours}/flannel`, 'DEL', request)
+    expect(stateFiles()).toEqual([])
+  },
+)
