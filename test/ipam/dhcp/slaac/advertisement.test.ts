@@ -115,7 +115,7 @@ describe('other options', () => {
       [31, 3, 0, 0, ...seconds(0xffffffff), 3, ...Buffer.from('lan'), 0, ...Array(11).fill(0)],
       { search: [{ value: 'lan', lifetimeSeconds: Number.POSITIVE_INFINITY }] },
     ],
-    ['one that nobody knows', [200, 1, 1, 2, 3, 4, 5, 6], {}],
+    ['one that is unknown', [200, 1, 1, 2, 3, 4, 5, 6], {}],
   ])('%s', (_, option, expected) => {
     const { router: _router, lifetimeSeconds, preference, managed, other, ...found } = read(option) ?? {}
     expect<object>(found).toEqual({ prefixes: [], routes: [], nameServers: [], search: [], ...expected })
