@@ -2,7 +2,7 @@
 import { afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import { type Place, policySign, type Sought } from '../../../chain/linux/iptables/brief.ts'
 import { signOfUse, withBriefTable } from '../../../chain/linux/iptables/sign.ts'
-import { clearRules, variants } from '../../fixtures/iptables.ts'
+import { choose, clearRules, variants } from '../../fixtures/iptables.ts'
 import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
 
 const host = hostNamespace()
@@ -27,6 +27,7 @@ describe.each(variants)('with the %s variant', variant => {
   const rule = (chain: string, ...words: string[]) => run('-A', chain, ...words)
 
   test('an empty table shows nothing, nor one that is not there', () => {
+    using _choice = choose(variant)
     run('-L')
     expect([signOfUse(place('filter'), none), signOfUse(place('none'), none)]).toEqual([undefined, undefined])
     using container = freshNamespace()
@@ -34,6 +35,7 @@ describe.each(variants)('with the %s variant', variant => {
   })
 
   test('a rule of somebody’s is a sign, one of ours is none', () => {
+    using _choice = choose(variant)
     run('-N', 'OURS')
     rule('INPUT', '-j', 'OURS')
     rule('FORWARD', '-m', 'comment', '--comment', 'ours', '-j', 'ACCEPT')
@@ -43,12 +45,14 @@ describe.each(variants)('with the %s variant', variant => {
   })
 
   test('a policy is a sign before any rule', () => {
+    using _choice = choose(variant)
     rule('INPUT', '-j', 'ACCEPT')
     run('-P', 'INPUT', 'DROP')
     expect(signOfUse(place('filter'), none)).toBe(policySign('INPUT'))
   })
 
   test('other chains count where they are asked for, in table filter alone', () => {
+    using _choice = choose(variant)
     for (const table of ['filter', 'nat']) {
       run('-t', table, '-N', 'ADMIN')
       run('-t', table, '-A', 'ADMIN', '-j', 'RETURN')
@@ -61,6 +65,7 @@ describe.each(variants)('with the %s variant', variant => {
   })
 
   test('chains are there whether they were asked for or not', () => {
+    using _choice = choose(variant)
     run('-N', 'OTHER')
     rule('OTHER', '-j', 'RETURN')
     const look = (chains: readonly string[]) =>

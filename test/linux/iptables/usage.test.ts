@@ -2,7 +2,7 @@
 import { afterEach, beforeAll, expect, test } from 'bun:test'
 import type { Sought } from '../../../chain/linux/iptables/brief.ts'
 import { findUse } from '../../../chain/linux/iptables/usage.ts'
-import { clearRules, variants } from '../../fixtures/iptables.ts'
+import { choose, clearRules, variants } from '../../fixtures/iptables.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
 
 const host = hostNamespace()
@@ -16,6 +16,7 @@ const toolOf = {
 } as const
 
 test.each(variants)('rules of the %s variant are found with their place, of either family', variant => {
+  using _choice = choose(variant)
   const [ip, ip6] = toolOf[variant]
   expect(findUse(anything)).toBeUndefined()
   host.run(ip6, '-w', '-A', 'INPUT', '-j', 'ACCEPT')
@@ -28,6 +29,7 @@ test.each(variants)('rules of the %s variant are found with their place, of eith
 test.each(variants)(
   'tables that decide nothing about containers are passed over, of the %s variant',
   variant => {
+    using _choice = choose(variant)
     const [tool] = toolOf[variant]
     for (const table of ['mangle', 'raw']) host.run(tool, '-w', '-t', table, '-A', 'OUTPUT', '-j', 'RETURN')
     expect(findUse(anything)).toBeUndefined()
