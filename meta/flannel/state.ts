@@ -93,7 +93,10 @@ export function remember(
   const note = (path: string) => {
     const before = readState(path)
     const putBack = () => (before === undefined ? removeFile(path) : writeAtomically(path, before, options))
-    const takeBack = () => void (readState(path) === text && putBack()) // it may have come to nothing, and be another's
+    const takeBack = () => {
+      if (readState(path) === text) putBack() // it may have come to nothing, and be another's
+      removeFile(temporary)
+    }
     noted({ replaced: before !== undefined, takeBack })
   }
   ensureFolder(folder, 0o700)

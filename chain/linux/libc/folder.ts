@@ -1,6 +1,6 @@
 /** Names in folders: created, renamed, linked, deleted, listed, and what belongs to a name without opening it. */
 import { decodeText } from '../bytes.ts'
-import { checked, errno, nothingThere, SystemError } from './errno.ts'
+import { checked, errno, nothingThere, SystemError, uninterrupted } from './errno.ts'
 import { failureOf, pointer, rarely, stateLibc, textPointer } from './ffi.ts'
 import { AT_FDCWD } from './status.ts'
 
@@ -17,24 +17,37 @@ export function unlink(path: string): 'removed' | 'absent' {
   const number = failureOf(stateLibc().unlink(textPointer(path)))
   if (number === 0) return 'removed'
   if (nothingThere.includes(number)) return 'absent'
+  if (number === errno.EINTR) return unlink(path) // network file systems are interrupted here too
   throw new SystemError(`delete ${path}`, number)
 }
 
 /** Deletes an empty folder. */
 export function removeFolder(path: string): void {
-  checked(rarely(occasional, 'rmdir')(textPointer(path)), () => `delete folder ${path}`)
+  uninterrupted(
+    () => rarely(occasional, 'rmdir')(textPointer(path)),
+    () => `delete folder ${path}`,
+  )
 }
 
 export function rename(from: string, to: string): void {
-  checked(stateLibc().rename(textPointer(from), textPointer(to)), () => `rename ${from} to ${to}`)
+  uninterrupted(
+    () => stateLibc().rename(textPointer(from), textPointer(to)),
+    () => `rename ${from} to ${to}`,
+  )
 }
 
 export function link(existing: string, name: string): void {
-  checked(stateLibc().link(textPointer(existing), textPointer(name)), () => `link ${name} to ${existing}`)
+  uninterrupted(
+    () => stateLibc().link(textPointer(existing), textPointer(name)),
+    () => `link ${name} to ${existing}`,
+  )
 }
 
 export function makeFolder(path: string, mode: number): void {
-  checked(stateLibc().mkdir(textPointer(path), mode), () => `create folder ${path}`)
+  uninterrupted(
+    () => stateLibc().mkdir(textPointer(path), mode),
+    () => `create folder ${path}`,
+  )
 }
 
 export function symbolicLink(target: string, name: string): void {
