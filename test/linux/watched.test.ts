@@ -1,6 +1,6 @@
 /** Programs that are run to their end for somebody else, and end when he goes. */
 import { expect, test } from 'bun:test'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { close, O_NONBLOCK, O_RDONLY, open } from '../../chain/linux/libc/file.ts'
 import { runWatched } from '../../chain/linux/watched.ts'
 
@@ -10,7 +10,11 @@ const run = (script: string, more: object = {}, caller?: number) =>
 
 /** Not when it has ended and is only to be reaped. */
 function isAlive(pid: string): boolean {
-  return existsSync(`/proc/${pid}`) && !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
 }
 
 /** A connection to a caller who goes after so many seconds. */
