@@ -81,7 +81,14 @@ test("what is somebody else's stays, what an administrator said comes back, --dr
   write(BRIDGE, '{"name":"mine"}')
   write(SERVICE, '[Service]\n')
   write(NODE_WIDE, '{"backend":"nftables","note":"mine"}')
-  const expected = { [SERVICE]: 'left', [SOCKET]: 'installed', [NODE_WIDE]: 'replaced', [BRIDGE]: 'left' }
+  const warm = (change: string) => Object.fromEntries(WARM.map(path => [path, change]))
+  const expected = {
+    [SERVICE]: 'left',
+    [SOCKET]: 'installed',
+    ...warm('installed'),
+    [NODE_WIDE]: 'replaced',
+    [BRIDGE]: 'left',
+  }
   const before = files()
   expect(catena('install', ...few, ...everything, '--dry-run').json.changes).toEqual({
     loopback: 'installed',
@@ -94,6 +101,7 @@ test("what is somebody else's stays, what an administrator said comes back, --dr
   expect(catena('uninstall').json.changes).toEqual({
     loopback: 'removed',
     [SOCKET]: 'removed',
+    ...warm('removed'),
     [NODE_WIDE]: 'restored',
   })
   expect(read(NODE_WIDE)).toBe('{"backend":"nftables","note":"mine"}')
