@@ -51,6 +51,7 @@ export function drawPlot({ title, x, y, lines }: Plot): string {
   })
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${SIZE.width} ${SIZE.height}" font-family="sans-serif" font-size="12" fill="#777">`,
+    `<title>${title}</title>`,
     `<text x="${EDGE.left}" y="22" font-size="14">${title}</text>`,
     ...grid,
     `<text x="${EDGE.left + INNER.width / 2}" y="${SIZE.height - 8}" text-anchor="middle">${x}</text>`,
