@@ -94,12 +94,14 @@ function isAddress(name: string): boolean {
 
 function readReservation(folder: string, address: string): Reservation {
   const path = `${folder}/${address}`
-  const [containerId = '', ifname] = (readState(path) ?? '').trim().split(/\r?\n/)
+  const content = readState(path) ?? ''
+  const [containerId = '', ifname] = content.trim().split(/\r?\n/)
+  const isTorn = ifname === undefined && content.includes('\r') // as host-local has it
   return {
     network: folder.slice(folder.lastIndexOf('/') + 1),
     address,
     path,
-    ...(/^[a-zA-Z0-9][\w.-]*$/.test(containerId) ? { containerId } : {}),
+    ...(!isTorn && /^[a-zA-Z0-9][\w.-]*$/.test(containerId) ? { containerId } : {}),
     ...(ifname ? { ifname } : {}),
     modified: modifiedOf(path),
   }

@@ -11,29 +11,41 @@ export interface Run extends Omit<Beginning, 'v'>, Partial<Omit<Ending, 'v' | 'i
   depth: number
 }
 
+/** A record with where its lines stand: of calls that were made by one another, those of one are around those of the other. */
+interface Placed {
+  run: Run
+  from: number
+  to: number
+}
+
 /** All that is recorded, in the order in which it began. Lines that a kill or a full disk has torn are left out. */
 export function readRuns(files: readonly string[] = [OLDER_RECORDS, RECORDS]): Run[] {
-  const beginnings = new Map<string, Beginning>()
-  const endings = new Map<string, Ending>()
-  for (const line of files.flatMap(file => (readState(file) ?? '').split('\n'))) {
-    const read = parse(line)
-    if (read && 'ended' in read) endings.set(read.id, read)
-    else if (read) beginnings.set(read.id, read)
+  const beginnings = new Map<string, { line: Beginning; place: number }>()
+  const endings = new Map<string, { line: Ending; place: number }>()
+  for (const [place, text] of files.flatMap(file => (readState(file) ?? '').split('\n')).entries()) {
+    const line = parse(text)
+    if (line && 'ended' in line) endings.set(line.id, { line, place })
+    else if (line) beginnings.set(line.id, { line, place })
   }
   const latest = new Map<number, string>()
-  for (const { pid, id } of beginnings.values()) latest.set(pid, id)
-  const runs = [...beginnings.values()].map(({ v: _, ...beginning }): Run => {
-    const ending = endings.get(beginning.id)
+  for (const { line } of beginnings.values()) latest.set(line.pid, line.id)
+  const placed = [...beginnings.values()].map(({ line, place }): Placed => {
+    const { v: _, ...beginning } = line
+    const ending = endings.get(line.id)
     if (!ending) {
       // a worker of the warm service goes on living when one of its calls has ended
-      const isLatest = latest.get(beginning.pid) === beginning.id
-      const isThere = isLatest && processName(beginning.pid) !== undefined
-      return { ...beginning, outcome: isThere ? 'running' : 'unfinished', depth: 0 }
+      const isThere = latest.get(line.pid) === line.id && processName(line.pid) !== undefined
+      const outcome = isThere ? 'running' : 'unfinished'
+      return { run: { ...beginning, outcome, depth: 0 }, from: place, to: Number.POSITIVE_INFINITY }
     }
-    const { v: _v, id: _id, ended: _ended, ...came } = ending
-    return { ...beginning, ...came, outcome: came.status === 0 ? 'succeeded' : 'failed', depth: 0 }
+    const { v: _v, id: _id, ended: _ended, ...came } = ending.line
+    const outcome = came.status === 0 ? 'succeeded' : 'failed'
+    return { run: { ...beginning, ...came, outcome, depth: 0 }, from: place, to: ending.place }
   })
-  return withDepths(runs.toSorted((one, other) => one.at - other.at))
+  return placed.map((inner, index) => {
+    const around = placed.slice(Math.max(0, index - NEAR), index).filter(outer => isWithin(inner, outer))
+    return { ...inner.run, depth: around.length }
+  })
 }
 
 function parse(line: string): Beginning | Ending | undefined {
@@ -48,25 +60,16 @@ function parse(line: string): Beginning | Ending | undefined {
   }
 }
 
-/** A call that began and ended within another one of the same container was made by it. */
-function withDepths(runs: readonly Run[]): Run[] {
-  return runs.map((run, index) => {
-    const around = runs.slice(Math.max(0, index - NEAR), index).filter(outer => isWithin(run, outer))
-    return { ...run, depth: around.length }
-  })
-}
-
 /** How many calls may have begun between a plugin's and that of its IPAM plugin. */
 const NEAR = 64
 
-function isWithin(run: Run, outer: Run): boolean {
-  if (outer.container !== run.container || outer.ifname !== run.ifname || outer.verb !== run.verb)
+/** A call of the same container that began and ended within another one, of the same process or one that it started, was made by it. */
+function isWithin(inner: Placed, outer: Placed): boolean {
+  const { container, ifname, verb, plugin, pid } = outer.run
+  if (inner.from < outer.from || inner.to > outer.to) return false
+  if (inner.run.container !== container || inner.run.ifname !== ifname || inner.run.verb !== verb)
     return false
-  if (outer.plugin === run.plugin) return false
-  if (outer.pid === run.pid && outer.took === undefined) return true
-  return outer.pid === run.pid || outer.pid === run.parent
-    ? run.at + (run.took ?? 0) <= outer.at + (outer.took ?? Infinity) + 1
-    : false
+  return inner.run.plugin !== plugin && (inner.run.pid === pid || inner.run.parent === pid)
 }
 
 /** What was asked for one interface of a container at once: a chain forwards or backwards, and what its plugins ran. */

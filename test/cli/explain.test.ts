@@ -106,6 +106,8 @@ test('whoever was killed never came to its end, and what it had asked for is kno
     ).status,
   ).toBe(0)
   expect(only('killed').operations.map(({ verb }) => verb)).toEqual(['ADD', 'DEL'])
+  Bun.spawnSync(['ip', 'link', 'delete', 'br-killed'])
+  rmSync(folder, { recursive: true })
 })
 
 test('torn lines, and lines of others, are passed over', () => {

@@ -1,5 +1,5 @@
 /** `catena trace`: what a chain did, and what waited for what; in the terminal, as a page, and to a collector of OpenTelemetry. */
-import { expect, setDefaultTimeout, test } from 'bun:test'
+import { afterAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { styleFor } from '../../chain/cli/render.ts'
 import { drawPage } from '../../chain/cli/trace/page.ts'
@@ -14,9 +14,19 @@ import { ourExecutable, ours } from '../fixtures/plugin.ts'
 
 setDefaultTimeout(60_000)
 
+const networks = new Set<string>()
+
+afterAll(() => {
+  for (const name of networks) {
+    Bun.spawnSync(['ip', 'link', 'delete', `br-${name}`])
+    rmSync(`${CONFIGURATIONS}/10-${name}.conflist`)
+  }
+})
+
 const PARENT = `00-${'a1'.repeat(16)}-${'b2'.repeat(8)}-01`
 
 function network(name: string, subnet: string, more: object[] = []): void {
+  networks.add(name)
   mkdirSync(CONFIGURATIONS, { recursive: true })
   const plugins = [
     { type: 'bridge', bridge: `br-${name}`, isGateway: true, ipam: { type: 'host-local', subnet } },
@@ -149,6 +159,7 @@ test('to a collector goes what is shown, as a part of the caller’s trace; each
   for (const { startTimeUnixNano = '', endTimeUnixNano = '' } of spans)
     expect(BigInt(endTimeUnixNano)).toBeGreaterThanOrEqual(BigInt(startTimeUnixNano))
 
+  expect((await trace(['del', 'exported', container.path])).status).toBe(0)
   const plugin = Bun.spawn([ourExecutable('loopback')], {
     env: {
       ...env,
@@ -199,6 +210,7 @@ test('the page is whole in light and dark, wide and narrow, and needs nothing fr
     }
   }
   expect(pictures.size).toBe(4)
+  expect((await trace(['del', 'shown', container.path])).status).toBe(0)
   expect(page.complaints).toEqual([])
   rmSync(folder, { recursive: true })
 })

@@ -1,7 +1,8 @@
 import { expect, test } from 'bun:test'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { removeNamespace } from '../../chain/linux/netns.ts'
+import { readReservations } from '../../chain/observe/files.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
 import { freshNode, seen } from '../fixtures/node.ts'
 
@@ -112,4 +113,23 @@ test("the namespace of podman's container is that of its result: its libcni name
   expect(seen().attachments).toMatchObject([
     { name: 'web', netns, label: 'live', sources: ['cache', 'namespace', 'alias'] },
   ])
+})
+
+test('a reservation that a power cut has torn is nobody’s, as host-local has it', () => {
+  const folder = '/run/torn/net'
+  mkdirSync(folder, { recursive: true })
+  for (const [address, text] of [
+    ['10.1.0.2', '\r\neth0'],
+    ['10.1.0.3', ''],
+    ['10.1.0.4', 'c1\r\neth0'],
+    ['10.1.0.5', 'c2'],
+  ] as const)
+    writeFileSync(`${folder}/${address}`, text)
+  expect(readReservations(['/run/torn']).map(({ containerId }) => containerId)).toEqual([
+    undefined,
+    undefined,
+    'c1',
+    'c2',
+  ])
+  rmSync('/run/torn', { recursive: true })
 })

@@ -67,6 +67,14 @@ test('calls that overlap in one process end in any order, and leave none that wa
     'succeeded',
   ])
   expect(observer).toBeUndefined()
+  for (const at of [1, 3])
+    await call(bridge, 'DEL', {
+      netns: other,
+      interface: `eth${at}`,
+      containerId: `c${at}`,
+      config: { bridge: 'br-at-once' },
+    })
+  Bun.spawnSync(['ip', 'link', 'delete', 'br-at-once'])
 })
 
 test('STATUS and VERSION leave a record where something is wrong only', async () => {
