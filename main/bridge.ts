@@ -1,6 +1,6 @@
 /** bridge: joins containers of a network on a bridge of the host, which may be their gateway. */
 
-import { addRules, missingRules, requireBackend, sweepStaleRules } from '../chain/filter/masquerade.ts'
+import { addRules, requireBackend, rulesAtAdd, sweepStaleRules } from '../chain/filter/masquerade.ts'
 import {
   announceInterface,
   checkInterface,
@@ -21,7 +21,7 @@ import {
   requirePrevious,
 } from '../chain/plugin/define.ts'
 import { chooseMac, macArgument, randomMac } from '../chain/plugin/mac.ts'
-import { isStale, ownerOf } from '../chain/plugin/owner.ts'
+import { hostEndName, isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
@@ -67,9 +67,21 @@ export const bridge = definePlugin({
     const { name } = found.port
     const mac = (config.macspoofchk && allowedAddress(attachment, name)) || found.mac
     const rules = rulesFor({ config, attachment, result, port: name, mac })
-    const missing = await missingRules({ engine }, rules, sweep)
+    const missing = await rulesAtAdd({ engine }, rules, sweep).check()
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
+  },
+
+  rules({ config, args, attachment, previous, engine }) {
+    const result = requirePrevious(previous, 'bridge')
+    const attached = chained.namedInterface(config, result)
+    const name = attached ?? hostEndName(attachment)
+    const configured = attached ? configuredMac(config, args) : undefined
+    // not what the container's interface has by now: that may be the container's choice
+    const mac =
+      (config.macspoofchk && allowedAddress(attachment, name)) ||
+      chained.guestAddress(config, result, configured)
+    return rulesAtAdd({ engine }, rulesFor({ config, attachment, result, port: name, mac }), sweep)
   },
 
   async del({ config, attachment, netns, previous, engine, ipam, io }) {

@@ -2,8 +2,8 @@
 import {
   addRules,
   type MasqueradeSpec,
-  missingRules,
   requireBackend,
+  rulesAtAdd,
   sweepRules,
   sweepStaleRules,
 } from '../chain/filter/masquerade.ts'
@@ -73,7 +73,7 @@ export const ptp = definePlugin({
     using host = openRoute()
     using container = openContainer(netns)
     const hostEnd = findHostEnd({ host, container, netns }, { containerEnd, result })
-    const routed = routedAddressesOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
+    const routed = routedIn(result)
     const [missing] = [
       ...missingRoutes(container, { routed, link: containerEnd.index }).map(
         route => `Expected Route ${route} not found in routing table`,
@@ -81,8 +81,13 @@ export const ptp = definePlugin({
       ...missingOnHost(host, hostEnd, routed),
     ]
     const absent =
-      missing ?? (await missingRules({ engine }, rulesFor({ config, attachment, routed }), sweep))
+      missing ?? (await rulesAtAdd({ engine }, rulesFor({ config, attachment, routed }), sweep).check())
     if (absent) throw new CniError(code.internal, absent, { details: 'no longer as ADD left it' })
+  },
+
+  rules({ config, attachment, previous, engine }) {
+    const routed = routedIn(requirePrevious(previous, 'ptp'))
+    return rulesAtAdd({ engine }, rulesFor({ config, attachment, routed }), sweep)
   },
 
   async del({ attachment, netns, engine, ipam, io }) {
@@ -154,6 +159,10 @@ function bringUp(
   leaveByGateways(container, { routed, link: containerEnd.index })
   return { result, containerEnd }
 }
+
+/** The container's addresses, in the result of the whole chain. */
+const routedIn = (result: Result) =>
+  routedAddressesOf({ ...result, ips: result.ips.filter(ip => ip.interface === CONTAINER) })
 
 /** What this attachment has in packet filters: what ADD puts there and CHECK looks for. */
 function rulesFor(parts: {

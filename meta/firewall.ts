@@ -1,15 +1,16 @@
 /** firewall: lets a container's packets through the host, and keeps other bridges and neighbours away where a policy says so. */
 
-import { addByBackend } from '../chain/filter/backend.ts'
+import { addByBackend, type Backend } from '../chain/filter/backend.ts'
 import { describeDecision } from '../chain/filter/decision.ts'
 import { sweepElements } from '../chain/filter/sweep.ts'
 import { hasNftables } from '../chain/linux/nftables/list.ts'
 import type { Engine } from '../chain/linux/nftables/nft.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { type CheckRequest, definePlugin } from '../chain/plugin/define.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
 import { blockingChains, choiceAtAdd, chooseBackend, decide, insteadOf } from './firewall/backends.ts'
 import { configuration } from './firewall/checks.ts'
 import { zoneOf } from './firewall/configuration.ts'
@@ -20,6 +21,7 @@ import { firewallBy } from './firewall/plan.ts'
 import { recall, recorded } from './firewall/records.ts'
 import { release } from './firewall/release.ts'
 import { roles } from './firewall/rules.ts'
+import type { FirewallConfiguration } from './firewall/schema.ts'
 
 export const firewall = definePlugin({
   name: 'firewall',
@@ -42,14 +44,14 @@ export const firewall = definePlugin({
   },
 
   async check(request) {
-    const { previous } = request
-    const choice = await choiceAtAdd(request, addressesOf(previous))
-    const missing = await firewallBy(request, { previous, choice }).check()
+    const missing = await (await firewallAtAdd(request)).check()
     if (missing === undefined) return
     throw new CniError(code.internal, missing, {
       details: 'was the ruleset flushed, or the firewall reloaded?',
     })
   },
+
+  rules: firewallAtAdd,
 
   async del({ attachment, config, engine, previous, io }) {
     const { id } = ownerOf(attachment)
@@ -93,6 +95,15 @@ export const firewall = definePlugin({
     })
   },
 })
+
+/** By the backend of its ADD. */
+async function firewallAtAdd(
+  request: CheckRequest<FirewallConfiguration> & { previous: Result },
+): Promise<Backend> {
+  const { previous } = request
+  const choice = await choiceAtAdd(request, addressesOf(previous))
+  return firewallBy(request, { previous, choice })
+}
 
 function sweep(engine: Engine, id: string): Promise<'removed' | 'absent'> {
   return sweepElements(engine, { roles, isOwner: owner => owner === id })

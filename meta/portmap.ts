@@ -3,11 +3,12 @@ import { addByBackend, type Backend, decideBackend } from '../chain/filter/backe
 import { type BackendName, type Decision, describeDecision } from '../chain/filter/decision.ts'
 import { hasOwnChain, PORTS_PREFIX } from '../chain/filter/iptables/chains.ts'
 import { sweepStale } from '../chain/filter/sweep.ts'
-import { definePlugin } from '../chain/plugin/define.ts'
+import { type CheckRequest, definePlugin } from '../chain/plugin/define.ts'
 import { isStale, ownerOf } from '../chain/plugin/owner.ts'
 import { main } from '../chain/plugin/run.ts'
 import { everyStep } from '../chain/plugin/undo.ts'
 import { CniError, code } from '../chain/protocol/error.ts'
+import type { Result } from '../chain/protocol/result.ts'
 import { configuration } from './portmap/checks.ts'
 import { namedBackend, portMappings } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
@@ -16,6 +17,7 @@ import { closeOwnLocalnet } from './portmap/localnet.ts'
 import { type Call, type PortBackend, type Target, targetsOf } from './portmap/publication.ts'
 import { recall, recorded, transferPorts } from './portmap/publishers.ts'
 import { forgetPublisher } from './portmap/reservations.ts'
+import type { PortmapConfiguration } from './portmap/schema.ts'
 import { chains, roles, sweepPorts } from './portmap/sweep.ts'
 
 export const portmap = definePlugin({
@@ -41,12 +43,22 @@ export const portmap = definePlugin({
   },
 
   async check(call) {
-    if (portMappings(call.config).length === 0) return
-    const targets = targetsOf(call.previous, call)
-    const backend = await publicationBy({ backend: backendAtAdd(call) }, call, targets)
-    const missing = await backend.check()
+    const missing = await (await publicationAtAdd(call))?.check()
     if (missing)
       throw new CniError(code.internal, missing, { details: 'was the ruleset flushed or reloaded?' })
+  },
+
+  async rules(call) {
+    const publication = await publicationAtAdd(call)
+    return (
+      publication && {
+        async add(undo) {
+          await publication.add(undo)
+          forgetConnectionsToHost(portMappings(call.config))
+        },
+        check: publication.check,
+      }
+    )
   },
 
   async del({ attachment, engine }) {
@@ -94,6 +106,14 @@ async function publicationBy(
 ): Promise<Backend> {
   const { publish } = await loadBackend(backend)
   return publish(call, targets, variant)
+}
+
+/** By the backend of its ADD; undefined where nothing is published. */
+async function publicationAtAdd(
+  call: CheckRequest<PortmapConfiguration> & { previous: Result },
+): Promise<Backend | undefined> {
+  if (portMappings(call.config).length === 0) return undefined
+  return publicationBy({ backend: backendAtAdd(call) }, call, targetsOf(call.previous, call))
 }
 
 /** Whatever the node has become since. */

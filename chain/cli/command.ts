@@ -32,6 +32,7 @@ import { drawNetwork } from './picture.ts'
 import { addPlanVerb } from './plan/verb.ts'
 import { product } from './product.ts'
 import { renderResult } from './render.ts'
+import { addRestoreVerb } from './restore/verb.ts'
 import { addServeVerb } from './serve.ts'
 import { resultOf, type Shown, topologyOf } from './topology.ts'
 import { addTraceVerb } from './trace/verb.ts'
@@ -96,6 +97,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addLintVerb(root, program, { output, endWith })
   addIpamVerb(root, program, { output, endWith })
   addPlanVerb(root, program, { output, endWith })
+  addRestoreVerb(root, program, { output, endWith })
   addExplainVerb(root, { output, endWith })
   addTraceVerb<AttachmentFlags>(root, {
     output,

@@ -100,15 +100,15 @@ function byIptables(spec: MasqueradeSpec, context: Context, variant?: Variant): 
   }
 }
 
-/** A sentence for CHECK about something that is missing. What ADD chose is what is looked at. */
-export function missingRules(
+/** The rules of a live attachment, by what ADD chose. */
+export function rulesAtAdd(
   { engine }: Pick<BaseRequest<unknown>, 'engine'>,
   spec: MasqueradeSpec,
   sweep: Sweep,
-): Promise<string | undefined> {
+): Backend {
   const backend = spec.sources.length > 0 && isKeptByIptables(spec) ? 'iptables' : 'nftables'
   const remove = () => sweepRules(engine, spec.attachment, sweep)
-  return backendFor({ backend }, spec, { engine, remove }).check()
+  return backendFor({ backend }, spec, { engine, remove })
 }
 
 function isKeptByIptables({ attachment, backend }: MasqueradeSpec): boolean {

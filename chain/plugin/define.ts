@@ -101,6 +101,14 @@ export interface Pool {
   size: bigint
 }
 
+/** What an attachment has in packet filters, kept by what ADD chose: CHECK looks for it. */
+export interface Rules {
+  /** Puts it there, in the place of what the attachment has of it; each step is followed by what undoes it. */
+  add(undo: Undo): Promise<void>
+  /** A sentence about what is missing. */
+  check(): Promise<string | undefined>
+}
+
 export interface Plugin<Configuration = unknown, Chained extends boolean = boolean> {
   name: string
   /** Whether it hands the configuration's `ipam` on: required for ADD, CHECK and STATUS, optional, or, when absent, none of its affairs. */
@@ -127,6 +135,10 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   pools?(config: Configuration, cniVersion: string): Promise<Pool[]>
   add(request: WithPrevious<AddRequest<Configuration>, Chained>): Promise<Result> | Result
   check(request: WithPrevious<CheckRequest<Configuration>, Chained>): Promise<void> | void
+  /** For who puts back what somebody has flushed; undefined where it is to have none. */
+  rules?(
+    request: WithPrevious<CheckRequest<Configuration>, Chained>,
+  ): Promise<Rules | undefined> | Rules | undefined
   del(request: DelRequest<Configuration>): Promise<void> | void
   status?(request: BaseRequest<Configuration>): Promise<void> | void
   gc?(request: GcRequest<Configuration>): Promise<void> | void

@@ -116,7 +116,7 @@ function isResultOf({ result = {}, ifname }: CachedAttachment, link: Link): bool
 }
 
 /** The link of an attachment; undefined when it, or its namespace, is not there. */
-function linkOf({ netns = '', ifname }: RuntimeAttachment): Link | undefined {
+export function linkOf({ netns = '', ifname }: RuntimeAttachment): Link | undefined {
   if (namespaceState(netns) !== 'present') return undefined
   using route = inNamespace(netns, openRoute)
   return findLink(route, ifname)
@@ -135,14 +135,16 @@ function readable(
   }
 }
 
-interface Turn {
+/** A plugin's turn in an operation on an attachment. */
+export interface Turn {
   list: NetworkList
   plugin: PluginConfiguration
   attachment: RuntimeAttachment
   previous: JsonObject | undefined
 }
 
-function inputFor({ list, plugin, attachment, previous }: Turn): JsonObject {
+/** What the plugin is given on standard input. */
+export function inputFor({ list, plugin, attachment, previous }: Turn): JsonObject {
   const runtimeConfig = runtimeConfigFor(plugin, attachment)
   return {
     ...plugin.raw,

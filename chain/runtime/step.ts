@@ -51,7 +51,8 @@ function start({ verb, plugin, stdin, attachment }: PluginCall, options: Runtime
   return signal || timeout !== undefined ? invoke({ ...call, signal, timeout }) : invoke(call, builtins)
 }
 
-function environmentFor(
+/** What the plugin is given beside standard input. */
+export function environmentFor(
   verb: RuntimeVerb,
   attachment: RuntimeAttachment | undefined,
   { environment = Bun.env, path }: RuntimeOptions,

@@ -3,8 +3,8 @@ import { afterEach, beforeAll, describe, expect, test } from 'bun:test'
 import {
   addRules,
   type MasqueradeSpec,
-  missingRules,
   requireBackend,
+  rulesAtAdd,
   sweepRules,
   sweepStaleRules,
 } from '../../chain/filter/masquerade.ts'
@@ -48,7 +48,7 @@ function adding(engine: Engine = applyRuleset) {
   }
 }
 
-const missing = (spec: MasqueradeSpec) => missingRules({ engine: applyRuleset }, spec, sweep)
+const missing = (spec: MasqueradeSpec) => rulesAtAdd({ engine: applyRuleset }, spec, sweep).check()
 
 describe('by nftables', () => {
   test('addresses and frames are there, CHECK finds them, and DEL takes them', async () => {

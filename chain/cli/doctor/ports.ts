@@ -82,27 +82,35 @@ function shadowed(node: NodeModel): Finding[] {
   })
 }
 
+/** What an attachment's configuration asks packet filters for, and they have not. */
+export function lackingRules(
+  node: NodeModel,
+  { cache, containerId, addresses, ports }: Attachment,
+): string[] {
+  const plugins = pluginsIn(cache?.attachment.configuration ?? '')
+  const own = node.filters.filter(
+    object =>
+      object.containerId === containerId ||
+      object.addresses.some(one => addresses.some(each => each.startsWith(`${one}/`))),
+  )
+  return [
+    ...(plugins.some(({ ipMasq }) => ipMasq === true) &&
+    !own.some(({ place }) => /^(masquerade|waiting_masquerade|masq_checks|CNI-(?!DN))/.test(place))
+      ? ['masquerade']
+      : []),
+    ...(ports.length > 0 &&
+    plugins.some(({ type }) => type === 'portmap') &&
+    !own.some(({ place }) => /^(port_|hostip_|hostports|hostip_hostports|CNI-DN-)/.test(place))
+      ? ['published ports']
+      : []),
+  ]
+}
+
 /** After `nft flush ruleset`, or a firewall's reload. */
 function withoutRules(node: NodeModel): Finding[] {
   return cachedOf(node).flatMap(attachment => {
-    const { cache, containerId, network, name, addresses, netns } = attachment
-    const plugins = pluginsIn(cache?.attachment.configuration ?? '')
-    const own = node.filters.filter(
-      object =>
-        object.containerId === containerId ||
-        object.addresses.some(one => addresses.some(each => each.startsWith(`${one}/`))),
-    )
-    const lacking = [
-      ...(plugins.some(({ ipMasq }) => ipMasq === true) &&
-      !own.some(({ place }) => /^(masquerade|waiting_masquerade|masq_checks|CNI-(?!DN))/.test(place))
-        ? ['masquerade']
-        : []),
-      ...(attachment.ports.length > 0 &&
-      plugins.some(({ type }) => type === 'portmap') &&
-      !own.some(({ place }) => /^(port_|hostip_|hostports|hostip_hostports|CNI-DN-)/.test(place))
-        ? ['published ports']
-        : []),
-    ]
+    const { network, name } = attachment
+    const lacking = lackingRules(node, attachment)
     if (lacking.length === 0) return []
     return [
       trouble({
@@ -113,7 +121,7 @@ function withoutRules(node: NodeModel): Finding[] {
           `the configuration of network ${network} asks for them`,
           'neither nftables nor iptables has any for it',
         ],
-        commands: [`catena check ${network} ${netns} --container-id ${containerId}`],
+        commands: [`catena restore ${network}`],
       }),
     ]
   })
