@@ -285,7 +285,8 @@ test('where the kernel has no VRF devices, ADD and STATUS say the same, and noth
     code: 50,
     msg: "this node's kernel does not provide VRF devices (CONFIG_NET_VRF)",
   })
-  expect(add.json.msg).toContain('create vrf blue')
+  expect(add.json.code).toBe(50)
+  expect(add.json.msg).toContain('the kernel has no vrf links')
   expect(difference(before, snapshot(net.container))).toEqual({ added: [], gone: [] })
 })
 
