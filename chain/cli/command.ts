@@ -31,6 +31,7 @@ import { type Output, outputFor } from './output.ts'
 import { drawNetwork } from './picture.ts'
 import { addPlanVerb } from './plan/verb.ts'
 import { product } from './product.ts'
+import { addReconcileVerb } from './reconcile/verb.ts'
 import { renderResult } from './render.ts'
 import { addRestoreVerb } from './restore/verb.ts'
 import { addServeVerb } from './serve.ts'
@@ -99,6 +100,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addPlanVerb(root, program, { output, endWith })
   addRestoreVerb(root, program, { output, endWith })
   addExplainVerb(root, { output, endWith })
+  addReconcileVerb(root, program, { output, endWith, onceAskedToEnd })
   addTraceVerb<AttachmentFlags>(root, {
     output,
     endWith,

@@ -44,7 +44,7 @@ export function addNodeVerbs(
     )
     .option(
       '--units',
-      "write systemd's units for the daemon of dhcp and the warm service into /etc/systemd/system",
+      "write systemd's units for the daemon of dhcp, the warm service and `reconcile` into /etc/systemd/system",
     )
     .addOption(
       oneOf(BACKENDS, '--backend <name>', 'for all networks that name none (into /etc/cni/catena.json)'),
@@ -124,7 +124,7 @@ function describeChanges(folder: string, changes: Readonly<Record<string, string
   const units = Object.keys(changes).some(name => name.endsWith('.socket'))
   if (units)
     lines.push(
-      '  systemd takes notice with: systemctl daemon-reload; systemctl enable --now cni-dhcp.socket catena-warm.socket',
+      '  systemd takes notice with: systemctl daemon-reload; systemctl enable --now cni-dhcp.socket catena-warm.socket catena-reconcile.timer',
     )
   return [`${folder}${kinds.length === 0 ? ': nothing of ours is there' : ''}`, ...lines].join('\n')
 }

@@ -4,10 +4,15 @@ import { checkNetworkName } from '../protocol/environment.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import { compareVersions, newestVersion } from '../protocol/version.ts'
 import { del } from './attach.ts'
-import { checkAttachment, type RuntimeOptions, type ValidAttachment } from './attachment.ts'
+import {
+  checkAttachment,
+  type RuntimeAttachment,
+  type RuntimeOptions,
+  type ValidAttachment,
+} from './attachment.ts'
 import { listCached, readCached } from './cache.ts'
 import type { NetworkList, PluginConfiguration } from './load.ts'
-import { asCollection, exclusively } from './lock.ts'
+import { asCollection, asOperation, exclusively } from './lock.ts'
 import { callPlugin, failed } from './step.ts'
 
 /** The version that brought GC and STATUS. */
@@ -35,18 +40,64 @@ async function collectGarbage(
   options: RuntimeOptions,
 ): Promise<void> {
   const failures = await deleteStale(list, valid, options)
-  if (compareVersions(list.cniVersion, MAINTENANCE_SINCE) >= 0) {
-    for (const plugin of list.plugins) {
-      const stdin = { ...headOf(list, plugin), ...validKeys(valid) }
-      await collect(failures, async () => {
-        await callPlugin({ verb: 'GC', plugin, stdin }, options).catch(thrown => {
-          throw failed(plugin, 'gc', thrown)
-        })
-      })
-    }
-  }
+  failures.push(...(await askPlugins(list, valid, options)))
   options.signal?.throwIfAborted()
   throwAll(failures)
+}
+
+/** GC over the plugins; answers what failed. */
+async function askPlugins(
+  list: NetworkList,
+  valid: readonly ValidAttachment[] | undefined,
+  options: RuntimeOptions,
+): Promise<CniError[]> {
+  const failures: CniError[] = []
+  if (!hasMaintenance(list)) return failures
+  for (const plugin of list.plugins) {
+    const stdin = { ...headOf(list, plugin), ...validKeys(valid) }
+    await collect(failures, async () => {
+      await callPlugin({ verb: 'GC', plugin, stdin }, options).catch(thrown => {
+        throw failed(plugin, 'gc', thrown)
+      })
+    })
+  }
+  return failures
+}
+
+const hasMaintenance = ({ cniVersion }: NetworkList) => compareVersions(cniVersion, MAINTENANCE_SINCE) >= 0
+
+/**
+ * GC over the plugins alone, no attachment of the cache being deleted: for who is not the networks' runtime. What is valid is asked
+ * when no operation on the network is under way. Answers false where the network has no GC.
+ */
+export async function collectGarbageOfPlugins(
+  list: NetworkList,
+  readValid: () => readonly ValidAttachment[],
+  options: RuntimeOptions,
+): Promise<boolean> {
+  if (list.disableGC || !hasMaintenance(list)) return false
+  checkNetworkName(list.name) // before it becomes a part of a path
+  await asCollection(list.name, async () => throwAll(await askPlugins(list, readValid(), options)), {
+    ...options,
+    optional: true,
+  })
+  return true
+}
+
+/** DEL, if that is still wanted when no other operation on the container is under way. Answers whether it was. */
+export async function delIfStill(
+  list: NetworkList,
+  attachment: RuntimeAttachment,
+  { isStill, ...options }: RuntimeOptions & { isStill(): boolean },
+): Promise<boolean> {
+  checkAttachment(list.name, attachment)
+  const body = async () => {
+    if (!isStill()) return false
+    await del(list, attachment, options)
+    return true
+  }
+  const { containerId } = attachment
+  return asOperation({ network: list.name, containerId }, body, { ...options, optional: true })
 }
 
 async function deleteStale(
@@ -106,7 +157,7 @@ function validKeys(valid: readonly ValidAttachment[] | undefined): JsonObject {
 
 /** Runs STATUS over the plugins; throws the first failure with its code (50, 51). Before version 1.1.0 every network is ready. */
 export async function getStatusNetworkList(list: NetworkList, options: RuntimeOptions): Promise<void> {
-  if (compareVersions(list.cniVersion, MAINTENANCE_SINCE) < 0) return
+  if (!hasMaintenance(list)) return
   for (const plugin of list.plugins) {
     await callPlugin({ verb: 'STATUS', plugin, stdin: headOf(list, plugin) }, options)
   }

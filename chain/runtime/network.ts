@@ -14,6 +14,7 @@ export { parseResult, type Result } from '../protocol/result.ts'
 export { addNetworkList, checkNetworkList, delNetworkList } from './attach.ts'
 export type * from './attachment.ts'
 export {
+  listFromNetwork,
   listNetworkFiles,
   loadNetworkFile,
   loadNetworkList,
@@ -22,7 +23,14 @@ export {
   parseNetwork,
   parseNetworkList,
 } from './load.ts'
-export { gcNetworkList, getStatusNetworkList, pluginVersions, validateNetworkList } from './maintain.ts'
+export {
+  collectGarbageOfPlugins,
+  delIfStill,
+  gcNetworkList,
+  getStatusNetworkList,
+  pluginVersions,
+  validateNetworkList,
+} from './maintain.ts'
 export type { CacheFile }
 
 /** The cache keeps the text that the caller has. */

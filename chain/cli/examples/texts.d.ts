@@ -11,3 +11,7 @@ declare module '*.socket' {
   const text: string
   export default text
 }
+declare module '*.timer' {
+  const text: string
+  export default text
+}
