@@ -21,7 +21,9 @@ import { ourExecutable, peerExecutable } from '../fixtures/plugin.ts'
 
 const SERVICE = '/etc/systemd/system/cni-dhcp.service'
 const SOCKET = '/etc/systemd/system/cni-dhcp.socket'
-const WARM = ['service', 'socket'].map(kind => `/etc/systemd/system/catena-warm.${kind}`)
+const OTHERS = ['warm.service', 'warm.socket', 'reconcile.service', 'reconcile.timer'].map(
+  name => `/etc/systemd/system/catena-${name}`,
+)
 const NODE_WIDE = '/etc/cni/catena.json'
 const BRIDGE = '/etc/cni/net.d/10-bridge.conflist'
 const everything = ['--conf', 'bridge', '--units', '--backend', 'iptables']
@@ -59,7 +61,7 @@ test('units, an example and the backend are written with their folder, and go ag
       loopback: 'installed',
       [SERVICE]: 'installed',
       [SOCKET]: 'installed',
-      ...Object.fromEntries(WARM.map(path => [path, 'installed'])),
+      ...Object.fromEntries(OTHERS.map(path => [path, 'installed'])),
       [NODE_WIDE]: 'installed',
       [BRIDGE]: 'installed',
     },
@@ -81,11 +83,11 @@ test("what is somebody else's stays, what an administrator said comes back, --dr
   write(BRIDGE, '{"name":"mine"}')
   write(SERVICE, '[Service]\n')
   write(NODE_WIDE, '{"backend":"nftables","note":"mine"}')
-  const warm = (change: string) => Object.fromEntries(WARM.map(path => [path, change]))
+  const others = (change: string) => Object.fromEntries(OTHERS.map(path => [path, change]))
   const expected = {
     [SERVICE]: 'left',
     [SOCKET]: 'installed',
-    ...warm('installed'),
+    ...others('installed'),
     [NODE_WIDE]: 'replaced',
     [BRIDGE]: 'left',
   }
@@ -101,7 +103,7 @@ test("what is somebody else's stays, what an administrator said comes back, --dr
   expect(catena('uninstall').json.changes).toEqual({
     loopback: 'removed',
     [SOCKET]: 'removed',
-    ...warm('removed'),
+    ...others('removed'),
     [NODE_WIDE]: 'restored',
   })
   expect(read(NODE_WIDE)).toBe('{"backend":"nftables","note":"mine"}')
