@@ -9,6 +9,7 @@ import {
   openContainer,
 } from '../chain/interface/configure.ts'
 import { interfaceIn, markFinished } from '../chain/interface/create.ts'
+import { withForwarding } from '../chain/interface/forwarding.ts'
 import { removeHostEnds, removePair } from '../chain/interface/pair.ts'
 import { findLink, type Link } from '../chain/linux/netlink/link.ts'
 import { openRoute, type Transport } from '../chain/linux/netlink/socket.ts'
@@ -81,7 +82,13 @@ export const bridge = definePlugin({
     const mac =
       (config.macspoofchk && allowedAddress(attachment, name)) ||
       chained.guestAddress(config, result, configured)
-    return rulesAtAdd({ engine }, rulesFor({ config, attachment, result, port: name, mac }), sweep)
+    const rules = rulesAtAdd({ engine }, rulesFor({ config, attachment, result, port: name, mac }), sweep)
+    return isGateway(config)
+      ? withForwarding(
+          rules,
+          result.ips.map(({ address }) => address),
+        )
+      : rules
   },
 
   async del({ config, attachment, netns, previous, engine, ipam, io }) {

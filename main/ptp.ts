@@ -10,7 +10,7 @@ import {
 import { checkInterface, configureInterface, onHost, openContainer } from '../chain/interface/configure.ts'
 import { createOnce, markFinished } from '../chain/interface/create.ts'
 import { expectedMtu } from '../chain/interface/finish.ts'
-import { enableForwarding, prepareHostLink } from '../chain/interface/forwarding.ts'
+import { enableForwarding, prepareHostLink, withForwarding } from '../chain/interface/forwarding.ts'
 import { checkLinkMtu, requireReady } from '../chain/interface/master.ts'
 import { type Ends, findPeer } from '../chain/interface/owner.ts'
 import { createPair, removeHostEnds, removePair, removePendingPair } from '../chain/interface/pair.ts'
@@ -87,7 +87,10 @@ export const ptp = definePlugin({
 
   rules({ config, attachment, previous, engine }) {
     const routed = routedIn(requirePrevious(previous, 'ptp'))
-    return rulesAtAdd({ engine }, rulesFor({ config, attachment, routed }), sweep)
+    return withForwarding(
+      rulesAtAdd({ engine }, rulesFor({ config, attachment, routed }), sweep),
+      routed.map(({ address }) => address),
+    )
   },
 
   async del({ attachment, netns, engine, ipam, io }) {

@@ -7,7 +7,7 @@ import { isIncomplete, type Restoration, restore } from '../../chain/cli/restore
 import { removeNamespace } from '../../chain/linux/netns.ts'
 import { type Outside, outsideHost } from '../fixtures/bridge.ts'
 import { getHttp, serveHttp } from '../fixtures/http.ts'
-import { choose, clearRules, iptables, saved } from '../fixtures/iptables.ts'
+import { breakTools, choose, clearRules, iptables, saved } from '../fixtures/iptables.ts'
 import { hostNamespace, type Namespace, namespaceAt } from '../fixtures/namespace.ts'
 import { type Added, freshNode, seen, type TestNode } from '../fixtures/node.ts'
 import { flushRuleset, ruleset } from '../fixtures/ruleset.ts'
@@ -152,6 +152,9 @@ describe('by nftables', () => {
       '1 of 1 attachments had all their rules',
     )
     expect(ruleset()).toBe(before)
+    host.setSysctl('net/ipv4/ip_forward', '0')
+    expect(outcomes(await run(), web)).toEqual({ bridge: 'restored', portmap: 'there', firewall: 'there' })
+    expect(host.sysctl('net/ipv4/ip_forward')).toBe('1')
     host.run('nft', 'flush', 'set', 'ip', 'catena', 'masquerade_source')
     expect(outcomes(await run(), web)).toEqual({ bridge: 'restored', portmap: 'there', firewall: 'there' })
     expect(sorted(ruleset())).toEqual(sorted(before))
@@ -206,13 +209,20 @@ describe('by iptables', () => {
       expect(saved(variant).sort()).toEqual(before.nat)
     })
 
-  test('a silent configuration stays with the backend of its ADD, though nothing on the node speaks for it any more', async () => {
+  test('a silent configuration stays with the backend of its ADD, after an attempt that failed, too', async () => {
     using _tools = choose('nf_tables')
     iptables('nf_tables', 'ip', '-A', 'POSTROUTING', '-s', '198.51.100.1', '-j', 'ACCEPT')
     node.network('silent', '10.45.0.0/24')
     const web = await add('silent', 'web', publish(8080))
     expect(saved('nf_tables').some(line => line.includes('CNI-DN-'))).toBe(true)
     flushRuleset()
+    {
+      using broken = choose('nf_tables')
+      breakTools(broken, 'echo out of order >&2; exit 4')
+      const failed = await run()
+      expect(outcomes(failed, web).portmap).toContain('out of order')
+      expect(isIncomplete(failed)).toBe(true)
+    }
     expect(outcomes(await run(), web)).toEqual({ bridge: 'restored', portmap: 'restored' })
     expect(saved('nf_tables').some(line => line.includes('CNI-DN-'))).toBe(true)
     expect(ruleset()).not.toContain('table ip catena {')

@@ -7,7 +7,6 @@ import type { Attachment, NodeModel } from '../../observe/model.ts'
 import type { CheckRequest, Plugin, Rules } from '../../plugin/define.ts'
 import { ownerOf } from '../../plugin/owner.ts'
 import { run } from '../../plugin/run.ts'
-import { allOrNothing } from '../../plugin/undo.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
 import { inputFor, linkOf, type Turn } from '../../runtime/attach.ts'
 import { cachedResult } from '../../runtime/cache.ts'
@@ -193,7 +192,8 @@ async function putBack(rules: Rules, dryRun: boolean): Promise<Omit<Part, 'plugi
   if (missing === undefined) return { outcome: 'there' }
   if (dryRun) return { outcome: 'missing', missing }
   try {
-    await allOrNothing(undo => rules.add(undo))
+    // nothing is undone: that would forget the backend too, and what is there serves the container, and goes by DEL
+    await rules.add(() => {})
     const still = await rules.check()
     if (still === undefined) return { outcome: 'restored', missing }
     throw new CniError(code.internal, `it was put back, and is missing again: ${still}`, {
