@@ -137,6 +137,7 @@ describe('by nftables', () => {
     expect(sorted(ruleset())).toEqual(sorted(before))
     using _server = serveHttp(inApi, { port: 80, answer: 'api' })
     expect(await getHttp(outside, { address: '192.0.2.1', port: 8081 })).toBe('api')
+    expect(await getHttp(host, { address: '127.0.0.1', port: 8081 })).toBe('api')
     expect(await clientSeenFrom(inWeb)).toBe('192.0.2.1')
     for (const container of added.splice(0)) await container.del()
     expect(ruleset()).toBe('')
@@ -158,6 +159,23 @@ describe('by nftables', () => {
     host.run('nft', 'flush', 'set', 'ip', 'catena', 'masquerade_source')
     expect(outcomes(await run(), web)).toEqual({ bridge: 'restored', portmap: 'there', firewall: 'there' })
     expect(sorted(ruleset())).toEqual(sorted(before))
+  })
+
+  test('a pair without a bridge has its masquerade and its ports back', async () => {
+    const ipam = {
+      type: 'host-local',
+      ranges: [[{ subnet: '10.49.0.0/24' }]],
+      routes: [{ dst: '0.0.0.0/0' }],
+    }
+    const [, ...others] = chain('pair', '', 'nftables')
+    node.network('pair', '10.49.0.0/24', [{ type: 'ptp', ipMasq: true, ipam }, ...others])
+    const web = await add('pair', 'web', publish(8080))
+    const before = ruleset()
+    flushRuleset()
+    expect(outcomes(await run(), web)).toEqual({ ptp: 'restored', portmap: 'restored', firewall: 'restored' })
+    expect(sorted(ruleset())).toEqual(sorted(before))
+    using inWeb = namespaceAt(web.netns)
+    expect(await clientSeenFrom(inWeb)).toBe('192.0.2.1')
   })
 
   test('the address that frames may come from is the one of ADD, whatever the container has given itself', async () => {
@@ -218,12 +236,16 @@ describe('by iptables', () => {
     flushRuleset()
     {
       using broken = choose('nf_tables')
-      breakTools(broken, 'echo out of order >&2; exit 4')
+      // takes all, and what CHECK asks, but for the rules of portmap's chain
+      const refuse = `grep -q '^-A CNI-DN-' ${broken.folder}/input && { echo out of order >&2; exit 4; }`
+      const pass = `exec iptables-nft-restore "$@" <${broken.folder}/input`
+      breakTools(broken, `cat >${broken.folder}/input; ${refuse}; ${pass}`)
       const failed = await run()
+      expect(outcomes(failed, web).bridge).toBe('restored')
       expect(outcomes(failed, web).portmap).toContain('out of order')
       expect(isIncomplete(failed)).toBe(true)
     }
-    expect(outcomes(await run(), web)).toEqual({ bridge: 'restored', portmap: 'restored' })
+    expect(outcomes(await run(), web)).toEqual({ bridge: 'there', portmap: 'restored' })
     expect(saved('nf_tables').some(line => line.includes('CNI-DN-'))).toBe(true)
     expect(ruleset()).not.toContain('table ip catena {')
   })

@@ -183,7 +183,10 @@ async function restorePart(
     stderr: () => {},
     builtins: restorer.builtins,
   })
-  if (status !== 0) found = { outcome: 'failed', error: JSON.parse(answer) }
+  if (status !== 0) {
+    const { code: number, msg, details } = JSON.parse(answer) as NonNullable<Part['error']>
+    found = { outcome: 'failed', error: { code: number, msg, ...(details ? { details } : {}) } }
+  }
   return { plugin: plugin.name, ...found }
 }
 
