@@ -280,14 +280,23 @@ describe('others', () => {
     expect(words).toContain('gone on mixed left alone')
   })
 
-  test('another program in a chain of ours is named, and what is ours beside it comes back', async () => {
+  test('another program in a chain of ours is named, and what is ours beside it comes back, of a version without CHECK too', async () => {
     node.network('alien', '10.47.0.0/24')
     const web = await add('alien', 'web', publish(8080))
     const path = '/var/lib/cni/results/alien-web-eth0'
     const cached = JSON.parse(await Bun.file(path).text())
     const list = JSON.parse(Buffer.from(cached.config, 'base64').toString())
-    const config = JSON.stringify({ ...list, plugins: [...list.plugins, { type: 'cilium-cni' }] })
-    await Bun.write(path, JSON.stringify({ ...cached, config: Buffer.from(config).toString('base64') }))
+    const config = JSON.stringify({
+      ...list,
+      cniVersion: '0.3.1',
+      plugins: [...list.plugins, { type: 'cilium-cni' }],
+    })
+    const ips = cached.result.ips.map((ip: object) => ({ ...ip, version: '4' }))
+    const result = { ...cached.result, cniVersion: '0.3.1', ips }
+    await Bun.write(
+      path,
+      JSON.stringify({ ...cached, result, config: Buffer.from(config).toString('base64') }),
+    )
     flushRuleset()
     const restored = await run({ network: 'alien' })
     expect(outcomes(restored, web)).toEqual({

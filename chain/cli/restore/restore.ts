@@ -8,6 +8,7 @@ import type { CheckRequest, Plugin, Rules } from '../../plugin/define.ts'
 import { ownerOf } from '../../plugin/owner.ts'
 import { run } from '../../plugin/run.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
+import { compareVersions } from '../../protocol/version.ts'
 import { inputFor, linkOf, type Turn } from '../../runtime/attach.ts'
 import { cachedResult } from '../../runtime/cache.ts'
 import { listFromNetwork } from '../../runtime/load.ts'
@@ -127,7 +128,7 @@ async function partsOf({ cache, netns }: Cached, restorer: Restorer): Promise<Pa
   let list: NetworkList
   let previous: Turn['previous']
   try {
-    list = listOf(attachment)
+    list = withCheck(listOf(attachment))
     previous = cachedResult(attachment, list)
   } catch (thrown) {
     return [{ plugin: '', ...failure(thrown) }]
@@ -142,6 +143,10 @@ async function partsOf({ cache, netns }: Cached, restorer: Restorer): Promise<Pa
   }
   return parts
 }
+
+/** Of versions before 0.4.0, which have no CHECK, the same in that version: the shape of their results has not changed. */
+const withCheck = (list: NetworkList): NetworkList =>
+  compareVersions(list.cniVersion, '0.4.0') < 0 ? { ...list, cniVersion: '0.4.0' } : list
 
 function listOf({ configuration, network }: CachedAttachment): NetworkList {
   try {
