@@ -43,8 +43,10 @@ export function addObserveVerbs(
     .addHelpText('after', PS_EXAMPLES)
     .action(async (network: string | undefined, flags: PsFlags) => {
       const { readWholeNode } = await import('./whole-node.ts')
+      const { readIdentities } = await import('../observe/cri.ts')
       const { showContainers } = await import('./ps.ts')
-      const status = showContainers(readWholeNode(), { network, flags }, output)
+      const node = readWholeNode({ identities: await readIdentities() })
+      const status = showContainers(node, { network, flags }, output)
       if (status !== 0) endWith(status)
     })
   root

@@ -3,8 +3,7 @@
  * CRI-O have on a Unix socket (https://github.com/kubernetes/cri-api). One call of gRPC, of which four fields are read: a library for
  * it is a hundred times as long.
  */
-import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
-import { connect } from 'node:net'
+import type { ClientHttp2Session } from 'node:http2'
 import { status } from '../linux/libc/status.ts'
 import { CniError, code, toCniError } from '../protocol/error.ts'
 import type { Identity } from './model.ts'
@@ -63,22 +62,25 @@ interface Reply {
 
 async function call(socket: string, patience: number): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>()
+  promise.catch(() => {}) // it may fail before anybody waits for it, and again when all is closed
   const timer = setTimeout(
     () => reject(new CniError(code.tryAgainLater, `it does not answer within ${patience / 1000} s`)),
     patience,
   )
-  let session: ClientHttp2Session | undefined
+  // loaded only where there is a socket
+  const [{ connect }, { connect: connectHttp2 }] = [await import('node:net'), await import('node:http2')]
+  const connection = connect(socket)
+  connection.on('error', reject)
+  const session = connectHttp2('http://localhost', { createConnection: () => connection })
   try {
-    const connection = connect(socket)
-    connection.on('error', reject)
-    session = connectHttp2('http://localhost', { createConnection: () => connection })
     session.on('error', reject)
     session.on('close', () => reject(new CniError(code.io, 'it closed the connection')))
     request(session, { resolve, reject })
     return await promise
   } finally {
     clearTimeout(timer)
-    session?.destroy()
+    session.destroy()
+    connection.destroy() // one that has never spoken would keep this process
   }
 }
 
@@ -87,9 +89,9 @@ function request(
   { resolve, reject }: { resolve(reply: Reply): void; reject(reason: Error): void },
 ): void {
   const stream = session.request({
-    [constants.HTTP2_HEADER_METHOD]: 'POST',
-    [constants.HTTP2_HEADER_PATH]: METHOD,
-    [constants.HTTP2_HEADER_CONTENT_TYPE]: 'application/grpc',
+    ':method': 'POST',
+    ':path': METHOD,
+    'content-type': 'application/grpc',
     te: 'trailers',
   })
   const chunks: Buffer[] = []
@@ -137,6 +139,11 @@ function sandboxesIn(message: Uint8Array): Map<string, Identity> {
     }),
   )
 }
+
+/** Names for people: whoever does not answer at once is done without. Milliseconds. */
+const NAMES_PATIENCE = 1000
+
+export const readIdentities = async () => identitiesOf(await askCri(CRI_SOCKETS, NAMES_PATIENCE))
 
 /** What all of them know, by container ID. */
 export const identitiesOf = (answers: readonly CriAnswer[]): Map<string, Identity> =>

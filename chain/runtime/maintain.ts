@@ -64,24 +64,25 @@ async function askPlugins(
   return failures
 }
 
-const hasMaintenance = ({ cniVersion }: NetworkList) => compareVersions(cniVersion, MAINTENANCE_SINCE) >= 0
+/** Whether the version of a network's configuration has GC and STATUS. */
+export const hasMaintenance = ({ cniVersion }: NetworkList) =>
+  compareVersions(cniVersion, MAINTENANCE_SINCE) >= 0
 
 /**
  * GC over the plugins alone, no attachment of the cache being deleted: for who is not the networks' runtime. What is valid is asked
- * when no operation on the network is under way. Answers false where the network has no GC.
+ * when no operation on the network is under way.
  */
 export async function collectGarbageOfPlugins(
   list: NetworkList,
   readValid: () => readonly ValidAttachment[],
   options: RuntimeOptions,
-): Promise<boolean> {
-  if (list.disableGC || !hasMaintenance(list)) return false
+): Promise<void> {
+  if (list.disableGC) return
   checkNetworkName(list.name) // before it becomes a part of a path
   await asCollection(list.name, async () => throwAll(await askPlugins(list, readValid(), options)), {
     ...options,
     optional: true,
   })
-  return true
 }
 
 /** DEL, if that is still wanted when no other operation on the container is under way. Answers whether it was. */

@@ -28,6 +28,7 @@ export {
   delIfStill,
   gcNetworkList,
   getStatusNetworkList,
+  hasMaintenance,
   pluginVersions,
   validateNetworkList,
 } from './maintain.ts'

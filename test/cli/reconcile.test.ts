@@ -1,15 +1,17 @@
 /** `catena reconcile`: what is dead by two signs goes, all that may be alive stays to the byte. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer, type Socket } from 'node:net'
 import { builtins } from '../../chain/catena.ts'
-import { documentOf, hasFailed } from '../../chain/cli/reconcile/print.ts'
+import { storyOf } from '../../chain/cli/explain/story.ts'
+import { describeReport, documentOf, hasFailed } from '../../chain/cli/reconcile/print.ts'
 import { reconcile } from '../../chain/cli/reconcile/reconcile.ts'
+import { styleFor } from '../../chain/cli/render.ts'
 import { unitsFor } from '../../chain/cli/shipped.ts'
 import { removeLink } from '../../chain/linux/netlink/link.ts'
 import { openRoute } from '../../chain/linux/netlink/socket.ts'
 import { inNamespace, removeNamespace } from '../../chain/linux/netns.ts'
-import { askCri, identitiesOf } from '../../chain/observe/cri.ts'
+import { askCri, identitiesOf, readIdentities } from '../../chain/observe/cri.ts'
 import { readNode } from '../../chain/observe/node.ts'
 import { type Answer, fakeCri } from '../fixtures/cri.ts'
 import { type Added, CONFIGURATIONS, freshNode, type TestNode } from '../fixtures/node.ts'
@@ -50,7 +52,9 @@ async function run({ cri: answer, grace = 0, isDryRun = false }: How = {}) {
   })
   const done = { report, cri, isDryRun }
   // biome-ignore lint/suspicious/noExplicitAny: a test says by its expectations what it takes the document for
-  return { document: documentOf(done) as any, status: hasFailed(done) ? 1 : 0 }
+  const document = documentOf(done) as any
+  const style = styleFor({ isTerminal: false })
+  return { document, status: hasFailed(done) ? 1 : 0, words: describeReport(done, { style, width: 40 }) }
 }
 
 let numbers = 0
@@ -96,6 +100,9 @@ test('attachments whose namespace is gone go with all that they had, those of Go
   for (const { netns } of [dead, goDead]) removeNamespace(netns)
 
   const dry = await run({ isDryRun: true })
+  expect(dry.words).toContain(
+    '– eth0 of dead on ours: would be deleted\n  (its namespace /run/netns/dead is\n  gone;',
+  )
   expect(dry.document.attachments).toMatchObject([
     { containerId: 'dead', outcome: 'would be deleted' },
     { containerId: 'go-dead', outcome: 'would be deleted' },
@@ -231,10 +238,55 @@ test('a socket that nobody listens at any more is silent; a containerd without C
   expect(await askCri([socket, `${folder}/none.sock`])).toMatchObject([{ socket, state: 'silent' }])
   using without = await fakeCri(`${folder}/docker.sock`, { status: 12, message: 'unknown service' })
   expect(await askCri([without.socket])).toMatchObject([{ state: 'no CRI' }])
-  const words = createServer(connection => void connection.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
-  await new Promise<void>(resolve => words.listen(`${folder}/words.sock`, resolve))
-  expect(await askCri([`${folder}/words.sock`], PATIENCE)).toMatchObject([{ state: 'silent' }])
-  words.close()
+})
+
+test('whoever listens and is no runtime is silent, and its connection is closed', async () => {
+  const closed = Promise.withResolvers<void>()
+  using server = listenAt(`${folder}/mute.sock`, connection =>
+    connection.on('close', closed.resolve).resume(),
+  )
+  expect(await askCri([server.socket], PATIENCE)).toMatchObject([{ state: 'silent' }])
+  await closed.promise
+  using other = listenAt(`${folder}/words.sock`, connection =>
+    connection.end('HTTP/1.1 400 Bad Request\r\n\r\n'),
+  )
+  expect(await askCri([other.socket], PATIENCE)).toMatchObject([{ state: 'silent' }])
+})
+
+function listenAt(socket: string, onConnection: (connection: Socket) => void) {
+  const server = createServer(onConnection).listen(socket)
+  return { socket, [Symbol.dispose]: () => void server.close() }
+}
+
+test('a runtime with thousands of sandboxes is understood whole', async () => {
+  const sandboxes = Array.from({ length: 3000 }, (_, at) => ({
+    id: idOf(`pod${at}`),
+    pod: `a-deployment-of-some-name-${at}`.padEnd(200, '-'),
+    namespace: 'shop',
+  }))
+  using server = await fakeCri(`${folder}/large.sock`, { sandboxes })
+  const [answer] = await askCri([server.socket])
+  expect(answer).toMatchObject({ state: 'answers' })
+  expect([...(answer?.sandboxes ?? [])]).toEqual(
+    sandboxes.map(({ id, pod, namespace }) => [id, { pod, namespace }]),
+  )
+})
+
+test('ps and explain call a container as its runtime does', async () => {
+  const pod = await node.add('ours', 'pod', ofContainerd('pod'))
+  mkdirSync('/run/containerd', { recursive: true })
+  const sandboxes = [{ id: pod.containerId, pod: 'web-1', namespace: 'shop' }]
+  using _server = await fakeCri('/run/containerd/containerd.sock', { sandboxes })
+  const identities = await readIdentities()
+  expect(storyOf('shop/web-1', identities).containers).toMatchObject([{ container: pod.containerId }])
+  const ps = Bun.spawn([ourExecutable('catena'), 'ps', '--json'], { env: {} })
+  expect(await new Response(ps.stdout).json()).toMatchObject({
+    containers: expect.arrayContaining([
+      expect.objectContaining({ containerId: pod.containerId, name: 'shop/web-1' }),
+    ]),
+  })
+  removeNamespace(pod.netns)
+  await pod.del()
 })
 
 test('GC takes what no cache tells of where it is an orphan, and leaves addresses of ADDs that are under way', async () => {

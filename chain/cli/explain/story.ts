@@ -1,5 +1,5 @@
 /** What happened to a container, as data: its operations from the flight recorder, what is there of it now, and what to do. */
-import type { Attachment } from '../../observe/model.ts'
+import type { Attachment, Identity } from '../../observe/model.ts'
 import { processName } from '../../observe/namespaces.ts'
 import { type Operation, operationsOf, type Run, readRuns } from '../../observe/runs.ts'
 import { examineModel } from '../doctor/state.ts'
@@ -25,9 +25,9 @@ export interface Story {
 }
 
 /** Everything about the containers that a word names: an ID or its beginning, a pod, "namespace/pod", a namespace's name. */
-export function storyOf(asked: string): Story {
+export function storyOf(asked: string, identities?: ReadonlyMap<string, Identity>): Story {
   const runs = readRuns()
-  const model = readWholeNode()
+  const model = readWholeNode({ identities })
   const findings = examineModel(model)
   const attached = model.attachments.filter(attachment => isNamed(asked, namesOfAttachment(attachment)))
   const ids = new Set([

@@ -37,7 +37,8 @@ export function addExplainVerb(
         return output.answer({ version: 1, operations }, () => describeRecent(operations, shown))
       }
       const { storyOf } = await import('./story.ts')
-      const story = storyOf(asked)
+      const { readIdentities } = await import('../../observe/cri.ts')
+      const story = storyOf(asked, await readIdentities())
       if (story.containers.length === 0) endWith(1)
       output.answer(story, () => describeStory(story, shown) || unknown(asked))
     })

@@ -1,6 +1,7 @@
 /** What `catena reconcile` says: a document for programs, lines for people. Pure. */
 import type { CriAnswer } from '../../observe/cri.ts'
-import { harmless, type Style } from '../render.ts'
+import type { Output } from '../output.ts'
+import { harmless, wrapped } from '../render.ts'
 import type { Collection, Outcome, Report } from './reconcile.ts'
 
 export interface Done {
@@ -45,50 +46,55 @@ function attachmentOf({ attachment, outcome, evidence, error }: Outcome): object
   }
 }
 
-export function describeReport({ report, cri }: Done, style: Style): string {
-  const lines = [
-    ...cri.map(answer => describeRuntime(answer, style)),
-    ...report.outcomes.map(each => describeOutcome(each, style)),
-    ...report.collections.flatMap(each => describeCollection(each, style)),
-    ...report.leftovers.map(
-      ({ kind, what }) => `${style.notice('!')} ${kind} ${harmless(what)} is left over`,
-    ),
-    ...(report.leftovers.length > 0
+/** Of a terminal: how wide it is, and how it paints. */
+type Screen = Pick<Output, 'style' | 'width'>
+
+export function describeReport({ report, cri }: Done, screen: Screen): string {
+  const { style } = screen
+  const notice = (says: string) => line(style.notice('!'), says, screen)
+  const { alive, outcomes, collections, leftovers, unreadable } = report
+  return [
+    ...cri.map(answer => describeRuntime(answer, screen)),
+    ...outcomes.map(each => describeOutcome(each, screen)),
+    ...collections.flatMap(each => describeCollection(each, screen)),
+    ...leftovers.map(({ kind, what }) => notice(`${kind} ${what} is left over`)),
+    ...(leftovers.length > 0
       ? [
-          '  no cache tells whose they were: `catena doctor` explains, `catena doctor --repair` takes them away',
+          line(
+            ' ',
+            '`catena doctor` explains what is left over, `catena doctor --repair` takes it away',
+            screen,
+          ),
         ]
       : []),
-    ...report.unreadable.map(says => `${style.notice('!')} ${harmless(says)}`),
-    `${style.good('✓')} ${report.alive} alive, and as they were`,
-  ]
-  return lines.map(line => harmlessLine(line)).join('\n')
+    ...unreadable.map(notice),
+    line(style.good('✓'), `${alive} alive, and as they were`, screen),
+  ].join('\n')
 }
 
-/** Names come from files that anybody may have written; the colours around them are ours. */
-const harmlessLine = (line: string) => line.replaceAll('\n', ' ')
+/** Names come from files that anybody may have written. */
+const line = (mark: string, says: string, { width }: Screen) =>
+  `${mark} ${wrapped(harmless(says).replaceAll('\n', ' '), width - 2, '  ')}`
 
-function describeRuntime({ socket, state, sandboxes, problem = '' }: CriAnswer, style: Style): string {
+function describeRuntime({ socket, state, sandboxes, problem }: CriAnswer, screen: Screen): string {
+  const { style } = screen
   if (state === 'silent')
-    return `${style.bad('✗')} ${harmless(socket)}: ${harmless(problem)}; its containers' attachments are left alone`
-  if (state === 'no CRI') return style.dim(`  ${harmless(socket)}: no runtime of Kubernetes`)
-  return style.dim(`  ${harmless(socket)}: knows ${sandboxes.size} sandboxes`)
+    return line(style.bad('✗'), `${socket}: ${problem}; attachments that may be its are left alone`, screen)
+  if (state === 'no CRI') return line(' ', `${socket}: no runtime of Kubernetes`, screen)
+  return line(' ', `${socket}: knows ${sandboxes.size} sandboxes`, screen)
 }
 
-function describeOutcome({ attachment, outcome, evidence, error }: Outcome, style: Style): string {
+function describeOutcome({ attachment, outcome, evidence, error }: Outcome, screen: Screen): string {
   const { name, network, ifname } = attachment
-  const marks = {
-    deleted: style.good('✓'),
-    'would be deleted': style.notice('–'),
-    left: style.notice('!'),
-    failed: style.bad('✗'),
-  }
-  const says = `${ifname} of ${name} on ${network}: ${outcome}`
-  return `${marks[outcome]} ${harmless(says)} (${harmless([...evidence, ...(error ? [error] : [])].join('; '))})`
+  const { good, notice, bad } = screen.style
+  const marks = { deleted: good('✓'), 'would be deleted': notice('–'), left: notice('!'), failed: bad('✗') }
+  const why = [...evidence, ...(error === undefined ? [] : [error])].join('; ')
+  return line(marks[outcome], `${ifname} of ${name} on ${network}: ${outcome} (${why})`, screen)
 }
 
-function describeCollection({ network, outcome, why }: Collection, style: Style): string[] {
+function describeCollection({ network, outcome, why }: Collection, screen: Screen): string[] {
   if (outcome === 'nothing to do') return []
-  const mark =
-    outcome === 'failed' ? style.bad('✗') : outcome === 'done' ? style.good('✓') : style.notice('–')
-  return [`${mark} GC of network ${harmless(network)}: ${outcome}${why ? ` (${harmless(why)})` : ''}`]
+  const { good, notice, bad } = screen.style
+  const mark = outcome === 'failed' ? bad('✗') : outcome === 'done' ? good('✓') : notice('–')
+  return [line(mark, `GC of network ${network}: ${outcome}${why ? ` (${why})` : ''}`, screen)]
 }

@@ -7,6 +7,7 @@ import { toCniError } from '../../protocol/error.ts'
 import {
   collectGarbageOfPlugins,
   delIfStill,
+  hasMaintenance,
   listFromNetwork,
   type NetworkList,
   parseNetwork,
@@ -132,14 +133,14 @@ async function collect(list: NetworkList, node: NodeModel, given: Reconciliation
   const types = list.plugins.flatMap(({ type, raw }) => [type, ...ipamTypeIn(raw)])
   if (list.disableGC) return { network, outcome: 'not done', why: 'its configuration says disableGC' }
   if (!needsCollection(network, types, node)) return { network, outcome: 'nothing to do' }
-  const why = objectionTo(network, { node, cri: given.cri })
+  const tooOld = `version ${list.cniVersion || '0.1.0'} of its configuration has no GC`
+  const why = hasMaintenance(list) ? objectionTo(network, { node, cri: given.cri }) : tooOld
   if (why) return { network, outcome: 'not done', why }
   if (given.isDryRun) return { network, outcome: 'would be done' }
   try {
     const readValid = () => validOn(network, { node: given.read(), cri: given.cri })
-    const isDone = await collectGarbageOfPlugins(list, readValid, given.options)
-    if (isDone) return { network, outcome: 'done' }
-    return { network, outcome: 'not done', why: `version ${list.cniVersion} of its configuration has no GC` }
+    await collectGarbageOfPlugins(list, readValid, given.options)
+    return { network, outcome: 'done' }
   } catch (thrown) {
     return { network, outcome: 'failed', why: toCniError(thrown).message }
   }

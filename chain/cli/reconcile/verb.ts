@@ -70,7 +70,7 @@ export function addReconcileVerb(
         },
       })
       const done = { report, cri, isDryRun }
-      output.answer(documentOf(done), () => describeReport(done, output.style))
+      output.answer(documentOf(done), () => describeReport(done, output))
       if (hasFailed(done)) endWith(1)
     })
 }
