@@ -123,6 +123,14 @@ export const bridge = definePlugin({
       'release stale addresses': () => ipam.gc(),
     })
   },
+
+  async move(request) {
+    const { attachment } = request
+    const config = { ...request.config, macspoofchk: false } // frames are nftables' affair whatever keeps the rest
+    const result = requirePrevious(request.previous, 'bridge')
+    const { moveMasquerade } = await import('../chain/filter/move-masquerade.ts')
+    return moveMasquerade(request, rulesFor({ config, attachment, result, port: '', mac: '' }))
+  },
 })
 
 /** The usual way: a veth pair of our own. */

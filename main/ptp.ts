@@ -120,6 +120,13 @@ export const ptp = definePlugin({
       'release stale addresses': () => ipam.gc(),
     })
   },
+
+  async move(request) {
+    const { config, attachment } = request
+    const result = requirePrevious(request.previous, 'ptp')
+    const { moveMasquerade } = await import('../chain/filter/move-masquerade.ts')
+    return moveMasquerade(request, rulesFor({ config, attachment, routed: routedIn(result) }))
+  },
 })
 
 async function plugIn(host: Transport, request: AddRequest<Configuration>): Promise<Link> {

@@ -84,6 +84,11 @@ export const firewall = definePlugin({
     })
   },
 
+  async move(request) {
+    const { moveFirewall } = await import('./firewall/move.ts')
+    return moveFirewall(request)
+  },
+
   async gc({ network, valid, engine, io }) {
     const isOwner = isStale(network, valid)
     await everyStep({

@@ -14,7 +14,13 @@ import { namedBackend, portMappings } from './portmap/configuration.ts'
 import { forgetConnectionsThrough, forgetConnectionsToHost, publishedBy } from './portmap/connections.ts'
 import { enableHairpin } from './portmap/hairpin.ts'
 import { closeOwnLocalnet } from './portmap/localnet.ts'
-import { type Call, type PortBackend, type Target, targetsOf } from './portmap/publication.ts'
+import {
+  type Call,
+  type PortBackend,
+  type Publication,
+  type Target,
+  targetsOf,
+} from './portmap/publication.ts'
 import { recall, recorded, transferPorts } from './portmap/publishers.ts'
 import { forgetPublisher } from './portmap/reservations.ts'
 import type { PortmapConfiguration } from './portmap/schema.ts'
@@ -93,6 +99,12 @@ export const portmap = definePlugin({
       'forget stale publishers': () => stale.forEach(owner => void forgetPublisher(owner)),
     })
   },
+
+  async move(call) {
+    if (portMappings(call.config).length === 0) return { outcome: 'none' }
+    const { movePorts } = await import('./portmap/move.ts')
+    return movePorts(call, { kept: backendAtAdd(call), publicationBy })
+  },
 })
 
 /** To let packets through is the plugin firewall's part; whether it comes later in the list is unknown here. */
@@ -103,7 +115,7 @@ async function publicationBy(
   { backend, variant }: Pick<Decision, 'backend' | 'variant'>,
   call: Call,
   targets: readonly Target[],
-): Promise<Backend> {
+): Promise<Publication> {
   const { publish } = await loadBackend(backend)
   return publish(call, targets, variant)
 }

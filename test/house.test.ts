@@ -79,6 +79,8 @@ test('no file imports one that imports it, on whatever way', () => {
 
 test('every source of the chain has its test, by the same way, or is named here with the one that has its promises', () => {
   const elsewhere = {
+    'chain/filter/move-masquerade.ts': 'test/cli/migrate.test.ts',
+    'chain/filter/move.ts': 'test/cli/migrate.test.ts',
     'chain/filter/nftables/foundations.ts': 'test/filter/nftables/missing.test.ts', // its CHECK; its ADD is in apply.test.ts
     'chain/linux/iptables/brief.ts': 'test/linux/iptables/sign.test.ts', // types
     'chain/linux/libc/unix-socket.ts': 'test/service/service.test.ts',

@@ -25,6 +25,7 @@ import { containerIdFor, type Flags, namespacePath, readSettings } from './envir
 import { addExplainVerb } from './explain/verb.ts'
 import { addIpamVerb } from './ipam/verb.ts'
 import { addLintVerb } from './lint/verb.ts'
+import { addMigrateVerb } from './migrate/verb.ts'
 import { addNodeVerbs } from './node.ts'
 import { addObserveVerbs } from './observe-verbs.ts'
 import { type Output, outputFor } from './output.ts'
@@ -97,6 +98,7 @@ export function commandLine(program: Program, output: Output, endWith: (status: 
   addServeVerb(root, program.served, { output, endWith })
   addLintVerb(root, program, { output, endWith })
   addIpamVerb(root, program, { output, endWith })
+  addMigrateVerb(root, program.served, { output, endWith })
   addPlanVerb(root, program, { output, endWith })
   addRestoreVerb(root, program, { output, endWith })
   addExplainVerb(root, { output, endWith })

@@ -44,6 +44,18 @@ export async function decideBackend(
   }
 }
 
+/** The backend that somebody wants for what is there already. Throws where iptables is wanted and not installed. */
+export async function imposedBackend(to: BackendName, circumstances: Circumstances = {}): Promise<Decision> {
+  const reason = { why: 'it is to be moved there', by: 'node' } as const
+  if (to === 'nftables') return { backend: to, ...reason }
+  const use = await findUse(soughtFor(circumstances))
+  const decision = iptablesBecause(reason, use?.variant)
+  if (decision.backend === 'iptables') return decision
+  throw new CniError(code.pluginNotAvailable, 'iptables is not installed', {
+    details: 'install the package iptables; nothing has been changed',
+  })
+}
+
 function nodeWideBackend(): BackendName | undefined {
   const text = readFile(NODE_WIDE)
   if (text === undefined) return undefined

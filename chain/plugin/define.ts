@@ -78,6 +78,22 @@ export interface CheckRequest<Configuration> extends AttachmentRequest<Configura
   netns: string
 }
 
+/** What keeps rules where a node is free to choose. */
+export type RuleKeeper = 'nftables' | 'iptables'
+
+/** `catena migrate`: an ADD's request with the attachment's own result as prevResult. */
+export interface MoveRequest<Configuration> extends AddRequest<Configuration> {
+  to: RuleKeeper
+  /** Only says what would be done. */
+  isTrial: boolean
+}
+
+/** What has become of a plugin's rules. `left` says why they are not moved; `none`: it has no rules for this attachment. */
+export type Moved =
+  | { outcome: 'moved' | 'there'; from: RuleKeeper }
+  | { outcome: 'left'; why: string }
+  | { outcome: 'none' }
+
 export interface DelRequest<Configuration> extends AttachmentRequest<Configuration> {
   /** The namespace may never have been named, or be gone: undefined then. */
   netns: string | undefined
@@ -142,6 +158,8 @@ export interface Plugin<Configuration = unknown, Chained extends boolean = boole
   del(request: DelRequest<Configuration>): Promise<void> | void
   status?(request: BaseRequest<Configuration>): Promise<void> | void
   gc?(request: GcRequest<Configuration>): Promise<void> | void
+  /** Moves the rules of a live attachment to another packet filter, with no moment in which there are none. For `catena migrate`. */
+  move?(request: WithPrevious<MoveRequest<Configuration>, Chained>): Promise<Moved>
 }
 
 /** Declares a plugin; the configuration's type follows from its schema, and is the plugin's own affair from then on. */

@@ -10,6 +10,8 @@ export interface Io {
   stderr(text: string): void
   /** Plugins that this executable holds, for delegation without a process. */
   builtins?: Builtins | undefined
+  /** What the flight recorder is to call it, where that is no verb of the specification. */
+  recordedAs?: string
   /** True once whoever called has gone: ADD then stops and undoes what it did. Absent where this process would have gone too. */
   isAbandoned?(): boolean
   /** Runs what is to end when whoever called goes: the signal tells. */

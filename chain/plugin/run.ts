@@ -32,7 +32,8 @@ export async function run(plugin: Plugin, io: Io): Promise<0 | 1> {
   const learn = (version: string) => {
     cniVersion = version
   }
-  const recorder = record({ plugin: plugin.name, ...askedBy(), env: io.env })
+  const env = io.recordedAs === undefined ? io.env : { ...io.env, CNI_COMMAND: io.recordedAs }
+  const recorder = record({ plugin: plugin.name, ...askedBy(), env })
   try {
     await perform(plugin, io, { learn, recorder })
     const published = recorder?.end()

@@ -37,7 +37,11 @@ type Asked = Pick<AttachmentRequest<FirewallConfiguration>, 'config' | 'io'> & {
  * where its FORWARD may drop the packets, since nothing that another table accepts undoes that.
  */
 export async function chooseBackend(asked: Asked, used: readonly Family[]): Promise<Choice> {
-  const decision = await decide(asked)
+  return choiceBy(await decide(asked), asked, used)
+}
+
+/** The same for a decision that somebody has made. */
+export function choiceBy(decision: Decided, asked: Asked, used: readonly Family[]): Choice {
   const admin = adminChain(asked.config)
   const isSilent = decision.by !== 'configuration'
   const accepting = unique([

@@ -66,7 +66,8 @@ interface Plan {
   record?: FirewallRecord
 }
 
-function planFirewall(
+/** What a choice comes to, for who brings it about. */
+export function planFirewall(
   { attachment, config, engine, io }: Request,
   { previous, choice }: { previous: Result; choice: Choice },
 ): Plan {

@@ -31,19 +31,23 @@ const MASQ = 'CNI-HOSTPORT-MASQ'
 export const publish: PortBackend['publish'] = async (call, targets, variant) => {
   const spec = { ...chainFor(call, targets), variant }
   const published = portsPublishedBy(call, targets)
+  const place = async () => {
+    await reserve(call, published)
+    await addChain(spec).catch(thrown => {
+      throw explainConditions(thrown, call.config)
+    })
+    const localnet = linkToContainer(call, targets)
+    if (localnet === undefined) return
+    keepLocalnetOpen(localnet)
+    openLocalnet(localnet)
+  }
   return {
     remove: () => sweepPorts(call.engine, call.attachment),
     async add(undo) {
       await registerPublisher(call, { targets, published, undo })
-      await reserve(call, published)
-      await addChain(spec).catch(thrown => {
-        throw explainConditions(thrown, call.config)
-      })
-      const localnet = linkToContainer(call, targets)
-      if (localnet === undefined) return
-      keepLocalnetOpen(localnet)
-      openLocalnet(localnet)
+      await place()
     },
+    place,
     check: () => missingFromChain(spec),
   }
 }

@@ -23,23 +23,27 @@ import { sweepPorts } from './sweep.ts'
 export const publish: PortBackend['publish'] = async (call, targets) => {
   const { attachment, engine } = call
   const owned = await ownedBy(call, targets)
+  const place = async () => {
+    const localnet = linkToContainer(call, targets)
+    const guard = localnet === undefined ? [] : localnetGuard(localnet)
+    await resolveReservations(call, portsPublishedBy(call, targets))
+    const all = guarded(owned, guard, attachment)
+    let isStandby = false
+    await addOwned(engine, all, (held, element) => {
+      const decision = resolve(held, element, call)
+      isStandby ||= decision === 'leave'
+      return decision
+    })
+    if (isStandby) waitForPort(call, { owned: all })
+    if (localnet !== undefined) openLocalnet(localnet)
+  }
   return {
     remove: () => sweepPorts(engine, attachment),
     async add(undo) {
       await registerPublisher(call, { targets, published: [], undo })
-      const localnet = linkToContainer(call, targets)
-      const guard = localnet === undefined ? [] : localnetGuard(localnet)
-      await resolveReservations(call, portsPublishedBy(call, targets))
-      const all = guarded(owned, guard, attachment)
-      let isStandby = false
-      await addOwned(engine, all, (held, element) => {
-        const decision = resolve(held, element, call)
-        isStandby ||= decision === 'leave'
-        return decision
-      })
-      if (isStandby) waitForPort(call, { owned: all })
-      if (localnet !== undefined) openLocalnet(localnet)
+      await place()
     },
+    place,
     async check() {
       const [missing] = missingOwned(owned, owner => recall(owner)?.containerId === attachment.containerId)
       return missing

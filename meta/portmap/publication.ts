@@ -47,10 +47,16 @@ export function portsPublishedBy({ config }: Call, targets: readonly Target[]): 
   )
 }
 
+/** An attachment's rules. */
+export interface Publication extends Backend {
+  /** Puts them there for a publisher that is registered, beside whatever it has by the other backend. */
+  place(): Promise<void>
+}
+
 /** What publishes ports: a file for each backend. */
 export interface PortBackend {
   /** An attachment's rules; refuses what the backend cannot do before anything is touched, where it can tell. */
-  publish(call: Call, targets: readonly Target[], variant?: Variant): Promise<Backend>
+  publish(call: Call, targets: readonly Target[], variant?: Variant): Promise<Publication>
   /** STATUS: throws when the node lacks what the backend needs. */
   requireReady(): void
 }

@@ -124,7 +124,8 @@ export function forgetPublisher(owner: string, attachment?: Attachment): void {
   forget(owner)
 }
 
-function passReservationsOn(owner: string, publisher: Publisher): void {
+/** What an owner has reserved is a standby's from now on, or unowned. */
+export function passReservationsOn(owner: string, publisher: Publisher): void {
   const standbys = standbysOf(publisher)
   for (const port of publisher.published ?? []) {
     const path = pathOf(keyOf(port))
