@@ -57,16 +57,28 @@ function readAll(bytes: Buffer, decode: ReturnType<typeof createDecoder>): Value
 test.each([
   { side: 'daemon', create: createServerSide, greeting: CONNECT },
   { side: 'plugin', create: createClientSide, greeting: CONNECTED },
-])('a $side that is told the same type for ever stops listening', ({ create, greeting }) => {
+])('a $side that is told the same type for ever stops listening at once', ({ create, greeting }) => {
   const end = create()
   end.receive(Buffer.from(greeting))
   const encoded = createEncoder()({ kind: 'structure', name: 'E'.repeat(90), fields: { A: 'int' } }, { A: 1 })
   const definition = encoded.subarray(0, 1 + (encoded[0] ?? 0)) // a message of its own, which has no value
   end.receive(definition)
-  const chunk = Buffer.concat(Array.from({ length: 3000 }, () => definition))
+  expect(() => end.receive(definition)).toThrow('is defined already')
+})
+
+test.each([
+  { side: 'daemon', create: createServerSide, greeting: CONNECT },
+  { side: 'plugin', create: createClientSide, greeting: CONNECTED },
+])('a $side that is told one type after the other stops listening', ({ create, greeting }) => {
+  const end = create()
+  end.receive(Buffer.from(greeting))
+  const encode = createEncoder()
   expect(() => {
-    for (let each = 0; each < 1000; each++) end.receive(chunk)
-  }).toThrow('more than 16777216 bytes')
+    for (let each = 0; each < 1000; each++) {
+      const encoded = encode({ kind: 'structure', name: `Type${each}`, fields: { A: 'int' } }, { A: 1 })
+      end.receive(encoded.subarray(0, 1 + (encoded[0] ?? 0))) // the definition: a message of its own, which has no value
+    }
+  }).toThrow('more than 256 types')
 })
 
 const registry: Registry = {
