@@ -16,7 +16,10 @@ export function fieldsOf(bytes: Uint8Array): Fields {
     else {
       const value = take(reader, lengthOf(kind, reader))
       const number = (tag - kind) / 8
-      if (kind === 2) fields[number] = [...(fields[number] ?? []), value]
+      if (kind !== 2) continue
+      const values = fields[number] ?? []
+      fields[number] = values
+      values.push(value)
     }
   }
   return fields

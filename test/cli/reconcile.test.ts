@@ -1,6 +1,15 @@
 /** `catena reconcile`: what is dead by two signs goes, all that may be alive stays to the byte. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { builtins } from '../../chain/catena.ts'
 import { storyOf } from '../../chain/cli/explain/story.ts'
@@ -289,7 +298,7 @@ test('ps and explain call a container as its runtime does', async () => {
   await pod.del()
 })
 
-test('GC takes what no cache tells of where it is an orphan, and leaves addresses of ADDs that are under way', async () => {
+test('GC takes what no cache tells of where it is an orphan, and leaves addresses of sandboxes that a runtime knows and of ADDs that are under way', async () => {
   writeFileSync(
     `${CONFIGURATIONS}/swept.conflist`,
     JSON.stringify({
@@ -311,11 +320,22 @@ test('GC takes what no cache tells of where it is an orphan, and leaves addresse
     network: 'swept',
     outcome: 'nothing to do',
   })
-  Bun.spawnSync(['touch', '-d', '1 hour ago', file('10.43.0.7')])
-  writeFileSync(file('10.43.0.8'), 'coming\r\neth0')
-  const { document } = await run({ grace: 60_000 })
+  writeFileSync(file('10.43.0.8'), `${idOf('known')}\r\neth0`)
+  Bun.spawnSync(['touch', '-d', '1 hour ago', file('10.43.0.7'), file('10.43.0.8')])
+  writeFileSync(file('10.43.0.9'), 'coming\r\neth0')
+  const there = () => readdirSync(file('')).filter(name => name.startsWith('10.'))
+  const silent = await run({ grace: 60_000, cri: { status: 14, message: 'not initialized' } })
+  expect(silent.document.networks).toContainEqual({
+    network: 'swept',
+    outcome: 'not done',
+    why: `the runtime at ${folder}/cri.sock cannot be asked`,
+  })
+  expect(there().toSorted()).toEqual(['10.43.0.7', '10.43.0.8', '10.43.0.9'])
+  const sandboxes = [{ id: idOf('known'), pod: 'web-2', namespace: 'shop' }]
+  const { document } = await run({ grace: 60_000, cri: { sandboxes } })
   expect(document.networks).toContainEqual({ network: 'swept', outcome: 'done' })
-  expect([existsSync(file('10.43.0.7')), existsSync(file('10.43.0.8'))]).toEqual([false, true])
+  expect(there().toSorted()).toEqual(['10.43.0.8', '10.43.0.9'])
+  expect(document.leftovers).toEqual([])
   rmSync(file(''), { recursive: true })
   rmSync(`${CONFIGURATIONS}/swept.conflist`)
 })

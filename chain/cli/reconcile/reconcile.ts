@@ -66,7 +66,7 @@ export async function reconcile(given: Reconciliation): Promise<Report> {
     alive: verdicts.filter(({ verdict }) => verdict === 'alive').length,
     outcomes,
     collections,
-    leftovers: given.isDryRun ? [] : leftoversIn(given.read()),
+    leftovers: given.isDryRun ? [] : leftoversIn(given.read(), given.cri),
     unreadable: node.unreadable,
   }
 }
@@ -151,7 +151,12 @@ function ipamTypeIn({ ipam }: Readonly<Record<string, unknown>>): string[] {
   return typeof type === 'string' ? [type] : []
 }
 
-function leftoversIn({ reservations, links, filters, records, namespaces }: NodeModel): Leftover[] {
+/** Not what a runtime may still ask for, though no cache has it. */
+function leftoversIn(
+  { reservations, links, filters, records, namespaces }: NodeModel,
+  cri: readonly CriAnswer[],
+): Leftover[] {
+  const isForgotten = ({ containerId = '' }) => !cri.some(({ sandboxes }) => sandboxes.has(containerId))
   const of = <T extends { label: string; evidence: string[] }>(
     kind: Leftover['kind'],
     objects: readonly T[],
@@ -161,9 +166,9 @@ function leftoversIn({ reservations, links, filters, records, namespaces }: Node
       .filter(({ label }) => label === 'orphan')
       .map(object => ({ kind, what: name(object), evidence: object.evidence }))
   return [
-    ...of('address', reservations, ({ path }) => path),
+    ...of('address', reservations.filter(isForgotten), ({ path }) => path),
     ...of('link', links, ({ link }) => link.name),
-    ...of('rules', filters, ({ family, table, place }) => `${family} ${table} ${place}`),
+    ...of('rules', filters.filter(isForgotten), ({ family, table, place }) => `${family} ${table} ${place}`),
     ...of('record', records, ({ path }) => path),
     ...of('namespace', namespaces, ({ paths, identity }) => paths[0] ?? identity),
   ]
