@@ -106,8 +106,11 @@ async function stream(from: Namespace, called: { address: string; port: number }
       },
     }),
   }))
-  await opening
-  await begun.promise
+  opening.catch(begun.reject)
+  const silence = () =>
+    begun.reject(new Error(`${called.address} port ${called.port} from ${from.name}: no answer`))
+  const timer = setTimeout(silence, 5000)
+  await begun.promise.finally(() => clearTimeout(timer))
   return {
     answered: () => answered,
     finish() {
