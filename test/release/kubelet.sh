@@ -78,6 +78,9 @@ until [ "$(reached "$address")" = "from the pod" ]; do kill -0 $server; done
 echo "ok    the pod answers at its address and at the published port"
 kill $server
 dist/catena list >/dev/null
+dist/catena reconcile --cri $socket --grace 0 --json >$place/reconciled
+grep -q '"sandboxes": 2' $place/reconciled && grep -q '"attachments": \[\]' $place/reconciled && grep -q '"alive": 4' $place/reconciled # with loopback's
+echo "ok    catena reconcile asks the runtime for its sandboxes, and leaves both pods alone"
 cri stop "$one" >/dev/null
 cri stop "$two" >/dev/null
 [ -z "$(ls /var/lib/cni/networks/bridge | grep -E '^[0-9]+\.')" ]
