@@ -241,6 +241,48 @@ test.each(both)('$from to $to: a ptp, whose pair is its own way from 127.0.0.1',
   expect(difference(before, withoutMemory(snapshot()))).toEqual({ added: [], gone: [] })
 })
 
+test.each(both)(
+  '$from to $to: a second network waits for the ports of the first, in both families',
+  async ({ from, to }) => {
+    await using node = await freshNode()
+    const networks = (['a', 'b'] as const).map((name, at) => {
+      const ipam = {
+        type: 'host-local',
+        ranges: [[{ subnet: `10.5${at}.0.0/24` }], [{ subnet: `fd00:${name}::/64` }]],
+      }
+      const [bridge, ...rest] = chain()
+      const plugins = [
+        { ...bridge, bridge: `br-${name}`, isDefaultGateway: false, isGateway: true, ipam },
+        ...rest,
+      ]
+      node.network(name, '', plugins)
+      return { name, plugins, ifname: `eth${at}` }
+    })
+    const live = async (backend: Backend, meanwhile: (netns: string) => Promise<void> = async () => {}) => {
+      decide(backend)
+      const added: Added[] = []
+      for (const { name, ifname } of networks)
+        added.push(await node.add(name, 'web', { ifname, ...published }))
+      await meanwhile(added[0]?.netns ?? '')
+      for (const each of added) await each.del()
+      return withoutMemory(snapshot())
+    }
+    const before = await live('iptables')
+    const after = await live(from, async netns => {
+      expect(
+        new Set((await migrate(to)).flatMap(({ rules }) => rules.map(({ outcome }) => outcome))),
+      ).toEqual(new Set(['moved']))
+      for (const { name, plugins, ifname } of networks)
+        await checkNetworkList(
+          parseNetworkList(JSON.stringify({ cniVersion: '1.0.0', name, plugins })),
+          { containerId: 'web', netns, ifname, ...published },
+          { path: [ours] },
+        )
+    })
+    expect(difference(before, after)).toEqual({ added: [], gone: [] })
+  },
+)
+
 test('of a container that cannot be moved as a whole, all is put back', async () => {
   await using node = await freshNode()
   using outside = outsideHost()
