@@ -84,7 +84,7 @@ const rules = () =>
   [['nft', '-s', 'list', 'ruleset'], ['iptables-save'], ['iptables-legacy-save']]
     .map(command => Bun.spawnSync(command).stdout.toString())
     .join('\n')
-    .replace(/^#.*$/gm, '')
+    .replace(/^#.*$| \[\d+:\d+\]$/gm, '') // neither times nor counters
 
 /** All that a container has: files, its namespace's links and addresses, its rules. */
 const traces = (added: Added) => [
@@ -196,6 +196,25 @@ test('what a runtime knows stays although its namespace is gone; what it does no
     [false, false],
   ])
   await known.del()
+})
+
+test('what is added again after it was looked at stays', async () => {
+  const again = await node.add('ours', 'again')
+  removeNamespace(again.netns)
+  const { outcomes } = await reconcile({
+    read() {
+      const seen = readNode({ configurations: [CONFIGURATIONS], grace: 0 })
+      writeFileSync(cacheOf(again), readFileSync(cacheOf(again)))
+      return seen
+    },
+    cri: [],
+    grace: 0,
+    isDryRun: false,
+    options: { path: [ours], builtins },
+  })
+  expect(outcomes).toMatchObject([{ outcome: 'left', evidence: ['it has changed meanwhile'] }])
+  expect(hasState(again)).toEqual([true, true])
+  await again.del()
 })
 
 test('what is young stays', async () => {
