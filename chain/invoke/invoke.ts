@@ -90,7 +90,7 @@ async function observed(
   observer?.({
     of: 'plugin',
     operations: [`plugin ${type} ${CNI_COMMAND}`],
-    changes: true,
+    changes: CNI_COMMAND === 'ADD' || CNI_COMMAND === 'DEL' || CNI_COMMAND === 'GC',
     began,
     ended: performance.now(),
     refusal: answer.status === 0 ? undefined : answer.stdout,

@@ -75,7 +75,8 @@ function sentenceOf(refusal: string): string {
 }
 
 /** Whoever looks for what is not there is told so, and that is an answer. */
-export const isFailure = ({ refusal, changes }: Span) => refusal !== undefined && changes
+export const isFailure = ({ refusal, changes, of }: Span) =>
+  refusal !== undefined && (changes || of === 'plugin')
 
 export type Share = Span['of'] | 'own'
 

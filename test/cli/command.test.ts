@@ -433,11 +433,12 @@ test('the demonstration does all that it says', () => {
     'eth0 of web has not its address 10.22.0.2/16',
     'ip address add 10.22.0.2/16 dev eth0',
     '╭─ web ─',
+    'failed at bridge',
     '✓ no links',
     '✓ no nftables rules',
     '✓ no reservations, caches, files',
   ]) {
     expect(shown).toContain(part)
   }
-  expect(shown.match(/took \d/g)).toHaveLength(11)
+  expect(shown.match(/took \d/g)).toHaveLength(12)
 })

@@ -1,8 +1,10 @@
 /**
  * The demonstration: two containers joined through demo.conflist by the compiled plugins, real requests between them and to
- * a published port, a check that finds what is broken by hand, a doctor that mends it, and nothing left behind. test/demo/run.sh gives it a host of
+ * a published port, a check that finds what is broken by hand, a doctor that mends it, the story of it all, and nothing left behind. test/demo/run.sh gives it a host of
  * its own.
  */
+import { describeStory } from '../../chain/cli/explain/print.ts'
+import { storyOf } from '../../chain/cli/explain/story.ts'
 import { drawNetwork } from '../../chain/cli/picture.ts'
 import { formatMilliseconds, renderError, renderStep, styleFor } from '../../chain/cli/render.ts'
 import { topologyOf } from '../../chain/cli/topology.ts'
@@ -161,6 +163,10 @@ async function demonstrate(host: Namespace): Promise<number> {
   await step('CHECK again: it says what is wrong', () => checkThatFails(one))
   await step('catena doctor says what to do, and it is done', mendByDoctor)
   await step('CHECK: all is well again', () => checkNetworkList(list, one, options))
+  await step('catena explain: the story of "web"', () => {
+    const story = describeStory(storyOf('web'), { style, width: 90, all: false })
+    say(story.replace(/^/gm, '   '))
+  })
   await step('DEL both containers', async () => {
     for (const attachment of [other, one]) await delNetworkList(list, attachment, options)
   })
