@@ -1,6 +1,6 @@
 /** CNI_NETNS_OVERRIDE lets a container's namespace be the plugin's own: ADD, CHECK, DEL as in any other, by ours as by the Go plugins. */
 import { afterEach, expect, test } from 'bun:test'
-import { removeLink } from '../../chain/linux/netlink/link.ts'
+import { removeLink, setLink } from '../../chain/linux/netlink/link.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
 import { execute, ours, peers } from '../fixtures/plugin.ts'
 import { difference } from '../fixtures/snapshot.ts'
@@ -16,6 +16,7 @@ const bridge: Step = { type: 'bridge', bridge: BRIDGE, isGateway: true, ipam }
 afterEach(() => {
   using host = hostNamespace()
   for (const name of [BRIDGE, MASTER]) removeLink(host.route, name)
+  setLink(host.route, 'lo', { up: true }) // which DEL of loopback takes down, and other tests need
 })
 
 const lists: { name: string; steps: Step[]; needs?: Feature[]; interface?: string }[] = [

@@ -79,8 +79,9 @@ test('a program that is not there is refused, and what it was to read and to wri
   const memory = () =>
     Bun.spawnSync(['sh', '-c', `ls -l /proc/${process.pid}/fd`])
       .stdout.toString()
-      .match(/memfd:/g)
+      .split('memfd:').length
+  const before = memory() // of other tests' in this process
   expect(() => runWatched({ args: ['/none/at-all'], env, input: '' }, undefined)).toThrow('/none/at-all')
   run('true')
-  expect(memory()).toBeNull()
+  expect(memory()).toBeLessThanOrEqual(before)
 })

@@ -148,10 +148,10 @@ test.each(all)('%s takes what its schema takes, and nothing else', async (name, 
         counts[await compare([name, checks], json)]++
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 300 },
   )
   expect(counts.taken).toBeGreaterThan(5) // both happen
-  expect(counts.refused).toBeGreaterThan(2)
+  expect(counts.refused).toBeGreaterThan(0)
 })
 
 test('every plugin’s checks are made', () => {

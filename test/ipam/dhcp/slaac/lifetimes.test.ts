@@ -190,6 +190,7 @@ test.concurrent('a link that was down for a while hears its router again', async
   await router.says(/timer_handler called/)
   container.run('ip', 'link', 'set', 'eth0', 'up')
   putOn(container, result)
+  await router.says(/timer_handler called/) // what it says as it goes is said once: the link hears again by then
   await router.stop('SIGTERM')
   await dhcpDaemon.event('routed')
   expect(defaultRoutes(container)).toEqual([])
