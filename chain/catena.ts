@@ -20,6 +20,7 @@ import { encodeText } from './linux/bytes.ts'
 import { writeAll } from './linux/libc/file.ts'
 import { startedPath } from './linux/libc/process.ts'
 import type { Plugin } from './plugin/define.ts'
+import { keptOutput } from './plugin/io.ts'
 import { processIo, run } from './plugin/run.ts'
 import { supportedVersions, versionReply } from './protocol/version.ts'
 
@@ -95,19 +96,9 @@ async function runInProcess(
   stdin: string,
 ): Promise<Answer> {
   const plugin = await entry.load()
-  const output = { stdout: '', stderr: '' }
-  const status = await run(plugin, {
-    env,
-    stdin: () => stdin,
-    stdout: text => {
-      output.stdout += text
-    },
-    stderr: text => {
-      output.stderr += text
-    },
-    builtins,
-  })
-  return { status, ...output, by: 'this process' }
+  const { kept, ...output } = keptOutput()
+  const status = await run(plugin, { env, stdin: () => stdin, ...output, builtins })
+  return { status, ...kept, by: 'this process' }
 }
 
 /** The same for the runtime: what a warm service takes is done there, sooner than by the cold code of this process. */

@@ -7,11 +7,13 @@ import {
   createExclusively,
   ensureFolder,
   folderOf,
+  nameIn,
   readFile,
   removeFile,
   type WriteOptions,
   writeAtomically,
 } from '../linux/files.ts'
+import { NODE_WIDE } from '../plugin/state.ts'
 import { isObject } from '../protocol/configuration.ts'
 import { CniError, code } from '../protocol/error.ts'
 import { examples, unitsFor } from './shipped.ts'
@@ -50,7 +52,6 @@ type Written = Record<string, { texts: string[]; before?: string }>
 
 export const CONFIGURATIONS = '/etc/cni/net.d'
 const UNITS = '/etc/systemd/system'
-const NODE_WIDE = '/etc/cni/catena.json'
 export const BACKENDS = ['nftables', 'iptables']
 
 /** Files that are asked for, with their texts. What is asked for and cannot be had is refused before anything is done. */
@@ -127,7 +128,7 @@ export function writeCompanions(
 
 /** A name that is known again: what a kill has left under it goes with the next run. */
 function writeOptions(path: string, { root }: Node): WriteOptions {
-  const temporary = `${root}${folderOf(path)}/.catena-${path.slice(path.lastIndexOf('/') + 1)}`
+  const temporary = `${root}${folderOf(path)}/.catena-${nameIn(path)}`
   removeFile(temporary)
   return { mode: 0o644, temporary }
 }

@@ -4,7 +4,7 @@
  * changes by one rename, so that a runtime finds the old plugin or the new one; whoever runs the old one goes on with it.
  * After a kill the same command does the rest: `uninstall` knows what is ours by what is there, not by notes.
  */
-import { ensureFolder, listFolder, removeFile, synchronizeFolder } from '../linux/files.ts'
+import { ensureFolder, listFolder, nameIn, removeFile, synchronizeFolder } from '../linux/files.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import {
   changeMode,
@@ -182,7 +182,7 @@ function keepOriginal(folder: string, name: string): void {
 
 /** Gives a file another name, in the place of whatever has it; a copy where the file system knows no links. */
 function linkAs(existing: string, name: string, own: string): void {
-  const temporary = `${own}/${name.slice(name.lastIndexOf('/') + 1)}.new`
+  const temporary = `${own}/${nameIn(name)}.new`
   unlink(temporary)
   try {
     link(existing, temporary)

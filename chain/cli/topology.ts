@@ -2,6 +2,7 @@
 
 import { describeRuleBackends, type RuleBackends } from '../filter/rule-backends.ts'
 import { isIpv6 } from '../ip/family.ts'
+import { nameIn } from '../linux/files.ts'
 import { newestVersion } from '../protocol/version.ts'
 import { type CachedAttachment, parseResult, type Result } from '../runtime/network.ts'
 import { containerIdFor } from './environment.ts'
@@ -69,7 +70,7 @@ function containerOf({ attachment, result }: Placed): DrawnContainer {
 
 /** An ID that was derived from the namespace's path says less than the path's last part. */
 function nameOf({ containerId, netns = '' }: CachedAttachment): string {
-  const name = netns.slice(netns.lastIndexOf('/') + 1)
+  const name = nameIn(netns)
   return name && containerId === containerIdFor(netns) ? name : containerId
 }
 

@@ -6,6 +6,7 @@ import { readFile } from '../linux/files.ts'
 import { policySign, type Sought } from '../linux/iptables/brief.ts'
 import { findUse } from '../linux/iptables/usage.ts'
 import type { Io } from '../plugin/io.ts'
+import { NODE_WIDE } from '../plugin/state.ts'
 import type { Undo } from '../plugin/undo.ts'
 import { isObject } from '../protocol/configuration.ts'
 import { CniError, code } from '../protocol/error.ts'
@@ -18,9 +19,6 @@ export interface Circumstances {
   /** A chain of table filter that the configuration names. */
   chain?: string
 }
-
-/** An administrator's answer for all silent configurations of the node. */
-export const NODE_WIDE = '/etc/cni/catena.json'
 
 /** The backend for a configuration, which may name one. */
 export async function decideBackend(

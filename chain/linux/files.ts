@@ -135,6 +135,11 @@ export function folderOf(path: string): string {
   return end < 0 ? '.' : path.slice(0, end) || '/'
 }
 
+/** The last part of a path. */
+export function nameIn(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1)
+}
+
 /** Makes a folder's entries durable (a rename or a new name is, only after this). */
 export function synchronizeFolder(path: string): void {
   const descriptor = open(path, O_RDONLY | O_DIRECTORY)

@@ -1,5 +1,7 @@
 /** Interfaces of containers: what the caches say, held against namespaces and links; and those that no cache knows. */
+
 import { canonicalAddress, isGlobalUnicast } from '../ip/text.ts'
+import { nameIn } from '../linux/files.ts'
 import type { Link } from '../linux/netlink/link.ts'
 import { ownerIn } from '../plugin/owner.ts'
 import { newestVersion } from '../protocol/version.ts'
@@ -175,7 +177,7 @@ function foreign(
     containerId: ownership.containerId ?? '',
     ifname: link.name,
     name:
-      path?.slice(path.lastIndexOf('/') + 1) ??
+      (path === undefined ? undefined : nameIn(path)) ??
       (process === undefined ? identity : `${processName(process) ?? 'process'}-${process}`),
     runtime: isOurs ? 'CNI' : path?.startsWith('/run/docker/netns/') ? 'docker' : '',
     ...(path === undefined ? {} : { netns: path }),

@@ -1,5 +1,5 @@
 /** What stands in files: networks, caches of runtimes, reservations of addresses, records of plugins. Whoever has written it. */
-import { listFolder, readState } from '../linux/files.ts'
+import { listFolder, nameIn, readState } from '../linux/files.ts'
 import { SystemError } from '../linux/libc/errno.ts'
 import { status } from '../linux/libc/status.ts'
 import { RUN_FOLDER } from '../plugin/state.ts'
@@ -98,7 +98,7 @@ function readReservation(folder: string, address: string): Reservation {
   const [containerId = '', ifname] = content.trim().split(/\r?\n/)
   const isTorn = ifname === undefined && content.includes('\r') // as host-local has it
   return {
-    network: folder.slice(folder.lastIndexOf('/') + 1),
+    network: nameIn(folder),
     address,
     path,
     ...(!isTorn && /^[a-zA-Z0-9][\w.-]*$/.test(containerId) ? { containerId } : {}),

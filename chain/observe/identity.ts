@@ -1,4 +1,5 @@
 /** What people call a container, and which runtime it is of, as far as CNI's traces tell. Pure. */
+import { nameIn } from '../linux/files.ts'
 import type { CachedAttachment } from '../runtime/network.ts'
 import type { Identity } from './model.ts'
 
@@ -21,8 +22,7 @@ export function nameOf(
     ...(namespace ? { namespace } : {}),
     ...(container ? { container } : {}),
   }
-  const plain =
-    DERIVED.test(containerId) && netns ? netns.slice(netns.lastIndexOf('/') + 1) : shortened(containerId)
+  const plain = DERIVED.test(containerId) && netns ? nameIn(netns) : shortened(containerId)
   const name = pod ? (namespace ? `${namespace}/${pod}` : pod) : plain
   return Object.keys(identity).length > 0 ? { name, identity } : { name }
 }

@@ -19,3 +19,17 @@ export interface Io {
   /** Applies rulesets; the engine of linux/engine.ts when absent. */
   engine?: Engine | undefined
 }
+
+/** Output that is kept as text. */
+export function keptOutput(): Pick<Io, 'stdout' | 'stderr'> & { kept: { stdout: string; stderr: string } } {
+  const kept = { stdout: '', stderr: '' }
+  return {
+    kept,
+    stdout: text => {
+      kept.stdout += text
+    },
+    stderr: text => {
+      kept.stderr += text
+    },
+  }
+}

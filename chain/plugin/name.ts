@@ -1,11 +1,10 @@
 /** Which plugin an executable is that was copied or linked under another name: "cnv-bridge", a link to "bridge", or "bridge.old". */
+import { nameIn } from '../linux/files.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { readLink } from '../linux/libc/folder.ts'
 import { status } from '../linux/libc/status.ts'
 import { CniError, code, errorDocument } from '../protocol/error.ts'
 import { printError } from '../protocol/result.ts'
-
-const nameIn = (path: string) => path.slice(path.lastIndexOf('/') + 1)
 
 /** The plugin whose name a file's name is, or ends in; of "ipvlan" and "vlan" the longer one. */
 function endOf(name: string, names: readonly string[]): string | undefined {

@@ -1,7 +1,7 @@
 /**
  * The flight recorder: each call of a plugin leaves a bounded record under /run of what was asked, what was done to the machine,
  * and what came of it. A line in a file before the work, and one after it: whoever was killed has left the first alone. Reading
- * them is docs/records.md's and `catena explain`'s affair. A recorder that cannot write is silent: it is no part of the work.
+ * them is `catena explain`'s affair (docs/command/explain.md). A recorder that cannot write is silent: it is no part of the work.
  */
 
 import { decodeText, encodeText } from '../linux/bytes.ts'
@@ -29,14 +29,12 @@ import { linesOf, type Observed, observe } from '../linux/observer.ts'
 import { isObject } from '../protocol/configuration.ts'
 import type { CniError } from '../protocol/error.ts'
 import type { Course } from '../trace/collect.ts'
+import { NODE_WIDE, RUN_FOLDER } from './state.ts'
 
-export const RECORDS_FOLDER = '/run/catena/records'
+export const RECORDS_FOLDER = `${RUN_FOLDER}/records`
 /** The file that is written, and the full one before it. */
 export const RECORDS = `${RECORDS_FOLDER}/log`
 export const OLDER_RECORDS = `${RECORDS_FOLDER}/log.1`
-
-/** An administrator's answers for the whole node. */
-const NODE_WIDE = '/etc/cni/catena.json'
 
 /** Bytes of a file; there are two. A record takes about 1 kB. */
 const FILE_LIMIT = 1 << 20
@@ -121,8 +119,7 @@ export interface Recorded {
 /** Starts a record; undefined where the node wants none, or a verb is of no interest afterwards. */
 export function record({ plugin, pid, parent, env }: Recorded): Recorder | undefined {
   const verb = env.CNI_COMMAND ?? ''
-  if (verb === 'VERSION') return undefined
-  if (!isWanted()) return undefined
+  if (verb === 'VERSION' || !isWanted()) return undefined
   const began = performance.now()
   const at = Date.now()
   const id = `${pid}.${++calls}.${at}`
@@ -196,7 +193,7 @@ function isWanted(): boolean {
   try {
     descriptor = openIfPresent(NODE_WIDE, O_RDONLY | O_NONBLOCK)
     return (
-      descriptor === undefined || !/"records"\s*:\s*false/.test(decodeText(readAll(descriptor, NODE_WIDE)))
+      descriptor === undefined || JSON.parse(decodeText(readAll(descriptor, NODE_WIDE))).records !== false
     )
   } catch {
     return true
@@ -306,5 +303,5 @@ function shortened(line: Beginning | Ending): string {
 /** The full file becomes the older one. Of several who find it full, one has its lock, and the others find another in its place. */
 function makeRoom(descriptor: number): void {
   if (!lock(descriptor, LOCK_EX | LOCK_NB, RECORDS)) return
-  if (status(RECORDS)?.inode === statusOf(descriptor, RECORDS).inode) rename(RECORDS, OLDER_RECORDS)
+  if (status(RECORDS)?.isOf(statusOf(descriptor, RECORDS))) rename(RECORDS, OLDER_RECORDS)
 }

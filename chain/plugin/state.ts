@@ -8,6 +8,9 @@ export const isObject: (value: unknown) => value is object = isJsonObject
 
 export const RUN_FOLDER = '/run/catena'
 
+/** An administrator's answers for the whole node: a JSON object. */
+export const NODE_WIDE = '/etc/cni/catena.json'
+
 /** Whether a configuration may name such a folder for state: a relative one would be another for each place that a runtime works in. */
 export function isStateFolder(path: string): boolean {
   return path === '' || path.startsWith('/')

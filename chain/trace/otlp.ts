@@ -16,7 +16,7 @@ const INTERNAL = 1 // SPAN_KIND_INTERNAL
 const ERROR = 2 // STATUS_CODE_ERROR
 
 /** The trace as an ExportTraceServiceRequest. `parent` is the span of the caller's that it belongs to. */
-export function exportRequest(trace: Trace, parent?: string): object {
+function exportRequest(trace: Trace, parent?: string): object {
   const [, traceId = '', rootId = ''] = trace.traceparent.split('-')
   const began = BigInt(Date.parse(trace.began)) * 1_000_000n
   const nanoseconds = (milliseconds: number) => String(began + BigInt(Math.round(milliseconds * 1e6)))

@@ -80,6 +80,18 @@ export const isFailure = ({ refusal, changes, of }: Span) =>
 
 export type Share = Span['of'] | 'own'
 
+/** A share in words. */
+export const shareNames: Record<Share, string> = {
+  chain: 'chain',
+  plugin: 'other plugins',
+  kernel: 'kernel',
+  nftables: 'nf_tables',
+  file: 'files',
+  program: 'programs',
+  lock: 'locks',
+  own: 'own work',
+}
+
 /** What a span's time went to: those that it waited for itself, and its own work, which is what remains. Plugins that it ran count as one. */
 export function sharesOf(span: Span): Map<Share, number> {
   const shares = new Map<Share, number>()

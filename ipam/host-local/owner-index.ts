@@ -8,6 +8,7 @@ import {
   ensureFolder,
   fileNameFor,
   listFolder,
+  nameIn,
   readState,
   removeFile,
   writeInPlace,
@@ -46,7 +47,7 @@ export interface OwnerIndex {
 const LISTS = 128
 
 export function openOwnerIndex(folder: string): OwnerIndex {
-  const network = folder.slice(folder.lastIndexOf('/') + 1)
+  const network = nameIn(folder)
   const lists = `${RUN_FOLDER}/host-local/${fileNameFor(`${network}-${digest(folder).slice(0, 8)}`)}`
   const index = { folder, lists, boot: kernelBoot(), complete: false, sums: new Uint32Array(LISTS) }
   const noted = attempt(() => readLink(stampPath(lists)))

@@ -1,7 +1,7 @@
 /** The device that a configuration of host-device selects: by name, hardware address, place in sysfs, or PCI address. */
 import type { LentDevice } from '../../chain/interface/owner.ts'
 import { parseHardwareAddress } from '../../chain/ip/hardware.ts'
-import { listFolder } from '../../chain/linux/files.ts'
+import { listFolder, nameIn } from '../../chain/linux/files.ts'
 import { errno, isErrno } from '../../chain/linux/libc/errno.ts'
 import { readLink } from '../../chain/linux/libc/folder.ts'
 import { status } from '../../chain/linux/libc/status.ts'
@@ -97,7 +97,7 @@ const userDrivers = ['vfio-pci', 'uio_pci_generic', 'igb_uio']
 function hasUserDriver(pciBusId: string): boolean {
   try {
     const driver = readLink(`${PCI}/${pciBusId}/driver`)
-    return userDrivers.includes(driver.slice(driver.lastIndexOf('/') + 1))
+    return userDrivers.includes(nameIn(driver))
   } catch (thrown) {
     if (!isErrno(thrown, errno.ENOENT, errno.EINVAL)) throw thrown
     throw new CniError(code.invalidConfiguration, `pciBusID: error with host device: ${pciBusId}`, {

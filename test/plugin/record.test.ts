@@ -1,10 +1,13 @@
 /** The flight recorder: what it keeps of a call, what it must not keep, and how little it may be in the way. */
 import { expect, test } from 'bun:test'
 import {
+  constants,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readFileSync,
+  readSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -106,6 +109,9 @@ test('two files of about a megabyte are all that there ever is, and a line of on
   expect(readRuns([RECORDS]).at(-1)).toMatchObject({ container: 'long', outcome: 'failed' })
 })
 
+/** The end of a pipe in the log's place. */
+let reader: number | undefined
+
 test.each([
   ['a link', () => symlinkSync('/run/elsewhere', RECORDS)],
   [
@@ -116,6 +122,13 @@ test.each([
     },
   ],
   ['a folder', () => mkdirSync(RECORDS)],
+  [
+    'a pipe that somebody reads',
+    () => {
+      Bun.spawnSync(['mkfifo', RECORDS])
+      reader = openSync(RECORDS, constants.O_RDONLY | constants.O_NONBLOCK)
+    },
+  ],
   ['a pipe', () => void Bun.spawnSync(['mkfifo', RECORDS])],
   [
     'a file in the folder’s place',
@@ -131,6 +144,7 @@ test.each([
   using container = freshNamespace('container')
   expect((await call(loopback, 'ADD', { netns: container, interface: 'lo' })).status).toBe(0)
   expect(readRuns()).toEqual([])
+  if (reader !== undefined) expect(readSync(reader, Buffer.alloc(1))).toBe(0) // nobody has written, or waits to
   if (existsSync('/run/somebodys')) expect(readFileSync('/run/somebodys', 'utf8')).toBe('')
   forget()
 })

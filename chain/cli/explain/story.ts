@@ -1,4 +1,5 @@
 /** What happened to a container, as data: its operations from the flight recorder, what is there of it now, and what to do. */
+import { nameIn } from '../../linux/files.ts'
 import type { Attachment, Identity } from '../../observe/model.ts'
 import { processName } from '../../observe/namespaces.ts'
 import { type Operation, operationsOf, type Run, readRuns } from '../../observe/runs.ts'
@@ -69,7 +70,7 @@ function namesOf({ args = {}, netns }: Run): string[] {
   const other = Object.entries(args).flatMap(([name, value]) =>
     /^NERDCTL_.*NAME$/.test(name) ? [value] : [],
   )
-  const ofNamespace = netns ? [netns.slice(netns.lastIndexOf('/') + 1)] : []
+  const ofNamespace = netns ? [nameIn(netns)] : []
   return [
     ...(pod && namespace ? [`${namespace}/${pod}`] : []),
     ...(pod ? [pod] : []),
@@ -79,7 +80,7 @@ function namesOf({ args = {}, netns }: Run): string[] {
 }
 
 function namesOfAttachment({ containerId, name, identity, netns }: Attachment): string[] {
-  const last = netns?.slice(netns.lastIndexOf('/') + 1)
+  const last = netns === undefined ? undefined : nameIn(netns)
   return [containerId, name, ...(identity?.pod ? [identity.pod] : []), ...(last ? [last] : [])]
 }
 

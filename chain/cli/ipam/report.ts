@@ -1,6 +1,8 @@
 /** The addresses of a node: who has which, how many are left, and how long they last. */
+
 import { type Address, formatAddress, formatCidr, parseAddress } from '../../ip/address.ts'
 import { widthOf } from '../../ip/family.ts'
+import { nameIn } from '../../linux/files.ts'
 import type { Attachment, Label, NodeModel } from '../../observe/model.ts'
 import type { Pool } from '../../plugin/define.ts'
 import type { PoolFolder } from './pools.ts'
@@ -67,7 +69,7 @@ export function ipamReport(node: NodeModel, folders: readonly PoolFolder[], now:
   const known = new Set(folders.map(({ folder }) => folder))
   const others = [...new Set(node.reservations.map(folderOf))].filter(folder => !known.has(folder))
   const left = others.map(folder => ({
-    network: folder.slice(folder.lastIndexOf('/') + 1),
+    network: nameIn(folder),
     folder,
     sources: [],
     pools: [],

@@ -5,6 +5,7 @@ import { openRoute } from '../../linux/netlink/socket.ts'
 import { inNamespace } from '../../linux/netns.ts'
 import { applyRuleset } from '../../linux/nftables/engine.ts'
 import type { Plugin } from '../../plugin/define.ts'
+import { keptOutput } from '../../plugin/io.ts'
 import { run } from '../../plugin/run.ts'
 import { isObject, type JsonObject, lookup } from '../../protocol/configuration.ts'
 import { CniError, code, toCniError } from '../../protocol/error.ts'
@@ -238,17 +239,12 @@ function recordedPlugins({
     plugin: Promise<Plugin>,
     { env, stdin }: { env: Readonly<Record<string, string>>; stdin: string },
   ) => {
-    const output = { stdout: '', stderr: '' }
+    const { kept, ...output } = keptOutput()
     events.push({ kind: 'plugin', type, verb: env.CNI_COMMAND ?? '' })
     const status = await run(await plugin, {
       env: { ...env, DBUS_SYSTEM_BUS_ADDRESS: 'unix:path=/nonexistent' },
       stdin: () => stdin,
-      stdout: text => {
-        output.stdout += text
-      },
-      stderr: text => {
-        output.stderr += text
-      },
+      ...output,
       builtins,
       engine: (commands, generation) => {
         if (commands.length > 0) events.push({ kind: 'nftables', where: recorder.where(), commands })
@@ -256,7 +252,7 @@ function recordedPlugins({
       },
     })
     events.push({ kind: 'plugin', type, verb: 'end' })
-    return { status, ...output }
+    return { status, ...kept }
   }
   return builtins
 }

@@ -1,5 +1,6 @@
 /** Calls as steps that a person can follow, and as command lines that do the same. Pure. */
 
+import { nameIn } from '../../linux/files.ts'
 import { describeErrno } from '../../linux/libc/errno.ts'
 import { NETLINK_ROUTE } from '../../linux/netlink/socket.ts'
 import { type Command, type Json, nftDocument } from '../../linux/nftables/nft.ts'
@@ -159,7 +160,7 @@ function nftablesSteps({ where, commands }: { where: Where; commands: readonly C
 
 /** Locks, and the records of what plugins have done: they are there to be there, and no part of what is made. */
 const isAside = (path: string) => /\/lock$|\/locks(\/|$)|^\/run\/catena\/records(\/|$)/.test(path)
-const isTemporary = (path: string) => path.slice(path.lastIndexOf('/') + 1).startsWith('.')
+const isTemporary = (path: string) => nameIn(path).startsWith('.')
 
 /** Files by what they hold in the end: what is written under another name first is told when it gets its own. */
 class Files {

@@ -30,7 +30,7 @@ const WITHOUT_CRI = ['podman', 'docker', 'nerdctl', 'cnitool']
 /** Of whose sandboxes one can say that a CRI would know them. */
 const WITH_CRI = ['containerd', 'CRI-O', 'Kubernetes']
 
-export const mayBeOfCri = ({ runtime }: Pick<Attachment, 'runtime'>) => !WITHOUT_CRI.includes(runtime)
+const mayBeOfCri = ({ runtime }: Pick<Attachment, 'runtime'>) => !WITHOUT_CRI.includes(runtime)
 
 /** Attachments that no cache tells of are none of a runtime's: they are for `catena doctor`. */
 export function judgeAll(witnesses: Witnesses): Verdict[] {

@@ -1,6 +1,6 @@
 /** A trace as one page that needs nothing else: no script, nothing from elsewhere, light and dark. */
 
-import { flat, isFailure, type Share, type Span, sharesOf, type Trace } from '../../trace/spans.ts'
+import { flat, isFailure, type Span, shareNames, sharesOf, type Trace } from '../../trace/spans.ts'
 import { formatMilliseconds } from '../render.ts'
 import style from './trace.css' with { type: 'text' }
 
@@ -42,25 +42,15 @@ ${flat(root)
 
 const percent = (part: number, whole: number) => `${((100 * part) / Math.max(whole, 1e-9)).toFixed(2)}%`
 
-const names: Record<Share, string> = {
-  chain: 'chain',
-  plugin: 'other plugins',
-  kernel: 'kernel',
-  nftables: 'nf_tables',
-  file: 'files',
-  program: 'programs',
-  lock: 'locks',
-  own: 'own work',
-}
-
 function sharesBar(span: Span): string {
   const shares = [...sharesOf(span)].filter(([, took]) => took > 0.01)
   const parts = shares.map(
     ([share, took]) =>
-      `<i class="${share}" style="width:${percent(took, span.took)}" title="${names[share]} ${formatMilliseconds(took)}"></i>`,
+      `<i class="${share}" style="width:${percent(took, span.took)}" title="${shareNames[share]} ${formatMilliseconds(took)}"></i>`,
   )
   const legend = shares.map(
-    ([share, took]) => `<span><b class="${share}"></b>${names[share]} ${formatMilliseconds(took)}</span>`,
+    ([share, took]) =>
+      `<span><b class="${share}"></b>${shareNames[share]} ${formatMilliseconds(took)}</span>`,
   )
   return `<figure><figcaption>${escaped(span.name)} <span class="quiet">${formatMilliseconds(span.took)}</span></figcaption><div class="bar">${parts.join('')}</div><div class="legend quiet">${legend.join('')}</div></figure>`
 }
@@ -72,5 +62,5 @@ function row(span: Span, depth: number, root: Span): string {
   const kind = isFailure(span) ? `${span.of} refused` : span.of
   const bar = `<i class="${kind}" style="margin-left:${percent(Math.min(span.at, root.took), root.took)};width:${percent(span.took, root.took)}"></i>`
   const summary = `<span class="name" style="padding-left:${depth - 1}em">${escaped(span.name)}${more}</span><span class="lane">${bar}</span><span class="time">${formatMilliseconds(span.took)}</span>`
-  return `<details class="${span.of}"><summary>${summary}</summary><div class="inside">${lines.map(line => `<code>${escaped(line)}</code>`).join('')}${refusal}<span class="quiet">${names[span.of]}, ${formatMilliseconds(span.at)} after the beginning</span></div></details>`
+  return `<details class="${span.of}"><summary>${summary}</summary><div class="inside">${lines.map(line => `<code>${escaped(line)}</code>`).join('')}${refusal}<span class="quiet">${shareNames[span.of]}, ${formatMilliseconds(span.at)} after the beginning</span></div></details>`
 }

@@ -1,6 +1,6 @@
 /** A trace as a timeline in the terminal. */
 
-import { flat, isFailure, type Share, type Span, sharesOf, type Trace } from '../../trace/spans.ts'
+import { flat, isFailure, type Span, shareNames, sharesOf, type Trace } from '../../trace/spans.ts'
 import { formatMilliseconds, harmless, type Style, wrapped } from '../render.ts'
 
 export interface Shown {
@@ -10,16 +10,6 @@ export interface Shown {
   all: boolean
 }
 
-const NAMES: Record<Share, string> = {
-  chain: 'chain',
-  plugin: 'other plugins',
-  kernel: 'kernel',
-  nftables: 'nf_tables',
-  file: 'files',
-  program: 'programs',
-  lock: 'locks',
-  own: 'own work',
-}
 const NARROW = 64
 
 export function describeTrace(trace: Trace, shown: Shown): string {
@@ -71,7 +61,7 @@ function shareLine(span: Span, { style, width }: Shown): string {
   const shares = [...sharesOf(span)]
     .filter(([, took]) => took >= 0.05)
     .toSorted((one, other) => other[1] - one[1])
-  const parts = shares.map(([share, took]) => `${NAMES[share]} ${formatMilliseconds(took)}`)
+  const parts = shares.map(([share, took]) => `${shareNames[share]} ${formatMilliseconds(took)}`)
   const head = `${harmless(span.name)} ${formatMilliseconds(span.took)}`
   return `${style.bold(head)}\n  ${wrapped(parts.join(', '), width - 2, '  ')}`
 }

@@ -1,7 +1,7 @@
 /** What the tests of backends share: a host whose iptables is in use, or not, and what of a container is where. */
 import { rmSync, writeFileSync } from 'node:fs'
-import { NODE_WIDE } from '../../../chain/filter/backend.ts'
 import type { Variant } from '../../../chain/linux/iptables/tools.ts'
+import { NODE_WIDE } from '../../../chain/plugin/state.ts'
 import { elements, removeBridges } from '../../fixtures/bridge.ts'
 import { clearRules, saved, variants } from '../../fixtures/iptables.ts'
 import { hostNamespace } from '../../fixtures/namespace.ts'
