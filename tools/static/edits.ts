@@ -42,6 +42,9 @@ export const edits: readonly Edit[] = [
     instead:
       'l = (getrlimit(RLIMIT_STACK, &limit) || limit.rlim_cur > MOST ? MOST : limit.rlim_cur) & -PAGE_SIZE;',
   },
+  // kernels before 2.6.23 ignored O_CLOEXEC, and Bun needs later ones: no second system call for each file that is opened
+  { file: 'src/fcntl/open.c', line: '__syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);', instead: ';' },
+  { file: 'src/stdio/fopen.c', line: '__syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);', instead: ';' },
   // who ends without an answer leaves a last one
   {
     file: 'src/exit/_Exit.c',
