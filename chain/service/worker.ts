@@ -90,6 +90,7 @@ export async function work(
     loaded: new Map(),
     hasStarted: false,
   }
+  Bun.unsafe.setJITPolicy(1) // what is run again and again is worth compiling: the executable is made for what runs once
   signalAtParentsEnd(SIGTERM) // which interrupts the wait for callers, and does nothing else
   worker.scoreboard.enter(options.slot, Number(/^\d+/.exec(readFile('/proc/self/stat') ?? '')?.[0]))
   const ownNamespace = ownNamespaceIdentity()

@@ -79,11 +79,18 @@ static void ask_for_huge_pages(const Phdr *header, size_t count)
 			__syscall(SYS_madvise, header->p_vaddr & -4096, (header->p_memsz + 4095) & -4096, MADV_HUGEPAGE);
 }
 
+/* What the service gives its workers (chain/service/supervisor.ts). It says nothing but that they are to do with less. */
+static int is_of_a_worker(const char *setting)
+{
+	return is(setting, "BUN_JSC_useFTLJIT=0") || is(setting, "MIMALLOC_PURGE_DELAY=0");
+}
+
 /* Settings meant for a bun, a node or a dynamic loader change the plugin no more: blanked where they lie, first letter by first letter. */
 static void blank_settings(char **env)
 {
 	for (; *env; env++)
-		if (begins(*env, "BUN_") || begins(*env, "NODE_") || begins(*env, "LD_") || begins(*env, "JSC_") || begins(*env, "ICU_")
+		if (is_of_a_worker(*env)) continue;
+		else if (begins(*env, "BUN_") || begins(*env, "NODE_") || begins(*env, "LD_") || begins(*env, "JSC_") || begins(*env, "ICU_")
 			|| begins(*env, "MIMALLOC_") || begins(*env, "MUSL_") || begins(*env, "SIMDUTF_"))
 			**env = BLANK;
 }

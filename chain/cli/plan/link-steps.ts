@@ -1,6 +1,7 @@
 /** Messages about links in words, and as lines of ip and bridge. Pure. */
 import { hardwareAddressText } from '../../ip/hardware.ts'
 import {
+  type AttributeMap,
   attributeMap,
   attributes,
   readText,
@@ -32,10 +33,7 @@ const link = {
 } as const
 
 /** The settings of a link in a message, as words of ip. */
-function settingsIn(
-  found: ReadonlyMap<number, Uint8Array>,
-  { names, where }: { names: Names; where: Where },
-): string[] {
+function settingsIn(found: AttributeMap, { names, where }: { names: Names; where: Where }): string[] {
   const words: string[] = []
   const add = (key: number, read: (value: Uint8Array) => string[]) => {
     const value = found.get(key)
@@ -98,8 +96,8 @@ const INFO_KIND = 1
 const INFO_DATA = 2
 
 interface Created {
-  found: ReadonlyMap<number, Uint8Array>
-  info: ReadonlyMap<number, Uint8Array>
+  found: AttributeMap
+  info: AttributeMap
   names: Names
   name: string
 }
@@ -131,7 +129,7 @@ function newLinkPart({ where, message }: NetlinkCall, { found, info, names, name
   }
 }
 
-function kindWords(kind: string, data: ReadonlyMap<number, Uint8Array>): string[] {
+function kindWords(kind: string, data: AttributeMap): string[] {
   const read = (key: number, reader: (value: Uint8Array) => number) => {
     const value = data.get(key)
     return value && reader(value)
@@ -191,10 +189,7 @@ function pairPart(
   }
 }
 
-function kindPart(
-  info: ReadonlyMap<number, Uint8Array>,
-  { name, where }: { name: string; where: Where },
-): Part {
+function kindPart(info: AttributeMap, { name, where }: { name: string; where: Where }): Part {
   const kind = readText(info.get(INFO_KIND) ?? new Uint8Array(0))
   const more = kindWords(kind, attributeMap(info.get(INFO_DATA) ?? new Uint8Array(0)))
   return {
@@ -207,10 +202,7 @@ function kindPart(
 const HAIRPIN = 4
 const ISOLATED = 33
 
-function portPart(
-  info: ReadonlyMap<number, Uint8Array>,
-  { name, where }: { name: string; where: Where },
-): Part {
+function portPart(info: AttributeMap, { name, where }: { name: string; where: Where }): Part {
   const data = attributeMap(info.get(5) ?? new Uint8Array(0))
   const on = (key: number, word: string) => {
     const value = data.get(key)
@@ -226,7 +218,7 @@ function portPart(
 
 /** VLANs of a bridge's port: IFLA_BRIDGE_VLAN_INFO, ranges as two. */
 function vlanPart(
-  found: ReadonlyMap<number, Uint8Array>,
+  found: AttributeMap,
   { name, where, verb }: { name: string; where: Where; verb: number },
 ): Part | undefined {
   const entries = attributes(found.get(link.specific) ?? new Uint8Array(0)).filter(({ type }) => type === 2)

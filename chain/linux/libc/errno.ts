@@ -56,10 +56,17 @@ export const errno = {
   EDQUOT: 122,
 } as const
 
+let names: ReadonlyMap<number, string> | undefined
+
+function nameOf(number: number): string | undefined {
+  names ??= new Map(Object.entries(errno).map(([name, value]) => [value, name]))
+  return names.get(number)
+}
+
 /** The words for an error number: "No such file or directory (ENOENT)". */
 export function describeErrno(number: number): string {
   const text = textAt(rarely(occasional, 'strerror')(number))
-  const name = Object.entries(errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`
+  const name = nameOf(number) ?? `errno ${number}`
   return text === undefined ? name : `${text} (${name})`
 }
 

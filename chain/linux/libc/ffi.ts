@@ -138,10 +138,10 @@ export function unguessable(): number {
 }
 
 /** What a call that is about to be made points to. Nothing else keeps it: of a pointer, the collector knows nothing. */
-const held: Uint8Array[] = []
+const held: (Uint8Array | Int32Array)[] = []
 
 /** A pointer to bytes that stay until the call that they are for has been asked for its failure. */
-export function pointer(bytes: Uint8Array): Pointer {
+export function pointer(bytes: Uint8Array | Int32Array): Pointer {
   held.push(bytes)
   return ptr(bytes)
 }

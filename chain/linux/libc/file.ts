@@ -104,17 +104,19 @@ export function waitFor(
   awaited: readonly (readonly [descriptor: number, events: number])[],
   milliseconds: number,
 ): number[] {
-  const requests = new DataView(new ArrayBuffer(8 * awaited.length)) // struct pollfd: fd, events, revents
-  for (const [index, [descriptor, events]] of awaited.entries()) {
-    requests.setInt32(8 * index, descriptor, true)
-    requests.setInt16(8 * index + 4, events, true)
+  const requests = new Int32Array(2 * awaited.length) // struct pollfd: fd, then events and revents, 16 bits each
+  let filled = 0
+  for (const [descriptor, events] of awaited) {
+    requests[filled++] = descriptor
+    requests[filled++] = events
   }
-  const bytes = new Uint8Array(requests.buffer)
   uninterrupted(
-    () => rarely(occasional, 'poll')(pointer(bytes), awaited.length, milliseconds),
+    () => rarely(occasional, 'poll')(pointer(requests), awaited.length, milliseconds),
     () => 'poll',
   )
-  return awaited.map((_, index) => requests.getInt16(8 * index + 6, true))
+  const happened: number[] = []
+  for (let at = 1; at < filled; at += 2) happened.push((requests[at] ?? 0) >> 16)
+  return happened
 }
 
 /** Waits until a descriptor can be read, at most `milliseconds`; false when the time is over. */

@@ -39,19 +39,24 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** Attributes in order; every length is checked before it is believed. */
+// Attributes are taken apart by hand, here and below: a table that is listed has thousands of them, and calls cost more than all else.
+
+/** What is wrong with the attribute at a place: every length is checked before it is believed. */
+function malformed(bytes: Uint8Array, at: number): CodecError {
+  const left = bytes.length - at
+  return new CodecError(
+    left < ATTRIBUTE_HEADER
+      ? `attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`
+      : `attribute at byte ${at}: length ${littleEndian16(bytes, at)}, ${left} bytes left`,
+  )
+}
+
+/** Attributes in order. */
 export function attributes(bytes: Uint8Array): Attribute[] {
   const found: Attribute[] = []
   for (let at = 0; at < bytes.length; ) {
-    const left = bytes.length - at
-    if (left < ATTRIBUTE_HEADER) {
-      throw new CodecError(`attribute at byte ${at}: ${left} bytes left, a header needs ${ATTRIBUTE_HEADER}`)
-    }
-    // by hand, here and below: a table that is listed has thousands of them, and calls cost more than all else
     const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
-    if (length < ATTRIBUTE_HEADER || length > left) {
-      throw new CodecError(`attribute at byte ${at}: length ${length}, ${left} bytes left`)
-    }
+    if (length < ATTRIBUTE_HEADER || length > bytes.length - at) throw malformed(bytes, at)
     found.push({
       type: ((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK,
       value: bytes.subarray(at + ATTRIBUTE_HEADER, at + length),
@@ -73,10 +78,28 @@ export function findAttribute(bytes: Uint8Array, type: number): Uint8Array | und
 }
 
 /** Attributes by type; of a repeated one, the last. */
-export function attributeMap(bytes: Uint8Array): Map<number, Uint8Array> {
-  const map = new Map<number, Uint8Array>()
-  for (const { type, value } of attributes(bytes)) map.set(type, value)
-  return map
+export interface AttributeMap {
+  has(type: number): boolean
+  get(type: number): Uint8Array | undefined
+}
+
+/** Attributes by type. They are cut out when they are asked for: of the sixty that a link has, ten are. */
+export function attributeMap(bytes: Uint8Array): AttributeMap {
+  const places = new Map<number, number>()
+  for (let at = 0; at < bytes.length; ) {
+    const length = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+    if (length < ATTRIBUTE_HEADER || length > bytes.length - at) throw malformed(bytes, at)
+    places.set(((bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)) & TYPE_MASK, at)
+    at += (length + 3) & ~3
+  }
+  return {
+    has: type => places.has(type),
+    get(type) {
+      const at = places.get(type)
+      if (at === undefined) return undefined
+      return bytes.subarray(at + ATTRIBUTE_HEADER, at + littleEndian16(bytes, at))
+    },
+  }
 }
 
 /** The messages of a datagram. */

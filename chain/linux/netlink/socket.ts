@@ -212,7 +212,9 @@ function tell(began: number, asked: readonly Request[], answers: readonly (Messa
     changes: changes.length > 0,
     began,
     ended: performance.now(),
-    refusal: refusal?.message,
+    get refusal() {
+      return refusal?.message // put into words only where somebody keeps it: "no such link" is an answer like others
+    },
   })
 }
 

@@ -1,6 +1,6 @@
 /** What a rule of nf_tables does, read from its expressions as far as somebody asks for it. Pure. */
 import { addressText } from '../../ip/bytes.ts'
-import { attributeMap, attributes, readText, readUint32Big } from '../netlink/codec.ts'
+import { type AttributeMap, attributeMap, attributes, readText, readUint32Big } from '../netlink/codec.ts'
 
 /** What a rule matches and what it leads to; absent where it does not match by it, or not by one value alone. */
 export interface RuleContent {
@@ -17,7 +17,7 @@ export interface RuleContent {
   output?: string
 }
 
-type Attributes = Map<number, Uint8Array>
+type Attributes = AttributeMap
 
 const ADDRESS_OFFSETS: Readonly<Record<string, 'source' | 'destination'>> = {
   '4 12': 'source', // struct iphdr, struct ipv6hdr

@@ -1,5 +1,5 @@
 /** Rules with all that they do, for who carries them out himself. */
-import { after, attributeMap, attributes, join, text } from '../netlink/codec.ts'
+import { type AttributeMap, after, attributeMap, attributes, join, text } from '../netlink/codec.ts'
 import { dump, type Transport } from '../netlink/socket.ts'
 import { GET_RULE, handleOf, header, orNone, readComment, textOf } from './list.ts'
 import type { Family } from './nft.ts'
@@ -7,7 +7,7 @@ import type { Family } from './nft.ts'
 /** One expression of a rule, as the kernel has it: its name and its attributes (NFTA_EXPR_*). */
 export interface Expression {
   name: string
-  data: Map<number, Uint8Array>
+  data: AttributeMap
 }
 
 /** A rule for who carries it out himself. */

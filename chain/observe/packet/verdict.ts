@@ -5,7 +5,13 @@
 import { addressText } from '../../ip/bytes.ts'
 import { isIpv6 } from '../../ip/family.ts'
 import { encodeText } from '../../linux/bytes.ts'
-import { attributeMap, readText, readUint32Big, readUint64Big } from '../../linux/netlink/codec.ts'
+import {
+  type AttributeMap,
+  attributeMap,
+  readText,
+  readUint32Big,
+  readUint64Big,
+} from '../../linux/netlink/codec.ts'
 import type { Expression, WholeRule } from '../../linux/nftables/whole-rules.ts'
 import { matchExtension, targetExtension } from './extensions.ts'
 import { matchHead } from './legacy.ts'
@@ -74,7 +80,7 @@ const unknown = (state: State, what: string) => {
   state.words.push(what)
 }
 
-type Run = (data: Map<number, Uint8Array>, state: State) => void
+type Run = (data: AttributeMap, state: State) => void
 
 const runs: Readonly<Record<string, Run>> = {
   payload: runPayload,
@@ -164,7 +170,7 @@ function conclude(state: State, verdict: Verdict, words: string): void {
 
 const translate = conclude
 
-function runPayload(data: Map<number, Uint8Array>, state: State): void {
+function runPayload(data: AttributeMap, state: State): void {
   const register = data.get(1)
   if (!register) return void state.words.push('set a header')
   const [base, offset, length] = [number(data.get(2)), number(data.get(3)), number(data.get(4))]
@@ -185,7 +191,7 @@ function linkName(name: string | undefined): Uint8Array {
   return bytes
 }
 
-function runMeta(data: Map<number, Uint8Array>, state: State): void {
+function runMeta(data: AttributeMap, state: State): void {
   const { packet, around } = state
   const key = number(data.get(2))
   const register = data.get(1)
@@ -220,7 +226,7 @@ function runMeta(data: Map<number, Uint8Array>, state: State): void {
 }
 
 /** NF_CT_STATE_BIT: 2 established, 4 related, 8 new; IPS_*: 16 SNAT, 32 DNAT. */
-function runConnection(data: Map<number, Uint8Array>, state: State): void {
+function runConnection(data: AttributeMap, state: State): void {
   const { packet } = state
   const key = number(data.get(2))
   const register = data.get(1)
@@ -241,7 +247,7 @@ function runConnection(data: Map<number, Uint8Array>, state: State): void {
   load(state, number(register))(value[1], { name: value[0], length: 0, kind: key === 0 ? 'state' : 'native' })
 }
 
-function runFib(data: Map<number, Uint8Array>, state: State): void {
+function runFib(data: AttributeMap, state: State): void {
   const { packet, around } = state
   const [result, flags] = [number(data.get(2)), number(data.get(3))]
   const address = (flags & 1) !== 0 ? packet.source : packet.destination // NFTA_FIB_F_SADDR
@@ -267,7 +273,7 @@ function compareBytes(one: Uint8Array, other: Uint8Array): number {
 
 const operators = ['', '!= ', '< ', '<= ', '> ', '>= ']
 
-function runCompare(data: Map<number, Uint8Array>, state: State): void {
+function runCompare(data: AttributeMap, state: State): void {
   const [register, operator] = [number(data.get(1)), number(data.get(2))]
   const value = attributeMap(data.get(3) ?? new Uint8Array(0)).get(1) ?? new Uint8Array(0)
   const difference = compareBytes(held(state, register, value.length), value)
@@ -284,7 +290,7 @@ function runCompare(data: Map<number, Uint8Array>, state: State): void {
   if (!holds[operator]) state.isMatch = false
 }
 
-function runRange(data: Map<number, Uint8Array>, state: State): void {
+function runRange(data: AttributeMap, state: State): void {
   const [register, operator] = [number(data.get(1)), number(data.get(2))]
   const end = (type: number) => attributeMap(data.get(type) ?? new Uint8Array(0)).get(1) ?? new Uint8Array(0)
   const [from, to] = [end(3), end(4)]
@@ -296,7 +302,7 @@ function runRange(data: Map<number, Uint8Array>, state: State): void {
   if (isWithin !== (operator === 0)) state.isMatch = false
 }
 
-function runBitwise(data: Map<number, Uint8Array>, state: State): void {
+function runBitwise(data: AttributeMap, state: State): void {
   const [source, target, length] = [number(data.get(1)), number(data.get(2)), number(data.get(3))]
   if (number(data.get(6)) !== 0) {
     unknown(state, 'a shift')
@@ -310,7 +316,7 @@ function runBitwise(data: Map<number, Uint8Array>, state: State): void {
   load(state, target)(value, { ...(field ?? { name: '?', kind: 'native' }), length, mask: mask.slice() })
 }
 
-function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
+function runByteOrder(data: AttributeMap, state: State): void {
   const [source, target, length, size] = [1, 2, 4, 5].map(type => number(data.get(type))) as [
     number,
     number,
@@ -323,7 +329,7 @@ function runByteOrder(data: Map<number, Uint8Array>, state: State): void {
   load(state, target)(value, field)
 }
 
-function runLookup(data: Map<number, Uint8Array>, state: State): void {
+function runLookup(data: AttributeMap, state: State): void {
   const set = readText(data.get(1) ?? new Uint8Array(0))
   const source = number(data.get(2))
   const target = data.get(3)
@@ -357,7 +363,7 @@ function contiguous(fields: readonly [number, Field][], start: number): Field[] 
   return found
 }
 
-function runImmediate(data: Map<number, Uint8Array>, state: State): void {
+function runImmediate(data: AttributeMap, state: State): void {
   const register = number(data.get(1))
   const content = attributeMap(data.get(2) ?? new Uint8Array(0))
   const verdict = content.get(2)
@@ -372,7 +378,7 @@ function runImmediate(data: Map<number, Uint8Array>, state: State): void {
   load(state, register)(value, { name: '', length: value.length, kind: 'value' })
 }
 
-function runNat(data: Map<number, Uint8Array>, state: State): void {
+function runNat(data: AttributeMap, state: State): void {
   const isDestination = number(data.get(1)) === 1
   const length = number(data.get(2)) === 10 ? 16 : 4
   const [address, port] = [data.get(3), data.get(5)]
