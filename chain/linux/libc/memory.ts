@@ -24,9 +24,9 @@ const PROT_READ_WRITE = 3
 const MAP_SHARED = 1
 
 /** The bytes of such a file as this process's memory, to the process's end: what one writes, all others see. */
-export function mapMemory(descriptor: number, bytes: number): ArrayBuffer {
+export function mapMemory(descriptor: number, bytes: number, offset = 0): ArrayBuffer {
   const address = checked(
-    rarely(occasional, 'mmap')(null, bytes, PROT_READ_WRITE, MAP_SHARED, descriptor, 0),
+    rarely(occasional, 'mmap')(null, bytes, PROT_READ_WRITE, MAP_SHARED, descriptor, offset),
     () => 'mmap',
   )
   return memoryAt(address, bytes)
