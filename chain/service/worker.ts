@@ -11,6 +11,7 @@ import { close, O_DIRECTORY, O_RDONLY, open, writeAll } from '../linux/libc/file
 import { parentProcess, signalAtParentsEnd } from '../linux/libc/process.ts'
 import { limitReceiving } from '../linux/libc/socket.ts'
 import { accept, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
+import { finishRemovals, leaveRemovals } from '../linux/netlink/removal.ts'
 import { ownNamespaceIdentity } from '../linux/netns.ts'
 import { onStranded } from '../linux/stranded.ts'
 import { isTaken } from '../plugin/alone.ts'
@@ -93,6 +94,17 @@ export async function work(
   Bun.unsafe.setJITPolicy(1) // what is run again and again is worth compiling: the executable is made for what runs once
   signalAtParentsEnd(SIGTERM) // which interrupts the wait for callers, and does nothing else
   worker.scoreboard.enter(options.slot, Number(/^\d+/.exec(readFile('/proc/self/stat') ?? '')?.[0]))
+  leaveRemovals(({ message }) => log(`<4>${message}, after its caller had been answered`))
+  try {
+    return await serveCalls(worker)
+  } finally {
+    finishRemovals('all')
+  }
+}
+
+/** Serves one caller after the other; answers why no more of them. */
+async function serveCalls(worker: Worker): Promise<number> {
+  const { options } = worker
   const ownNamespace = ownNamespaceIdentity()
   for (let calls = 0, callers = 1; ; callers++) {
     if (worker.scoreboard.isEnding() || parentProcess() !== worker.supervisor) return endings.ending
@@ -102,6 +114,7 @@ export async function work(
       continue
     }
     if (await attend(worker, connection)) calls++
+    finishRemovals()
     if (worker.hasStarted || callers % TIDIED_EVERY === 0) await untilTimersHaveRun()
     worker.hasStarted = false
     if (ownNamespaceIdentity() !== ownNamespace) return endings.lost
@@ -116,6 +129,7 @@ const untilTimersHaveRun = () => new Promise(done => setImmediate(done))
 
 /** No call has come for a while: what was used is collected; one worker too many ends. */
 function mayEnd({ options, scoreboard }: Worker): boolean {
+  finishRemovals('all')
   Bun.gc(true)
   measure({ options, scoreboard })
   return scoreboard.retire(options.slot, options.workers)

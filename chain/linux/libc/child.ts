@@ -1,9 +1,8 @@
 /** Processes that this one has started: waited for without giving up the thread, and without taking it from whoever else waits for them. */
 import { checked } from './errno.ts'
-import { pointer, rarely } from './ffi.ts'
+import { pointer, rarely, systemCall } from './ffi.ts'
 
 const occasional = {
-  syscall: { args: ['i64', 'i64', 'i64'], returns: 'i64' },
   waitid: { args: ['i32', 'i32', 'ptr', 'i32'], returns: 'i32' },
 } as const
 
@@ -15,10 +14,7 @@ const CLD_EXITED = 1
 
 /** A descriptor that can be read once a process has ended (Linux 5.3); close-on-exec. */
 export function openProcess(process: number): number {
-  return checked(
-    rarely(occasional, 'syscall')(SYS_PIDFD_OPEN, process, 0),
-    () => `pidfd_open of process ${process}`,
-  )
+  return checked(systemCall(SYS_PIDFD_OPEN, process, 0), () => `pidfd_open of process ${process}`)
 }
 
 /** How a child has ended that has: its exit status, or the signal's number. It stays to be reaped by whoever started it. */

@@ -109,6 +109,16 @@ export function rarely<T extends Signatures, Name extends keyof T & string>(
   return openOccasional[name] as Bound<T>[Name]
 }
 
+const numbered = {
+  syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i64' },
+} as const
+
+/** A system call for which C libraries have no function, by its number: the same on every architecture since Linux 5.1. */
+export function systemCall(number: number, ...values: number[]): number | bigint {
+  const [first = 0, second = 0, third = 0, fourth = 0, fifth = 0, sixth = 0] = values
+  return rarely(numbered, 'syscall')(number, first, second, third, fourth, fifth, sixth)
+}
+
 /** Names of the C library's functions that this process has bound so far. */
 export function boundFunctions(): string[] {
   return [

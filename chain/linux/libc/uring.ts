@@ -3,16 +3,10 @@
  * over sockets; for calls that wait in the kernel for long, and that no flag makes asynchronous.
  */
 import { checked, errno, isErrno, SystemError, uninterrupted } from './errno.ts'
-import { pointer, rarely } from './ffi.ts'
-import { close } from './file.ts'
+import { pointer, rarely, systemCall } from './ffi.ts'
+import { close, readInto, waitReadable } from './file.ts'
 import { mapMemory } from './memory.ts'
 
-const occasional = {
-  // io_uring has no functions in any C library
-  syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i64' },
-} as const
-
-// the same on x86-64 and arm64
 const IO_URING_SETUP = 425
 const IO_URING_ENTER = 426
 
@@ -24,9 +18,21 @@ const OFFSET_OF_REQUESTS = 0x10000000 // IORING_OFF_SQES
 const OP_SEND = 26 // IORING_OP_SEND
 const ASYNC = 0x10 // IOSQE_ASYNC
 
+const IO_URING_REGISTER = 427
+const REGISTER_EVENTFD = 4 // IORING_REGISTER_EVENTFD
+const EFD_NONBLOCK = 0o4000
+const EFD_CLOEXEC = 0o2000000
+
+const occasional = {
+  eventfd: { args: ['u32', 'i32'], returns: 'i32' },
+} as const
+
 const PARAMETERS = 120 // struct io_uring_params
 const REQUEST = 64 // struct io_uring_sqe
 const COMPLETION = 16 // struct io_uring_cqe: user_data 8, res 4, flags 4
+
+/** What an event is read into. */
+const counter = new Uint8Array(8)
 
 /** What became of a call. */
 export interface Completion {
@@ -36,7 +42,7 @@ export interface Completion {
 }
 
 export interface Ring {
-  /** Can be read when a call is done. */
+  /** Can be read once a call is done that has not been told. */
   descriptor: number
   /**
    * Has a thread of the kernel's send a datagram; answers a number by which its completion is known. Not while this thread is in
@@ -59,27 +65,24 @@ const refusals = [
 ]
 
 /**
- * A ring that holds `entries` calls, a power of two, to the process's end; undefined where the kernel gives none. Since Linux 6.1: before, a call that is
- * done interrupts what this thread waits for (DEFER_TASKRUN).
+ * A ring that holds `entries` calls, a power of two, to the process's end; undefined where the kernel gives none. Since Linux 6.1:
+ * before (DEFER_TASKRUN), a call that is done interrupts whatever this thread waits for.
  */
 export function openRing(entries: number): Ring | undefined {
   const parameters = new DataView(new ArrayBuffer(PARAMETERS))
   parameters.setUint32(8, SINGLE_ISSUER | DEFER_TASKRUN, true)
   const bytes = new Uint8Array(parameters.buffer)
-  let descriptor: number
+  const opened: number[] = []
   try {
-    descriptor = checked(
-      rarely(occasional, 'syscall')(IO_URING_SETUP, entries, pointer(bytes), 0, 0, 0, 0),
-      () => 'io_uring_setup',
-    )
+    const ring = checked(systemCall(IO_URING_SETUP, entries, pointer(bytes)), () => 'io_uring_setup')
+    opened.push(ring)
+    const event = checked(rarely(occasional, 'eventfd')(0, EFD_NONBLOCK | EFD_CLOEXEC), () => 'eventfd')
+    opened.push(event)
+    const events = pointer(new Uint8Array(Int32Array.of(event).buffer))
+    checked(systemCall(IO_URING_REGISTER, ring, REGISTER_EVENTFD, events, 1), () => 'io_uring_register')
+    return ringAt({ ring, event }, placesOf(parameters))
   } catch (thrown) {
-    if (isErrno(thrown, ...refusals)) return undefined
-    throw thrown
-  }
-  try {
-    return ringAt(descriptor, placesOf(parameters))
-  } catch (thrown) {
-    close(descriptor)
+    for (const descriptor of opened) close(descriptor)
     if (isErrno(thrown, ...refusals)) return undefined
     throw thrown
   }
@@ -93,11 +96,14 @@ function placesOf(parameters: DataView) {
   return { requests, completions }
 }
 
-function ringAt(descriptor: number, { requests, completions }: ReturnType<typeof placesOf>): Ring {
+function ringAt(
+  opened: { ring: number; event: number },
+  { requests, completions }: ReturnType<typeof placesOf>,
+): Ring {
   const { max } = Math
   const size = max(requests.array + 4 * requests.count, completions.first + COMPLETION * completions.count)
-  const memory = new DataView(mapMemory(descriptor, size))
-  const asked = new DataView(mapMemory(descriptor, REQUEST * requests.count, OFFSET_OF_REQUESTS))
+  const memory = new DataView(mapMemory(opened.ring, size))
+  const asked = new DataView(mapMemory(opened.ring, REQUEST * requests.count, OFFSET_OF_REQUESTS))
   const read = (place: number) => memory.getUint32(place, true)
   const write = (place: number, value: number) => memory.setUint32(place, value, true)
   /** What is being sent, which nobody else may keep: the kernel has no more than its address. */
@@ -106,7 +112,7 @@ function ringAt(descriptor: number, { requests, completions }: ReturnType<typeof
 
   const enter = (submitted: number, least: number, flags: number) =>
     uninterrupted(
-      () => rarely(occasional, 'syscall')(IO_URING_ENTER, descriptor, submitted, least, flags, 0, 0),
+      () => systemCall(IO_URING_ENTER, opened.ring, submitted, least, flags),
       () => 'io_uring_enter',
     )
   const take = (): Completion[] => {
@@ -123,7 +129,7 @@ function ringAt(descriptor: number, { requests, completions }: ReturnType<typeof
   }
 
   return {
-    descriptor,
+    descriptor: opened.event, // while nobody enters, a ring itself wakes nobody who waits for it
     send(socket, bytes) {
       const ticket = ++lastTicket >>> 0
       const tail = read(requests.tail)
@@ -143,8 +149,14 @@ function ringAt(descriptor: number, { requests, completions }: ReturnType<typeof
     },
     completed(least = 0) {
       if (underWay.size === 0) return []
-      enter(0, Math.min(least, underWay.size), GETEVENTS)
-      return take()
+      const taken: Completion[] = []
+      for (let awaited = Math.min(least, underWay.size); ; awaited = 0) {
+        if (waitReadable(opened.event, 0)) readInto(opened.event, counter)
+        enter(0, awaited, GETEVENTS)
+        const more = take()
+        if (more.length === 0) return taken
+        taken.push(...more) // which is itself an event
+      }
     },
   }
 }

@@ -288,15 +288,20 @@ export function listLinks(route: Transport, { kind, master }: Pick<Link, 'kind' 
   })
 }
 
-/** Deletes a link; a veth's peer, addresses and routes go with it. Nothing there is an answer, not an error. */
-export function removeLink(route: Transport, selector: LinkSelector): 'removed' | 'absent' {
+/** The request that deletes a link; a veth's peer, addresses and routes go with it. */
+export function deleteLink(selector: LinkSelector): Request {
   const { index, name } = selected(selector)
+  return {
+    operation: `delete ${labelOf(selector)}`,
+    type: RTM_DELLINK,
+    payload: join(header(index), ...name),
+  }
+}
+
+/** Deletes a link, and waits for all of it. Nothing there is an answer, not an error. */
+export function removeLink(route: Transport, selector: LinkSelector): 'removed' | 'absent' {
   try {
-    request(route, {
-      operation: `delete ${labelOf(selector)}`,
-      type: RTM_DELLINK,
-      payload: join(header(index), ...name),
-    })
+    request(route, deleteLink(selector))
     return 'removed'
   } catch (thrown) {
     if (isRefusal(thrown, errno.ENODEV)) return 'absent'

@@ -190,20 +190,23 @@ export function attempt(transport: Transport, asked: readonly Request[]): (Messa
   }
   const sequences = asked.map(nextSequence)
   const began = now()
-  transport.send(
-    join(
-      ...asked.map(({ type, flags = 0, payload }, index) =>
-        encodeMessage({ type, flags: REQUEST | ACK | flags, sequence: sequences[index] ?? 0, payload }),
-      ),
-    ),
-  )
+  transport.send(join(...asked.map((each, index) => acknowledged(each, sequences[index]))))
   const answers = collect(transport, asked, sequences)
   if (observer) tell(began, asked, answers)
   return answers
 }
 
+/** A request as the kernel reads it, who answers it in any case. */
+export function acknowledged({ type, flags = 0, payload }: Request, sequence = nextSequence()): Uint8Array {
+  return encodeMessage({ type, flags: REQUEST | ACK | flags, sequence, payload })
+}
+
 /** Whoever watches is told what was asked, and of one refusal. */
-function tell(began: number, asked: readonly Request[], answers: readonly (Message[] | KernelError)[]): void {
+export function tell(
+  began: number,
+  asked: readonly Request[],
+  answers: readonly (Message[] | KernelError)[],
+): void {
   const refusal = answers.find(answer => answer instanceof KernelError)
   const changes = asked.filter(({ type }) => isChange(type))
   observer?.({
@@ -378,7 +381,7 @@ export function awaitEvent({ descriptor }: Events, isDone: () => boolean, millis
 const scratch = new Uint8Array(1) // the rest of a datagram is dropped
 
 /** Takes the events that have come so far from a socket: one look is enough for all of them. */
-function passOver(descriptor: number, end: number): void {
+export function passOver(descriptor: number, end: number): void {
   try {
     while (waitReadable(descriptor, 0) && performance.now() < end)
       receive(descriptor, scratch, { flags: MSG_DONTWAIT })
