@@ -8,8 +8,8 @@ import {
   newLink,
   readLinkMessage,
   removeLink,
+  unlistLink,
 } from '../linux/netlink/link.ts'
-import { removeFromLists } from '../linux/netlink/removal.ts'
 import { attempt, KernelError, type Request, type Transport } from '../linux/netlink/socket.ts'
 import { openNamespace } from '../linux/netns.ts'
 import type { Attachment, DelRequest } from '../plugin/define.ts'
@@ -73,7 +73,7 @@ export function removePair(host: Transport, request: PairRequest): 'removed' | '
   const { attachment, io } = request
   const link = findLink(host, hostEndName(attachment))
   const other = link && otherThan(attachment, link.alias)
-  if (link && other === undefined) return removeFromLists(host, link)
+  if (link && other === undefined) return unlistLink(host, link)
   if (link && other !== undefined) sayLeft(io, link.name, other)
   return removeInside(host, request)
 }
@@ -100,7 +100,7 @@ export function removeInside(host: Transport, { attachment, netns, io }: PairReq
 export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
   for (const link of listLinks(host, { kind: 'veth' })) {
     const owner = isFinished(link) ? ownerIn(link.alias ?? '') : undefined
-    if (owner !== undefined && link.name === hostEndOf(owner) && isPicked(owner)) removeFromLists(host, link)
+    if (owner !== undefined && link.name === hostEndOf(owner) && isPicked(owner)) unlistLink(host, link)
   }
 }
 

@@ -2,6 +2,7 @@
 import {
   attribute,
   attributeMap,
+  attributes,
   readUint8,
   readUint16,
   readUint16Big,
@@ -119,4 +120,23 @@ export function readKindData(kind: string, bytes: Uint8Array): KindData {
     set('vlanFiltering', filtering === undefined ? undefined : filtering !== 0)
   }
   return data
+}
+
+export interface BridgePort {
+  /** BR_STATE_*: 3 is forwarding. */
+  state: number
+  hairpin: boolean
+  isolated: boolean
+}
+
+/** Reads IFLA_INFO_SLAVE_DATA of a bridge's port. */
+export function readBridgePort(bytes: Uint8Array): BridgePort {
+  const port: BridgePort = { state: 0, hairpin: false, isolated: false }
+  for (const { type, value } of attributes(bytes)) {
+    if (type === 1)
+      port.state = readUint8(value) // IFLA_BRPORT_STATE
+    else if (type === 4) port.hairpin = readUint8(value) !== 0
+    else if (type === 33) port.isolated = readUint8(value) !== 0
+  }
+  return port
 }

@@ -19,7 +19,15 @@ import {
   uint8,
   uint32,
 } from './codec.ts'
-import { type Kind, type KindData, kindAttributes, type LinkSettings, readKindData } from './link-kind.ts'
+import {
+  type BridgePort,
+  type Kind,
+  type KindData,
+  kindAttributes,
+  type LinkSettings,
+  readBridgePort,
+  readKindData,
+} from './link-kind.ts'
 import { CREATE, dump, EXCLUSIVE, isRefusal, type Request, request, type Transport } from './socket.ts'
 
 export const RTM_NEWLINK = 16
@@ -97,13 +105,6 @@ export interface Link {
   data: KindData
   /** Settings as a bridge's port. */
   port?: BridgePort
-}
-
-export interface BridgePort {
-  /** BR_STATE_*: 3 is forwarding. */
-  state: number
-  hairpin: boolean
-  isolated: boolean
 }
 
 export interface NewLink extends LinkSettings {
@@ -309,6 +310,21 @@ export function removeLink(route: Transport, selector: LinkSelector): 'removed' 
   }
 }
 
+type Unlist = (route: Transport, link: Pick<Link, 'index' | 'name'>) => 'removed' | 'absent'
+
+let unlist: Unlist = (route, { index }) => removeLink(route, index)
+
+/**
+ * Deletes a link of the namespace that the thread and the socket are in, and goes on when it and a pair's other end are in no list any
+ * more, where this process has a way to do so (removal.ts); else as `removeLink`.
+ */
+export const unlistLink: Unlist = (route, link) => unlist(route, link)
+
+/** Gives this process a way. A plugin in a process of its own has none, and does not load any. */
+export function unlistBy(way: Unlist): void {
+  unlist = way
+}
+
 /** Takes alternative names from a link. */
 export function removeAlternativeNames(route: Transport, index: number, names: readonly string[]): void {
   request(route, {
@@ -376,15 +392,4 @@ function readLinkInfo(info: Uint8Array | undefined): Pick<Link, 'data' | 'kind' 
     ...(isPort ? { port: readBridgePort(slaveData) } : {}),
     data: kindName !== undefined && data ? readKindData(kindName, data) : {},
   }
-}
-
-function readBridgePort(bytes: Uint8Array): BridgePort {
-  const port: BridgePort = { state: 0, hairpin: false, isolated: false }
-  for (const { type, value } of attributes(bytes)) {
-    if (type === 1)
-      port.state = readUint8(value) // IFLA_BRPORT_STATE
-    else if (type === 4) port.hairpin = readUint8(value) !== 0
-    else if (type === 33) port.isolated = readUint8(value) !== 0
-  }
-  return port
 }

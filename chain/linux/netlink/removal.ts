@@ -8,7 +8,7 @@ import { POLLIN, waitFor } from '../libc/file.ts'
 import { openRing, type Ring } from '../libc/uring.ts'
 import { now } from '../observer.ts'
 import { messages } from './codec.ts'
-import { deleteLink, findLink, type Link, removeLink } from './link.ts'
+import { deleteLink, findLink, type Link, removeLink, unlistBy } from './link.ts'
 import {
   acknowledged,
   isRefusal,
@@ -54,6 +54,7 @@ export function leaveRemovals(
 ): void {
   tellLate = late
   ring = open()
+  unlistBy(removeFromLists)
 }
 
 /** Lets go of the removals that the kernel has done with; with 'all', waits until it has done with all. */
