@@ -7,6 +7,7 @@ import { cpus, loadavg, release } from 'node:os'
 import { parseArgs } from 'node:util'
 import {
   type Container,
+  type Cost,
   lists,
   newContainer,
   openSides,
@@ -15,7 +16,6 @@ import {
   type SideName,
   serviceSeconds,
   sides,
-  timeFromC,
   workersMegabytes,
 } from './sides.ts'
 import { drawPlot, type Line } from './svg.ts'
@@ -63,18 +63,28 @@ function rowOf(work: string, samples: Of<number[]>, unit = 'ms'): Row {
   }
 }
 
+/** ADD and DEL of a list, once. */
+async function live(
+  host: SideHost,
+  { name, container }: { name: keyof typeof lists; container: Container },
+): Promise<readonly [added: Cost, deleted: Cost]> {
+  const { plugins } = lists[name]
+  const [costs = []] = await runList(host, { plugins, verbs: ['ADD', 'DEL'], container }, 1)
+  const [added, deleted] = costs
+  if (added && deleted) return [added, deleted]
+  throw new Error('the runner printed too little')
+}
+
 /** ADD and DEL of a list, again and again in one container of each side. */
 async function measureList(name: keyof typeof lists, hosts: Of<SideHost>, containers: Of<Container>) {
   const [add, del, cpu] = [empty<number>(), empty<number>(), empty<number>()]
   const once = async (side: SideName) => {
     const before = side === 'warm' ? serviceSeconds() : 0
-    const given = { container: containers[side] }
-    const added = await runList(hosts[side], lists[name], { ...given, verb: 'ADD' })
-    const deleted = await runList(hosts[side], lists[name], { ...given, verb: 'DEL', previous: added.result })
+    const [added, deleted] = await live(hosts[side], { name, container: containers[side] })
     const service = side === 'warm' ? (serviceSeconds() - before) * 1000 : 0
     return { add: added.wall, del: deleted.wall, cpu: added.cpu + deleted.cpu + service }
   }
-  for (const side of sides) for (let round = 0; round < (side === 'warm' ? 8 : 1); round++) await once(side)
+  for (const side of sides) await once(side)
   const count = rounds(24)
   for (let round = 0; round < count; round++) {
     for (const side of shuffled()) {
@@ -87,38 +97,44 @@ async function measureList(name: keyof typeof lists, hosts: Of<SideHost>, contai
   return { add, del, cpu }
 }
 
-/** Small calls, started from C: what starting a process costs is most of them. */
-function measureSmall(hosts: Of<SideHost>, containers: Of<Container>): Row[] {
+/** Chains that a service does before it is measured: its workers have compiled by then what they run. */
+const WARMING = 80
+
+/** What the first chain of a fresh service takes, and the rest that makes it a warm one. */
+async function warmUp(host: SideHost, container: Container): Promise<{ add: number; del: number }> {
+  const [added, deleted] = await live(host, { name: 'chain', container })
+  await runList(host, { plugins: lists.chain.plugins, verbs: ['ADD', 'DEL'], container }, WARMING)
+  return { add: added.wall, del: deleted.wall }
+}
+
+/** Small calls: what starting a process costs is most of them. */
+async function measureSmall(hosts: Of<SideHost>, containers: Of<Container>): Promise<Row[]> {
   const interfaces = [{ name: 'eth0', sandbox: containers.go.namespace.path }]
-  const previous = { cniVersion: '1.1.0', interfaces, ips: [] }
+  const prevResult = { cniVersion: '1.1.0', interfaces, ips: [] }
   const addresses = [{ address: '10.88.0.5/16' }]
   const calls = [
-    { work: 'an answered VERSION', verb: 'VERSION', step: { type: 'tuning' }, previous: undefined },
+    { work: 'an answered VERSION', verb: 'VERSION', step: { type: 'tuning' } },
     {
       work: 'tuning ADD',
       verb: 'ADD',
-      step: { type: 'tuning', sysctl: { 'net.core.somaxconn': '512' } },
-      previous,
+      step: { type: 'tuning', sysctl: { 'net.core.somaxconn': '512' }, prevResult },
     },
-    { work: 'loopback ADD', verb: 'ADD', step: { type: 'loopback' }, previous: undefined },
-    {
-      work: 'static ADD',
-      verb: 'ADD',
-      step: { type: 'static', ipam: { type: 'static', addresses } },
-      previous: undefined,
-    },
+    { work: 'loopback ADD', verb: 'ADD', step: { type: 'loopback' } },
+    { work: 'static ADD', verb: 'ADD', step: { type: 'static', ipam: { type: 'static', addresses } } },
   ] as const
-  return calls.map(({ work, ...call }) => {
+  const rows: Row[] = []
+  for (const { work, verb, step } of calls) {
     const samples = empty<number>()
-    const network = 'figures-small'
     for (let round = -1; round < rounds(30); round++) {
       for (const side of shuffled()) {
-        const taken = timeFromC(hosts[side], { ...call, container: containers[side], network }, 8)
-        if (round >= 0) samples[side].push(...taken)
+        const asked = { plugins: [step], verbs: [verb], container: containers[side] }
+        const taken = await runList(hosts[side], asked, 8)
+        if (round >= 0) samples[side].push(...taken.flatMap(costs => costs.map(({ wall }) => wall)))
       }
     }
-    return rowOf(work, samples)
-  })
+    rows.push(rowOf(work, samples))
+  }
+  return rows
 }
 
 interface Crowd {
@@ -132,18 +148,16 @@ async function measureCallers(callers: number, hosts: Of<SideHost>, places: Disp
   const containers = Array.from({ length: callers }, () => newContainer(places))
   for (const side of shuffled()) {
     const chains = rounds(side === 'go' ? 4 : 12)
-    const live = async (container: Container, record: boolean) => {
-      const { wall, result } = await runList(hosts[side], lists.chain, { container, verb: 'ADD' })
-      if (record) crowd.add[side].push(wall)
-      await runList(hosts[side], lists.chain, { container, verb: 'DEL', previous: result })
-    }
-    await Promise.all(containers.map(container => live(container, false)))
+    const { plugins } = lists.chain
+    const all = (count: number) =>
+      Promise.all(
+        containers.map(container =>
+          runList(hosts[side], { plugins, verbs: ['ADD', 'DEL'], container }, count),
+        ),
+      )
+    await all(1)
     const started = performance.now()
-    await Promise.all(
-      containers.map(async container => {
-        for (let chain = 0; chain < chains; chain++) await live(container, true)
-      }),
-    )
+    for (const costs of (await all(chains)).flat()) crowd.add[side].push(costs[0]?.wall ?? Number.NaN)
     crowd.perSecond[side] = (callers * chains) / ((performance.now() - started) / 1000)
   }
   return crowd
@@ -155,8 +169,9 @@ async function measureFilling(hosts: Of<SideHost>, places: DisposableStack): Pro
   for (let number = 0; number < rounds(200); number++) {
     for (const side of shuffled()) {
       const container = newContainer(places)
-      const { wall } = await runList(hosts[side], lists.chain, { container, verb: 'ADD' })
-      taken[side].push(wall)
+      const { plugins } = lists.chain
+      const [costs] = await runList(hosts[side], { plugins, verbs: ['ADD'], container }, 1)
+      taken[side].push(costs?.[0]?.wall ?? Number.NaN)
     }
   }
   return taken
@@ -168,10 +183,7 @@ async function measureMemory(): Promise<{ calls: number; megabytes: number }> {
   const hosts = await openSides(places, '--workers=1', '--most=1', '--calls=1000000', '--memory=1000')
   const container = newContainer(places)
   const chains = rounds(1250)
-  for (let chain = 0; chain < chains; chain++) {
-    const { result } = await runList(hosts.warm, lists.chain, { container, verb: 'ADD' })
-    await runList(hosts.warm, lists.chain, { container, verb: 'DEL', previous: result })
-  }
+  await runList(hosts.warm, { plugins: lists.chain.plugins, verbs: ['ADD', 'DEL'], container }, chains)
   return { calls: chains * 2 * lists.chain.plugins.length, megabytes: Math.max(...workersMegabytes()) }
 }
 
@@ -237,8 +249,9 @@ async function main(): Promise<void> {
   const machine = `${cpus().length} processors, Linux ${release()}, load ${load.toFixed(1)} before${load > 0.7 ? ' (others were at work: hold ratios, not milliseconds)' : ''}`
   const hosts = await openSides(places)
   const containers = { go: newContainer(places), cold: newContainer(places), warm: newContainer(places) }
+  const first = await warmUp(hosts.warm, containers.warm)
   progress('small calls')
-  const rows = measureSmall(hosts, containers)
+  const rows = await measureSmall(hosts, containers)
   progress('bridge with host-local')
   const bridge = await measureList('bridge', hosts, containers)
   rows.push(rowOf('bridge with host-local ADD', bridge.add), rowOf('bridge with host-local DEL', bridge.del))
@@ -262,7 +275,9 @@ async function main(): Promise<void> {
   const memory = await measureMemory()
   progress('200 containers')
   using others = new DisposableStack()
-  const filling = await measureFilling(await openSides(others), others)
+  const full = await openSides(others)
+  await warmUp(full.warm, newContainer(others))
+  const filling = await measureFilling(full, others)
   const growth = sides.map(side => {
     const all = filling[side]
     return `${words[side]} ${(median(all.slice(-20)) / median(all.slice(0, 20))).toFixed(2)}`
@@ -272,12 +287,13 @@ async function main(): Promise<void> {
     '',
     table(rows),
     '',
+    `The first chain of a fresh service: ADD ${show(first.add)} ms, DEL ${show(first.del)} ms; measured after ${WARMING} more`,
     `${filling.go.length} containers: the last 20 ADDs ÷ the first 20: ${growth.join(', ')}`,
     `Private memory of a worker after ${memory.calls} calls: ${memory.megabytes.toFixed(1)} MB`,
     '',
   ].join('\n')
   console.log(text)
-  writeFileSync(values.json, JSON.stringify({ machine, rows, filling, crowds: [...crowds], memory }))
+  writeFileSync(values.json, JSON.stringify({ machine, rows, first, filling, crowds: [...crowds], memory }))
   if (values.plots) {
     mkdirSync(values.plots, { recursive: true })
     for (const [name, svg] of Object.entries(plots(filling, crowds)))

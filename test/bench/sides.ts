@@ -1,5 +1,5 @@
 /** The three sides of the figures: the Go plugins, ours in processes of their own, ours done by a warm service; each on a host of its own. */
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { askStatus } from '../../chain/service/client.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { ours, peers } from '../fixtures/plugin.ts'
@@ -85,99 +85,69 @@ function fieldsOf(pid: number): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ')
 }
 
-export interface Call {
-  verb: 'ADD' | 'DEL' | 'VERSION'
-  step: Step
+/** What is called, in what container, in which turn. */
+export interface Work {
+  plugins: readonly Step[]
+  verbs: readonly ('ADD' | 'DEL' | 'VERSION')[]
   container: Container
-  network: string
-  previous: unknown
 }
 
-export function inputOf({ step, container, network, previous }: Call): string {
-  const text = JSON.stringify({
-    cniVersion: '1.1.0',
-    name: network,
-    ...step,
-    ...(previous ? { prevResult: previous } : {}),
-  })
-  return text.replace(/"hostPort":(\d+)/g, (_, port) => `"hostPort":${Number(port) + container.number}`)
+/** Milliseconds that one verb of a list took, and of processor. */
+export interface Cost {
+  wall: number
+  cpu: number
 }
 
-export function environmentOf(side: SideHost, { verb, container, step }: Call): Record<string, string> {
+function environmentOf(side: SideHost, { plugins, container }: Work): Record<string, string> {
   return {
     ...side.environment,
-    CNI_COMMAND: verb,
     CNI_CONTAINERID: container.id,
     CNI_NETNS: container.namespace.path,
-    CNI_IFNAME: step.type === 'loopback' ? 'lo' : 'eth0',
+    CNI_IFNAME: plugins[0]?.type === 'loopback' ? 'lo' : 'eth0',
     CNI_PATH: side.folder,
   }
 }
 
-export interface Timed {
-  /** Milliseconds. */
-  wall: number
-  cpu: number
-  output: string
-}
-
-export async function callPlugin(side: SideHost, call: Call): Promise<Timed> {
-  const command = [`${side.folder}/${call.step.type}`]
-  const options = {
-    env: environmentOf(side, call),
-    stdin: Buffer.from(inputOf(call)),
-    stderr: 'pipe',
-  } as const
-  const started = Bun.nanoseconds()
-  const child = side.host.inside(() => Bun.spawn(command, options))
-  const [output, status] = await Promise.all([child.stdout.text(), child.exited])
-  const wall = (Bun.nanoseconds() - started) / 1e6
-  if (status !== 0)
-    throw new Error(`${command} ${call.verb}: status ${status}: ${output}${await child.stderr.text()}`)
-  return { wall, cpu: Number(child.resourceUsage()?.cpuTime.total ?? 0) / 1e3, output }
-}
-
-/** ADD of a list, or DEL with what ADD has answered. */
-export async function runList(
-  side: SideHost,
-  list: Case,
-  { container, verb, previous }: { container: Container; verb: 'ADD' | 'DEL'; previous?: unknown },
-): Promise<{ wall: number; cpu: number; result: unknown }> {
-  const sum = { wall: 0, cpu: 0, result: previous }
-  for (const step of verb === 'ADD' ? list.plugins : list.plugins.toReversed()) {
-    const call = { verb, step, container, network: `figures-${side.name}`, previous: sum.result }
-    const { wall, cpu, output } = await callPlugin(side, call)
-    sum.wall += wall
-    sum.cpu += cpu
-    if (verb === 'ADD') sum.result = JSON.parse(output)
-  }
-  return sum
-}
-
-let timer: string | undefined
-
-/** One program started `rounds` times from C; milliseconds of each. */
-export function timeFromC(side: SideHost, call: Call, rounds: number): number[] {
-  timer ??= compileTimer()
+/** The configurations of a list as files; each container publishes a port of its own. */
+function writeConfigurations(side: SideHost, { plugins, container }: Work): string {
   const folder = mkdtempSync('/run/figures-')
-  writeFileSync(`${folder}/input`, inputOf(call))
-  const { stdout, exitCode } = side.host.inside(() =>
-    Bun.spawnSync([timer ?? '', String(rounds), `${folder}/input`, `${side.folder}/${call.step.type}`], {
-      env: environmentOf(side, call),
-    }),
-  )
-  if (exitCode !== 0)
-    throw new Error(`${side.name} ${call.step.type} ${call.verb}: timer ended with ${exitCode}`)
-  return stdout
-    .toString()
-    .trim()
-    .split('\n')
-    .map(line => Number(line) / 1e6)
+  for (const [index, step] of plugins.entries()) {
+    const text = JSON.stringify({ cniVersion: '1.1.0', name: `figures-${side.name}`, ...step })
+    const own = text.replace(
+      /"hostPort":(\d+)/g,
+      (_, port) => `"hostPort":${Number(port) + container.number}`,
+    )
+    writeFileSync(`${folder}/${index}.json`, own)
+  }
+  return folder
 }
 
-function compileTimer(): string {
-  const file = `${mkdtempSync('/run/timer-')}/timer`
-  const { exitCode, stderr } = Bun.spawnSync(['gcc', '-O1', '-o', file, `${import.meta.dir}/timer.c`])
+let runner: string | undefined
+
+/** Runs a list so many times from a small program in C; answers the costs of its verbs, in their order, each time. */
+export async function runList(side: SideHost, work: Work, count: number): Promise<Cost[][]> {
+  runner ??= compileRunner()
+  const folder = writeConfigurations(side, work)
+  const words = [String(count), work.verbs.join(','), folder, ...work.plugins.map(({ type }) => type)]
+  const options = { env: environmentOf(side, work), stderr: 'pipe' } as const
+  const child = side.host.inside(() => Bun.spawn([runner ?? '', ...words], options))
+  const [output, said, status] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  if (status !== 0) throw new Error(`${side.name}: ${said}`)
+  rmSync(folder, { recursive: true })
+  return output.trim().split('\n').map(costsIn)
+}
+
+function costsIn(line: string): Cost[] {
+  const numbers = line
+    .trim()
+    .split(' ')
+    .map(each => Number(each) / 1e6)
+  return numbers.flatMap((wall, at) => (at % 2 === 0 ? [{ wall, cpu: numbers[at + 1] ?? 0 }] : []))
+}
+
+function compileRunner(): string {
+  const file = `${mkdtempSync('/run/chain-')}/chain`
+  const { exitCode, stderr } = Bun.spawnSync(['gcc', '-O1', '-o', file, `${import.meta.dir}/chain.c`])
   if (exitCode !== 0) throw new Error(stderr.toString())
   return file
 }
