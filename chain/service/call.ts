@@ -8,9 +8,6 @@ import { errno, SystemError } from '../linux/libc/errno.ts'
 import {
   close,
   duplicate,
-  O_DIRECTORY,
-  O_RDONLY,
-  open,
   POLLHUP,
   POLLIN,
   POLLOUT,
@@ -18,7 +15,7 @@ import {
   waitFor,
   writeAll,
 } from '../linux/libc/file.ts'
-import { enterFolder, setFileMask } from '../linux/libc/process.ts'
+import { changeFolder, enterFolder, setFileMask } from '../linux/libc/process.ts'
 import { runWatched } from '../linux/watched.ts'
 import type { Plugin } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
@@ -49,12 +46,7 @@ export async function perform(
 ): Promise<{ status: 0 | 1 | undefined; hasStarted: boolean }> {
   using line = lineTo(call)
   const { hello, caller } = call
-  const place = open(`${caller.folder}/cwd`, O_RDONLY | O_DIRECTORY)
-  try {
-    enterFolder(place, 'of the caller')
-  } finally {
-    close(place)
-  }
+  changeFolder(`${caller.folder}/cwd`)
   const mask = setFileMask(hello.umask)
   const environment = { ...hello.environment, CATENA_WARM: 'nested' } // what it starts in turn is not to wait for a worker as well
   let hasStarted = false
@@ -84,23 +76,25 @@ function lineTo({ connection, descriptors }: ServedCall) {
     if (open) for (const descriptor of descriptors) close(descriptor)
     open = false
   }
-  const isGone = () => {
-    if (gone || ((waitFor([[connection, 0]], 0)[0] ?? 0) & POLLHUP) === 0) return gone
+  /** Takes note of what has happened at the connection. */
+  const heed = (events = 0) => {
+    if (gone || (events & POLLHUP) === 0) return gone
     gone = true
     shut() // whoever reads what he printed waits for its end
     return true
   }
+  const isGone = () => gone || heed(waitFor([[connection, 0]], 0)[0])
   /** Waits until a descriptor is ready, or the caller has gone. */
   const ready = (descriptor: number, event: number) => {
     if (gone) return false
-    waitFor(
+    const [, events] = waitFor(
       [
         [descriptor, event],
         [connection, 0],
       ],
       -1,
     )
-    return !isGone()
+    return !heed(events)
   }
   const write = (descriptor: number, text: string, what: string) => {
     const bytes = encodeText(text)

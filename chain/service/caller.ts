@@ -2,11 +2,21 @@
  * Who calls, as the kernel says it and not as the caller does. A plugin that runs here must see what it would see in the caller's
  * own process, and may do what it may: whoever is not exactly the service's equal does the call himself.
  */
-import { readFile } from '../linux/files.ts'
-import { errno, isErrno } from '../linux/libc/errno.ts'
-import { close, O_DIRECTORY, O_RDONLY, open, waitReadable } from '../linux/libc/file.ts'
-import { readLink } from '../linux/libc/folder.ts'
-import { type FileStatus, status } from '../linux/libc/status.ts'
+import { decodeText } from '../linux/bytes.ts'
+import { errno, isErrno, SystemError } from '../linux/libc/errno.ts'
+import {
+  close,
+  O_DIRECTORY,
+  O_RDONLY,
+  open,
+  openIn,
+  openThroughPaths,
+  readAll,
+  readInto,
+  waitReadable,
+} from '../linux/libc/file.ts'
+import { linkTarget } from '../linux/libc/folder.ts'
+import { type FileStatus, fileSystemTypeOf, statusFrom } from '../linux/libc/status.ts'
 import { type Peer, peerProcess } from '../linux/libc/unix-socket.ts'
 import type { Refusal } from './scoreboard.ts'
 
@@ -19,8 +29,9 @@ const sameFiles: readonly (readonly [name: string, otherwise: Refusal])[] = [
   ['root', 'another root folder'],
 ]
 
-/** Lines of /proc/<pid>/status that say what a process may do. */
-const rights = ['Uid', 'Gid', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp']
+/** Lines of /proc/<pid>/status that say what a process may do, in the kernel's order. */
+const rights = ['Uid', 'Gid', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp'].map(name => `\n${name}:`)
+const PARENT = '\nPPid:' // before them
 
 /** What a process is. */
 export interface Identity {
@@ -33,28 +44,61 @@ export interface Identity {
   parent: number
 }
 
-/** The identity of a process by its folder: "/proc/4711", or an open one. Throws where it has gone. */
-export function identityIn(folder: string, isLabelled = true): Identity {
-  const text = readFile(`${folder}/status`) ?? ''
-  return {
-    files: sameFiles.map(([name]) => status(`${folder}/${name}`)),
-    rights: rights.map(name => lineOf(text, name)),
-    label: isLabelled ? labelIn(folder) : undefined,
-    parent: Number(lineOf(text, 'PPid')),
+/** The identity of a process by the path of its folder: "/proc/4711". Throws where it has gone. */
+export function identityIn(path: string): Identity {
+  const folder = open(path, O_RDONLY | O_DIRECTORY)
+  try {
+    return identityOf(folder)
+  } finally {
+    close(folder)
   }
 }
 
-/** What stands behind a name in /proc/<pid>/status. By hand, as every call comes here: expressions cost ten times as much. */
-function lineOf(text: string, name: string): string {
-  const start = text.indexOf(`\n${name}:`)
-  return start < 0 ? '' : text.slice(start + name.length + 2, text.indexOf('\n', start + 1))
+/** The identity of a process by its open folder. */
+function identityOf(folder: number, isLabelled = true): Identity {
+  const text = textIn(folder, 'status')
+  const parent = valueIn(text, PARENT)
+  let { end } = parent
+  return {
+    files: sameFiles.map(([name]) => statusFrom(folder, name)),
+    rights: rights.map(name => {
+      const found = valueIn(text, name, end)
+      end = found.end
+      return found.value
+    }),
+    label: isLabelled ? labelIn(folder) : undefined,
+    parent: Number(parent.value),
+  }
 }
 
-function labelIn(folder: string): string | undefined {
+const buffer = new Uint8Array(16_384)
+
+/** The text of a file of /proc, which the kernel hands over in one piece where there is room for it. */
+function textIn(folder: number, name: string): string {
+  const descriptor = openIn(folder, name, O_RDONLY)
   try {
-    return readFile(`${folder}/attr/current`)?.replaceAll('\0', '').trim()
+    const length = readInto(descriptor, buffer, name)
+    const text = decodeText(buffer.subarray(0, length))
+    return length < buffer.length ? text : text + decodeText(readAll(descriptor, name))
+  } finally {
+    close(descriptor)
+  }
+}
+
+/** What stands behind a name, and where it ends. By hand, as every call comes here: expressions cost ten times as much. */
+function valueIn(text: string, name: string, from = 0): { value: string; end: number } {
+  const next = text.indexOf(name, from)
+  const start = next < 0 ? text.indexOf(name) : next
+  if (start < 0) return { value: '', end: from }
+  const end = text.indexOf('\n', start + 1)
+  return { value: text.slice(start + name.length, end), end }
+}
+
+function labelIn(folder: number): string | undefined {
+  try {
+    return textIn(folder, 'attr/current').replaceAll('\0', '').trim()
   } catch (thrown) {
-    if (isErrno(thrown, errno.EINVAL, errno.EACCES)) return undefined // no security module that labels
+    if (isErrno(thrown, errno.EINVAL, errno.EACCES, errno.ENOENT)) return undefined // no security module that labels
     throw thrown
   }
 }
@@ -89,12 +133,15 @@ export function judge(connection: number, { process, user }: Peer, own: Identity
     const folder = open(`/proc/${process}`, O_RDONLY | O_DIRECTORY)
     try {
       if (hasEnded(connection)) return refuse(folder, 'gone')
-      const path = `/proc/self/fd/${folder}`
-      const identity = identityIn(path, own.label !== undefined)
+      const identity = identityOf(folder, own.label !== undefined)
       const difference = differenceOf(identity, own)
       if (difference) return refuse(folder, difference)
-      const { parent } = identity
-      return { folder: path, pid: process, parent, [Symbol.dispose]: () => close(folder) }
+      return {
+        folder: `/proc/self/fd/${folder}`,
+        pid: process,
+        parent: identity.parent,
+        [Symbol.dispose]: () => close(folder),
+      }
     } catch (thrown) {
       close(folder)
       throw thrown
@@ -121,15 +168,34 @@ function hasEnded(connection: number): boolean {
   }
 }
 
-/** How many links a path may lead over (path_resolution(7)). */
-const MOST_LINKS = 40
-
 /**
  * Whether a path means another thing in the caller's process than in this one: what begins where the process is, and what leads over
  * /proc/self, /proc/thread-self and /dev/fd, by whatever links.
  */
 export function isOfOneProcess(path: string): boolean {
-  if (!path.startsWith('/')) return true
+  return !path.startsWith('/') || (!leadsOutOfProc(path) && leadsOverOwn(path))
+}
+
+const PROC_SUPER_MAGIC = 0x9fa0 // linux/magic.h
+
+/**
+ * Whether the kernel finds something outside of /proc, without a link on the way that only it can follow: so no process's folder has led
+ * there. It says so at once, and the name is looked at part by part only where it does not.
+ */
+function leadsOutOfProc(path: string): boolean {
+  const descriptor = openThroughPaths(path)
+  if (descriptor === undefined) return false
+  try {
+    return fileSystemTypeOf(descriptor) !== PROC_SUPER_MAGIC
+  } finally {
+    close(descriptor)
+  }
+}
+
+/** How many links a path may lead over (path_resolution(7)). */
+const MOST_LINKS = 40
+
+function leadsOverOwn(path: string): boolean {
   let links = 0
   let way = ''
   const names = path.split('/').toReversed()
@@ -154,11 +220,10 @@ export function isOfOneProcess(path: string): boolean {
 
 /** Where a link leads; undefined for what is none. */
 function linkAt(path: string): string | undefined {
-  try {
-    return readLink(path)
-  } catch (thrown) {
-    if (isErrno(thrown, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP))
-      return undefined
-    throw thrown
-  }
+  const target = linkTarget(path)
+  if (typeof target === 'string') return target
+  if (noLink.includes(target)) return undefined
+  throw new SystemError(`readlink ${path}`, target)
 }
+
+const noLink: readonly number[] = [errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP]

@@ -37,18 +37,24 @@ const HEAD = 8 // version, umask
 /** Reads a hello; 'status' where the service is asked about itself, undefined for what is neither. */
 export function readHello(bytes: Uint8Array): Hello | 'status' | undefined {
   if (bytes.length < 4) return undefined
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  const version = view.getUint32(0, true)
+  const version = wordAt(bytes, 0)
   if (version === STATUS) return 'status'
   if (version !== VERSION || bytes.length < HEAD + 2 || bytes[bytes.length - 1] !== 0) return undefined
-  const [name = '', ...variables] = decodeText(bytes.subarray(HEAD, -1)).split('\0')
-  return { name, umask: view.getUint32(4, true) & 0o777, environment: environmentOf(variables) }
+  const texts = decodeText(bytes.subarray(HEAD, -1)).split('\0')
+  return { name: texts[0] ?? '', umask: wordAt(bytes, 4) & 0o777, environment: environmentOf(texts) }
 }
 
-/** Of two variables of one name the first counts, as for getenv(3). */
-function environmentOf(variables: readonly string[]): Record<string, string> {
+/** By hand: a DataView costs as much to make as all variables to read. */
+function wordAt(bytes: Uint8Array, at: number): number {
+  const byte = (index: number) => bytes[at + index] ?? 0
+  return (byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24)) >>> 0
+}
+
+/** Of variables behind a name. Of two of one name the first counts, as for getenv(3). */
+function environmentOf(texts: readonly string[]): Record<string, string> {
   const environment: Record<string, string> = {}
-  for (const variable of variables) {
+  for (let index = 1; index < texts.length; index++) {
+    const variable = texts[index] ?? ''
     const at = variable.indexOf('=')
     if (at > 0) environment[variable.slice(0, at)] ??= variable.slice(at + 1)
   }

@@ -10,7 +10,7 @@ import { errno, isErrno } from '../linux/libc/errno.ts'
 import { close, O_DIRECTORY, O_RDONLY, open, writeAll } from '../linux/libc/file.ts'
 import { parentProcess, signalAtParentsEnd } from '../linux/libc/process.ts'
 import { limitReceiving } from '../linux/libc/socket.ts'
-import { accept, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
+import { accept, messageAtHand, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
 import { finishRemovals, leaveRemovals } from '../linux/netlink/removal.ts'
 import { ownNamespaceIdentity } from '../linux/netns.ts'
 import { onStranded } from '../linux/stranded.ts'
@@ -170,9 +170,7 @@ const HELLO_PATIENCE = 0.1
 const GO_PATIENCE = 1
 
 async function converse(worker: Worker, connection: number): Promise<boolean> {
-  limitReceiving(connection, HELLO_PATIENCE)
-  const { length, isCut, descriptors: early } = receiveMessage(connection, worker.buffer)
-  for (const descriptor of early) close(descriptor)
+  const { length, isCut } = receiveHello(connection, worker.buffer)
   if (length === 0) return false
   const hello = isCut ? undefined : readHello(worker.buffer.subarray(0, length))
   if (hello === 'status') return answerStatus(worker, connection)
@@ -196,13 +194,23 @@ async function converse(worker: Worker, connection: number): Promise<boolean> {
   return true
 }
 
+/** What a caller says, who most often has said it already. */
+function receiveHello(connection: number, buffer: Uint8Array): { length: number; isCut: boolean } {
+  const atHand = messageAtHand(connection, buffer)
+  if (atHand) return atHand
+  limitReceiving(connection, HELLO_PATIENCE)
+  const { length, isCut, descriptors: early } = receiveMessage(connection, buffer)
+  for (const descriptor of early) close(descriptor)
+  return { length, isCut }
+}
+
 /** Why a call is not for this process, whoever makes it. */
 function obstacleTo(plugin: Plugin, { environment }: Hello, { scoreboard }: Worker): Refusal | undefined {
   if (scoreboard.isEnding()) return 'the service is ending'
   const { CNI_COMMAND: verb = '', CNI_NETNS: netns, CNI_PATH: path = '' } = environment
   if (plugin.waitsForOthers && verb !== 'VERSION') return 'may wait long'
-  const paths = [...(netns ? [netns] : []), ...path.split(':').filter(folder => folder !== '')]
-  if (paths.some(isOfOneProcess)) return 'paths of its own'
+  if (netns && isOfOneProcess(netns)) return 'paths of its own'
+  for (const folder of path.split(':')) if (folder !== '' && isOfOneProcess(folder)) return 'paths of its own'
   const { CNI_CONTAINERID: containerId = '', CNI_IFNAME: ifname = '' } = environment
   return isTaken(plugin, verb, { containerId, ifname }) ? 'its container is busy' : undefined
 }

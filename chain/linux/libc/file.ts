@@ -1,9 +1,11 @@
 /** Open files, and whatever else has a descriptor: open, read, write, wait, lock, keep. Synchronous; each costs about what the system call costs. */
 import { encodeText } from '../bytes.ts'
 import { checked, errno, SystemError, uninterrupted } from './errno.ts'
-import { asPointer, failureOf, libc, pointer, rarely, stateLibc, textPointer } from './ffi.ts'
+import { asPointer, failureOf, libc, pointer, rarely, stateLibc, systemCall, textPointer } from './ffi.ts'
+import { AT_FDCWD } from './status.ts'
 
 const occasional = {
+  openat: { args: ['i32', 'ptr', 'i32', 'u32'], returns: 'i32' },
   dup: { args: ['i32'], returns: 'i32' },
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
@@ -42,6 +44,31 @@ export function openIfPresent(path: string, flags: number): number | undefined {
   if (number === errno.ENOENT || number === errno.ENOTDIR) return undefined
   if (number === errno.EINTR) return open(path, flags)
   throw new SystemError(`open ${path}`, number)
+}
+
+/** As `open`, from an open folder on. */
+export function openIn(folder: number, path: string, flags: number): number {
+  return uninterrupted(
+    () => rarely(occasional, 'openat')(folder, textPointer(path), flags | O_CLOEXEC, 0),
+    () => `open ${path}`,
+  )
+}
+
+const SYS_OPENAT2 = 437 // on every architecture
+const O_PATH = 0o10000000
+const RESOLVE_NO_MAGICLINKS = 2
+
+/** struct open_how: flags, mode, resolve, each of 64 bits. */
+const throughPaths = Uint32Array.of(O_PATH | O_CLOEXEC, 0, 0, 0, RESOLVE_NO_MAGICLINKS, 0)
+
+/**
+ * What a path leads to, to be looked at and not to be read, where only folders and links that are paths lead there: below a
+ * process's folder in /proc are others. Undefined where it is not so, where there is nothing, and before Linux 5.6.
+ */
+export function openThroughPaths(path: string): number | undefined {
+  const [name, how] = [textPointer(path), pointer(throughPaths)]
+  const descriptor = Number(systemCall(SYS_OPENAT2, AT_FDCWD, name, how, throughPaths.byteLength))
+  return failureOf(descriptor) === 0 ? descriptor : undefined
 }
 
 export function close(descriptor: number): void {
@@ -163,14 +190,10 @@ export function lockPlace(
   { high, low }: Place,
   { type, what }: { type: keyof typeof lockTypes; what: string },
 ): boolean {
-  const request = new DataView(new ArrayBuffer(32)) // struct flock: type 2, whence 2, start 8, len 8, pid 4
-  request.setInt16(0, lockTypes[type], true)
-  request.setUint32(8, low, true)
-  request.setUint32(12, high, true)
-  request.setUint32(16, 1, true)
-  const bytes = new Uint8Array(request.buffer)
+  // struct flock: type and whence 4, padding 4, start 8, len 8, pid 4
+  const request = Uint32Array.of(lockTypes[type], 0, low, high, 1, 0, 0, 0)
   return unlessTaken(
-    () => libc().fcntl(descriptor, F_OFD_SETLK, pointer(bytes)),
+    () => libc().fcntl(descriptor, F_OFD_SETLK, pointer(request)),
     () => `lock ${what}`,
   )
 }

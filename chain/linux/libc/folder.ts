@@ -55,12 +55,16 @@ export function symbolicLink(target: string, name: string): void {
 }
 
 export function readLink(path: string): string {
+  const target = linkTarget(path)
+  if (typeof target === 'string') return target
+  throw new SystemError(`readlink ${path}`, target)
+}
+
+/** Where a link leads; or the number of a refusal, which where it is unknown what a path names is an answer like another. */
+export function linkTarget(path: string): string | number {
   const bytes = new Uint8Array(4096) // PATH_MAX
-  const length = checked(
-    rarely(occasional, 'readlink')(textPointer(path), pointer(bytes), bytes.length),
-    () => `readlink ${path}`,
-  )
-  return decodeText(bytes.subarray(0, length))
+  const length = Number(rarely(occasional, 'readlink')(textPointer(path), pointer(bytes), bytes.length))
+  return failureOf(length) || decodeText(bytes.subarray(0, length))
 }
 
 /** Fills a buffer with directory entries (struct linux_dirent64); 0 at the end. */

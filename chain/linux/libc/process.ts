@@ -12,6 +12,7 @@ const occasional = {
   getauxval: { args: ['u64'], returns: 'ptr' },
   getppid: { args: [], returns: 'i32' },
   prctl: { args: ['i32', 'u64', 'u64', 'u64', 'u64'], returns: 'i32' },
+  chdir: { args: ['ptr'], returns: 'i32' },
   fchdir: { args: ['i32'], returns: 'i32' },
 } as const
 
@@ -71,7 +72,12 @@ export function signalAtParentsEnd(signal: number): void {
   checked(rarely(occasional, 'prctl')(PR_SET_PDEATHSIG, signal, 0, 0, 0), () => 'prctl(PR_SET_PDEATHSIG)')
 }
 
-/** Makes an open folder the one that relative paths begin in. */
+/** Makes a folder the one that relative paths begin in. */
+export function changeFolder(path: string): void {
+  checked(rarely(occasional, 'chdir')(textPointer(path)), () => `enter folder ${path}`)
+}
+
+/** The same with an open folder. */
 export function enterFolder(descriptor: number, what: string): void {
   checked(rarely(occasional, 'fchdir')(descriptor), () => `enter folder ${what}`)
 }

@@ -1,6 +1,6 @@
 /** Sockets and what goes through them: addresses and options are structures as bytes. */
 import { checked, uninterrupted } from './errno.ts'
-import { libc, pointer, rarely } from './ffi.ts'
+import { libc, pointer, rarely, type Structure } from './ffi.ts'
 
 const occasional = {
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
@@ -28,24 +28,16 @@ export interface SocketOption {
   option: number
 }
 
-export function setSocketOption(
-  descriptor: number,
-  { level, option }: SocketOption,
-  value: Uint8Array,
-): void {
+export function setSocketOption(descriptor: number, { level, option }: SocketOption, value: Structure): void {
   checked(
-    libc().setsockopt(descriptor, level, option, pointer(value), value.length),
+    libc().setsockopt(descriptor, level, option, pointer(value), value.byteLength),
     () => `setsockopt(${level}, ${option})`,
   )
 }
 
 /** Fills a structure, whose beginning may say what is asked for. */
-export function getSocketOption(
-  descriptor: number,
-  { level, option }: SocketOption,
-  value: Uint8Array,
-): void {
-  const length = new Uint8Array(Uint32Array.of(value.length).buffer)
+export function getSocketOption(descriptor: number, { level, option }: SocketOption, value: Structure): void {
+  const length = Uint32Array.of(value.byteLength)
   checked(
     rarely(occasional, 'getsockopt')(descriptor, level, option, pointer(value), pointer(length)),
     () => `getsockopt(${level}, ${option})`,
@@ -67,10 +59,8 @@ const SO_RCVTIMEO = 20
 
 /** Has a socket's reading, or its waiting for callers, give up after some seconds, with EAGAIN. */
 export function limitReceiving(descriptor: number, seconds: number): void {
-  const time = new DataView(new ArrayBuffer(16)) // struct timeval: seconds, microseconds
-  time.setUint32(0, seconds, true)
-  time.setUint32(8, (seconds % 1) * 1e6 + 0.5, true)
-  setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_RCVTIMEO }, new Uint8Array(time.buffer))
+  const time = Uint32Array.of(seconds, 0, (seconds % 1) * 1e6 + 0.5, 0) // struct timeval: seconds, microseconds
+  setSocketOption(descriptor, { level: SOL_SOCKET, option: SO_RCVTIMEO }, time)
 }
 
 /** SO_SNDBUFFORCE, SO_RCVBUFFORCE */

@@ -1,7 +1,16 @@
 /** Sockets between processes of one machine: listening, who called, messages and the descriptors that come beside them. */
 import { checked, errno, SystemError, uninterrupted } from './errno.ts'
-import { cString, failureOf, pointer, rarely } from './ffi.ts'
-import { bind, connect, getSocketOption, SOCK_NONBLOCK, socket } from './socket.ts'
+import { cString, failureOf, libc, pointer, rarely } from './ffi.ts'
+import {
+  bind,
+  connect,
+  getSocketOption,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  SOCK_NONBLOCK,
+  send,
+  socket,
+} from './socket.ts'
 
 const occasional = {
   listen: { args: ['i32', 'i32'], returns: 'i32' },
@@ -21,7 +30,6 @@ const SO_ACCEPTCONN = 30
 const SO_PEERPIDFD = 77
 const SCM_RIGHTS = 1
 const MSG_CTRUNC = 0x8
-const MSG_TRUNC = 0x20
 const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x40000000
 
@@ -61,7 +69,7 @@ export function isListening(descriptor: number): boolean {
   try {
     const type = option(descriptor, SO_TYPE)
     const name = new Uint8Array(2)
-    const length = new Uint8Array(Uint32Array.of(name.length).buffer)
+    const length = Uint32Array.of(name.length)
     checked(
       rarely(occasional, 'getsockname')(descriptor, pointer(name), pointer(length)),
       () => 'getsockname',
@@ -74,9 +82,9 @@ export function isListening(descriptor: number): boolean {
 }
 
 function option(descriptor: number, name: number): number {
-  const value = new Uint8Array(4)
+  const value = new Uint32Array(1)
   getSocketOption(descriptor, { level: SOL_SOCKET, option: name }, value)
-  return new DataView(value.buffer).getInt32(0, true)
+  return value[0] ?? 0
 }
 
 /** The next caller; undefined when none came in the time that `limitReceiving` gave, or a signal did. */
@@ -95,10 +103,10 @@ export interface Peer {
 
 /** Who connected, or listens: as the kernel noted it at that moment (SO_PEERCRED). */
 export function peerOf(descriptor: number): Peer {
-  const credentials = new Uint8Array(12) // struct ucred: pid, uid, gid
+  const credentials = new Uint32Array(3) // struct ucred: pid, uid, gid
   getSocketOption(descriptor, { level: SOL_SOCKET, option: SO_PEERCRED }, credentials)
-  const view = new DataView(credentials.buffer)
-  return { process: view.getInt32(0, true), user: view.getUint32(4, true) }
+  const [process = 0, user = -1] = credentials
+  return { process, user }
 }
 
 /**
@@ -106,31 +114,36 @@ export function peerOf(descriptor: number): Peer {
  * kernels before 6.5; ESRCH or EINVAL where it has ended already.
  */
 export function peerProcess(descriptor: number): number | undefined {
-  const value = new Uint8Array(4)
+  const value = new Uint32Array(1)
   try {
     getSocketOption(descriptor, { level: SOL_SOCKET, option: SO_PEERPIDFD }, value)
   } catch (thrown) {
     if (thrown instanceof SystemError && thrown.errno === errno.ENOPROTOOPT) return undefined
     throw thrown
   }
-  return new DataView(value.buffer).getInt32(0, true)
+  return value[0]
 }
 
 const MOST_DESCRIPTORS = 8
-const CONTROL_HEADER = 16 // struct cmsghdr: length 8, level 4, type 4
+const CONTROL_HEADER = 4 // words of a struct cmsghdr: length 2, level, type
 
-const bytesOf = ({ buffer }: DataView) => new Uint8Array(buffer)
+/** Words of a struct msghdr, and of the struct iovec behind it. */
+const part = { vector: 4, vectorLength: 6, control: 8, controlLength: 10, flags: 12, iovec: 14 } as const
+const MESSAGE = 18
 
-/** struct msghdr for one buffer and room for descriptors. */
-function header(buffer: Uint8Array, control: Uint8Array): DataView<ArrayBuffer> {
-  const vector = new DataView(new ArrayBuffer(16)) // struct iovec
-  vector.setBigUint64(0, BigInt(pointer(buffer)), true)
-  vector.setBigUint64(8, BigInt(buffer.length), true)
-  const message = new DataView(new ArrayBuffer(56))
-  message.setBigUint64(16, BigInt(pointer(bytesOf(vector))), true)
-  message.setBigUint64(24, 1n, true)
-  if (control.length > 0) message.setBigUint64(32, BigInt(pointer(control)), true)
-  message.setBigUint64(40, BigInt(control.length), true)
+/** A struct msghdr for one buffer and for what comes beside it. */
+function header(buffer: Uint8Array, control: Uint32Array): Uint32Array<ArrayBuffer> {
+  const message = new Uint32Array(MESSAGE)
+  const setLong = (at: number, value: number) => {
+    message[at] = value
+    message[at + 1] = value / 2 ** 32
+  }
+  setLong(part.vector, pointer(message) + 4 * part.iovec)
+  setLong(part.vectorLength, 1)
+  setLong(part.iovec, pointer(buffer))
+  setLong(part.iovec + 2, buffer.length)
+  setLong(part.control, pointer(control))
+  setLong(part.controlLength, control.byteLength)
   return message
 }
 
@@ -144,22 +157,36 @@ export interface Received {
 
 /** One message and the descriptors beside it. A length of 0 is the end. */
 export function receiveMessage(descriptor: number, buffer: Uint8Array): Received {
-  const control = new Uint8Array(CONTROL_HEADER + 4 * MOST_DESCRIPTORS)
-  let message = new DataView(new ArrayBuffer(56))
+  const control = new Uint32Array(CONTROL_HEADER + MOST_DESCRIPTORS)
+  let message = control
   const length = uninterrupted(
     () => {
       message = header(buffer, control) // another one each time: what it points to is kept for one call
-      return rarely(occasional, 'recvmsg')(descriptor, pointer(bytesOf(message)), MSG_CMSG_CLOEXEC)
+      return rarely(occasional, 'recvmsg')(descriptor, pointer(message), MSG_CMSG_CLOEXEC)
     },
     () => 'recvmsg',
   )
-  const filled = Number(message.getBigUint64(40, true))
-  const flags = message.getInt32(48, true)
-  const view = new DataView(control.buffer)
-  const descriptors: number[] = []
-  const end = filled < CONTROL_HEADER || view.getInt32(12, true) !== SCM_RIGHTS ? 0 : view.getUint32(0, true)
-  for (let at = CONTROL_HEADER; at < end; at += 4) descriptors.push(view.getInt32(at, true))
-  return { length, descriptors, isCut: (flags & (MSG_TRUNC | MSG_CTRUNC)) !== 0 }
+  const filled = (message[part.controlLength] ?? 0) / 4
+  const isFilled = filled >= CONTROL_HEADER && control[3] === SCM_RIGHTS
+  const end = isFilled ? (control[0] ?? 0) / 4 : CONTROL_HEADER
+  const isCut = ((message[part.flags] ?? 0) & (MSG_TRUNC | MSG_CTRUNC)) !== 0
+  return { length, descriptors: [...control.subarray(CONTROL_HEADER, end)], isCut }
+}
+
+/**
+ * The same of what has come already; undefined where that is nothing. Descriptors are nobody's then: they are closed by the kernel.
+ */
+export function messageAtHand(
+  descriptor: number,
+  buffer: Uint8Array,
+): Pick<Received, 'length' | 'isCut'> | undefined {
+  const length = Number(
+    libc().recvfrom(descriptor, pointer(buffer), buffer.length, MSG_TRUNC | MSG_DONTWAIT, null, null),
+  )
+  const number = failureOf(length)
+  if (number === 0) return { length: Math.min(length, buffer.length), isCut: length > buffer.length }
+  if (number === errno.EAGAIN || number === errno.EINTR) return undefined
+  throw new SystemError('recv', number)
 }
 
 /** Sends one message with descriptors beside it. No signal where the other end is gone: EPIPE. */
@@ -168,18 +195,14 @@ export function sendMessage(
   bytes: Uint8Array,
   descriptors: readonly number[] = [],
 ): void {
-  const control = new Uint8Array(
-    descriptors.length === 0 ? 0 : CONTROL_HEADER + 8 * Math.ceil(descriptors.length / 2),
-  )
-  if (descriptors.length > 0) {
-    const view = new DataView(control.buffer)
-    view.setUint32(0, CONTROL_HEADER + 4 * descriptors.length, true)
-    view.setInt32(8, SOL_SOCKET, true)
-    view.setInt32(12, SCM_RIGHTS, true)
-    for (const [index, each] of descriptors.entries()) view.setInt32(CONTROL_HEADER + 4 * index, each, true)
+  if (descriptors.length === 0) {
+    send(descriptor, bytes, MSG_NOSIGNAL)
+    return
   }
+  const control = new Uint32Array(CONTROL_HEADER + 2 * Math.ceil(descriptors.length / 2))
+  control.set([4 * (CONTROL_HEADER + descriptors.length), 0, SOL_SOCKET, SCM_RIGHTS, ...descriptors])
   uninterrupted(
-    () => rarely(occasional, 'sendmsg')(descriptor, pointer(bytesOf(header(bytes, control))), MSG_NOSIGNAL),
+    () => rarely(occasional, 'sendmsg')(descriptor, pointer(header(bytes, control)), MSG_NOSIGNAL),
     () => 'sendmsg',
   )
 }
