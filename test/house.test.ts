@@ -83,7 +83,6 @@ test('every source of the chain has its test, by the same way, or is named here 
     'chain/filter/move.ts': 'test/cli/migrate.test.ts',
     'chain/filter/nftables/foundations.ts': 'test/filter/nftables/missing.test.ts', // its CHECK; its ADD is in apply.test.ts
     'chain/linux/iptables/brief.ts': 'test/linux/iptables/sign.test.ts', // types
-    'chain/linux/libc/unix-socket.ts': 'test/service/service.test.ts',
     'chain/protocol/by-schema.ts': 'test/tools/checks.test.ts',
     'chain/protocol/checks.ts': 'test/tools/checks.test.ts',
     'chain/runtime/attachment.ts': 'test/runtime/attach.test.ts', // types, and three checks of the protocol's

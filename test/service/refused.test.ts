@@ -185,9 +185,25 @@ test.each([
   ['/proc/selfish', false],
   ['/dev/stdin', true],
   ['relative', true],
+  ['/proc/self/ns/net', true],
+  ['/proc/thread-self/attr', true],
+  ['/dev/fd', true],
+  ['/run/../proc/self/cwd/x', true],
+  ['/proc/sys/net', false],
+  ['/nothing/of/the/kind', false],
+  ['/nothing/../proc/self', true],
   ['', true],
 ])('a path %s is of one process alone: %p', (path, expected) => {
   expect(isOfOneProcess(path)).toBe(expected)
+})
+
+test('a path that a link takes to what is of one process, or to what is not', () => {
+  symlinkSync('/proc', `${folder}/proc`)
+  symlinkSync('..', `${folder}/run`)
+  const own = [`${folder}/proc/self`, `${folder}/proc/self/root/run`, `${folder}/run/../dev/stdout`]
+  expect(own.map(isOfOneProcess)).toEqual([true, true, true])
+  const common = [`${folder}/proc/sys`, `${folder}/run`, folder, `${folder}/none`]
+  expect(common.map(isOfOneProcess)).toEqual([false, false, false, false])
 })
 
 test('a path whose links have no end is like any other that leads nowhere', () => {

@@ -7,7 +7,7 @@ test.each([
   [errno.ENOENT, 'No such file or directory (ENOENT)'],
   [errno.EBUSY, 'Device or resource busy (EBUSY)'],
   [errno.EDQUOT, 'Disk quota exceeded (EDQUOT)'],
-  [38, 'Function not implemented (errno 38)'], // ENOSYS has no name among ours
+  [37, 'No locks available (errno 37)'], // ENOLCK has no name among ours
 ])('errno %p is "%s"', (number, description) => {
   expect(describeErrno(number)).toBe(description)
 })

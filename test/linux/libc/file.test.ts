@@ -1,6 +1,14 @@
 /** Open files, and whatever else has a descriptor. */
 import { afterAll, expect, test } from 'bun:test'
-import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { errno } from '../../../chain/linux/libc/errno.ts'
 import {
   changeMode,
@@ -12,6 +20,7 @@ import {
   lock,
   lockPlace,
   O_CREAT,
+  O_DIRECTORY,
   O_EXCL,
   O_NOFOLLOW,
   O_NONBLOCK,
@@ -20,6 +29,8 @@ import {
   O_WRONLY,
   open,
   openIfPresent,
+  openIn,
+  openThroughPaths,
   readAll,
   waitReadable,
   writeAll,
@@ -49,8 +60,12 @@ test('what is written is read, also where it is more than a buffer', () => {
   expect(refusal(() => open(path, O_WRONLY | O_CREAT | O_EXCL))).toMatchObject({ errno: errno.EEXIST })
 })
 
-test('a descriptor is not handed to programs that are started', () => {
-  const descriptor = open('/dev/null', O_RDONLY)
+test.each([
+  ['opened', () => open('/dev/null', O_RDONLY)],
+  ['opened from a folder on', () => openIn(-1, '/dev/null', O_RDONLY)],
+  ['opened to be looked at', () => openThroughPaths('/dev/null') ?? -1],
+])('a descriptor that was %s is not handed to programs that are started', (_, opened) => {
+  const descriptor = opened()
   const text = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8')
   close(descriptor)
   expect(Number.parseInt(/flags:\s*(\d+)/.exec(text)?.[1] ?? '', 8) & 0o2000000).toBe(0o2000000) // O_CLOEXEC
@@ -64,6 +79,34 @@ test('what is not there is said without an exception, and so is what lies below 
   expect(refusal(() => openIfPresent(`${folder}/link`, O_RDONLY | O_NOFOLLOW))).toMatchObject({
     errno: errno.ELOOP,
   })
+})
+
+test('a path is opened from an open folder on', () => {
+  const opened = open(folder, O_RDONLY | O_DIRECTORY)
+  writeFileSync(`${folder}/within`, 'text')
+  const descriptor = openIn(opened, 'within', O_RDONLY)
+  expect(readAll(descriptor)).toEqual(Buffer.from('text'))
+  expect(refusal(() => openIn(opened, 'nothing', O_RDONLY))).toMatchObject({ errno: errno.ENOENT })
+  for (const each of [descriptor, opened]) close(each)
+})
+
+test('what links that are paths lead to is found, what only the kernel can follow is not', () => {
+  symlinkSync('/proc/self', `${folder}/own`)
+  symlinkSync('/dev/null', `${folder}/device`)
+  const found = (path: string) => {
+    const descriptor = openThroughPaths(path)
+    if (descriptor === undefined) return undefined
+    const target = readlinkSync(`/proc/self/fd/${descriptor}`)
+    close(descriptor)
+    return target
+  }
+  expect(found(`${folder}/device`)).toBe('/dev/null')
+  expect(found(`${folder}/own`)).toBe(`/proc/${process.pid}`)
+  expect([`${folder}/own/ns/net`, '/proc/self/root/etc', `${folder}/nothing`].map(found)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+  ])
 })
 
 test('a duplicate stays when the first is closed', () => {

@@ -10,9 +10,11 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { errno } from '../../../chain/linux/libc/errno.ts'
 import { close, O_DIRECTORY, O_RDONLY, open } from '../../../chain/linux/libc/file.ts'
 import {
   link,
+  linkTarget,
   makeFolder,
   readFolderEntries,
   readLink,
@@ -51,6 +53,13 @@ test('a symbolic link is what was written, whether that is there or not', () => 
   expect(readLink(`${folder}/symbolic`)).toBe('../nowhere/ü')
   expect(lstatSync(`${folder}/symbolic`).isSymbolicLink()).toBe(true)
   expect(() => readLink(folder)).toThrow('EINVAL')
+})
+
+test('where a link leads, or by which number there is none', () => {
+  symbolicLink('there', `${folder}/lead`)
+  const asked = [`${folder}/lead`, folder, `${folder}/none`].map(linkTarget)
+  expect(asked).toEqual(['there', errno.EINVAL, errno.ENOENT])
+  expect(() => readLink(folder)).toThrow(`readlink ${folder}: Invalid argument (EINVAL)`)
 })
 
 test('a folder is deleted when it is empty', () => {

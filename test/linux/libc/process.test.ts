@@ -1,7 +1,15 @@
 /** The process itself and others. */
 import { afterAll, expect, test } from 'bun:test'
-import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { kill, mount, setFileMask, unmount } from '../../../chain/linux/libc/process.ts'
+import { existsSync, mkdtempSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { close, O_DIRECTORY, O_RDONLY, open } from '../../../chain/linux/libc/file.ts'
+import {
+  changeFolder,
+  enterFolder,
+  kill,
+  mount,
+  setFileMask,
+  unmount,
+} from '../../../chain/linux/libc/process.ts'
 
 const folder = mkdtempSync('/run/libc-')
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -25,6 +33,16 @@ test('a file system is mounted over a folder, and is gone when it is unmounted',
   unmount(folder, 0)
   expect(existsSync(`${folder}/below`)).toBe(true)
   expect(() => unmount(folder, 0)).toThrow(`unmount ${folder}`)
+})
+
+test('relative paths begin in the folder that was entered, by its path or open', () => {
+  const [before, place] = [open('.', O_RDONLY | O_DIRECTORY), readlinkSync('/proc/self/cwd')]
+  changeFolder(folder)
+  expect(readlinkSync('/proc/self/cwd')).toBe(folder)
+  enterFolder(before, 'before')
+  expect(readlinkSync('/proc/self/cwd')).toBe(place)
+  close(before)
+  expect(() => changeFolder(`${folder}/none`)).toThrow(`enter folder ${folder}/none`)
 })
 
 test('the mask is answered when another is set, and counts for new files', () => {

@@ -1,8 +1,16 @@
 /** What is known of a file without opening it. */
 import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { close, O_RDONLY, open } from '../../../chain/linux/libc/file.ts'
-import { fileSystemType, roomIn, status, statusOf } from '../../../chain/linux/libc/status.ts'
+import { close, O_DIRECTORY, O_RDONLY, open } from '../../../chain/linux/libc/file.ts'
+import {
+  FileStatus,
+  fileSystemType,
+  fileSystemTypeOf,
+  roomIn,
+  status,
+  statusFrom,
+  statusOf,
+} from '../../../chain/linux/libc/status.ts'
 
 const folder = mkdtempSync('/run/libc-')
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -28,6 +36,25 @@ test('a link is followed unless it is meant itself; what is not there has no sta
   expect(status(`${folder}/link`)).toBeUndefined()
   expect(status(`${folder}/link`, { follow: false })?.kind).toBe('other')
   expect(status(`${folder}/file/below`)).toBeUndefined()
+})
+
+test('a status is found from an open folder on, and its inode is exact beyond 32 bits', () => {
+  const descriptor = open('/proc/self', O_RDONLY | O_DIRECTORY)
+  const [found, same] = [statusFrom(descriptor, 'ns/net'), status('/proc/self/ns/net')]
+  expect(same && found?.isOf(same)).toBe(true)
+  expect(found && status('/proc/self/ns/mnt')?.isOf(found)).toBe(false)
+  expect(statusFrom(descriptor, 'nothing')).toBeUndefined()
+  expect(fileSystemTypeOf(descriptor)).toBe(0x9fa0) // PROC_SUPER_MAGIC
+  close(descriptor)
+  const words = new Uint32Array(64)
+  words.set([0xfffffffe, 0x80000001], 8)
+  expect(new FileStatus(words).inode).toBe(String(2n ** 63n + 2n ** 32n + 0xfffffffen))
+})
+
+test('a time before 1970 is one', () => {
+  const path = `${folder}/old`
+  Bun.spawnSync(['touch', '-d', '@-2', path])
+  expect(status(path)?.modified).toBe(-2000)
 })
 
 test('kinds are told apart, by path and by descriptor, and the same file is known again', () => {
