@@ -10,12 +10,11 @@ import {
   removeLink,
   unlistLink,
 } from '../linux/netlink/link.ts'
-import { attempt, KernelError, type Request, type Transport } from '../linux/netlink/socket.ts'
-import { openNamespace } from '../linux/netns.ts'
+import { attempt, KernelError, openRoute, type Request, type Transport } from '../linux/netlink/socket.ts'
+import { inNamespace, namespaceState, openNamespace } from '../linux/netns.ts'
 import type { Attachment, DelRequest } from '../plugin/define.ts'
 import { hostEndName, hostEndOf, ownerIn } from '../plugin/owner.ts'
 import { CniError, code } from '../protocol/error.ts'
-import { openContainerIfPresent } from './configure.ts'
 import { PENDING } from './create.ts'
 import { otherOwner, otherThan, sayLeft } from './owner.ts'
 
@@ -73,7 +72,7 @@ export function removePair(host: Transport, request: PairRequest): 'removed' | '
   const { attachment, io } = request
   const link = findLink(host, hostEndName(attachment))
   const other = link && otherThan(attachment, link.alias)
-  if (link && other === undefined) return unlistLink(host, link)
+  if (link && other === undefined) return unlistLink({ route: host }, link)
   if (link && other !== undefined) sayLeft(io, link.name, other)
   return removeInside(host, request)
 }
@@ -86,12 +85,26 @@ export function removePendingPair(host: Transport, attachment: Attachment): 'rem
 }
 
 /** Deletes a container's interface, if both are still there and no other attachment is known to have it. */
-export function removeInside(host: Transport, { attachment, netns, io }: PairRequest): 'removed' | 'absent' {
-  using container = openContainerIfPresent(netns)
-  const inside = container && findLink(container, attachment.ifname)
-  if (!container || !inside) return 'absent'
+export function removeInside(host: Transport, request: PairRequest): 'removed' | 'absent' {
+  const { netns } = request
+  if (netns === undefined || namespaceState(netns) !== 'present') return 'absent'
+  const namespace = openNamespace(netns)
+  try {
+    using container = inNamespace(namespace, openRoute)
+    return removeOwn({ host, container, namespace }, request)
+  } finally {
+    close(namespace)
+  }
+}
+
+function removeOwn(
+  { host, container, namespace }: { host: Transport; container: Transport; namespace: number },
+  { attachment, netns, io }: PairRequest,
+): 'removed' | 'absent' {
+  const inside = findLink(container, attachment.ifname)
+  if (!inside) return 'absent'
   const other = otherOwner({ attachment, netns }, { host, container }, inside)
-  if (other === undefined) return removeLink(container, inside.index)
+  if (other === undefined) return unlistLink({ route: container, namespace }, inside)
   sayLeft(io, `${inside.name} in ${netns}`, other)
   return 'absent'
 }
@@ -100,7 +113,8 @@ export function removeInside(host: Transport, { attachment, netns, io }: PairReq
 export function removeHostEnds(host: Transport, isPicked: (owner: string) => boolean): void {
   for (const link of listLinks(host, { kind: 'veth' })) {
     const owner = isFinished(link) ? ownerIn(link.alias ?? '') : undefined
-    if (owner !== undefined && link.name === hostEndOf(owner) && isPicked(owner)) unlistLink(host, link)
+    if (owner !== undefined && link.name === hostEndOf(owner) && isPicked(owner))
+      unlistLink({ route: host }, link)
   }
 }
 

@@ -310,15 +310,20 @@ export function removeLink(route: Transport, selector: LinkSelector): 'removed' 
   }
 }
 
-type Unlist = (route: Transport, link: Pick<Link, 'index' | 'name'>) => 'removed' | 'absent'
+/** Where a link is to be deleted: a socket in its namespace, and that (a descriptor) where it is not the thread's. */
+export interface LinkPlace {
+  route: Transport
+  namespace?: number
+}
+type Unlist = (place: LinkPlace, link: Pick<Link, 'index' | 'name'>) => 'removed' | 'absent'
 
-let unlist: Unlist = (route, { index }) => removeLink(route, index)
+let unlist: Unlist = ({ route }, { index }) => removeLink(route, index)
 
 /**
- * Deletes a link of the namespace that the thread and the socket are in, and goes on when it and a pair's other end are in no list any
- * more, where this process has a way to do so (removal.ts); else as `removeLink`.
+ * Deletes a link, and goes on when it and a pair's other end are in no list any more, where this process has a way to do so
+ * (removal.ts); else as `removeLink`.
  */
-export const unlistLink: Unlist = (route, link) => unlist(route, link)
+export const unlistLink: Unlist = (place, link) => unlist(place, link)
 
 /** Gives this process a way. A plugin in a process of its own has none, and does not load any. */
 export function unlistBy(way: Unlist): void {

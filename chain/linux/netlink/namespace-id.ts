@@ -17,19 +17,24 @@ function about(operation: string, type: number, ...parts: Uint8Array[]): Request
 export function ownNamespaceId(route: Transport): number {
   const descriptor = open('/proc/thread-self/ns/net', O_RDONLY)
   try {
-    const own = uint32(NETNSA_FD, descriptor)
-    const [, found] = attempt(route, [
-      // refused with EEXIST where there is a number already
-      about('number the own namespace', RTM_NEWNSID, own, int32(NETNSA_NSID, NOT_ASSIGNED)),
-      about("look up the own namespace's number", RTM_GETNSID, own),
-    ])
-    if (found instanceof KernelError) throw found
-    const [reply] = found ?? []
-    const value = reply && attributeMap(after(reply.payload, 4)).get(NETNSA_NSID)
-    return value ? readInt32(value) : NOT_ASSIGNED
+    return numberNamespace(route, descriptor)
   } finally {
     close(descriptor)
   }
+}
+
+/** The number by which a socket's namespace knows another one (a descriptor); given to it when it has none. */
+export function numberNamespace(route: Transport, descriptor: number): number {
+  const namespace = uint32(NETNSA_FD, descriptor)
+  const [, found] = attempt(route, [
+    // refused with EEXIST where there is a number already
+    about('number a namespace', RTM_NEWNSID, namespace, int32(NETNSA_NSID, NOT_ASSIGNED)),
+    about("look up a namespace's number", RTM_GETNSID, namespace),
+  ])
+  if (found instanceof KernelError) throw found
+  const [reply] = found ?? []
+  const value = reply && attributeMap(after(reply.payload, 4)).get(NETNSA_NSID)
+  return value ? readInt32(value) : NOT_ASSIGNED
 }
 
 /** The number by which a socket's namespace knows another one (a descriptor); undefined where it has none for it. Changes nothing. */

