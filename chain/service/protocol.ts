@@ -29,7 +29,7 @@ export interface Hello {
   name: string
   /** Permissions that its new files do not get. */
   umask: number
-  environment: Record<string, string>
+  environment: Readonly<Record<string, string>>
 }
 
 const HEAD = 8 // version, umask
@@ -50,15 +50,50 @@ function wordAt(bytes: Uint8Array, at: number): number {
   return (byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24)) >>> 0
 }
 
-/** Of variables behind a name. Of two of one name the first counts, as for getenv(3). */
-function environmentOf(texts: readonly string[]): Record<string, string> {
+/** An environment by its variables, the first of which is a name of something else. */
+interface Read {
+  texts: readonly string[]
+  /** The names in front of the texts, undefined where one does not count. */
+  names: readonly (string | undefined)[]
+  environment: Readonly<Record<string, string>>
+}
+
+/** The last one that was read: a runtime's is the same from call to call but for a few values. What it becomes depends on nothing else. */
+let last: Read = { texts: [], names: [], environment: {} }
+
+function environmentOf(texts: readonly string[]): Hello['environment'] {
+  last = readLike(last, texts) ?? readAnew(texts)
+  return last.environment
+}
+
+/** Of two variables of one name the first counts, as for getenv(3). */
+function readAnew(texts: readonly string[]): Read {
   const environment: Record<string, string> = {}
+  const names = texts.map((variable, index) => {
+    const at = variable.indexOf('=')
+    const name = variable.slice(0, at)
+    if (index === 0 || at <= 0 || environment[name] !== undefined) return undefined
+    environment[name] = variable.slice(at + 1)
+    return name
+  })
+  return { texts, names, environment }
+}
+
+/** Variables of the same names in the same order as others: what does not differ is not read again. */
+function readLike(
+  { texts: known, names, environment: same }: Read,
+  texts: readonly string[],
+): Read | undefined {
+  if (texts.length !== known.length) return undefined
+  const environment = { ...same }
   for (let index = 1; index < texts.length; index++) {
     const variable = texts[index] ?? ''
-    const at = variable.indexOf('=')
-    if (at > 0) environment[variable.slice(0, at)] ??= variable.slice(at + 1)
+    if (variable === known[index]) continue
+    const name = names[index]
+    if (name === undefined || variable[name.length] !== '=' || !variable.startsWith(name)) return undefined
+    environment[name] = variable.slice(name.length + 1)
   }
-  return environment
+  return { texts, names, environment }
 }
 
 export function writeHello({ name, umask, environment }: Hello): Uint8Array {

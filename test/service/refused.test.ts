@@ -168,6 +168,24 @@ test('of two variables of one name the first counts, and what is no variable doe
   expect(readHello(bytes)).toEqual({ name: 'bridge', umask: 0o22, environment: { A: '1', B: '', C: 'a=b' } })
 })
 
+test('an environment is the same whether it is read like the one before or not', () => {
+  const read = (...variables: string[]) => {
+    const text = new TextEncoder().encode(['bridge', ...variables, ''].join('\0'))
+    const hello = readHello(new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0, ...text]))
+    return typeof hello === 'object' ? hello.environment : hello
+  }
+  const first = read('A=1', 'B=2', 'A=3', 'bare', '=x')
+  expect(first).toEqual({ A: '1', B: '2' })
+  expect(read('A=1', 'B=', 'A=3', 'bare', '=x')).toEqual({ A: '1', B: '' })
+  expect(first).toEqual({ A: '1', B: '2' }) // is another's
+  expect(read('A=1', 'B=9', 'C=3', 'bare', '=x')).toEqual({ A: '1', B: '9', C: '3' })
+  expect(read('A=1', 'B=9', 'C=3', 'bare=2', '=x')).toEqual({ A: '1', B: '9', C: '3', bare: '2' })
+  expect(read('A=1', 'BB=9', 'C=3', 'bare=2', '=x')).toEqual({ A: '1', BB: '9', C: '3', bare: '2' })
+  expect(read('A=1', 'B', 'C=3', 'bare=2', '=x')).toEqual({ A: '1', C: '3', bare: '2' })
+  expect(read('A=1')).toEqual({ A: '1' })
+  expect(read()).toEqual({})
+})
+
 test('a process is its own equal; whatever sets two apart is named', () => {
   const own = identityIn('/proc/self')
   expect(differenceOf(own, own)).toBeUndefined()
