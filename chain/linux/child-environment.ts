@@ -86,6 +86,9 @@ export function helperPath(path = helperEnvironment().PATH ?? ''): string {
 const BLANK = '\u0001'
 const settings = ['BUN_', 'NODE_', 'LD_', 'JSC_', 'ICU_', 'MIMALLOC_', 'MUSL_', 'SIMDUTF_']
 
+/** How the variables begin that the same start has added. A caller's own of such a name begin with the blank. */
+const ADDED = 'BUN_JSC_'
+
 /**
  * An environment as the caller gave it, for a process that is none of ours: names such as LD_LIBRARY_PATH, which must not
  * change this executable, have their first letter again.
@@ -93,6 +96,7 @@ const settings = ['BUN_', 'NODE_', 'LD_', 'JSC_', 'ICU_', 'MIMALLOC_', 'MUSL_', 
 export function asGiven(environment: Readonly<Record<string, string>>): Record<string, string> {
   const given: Record<string, string> = {}
   for (const [name, value] of Object.entries(environment)) {
+    if (name.startsWith(ADDED)) continue
     const setting = name[0] === BLANK ? settings.find(one => name.startsWith(one.slice(1), 1)) : undefined
     given[setting ? `${setting[0]}${name.slice(1)}` : name] = value
   }

@@ -35,6 +35,12 @@ test.each([
   expect(asGiven({ [came]: 'value', PATH: '/bin' })).toEqual({ [given]: 'value', PATH: '/bin' })
 })
 
+test("what the executable's start has added is nobody's but its own", () => {
+  expect(asGiven({ BUN_JSC_useWarmUpMarkedBlocks: '0', '\u0001UN_JSC_useJIT': '0' })).toEqual({
+    BUN_JSC_useJIT: '0',
+  })
+})
+
 describe('a process that does somebody else’s call', () => {
   const run = () => ({ status: 0, stdout: 'theirs', stderr: '' })
 
