@@ -9,6 +9,7 @@ import { readHello, SOCKET, writeHello } from '../../chain/service/protocol.ts'
 import { freshNamespace, type Namespace } from '../fixtures/namespace.ts'
 import { type Call, environmentOf, ours, stdinOf, type Verb } from '../fixtures/plugin.ts'
 import { served, type WarmService, warmService } from '../fixtures/warm.ts'
+import { traced } from '../hostile/injected.ts'
 
 let service: WarmService
 let container: Namespace
@@ -223,6 +224,27 @@ test('a path that a link takes to what is of one process, or to what is not', ()
   const common = [`${folder}/proc/sys`, `${folder}/run`, folder, `${folder}/none`]
   expect(common.map(isOfOneProcess)).toEqual([false, false, false, false])
 })
+
+test.each(['openat2:error=ENOSYS', 'openat2:error=EPERM'])(
+  'paths are judged alike where the kernel says %s',
+  refusal => {
+    symlinkSync('/dev', `${folder}/devices`)
+    const paths = [
+      '/run',
+      `${folder}/devices/null`,
+      '/proc/1/ns',
+      `${folder}/devices/fd`,
+      '/proc/self',
+      'run',
+    ]
+    const script = `
+    import { isOfOneProcess } from '${import.meta.dir}/../../chain/service/caller.ts'
+    console.log(JSON.stringify(${JSON.stringify(paths)}.map(isOfOneProcess)))`
+    const { stdout } = Bun.spawnSync(traced(refusal, process.execPath, '-e', script))
+    rmSync(`${folder}/devices`)
+    expect(JSON.parse(stdout.toString())).toEqual([false, false, false, true, true, true])
+  },
+)
 
 test('a path whose links have no end is like any other that leads nowhere', () => {
   symlinkSync(`${folder}/round`, `${folder}/round`)
