@@ -16,7 +16,7 @@ const numbers: Readonly<Record<keyof ServiceOptions, [string, string]>> = {
   most: ['n', 'processes at most, while all are busy (16)'],
   idle: ['seconds', 'end when no call has come for so long (0: never)'],
   calls: ['n', 'calls after which a process makes room for a fresh one (5000)'],
-  memory: ['MB', 'memory of its own after which it does (40)'],
+  memory: ['MB', 'memory of its own after which it does (64)'],
   rest: ['seconds', 'without a call, after which a process tidies up, or ends if it is one too many (60)'],
 }
 

@@ -29,7 +29,7 @@ export interface ServiceOptions extends Omit<WorkerOptions, 'slot'> {
   idle: number
 }
 
-export const defaults: ServiceOptions = { workers: 4, most: 16, calls: 5000, memory: 40, rest: 60, idle: 0 }
+export const defaults: ServiceOptions = { workers: 4, most: 16, calls: 5000, memory: 64, rest: 60, idle: 0 }
 
 interface Service {
   options: ServiceOptions
