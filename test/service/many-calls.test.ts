@@ -53,6 +53,7 @@ const WAITS = /^(288|242) /
 
 /** What of a process must not change, however many calls it does. */
 async function stateOf(process: number) {
+  await pause(200) // the kernel is not done at once with what was deleted last
   callPlugin('loopback', 'ADD', { config: '{' }) // after a failure nothing is kept for the next call
   const folder = `/proc/${process}`
   while (!WAITS.test(readFileSync(`${folder}/syscall`, 'utf8'))) await pause(1)
@@ -73,10 +74,13 @@ async function stateOf(process: number) {
         .split('\n')
         .filter(line => line.includes(` ${process} `)),
     },
-    threads: Number(field('Threads')),
+    threads: readdirSync(`${folder}/task`).filter(each => !isKernels(`${folder}/task/${each}`)).length,
     megabytes: Number(field('RssAnon')) / 1024,
   }
 }
+
+/** A thread that the kernel has lent: it comes and goes as the kernel likes. */
+const isKernels = (thread: string) => readFileSync(`${thread}/comm`, 'utf8').startsWith('iou-wrk-')
 
 /** "socket:[4711]" is another each time, and still a socket. */
 function kindOf(path: string): string {
