@@ -12,6 +12,7 @@ import { openTransport } from '../../../chain/linux/netlink/socket.ts'
 import { openNamespace } from '../../../chain/linux/netns.ts'
 import { linesOf, type Observed, observe } from '../../../chain/linux/observer.ts'
 import { connect, freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
+import { type Feature, testOn } from '../../kernel/features.ts'
 
 const host = hostNamespace()
 afterAll(() => host[Symbol.dispose]())
@@ -111,37 +112,49 @@ describe('a pair', () => {
   })
 })
 
-/** A link of a container's that has nothing on the host but, perhaps, what it stands on. */
+/** Makes a link of a container's that stands on one of the host's. */
+const onStand = (container: Namespace, ...kind: string[]) =>
+  host.run(...'ip link add link stand0 name eth0 netns'.split(' '), container.path, 'type', ...kind)
 const makers = {
-  macvlan: (container: Namespace) =>
-    host.run(...'ip link add link stand0 name eth0 netns'.split(' '), container.path, 'type', 'macvlan'),
+  macvlan: (container: Namespace) => onStand(container, 'macvlan'),
   tap: (container: Namespace) => container.run('ip', 'tuntap', 'add', 'dev', 'eth0', 'mode', 'tap'),
 }
+const othersMakers: [Feature, (container: Namespace) => unknown][] = [
+  ['vlan', container => onStand(container, 'vlan', 'id', '7')],
+  ['ipvlan', container => onStand(container, 'ipvlan')],
+  ['dummy', container => container.createLink({ name: 'eth0', kind: { type: 'dummy' } })],
+]
 
-describe.each(Object.entries(makers))('a %s in another namespace', (_, make) => {
+/** Deletes one a dozen times, and then the namespace. */
+async function makeAndRemove(make: (container: Namespace) => unknown): Promise<void> {
+  const container = freshNamespace('early')
+  const other = freshNamespace('other')
+  connect({ namespace: container, name: 'out' }, { namespace: other, name: 'in' })
+  const namespace = openNamespace(container.path)
+  for (let count = 0; count < 12; count++) {
+    make(container)
+    const { index, name } = container.link('eth0')
+    expect(removeFromLists({ route: container.route, namespace }, { index, name })).toBe('removed')
+    expect([index, name].map(each => findLink(container.route, each))).toEqual([undefined, undefined])
+  }
+  close(namespace)
+  container[Symbol.dispose]()
+  while (findLink(other.route, 'in')) await pause(5) // goes with the namespace
+  other[Symbol.dispose]()
+  expect(late).toEqual([])
+}
+
+describe('in another namespace', () => {
   const kind = { type: 'veth', peer: { name: 'stand1' } } as const
   beforeEach(() => void host.createLink({ name: 'stand0', kind }))
   afterEach(() => void removeLink(host.route, 'stand0'))
+  const title = 'is gone, its name can be had again at once, and the namespace is kept by nobody'
 
-  test('is gone, its name can be had again at once, and the namespace is kept by nobody', async () => {
-    const container = freshNamespace('early')
-    const other = freshNamespace('other')
-    connect({ namespace: container, name: 'out' }, { namespace: other, name: 'in' })
-    const namespace = openNamespace(container.path)
-    for (let count = 0; count < 12; count++) {
-      make(container)
-      const { index, name } = container.link('eth0')
-      expect(removeFromLists({ route: container.route, namespace }, { index, name })).toBe('removed')
-      expect([index, name].map(each => findLink(container.route, each))).toEqual([undefined, undefined])
-    }
-    close(namespace)
-    container[Symbol.dispose]()
-    while (findLink(other.route, 'in')) await pause(5) // goes with the namespace
-    other[Symbol.dispose]()
-    expect(late).toEqual([])
-  })
+  test.each(Object.entries(makers))(`a %s ${title}`, (_, make) => makeAndRemove(make))
+  for (const [feature, make] of othersMakers)
+    testOn([feature], `a ${feature} ${title}`, () => makeAndRemove(make))
 
-  test('is not waited for to the end', () => {
+  test.each(Object.entries(makers))('a %s is not waited for to the end', (_, make) => {
     using container = freshNamespace('early')
     const namespace = openNamespace(container.path)
     const place = { route: container.route, namespace }
