@@ -1,5 +1,5 @@
 /** Sockets of any family on the program's own event loop: one loop hears thousands, and none waits for another. */
-import { duplicate } from './libc/file.ts'
+import { close, duplicate } from './libc/file.ts'
 
 export interface EventHandlers {
   /** One datagram, or as much of a stream as came. */
@@ -41,7 +41,10 @@ export function openEventSocket(
   }
   // Bun takes a descriptor of any socket here, and reads it a datagram at a time; its types know that of listeners only
   const opening = Bun.connect(options as unknown as Bun.UnixSocketOptions)
-  opening.catch(fail)
+  opening.catch((error: Error) => {
+    close(descriptor) // Bun, which could not take it, has left it open
+    fail(error)
+  })
   return {
     isOpen: () => open,
     close() {

@@ -33,6 +33,7 @@ function findHolders(line: RegExp): string[] {
 
 function describeProcess(pid: string): string {
   const commandLine = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim()
+  if (isWorker.test(commandLine)) return `process ${pid} (a worker: catena serve --status says at what)`
   const command = commandLine || /^Name:\s+(.*)$/m.exec(read(`/proc/${pid}/status`))?.[1] || 'gone by now'
   const verb = /(?:^|\0)CNI_COMMAND=([A-Z]+)/.exec(read(`/proc/${pid}/environ`))?.[1]
   const seconds = secondsSinceStart(pid)
@@ -43,6 +44,9 @@ function describeProcess(pid: string): string {
   ]
   return `process ${pid} (${facts.join(', ')})`
 }
+
+/** Of the warm service's, whose command line and age are not the call's. */
+const isWorker = /^catena serve --worker /
 
 const LONG = 160 // characters of a command line
 

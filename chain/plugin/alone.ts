@@ -27,8 +27,14 @@ export function waitForTurn(
   }
   const ofNetwork = { name: `network ${attachment.network} for ${type}`, shared: verb !== 'GC' }
   const own = { name: ownName(type, attachment), shared: verb === 'CHECK' }
-  const isAlone = names.tryHold(ofNetwork.name, ofNetwork) && (verb === 'GC' || names.tryHold(own.name, own))
-  if (isAlone) return names
+  try {
+    const isAlone =
+      names.tryHold(ofNetwork.name, ofNetwork) && (verb === 'GC' || names.tryHold(own.name, own))
+    if (isAlone) return names
+  } catch (thrown) {
+    names[Symbol.dispose]() // what a process that lives on has got stays locked else
+    throw thrown
+  }
   const wait = (signal?: AbortSignal) =>
     waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)
   return attachment.untilAbandoned ? attachment.untilAbandoned(wait) : wait()

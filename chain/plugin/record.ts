@@ -276,11 +276,17 @@ const FLAGS = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK
 /** Our own file with room in it; undefined where something else stands in its place, or it is another name of somebody's. */
 function openLog(): number | undefined {
   const descriptor = openIfPresent(RECORDS, FLAGS) ?? createLog()
-  const { kind, links, size } = statusOf(descriptor, RECORDS)
-  const isOurs = kind === 'file' && links <= 1
-  if (isOurs && size < FILE_LIMIT) return descriptor
-  if (isOurs) makeRoom(descriptor)
-  close(descriptor)
+  let isKept = false
+  let isOurs: boolean
+  try {
+    const { kind, links, size } = statusOf(descriptor, RECORDS)
+    isOurs = kind === 'file' && links <= 1
+    isKept = isOurs && size < FILE_LIMIT
+    if (isKept) return descriptor
+    if (isOurs) makeRoom(descriptor)
+  } finally {
+    if (!isKept) close(descriptor)
+  }
   return isOurs ? open(RECORDS, FLAGS | O_CREAT, 0o600) : undefined
 }
 

@@ -15,7 +15,7 @@ import {
   waitFor,
   writeAll,
 } from '../linux/libc/file.ts'
-import { changeFolder, enterFolder, setFileMask } from '../linux/libc/process.ts'
+import { changeFolder, setFileMask } from '../linux/libc/process.ts'
 import { runWatched } from '../linux/watched.ts'
 import type { Plugin } from '../plugin/define.ts'
 import type { Io } from '../plugin/io.ts'
@@ -38,12 +38,9 @@ const LAST_PATIENCE = 60_000
 
 /**
  * Does a call and answers its exit status, undefined where it is not waited for any more; and whether it has started a program.
- * Leaves the process as it was.
+ * Leaves the process as it was, but for the folder that it is in.
  */
-export async function perform(
-  call: ServedCall,
-  home: number,
-): Promise<{ status: 0 | 1 | undefined; hasStarted: boolean }> {
+export async function perform(call: ServedCall): Promise<{ status: 0 | 1 | undefined; hasStarted: boolean }> {
   using line = lineTo(call)
   const { hello, caller } = call
   changeFolder(`${caller.folder}/cwd`)
@@ -63,7 +60,6 @@ export async function perform(
     return { status: line.isGone() ? undefined : status, hasStarted }
   } finally {
     setFileMask(mask)
-    enterFolder(home, '/')
   }
 }
 
@@ -83,7 +79,7 @@ function lineTo({ connection, descriptors }: ServedCall) {
     shut() // whoever reads what he printed waits for its end
     return true
   }
-  const isGone = () => gone || heed(waitFor([[connection, 0]], 0)[0])
+  const isGone = () => gone || heed(look(connection))
   /** Waits until a descriptor is ready, or the caller has gone. */
   const ready = (descriptor: number, event: number) => {
     if (gone) return false
@@ -113,6 +109,16 @@ function lineTo({ connection, descriptors }: ServedCall) {
     untilAbandoned: body => untilGone(connection, isGone, body),
   }
   return { io, isGone, [Symbol.dispose]: shut }
+}
+
+/** What has happened at a connection. A look that the kernel refuses, for want of memory, is no departure. */
+function look(connection: number): number {
+  try {
+    return waitFor([[connection, 0]], 0)[0] ?? 0
+  } catch (thrown) {
+    if (thrown instanceof SystemError) return 0
+    throw thrown
+  }
 }
 
 /** PIPE_BUF: a pipe that can be written to takes as much without waiting. */

@@ -8,7 +8,7 @@ import { dropKept } from '../linux/child-environment.ts'
 import { readFile } from '../linux/files.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { close, O_DIRECTORY, O_RDONLY, open, writeAll } from '../linux/libc/file.ts'
-import { parentProcess, signalAtParentsEnd } from '../linux/libc/process.ts'
+import { enterFolder, parentProcess, signalAtParentsEnd } from '../linux/libc/process.ts'
 import { limitReceiving } from '../linux/libc/socket.ts'
 import { accept, messageAtHand, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
 import { finishRemovals, leaveRemovals } from '../linux/netlink/removal.ts'
@@ -228,12 +228,16 @@ async function carryOut(
     sendMessage(connection, Uint8Array.of(1))
   })
   const started = performance.now()
-  const { status, hasStarted } = await perform({ ...call, builtins: served.builtins }, home)
-  worker.hasStarted = hasStarted
-  if (status !== undefined) sendMessage(connection, Uint8Array.of(status))
-  const milliseconds = performance.now() - started
-  scoreboard.count(options.slot, { plugin: plugin.name, verb, milliseconds, failed: status !== 0 })
-  if (status !== 0) dropKept()
+  try {
+    const { status, hasStarted } = await perform({ ...call, builtins: served.builtins })
+    worker.hasStarted = hasStarted
+    if (status !== undefined) sendMessage(connection, Uint8Array.of(status))
+    const milliseconds = performance.now() - started
+    scoreboard.count(options.slot, { plugin: plugin.name, verb, milliseconds, failed: status !== 0 })
+    if (status !== 0) dropKept()
+  } finally {
+    enterFolder(home, '/') // after the answer, which holds even where this worker cannot go on
+  }
 }
 
 /** Leaves a call to the caller's own process: the connection ends, and nothing more. */

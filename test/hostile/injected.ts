@@ -2,9 +2,20 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { ours } from '../fixtures/plugin.ts'
 
-/** strace's words for what is refused: "setns:error=EPERM:when=2+". */
+/** strace's words for what is refused: "setns:error=EPERM:when=2+". Of a call that a warm service does it would see nothing. */
 export function traced(injection: string, ...command: string[]): string[] {
-  return ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `inject=${injection}`, ...command]
+  return [
+    'strace',
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-e',
+    `inject=${injection}`,
+    '-E',
+    'CATENA_WARM=off',
+    ...command,
+  ]
 }
 
 /** An executable that runs a plugin of ours so. */

@@ -210,7 +210,18 @@ test.each(Array.from({ length: LATE_REQUESTS }, (_, number) => number + 1))(
     const maker = start(ourExecutable('bridge'), 'ADD', options(failing, 'failing'))
     await Bun.file(`${path}/begun`).text()
     const delay = `sendto:delay_enter=200000:when=${late}` // microseconds
-    const slow = ['strace', '-f', '-o', '/dev/null', '-e', 'trace=sendto', '-e', `inject=${delay}`]
+    const slow = [
+      'strace',
+      '-E',
+      'CATENA_WARM=off',
+      '-f',
+      '-o',
+      '/dev/null',
+      '-e',
+      'trace=sendto',
+      '-e',
+      `inject=${delay}`,
+    ]
     const joiner = start([...slow, ourExecutable('bridge')], 'ADD', options(joining, 'host-local'))
     await pause(150)
     Bun.spawnSync(['bash', '-c', `echo >${path}/end`])

@@ -1,7 +1,8 @@
 import { expect, test } from 'bun:test'
 import { freshNamespace } from '../fixtures/namespace.ts'
 import { execute, ours } from '../fixtures/plugin.ts'
-import { dataFolder, on, reboot } from '../ipam/host-local/fixture.ts'
+import { reboot } from '../fixtures/reboot.ts'
+import { dataFolder, on } from '../ipam/host-local/fixture.ts'
 import { injected } from './injected.ts'
 
 const ipam = { ranges: [[{ subnet: '10.1.2.0/30' }]] }

@@ -387,7 +387,7 @@ describe('GC', () => {
       expect(json).toMatchObject({
         code: 5,
         msg: `1 reservations of ${folder.path}/test-net could not be freed`,
-        details: `delete ${stuck}: Device or resource busy (EBUSY)`,
+        details: expect.stringMatching(new RegExp(`^delete ${stuck}: .*busy \\(EBUSY\\)$`)), // each C library has its words
       })
       expect(Object.keys(reservations(folder.path))).toEqual(['10.1.2.3'])
       expect((await ask('CHECK', { containerId: 'c2' })).status).toBe(0)

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { addressBytes } from '../../chain/ip/bytes.ts'
 import { AF_INET6 } from '../../chain/ip/family.ts'
 import { openEventSocket } from '../../chain/linux/event-socket.ts'
+import { O_RDONLY, open } from '../../chain/linux/libc/file.ts'
 import { bind, SOCK_DGRAM, SOCK_NONBLOCK, socket } from '../../chain/linux/libc/socket.ts'
 import { ETH_P_ARP, openLinkSocket } from '../../chain/linux/packet-socket.ts'
 import { frameSocketOf } from '../../ipam/dhcp/link/client-link.ts'
@@ -42,4 +43,12 @@ test('over a line whose link went down nothing is sent: its number may be anothe
   expect(sent).toEqual([Uint8Array.of(1)])
   expect(existsSync(`/proc/self/fd/${descriptor}`)).toBe(false)
   eventSocket.close()
+})
+
+test('what no event loop takes is closed, and has failed', async () => {
+  const file = open('/proc/self/status', O_RDONLY) // epoll_ctl: EPERM
+  const failed = Promise.withResolvers<Error>()
+  const eventSocket = openEventSocket(file, { received: () => undefined, failed: failed.resolve })
+  expect(await failed.promise).toBeInstanceOf(Error)
+  expect([eventSocket.isOpen(), existsSync(`/proc/self/fd/${file}`)]).toEqual([false, false])
 })

@@ -12,12 +12,13 @@ afterEach(() => rmSync(file, { force: true }))
 const UNKNOWN = 'a process that /proc does not show'
 
 /** A process that holds the file's lock, under a command line of the test's. */
-async function holder(command: string, environment: Record<string, string> = {}) {
+async function holder(command: string, environment: Record<string, string> = {}, argv0 = 'sh') {
   const script = `exec 9>>${file}; flock -s 9; echo held; read -r _`
   const child = Bun.spawn(['sh', '-c', script, command], {
     stdin: 'pipe',
     stdout: 'pipe',
     env: { PATH: process.env.PATH, ...environment },
+    argv0,
   })
   const reader = child.stdout.getReader()
   await reader.read()
@@ -48,6 +49,11 @@ test('a plugin is told by its verb, and by that of its own environment alone', a
   expect(describeHolders(file)).toMatch(
     new RegExp(`^process ${held.pid} \\(sh -c .*/opt/cni/bin/bridge, ADD, running for \\d+ s\\)$`),
   )
+})
+
+test("a worker of the warm service is told without the service's age, and where its call is to be seen", async () => {
+  await using held = await holder('', { CNI_COMMAND: 'ADD' }, 'catena serve --worker --slot=0')
+  expect(describeHolders(file)).toBe(`process ${held.pid} (a worker: catena serve --status says at what)`)
 })
 
 test('a long command line is cut, and of many holders three are told', async () => {

@@ -1,5 +1,4 @@
 import { beforeAll, expect, test } from 'bun:test'
-import { rmSync } from 'node:fs'
 import { addOwned, removeOwned } from '../../../chain/filter/nftables/apply.ts'
 import { chainsOf } from '../../../chain/filter/nftables/chains.ts'
 import { additions, masquerade, type Owned } from '../../../chain/filter/nftables/elements.ts'
@@ -22,6 +21,7 @@ import { guardPort } from '../../../main/bridge/rules.ts'
 import { forwarded, ingressPolicy, isolatePort } from '../../../meta/firewall/rules.ts'
 import { elementsOf, hairpinSources } from '../../../meta/portmap/elements.ts'
 import { freshNamespace, hostNamespace, type Namespace } from '../../fixtures/namespace.ts'
+import { reboot } from '../../fixtures/reboot.ts'
 
 /** Other tests leave what the Go plugins leave: empty chains. */
 beforeAll(() => void hostNamespace().run('nft', 'flush', 'ruleset'))
@@ -254,7 +254,7 @@ test('ADDs at the same moment on a host without tables all succeed', async () =>
 
 test('where nothing can be written, and so nothing was added, there is nothing to remove', async () => {
   const host = hostNamespace()
-  rmSync('/run/catena', { recursive: true, force: true })
+  reboot()
   host.run('mount', '-o', 'remount,ro', '/run')
   try {
     expect(await removeOwned(applyRuleset, { roles: everyRole, isOwner: () => true })).toBe('absent')

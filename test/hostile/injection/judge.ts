@@ -7,10 +7,15 @@ import { type Call, call, mustCall, type Outcome, ours } from '../../fixtures/pl
 import { difference, type Snapshot, snapshot } from '../../fixtures/snapshot.ts'
 import type { Case, Step } from './cases.ts'
 import { type Ended, type Point, placesOf, type Run, runWith } from './points.ts'
+import { heldWorker } from './worker-held.ts'
 
 export type DisturbedVerb = 'ADD' | 'DEL'
 
 const delegates = Object.values(every)
+
+/** Whose calls are disturbed where a service does them. The second kernel's, which is slow, has its own already. */
+const held =
+  process.env.CATENA_TEST_WARM && process.env.CATENA_TEST_KERNEL !== 'second' ? heldWorker() : undefined
 
 export interface Scene {
   judged: Case
@@ -25,6 +30,7 @@ export interface Scene {
 
 /** A container with what the case needs; what the first call makes for all that follow is there. */
 export async function sceneOf(judged: Case): Promise<Scene> {
+  await held?.begin()
   const scene: Scene = {
     judged,
     container: freshNamespace('injection'),
@@ -64,6 +70,7 @@ async function end(scene: Scene): Promise<void> {
 export async function leave(scene: Scene): Promise<void> {
   await end(scene)
   scene.container[Symbol.dispose]()
+  await held?.end()
 }
 
 function pluginOf({ type }: Step) {
@@ -125,6 +132,7 @@ function runOf({ judged, container, previous }: Scene, verb: DisturbedVerb, resu
       CNI_NETNS: container.path,
       CNI_IFNAME: 'eth0',
       CNI_PATH: ours,
+      ...(held ? {} : { CATENA_WARM: 'off' }), // of a call that a service does, a tracer sees nothing
     },
     stdin: JSON.stringify(configOf(judged.step, result ?? previous)),
     startsPrograms: judged.startsPrograms ?? false,
@@ -134,7 +142,8 @@ function runOf({ judged, container, previous }: Scene, verb: DisturbedVerb, resu
 /** The calls of a verb. */
 export async function callsOf(scene: Scene, verb: DisturbedVerb) {
   const result = verb === 'DEL' ? (await cleanly(scene, 'ADD')).json : undefined
-  const places = placesOf(runOf(scene, verb, result))
+  const run = runOf(scene, verb, result)
+  const places = held ? await held.placesOf(run) : placesOf(run)
   await cleanly(scene, 'DEL', result)
   await end(scene)
   await begin(scene)
@@ -148,8 +157,10 @@ export async function judge(
   point: Point,
 ): Promise<{ reached: boolean; faults: string[] }> {
   const added = verb === 'DEL' ? await cleanly(scene, 'ADD') : undefined
-  const ended = runWith(runOf(scene, verb, added?.json), point)
+  const run = runOf(scene, verb, added?.json)
+  const ended = held ? await held.runWith(run, point) : runWith(run, point)
   const faults = ended ? await faultsOf(scene, ended, { verb, ...point }) : []
+  if (held) faults.push(...(await held.faults()))
   // a DEL that says success is believed: what it left is found in the end
   if (verb === 'ADD' || ended?.status !== 0) {
     const after = await cleanly(scene, 'DEL')

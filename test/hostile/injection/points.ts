@@ -81,19 +81,24 @@ export function placesOf(run: Run): Place[] {
   return withTrace(path => {
     const { status, stdout } = underStrace({ ...run, startsPrograms: true }, path, [])
     if (status !== 0) throw new Error(`${run.type} fails undisturbed: ${stdout}`)
-    const counts: Record<string, number> = {}
-    const places: Place[] = []
-    let isStarted = false
-    for (const line of readFileSync(path, 'latin1').split('\n')) {
-      const call = /^(\w+)\(/.exec(line)?.[1]
-      if (call === undefined) continue
-      isStarted ||= line.startsWith('read(0,')
-      const nth = (counts[call] ?? 0) + 1
-      if (isStarted && !notOurs.test(call)) places.push({ call, nth, opened: { ...counts }, text: line })
-      counts[call] = nth
-    }
-    return places
+    return placesIn(readFileSync(path, 'latin1'), 'read(0,')
   })
+}
+
+/** The calls of a trace, from the first that begins with these words on. */
+export function placesIn(trace: string, start: string): Place[] {
+  const counts: Record<string, number> = {}
+  const places: Place[] = []
+  let isStarted = false
+  for (const line of trace.split('\n')) {
+    const call = /^(\w+)\(/.exec(line)?.[1]
+    if (call === undefined) continue
+    isStarted ||= line.startsWith(start)
+    const nth = (counts[call] ?? 0) + 1
+    if (isStarted && !notOurs.test(call)) places.push({ call, nth, opened: { ...counts }, text: line })
+    counts[call] = nth
+  }
+  return places
 }
 
 /** Each call with each error, and with a kill in its place; and with no descriptor to be had from that call on. */
@@ -132,15 +137,21 @@ function onlyAsks(text: string): boolean {
   )
 }
 
-/** Runs a plugin with one call refused; undefined when it did not get that far. */
-export function runWith(run: Run, { call, nth, opened, error }: Point): Ended | undefined {
+/** strace's options for a point. */
+export function injectionOf({ call, nth, opened, error }: Point): string[] {
   const injections =
     error === 'EMFILE for good'
       ? opening.map(name => `${name}:error=EMFILE:when=${(opened[name] ?? 0) + 1}+`)
       : [`${call}:${error === 'killed' ? 'signal=SIGKILL' : `error=${error}`}:when=${nth}`]
   const traced = error === 'EMFILE for good' ? opening.join() : call
+  return ['-e', `trace=${traced}`, ...injections.flatMap(each => ['-e', `inject=${each}`])]
+}
+
+/** Runs a plugin with one call refused; undefined when it did not get that far. */
+export function runWith(run: Run, point: Point): Ended | undefined {
+  const { error } = point
   return withTrace(path => {
-    const options = ['-e', `trace=${traced}`, ...injections.flatMap(each => ['-e', `inject=${each}`])]
+    const options = injectionOf(point)
     // no signal is injected where the kernel filters what is traced
     const ended = underStrace(
       { ...run, startsPrograms: run.startsPrograms || error === 'killed' },

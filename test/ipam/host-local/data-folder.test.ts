@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'bun:test'
 import { chmodSync, existsSync, mkdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { execute, mustExecute, peerExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, on, reboot, reservations } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder, on, reservations } from './fixture.ts'
 
 describe('a data folder', () => {
   test('that is a file is named, and nothing else happens', async () => {
@@ -100,7 +101,7 @@ describe('a data folder', () => {
 
 test('where nothing may be written under /run, addresses are given and freed all the same', async () => {
   using folder = dataFolder()
-  reboot()
+  rmSync('/run/catena', { recursive: true, force: true })
   writeFileSync('/run/catena', 'no folder')
   try {
     const { add, ask } = on(folder.path)
@@ -115,7 +116,7 @@ test('where nothing may be written under /run, addresses are given and freed all
 
 test('where /run is full, every address is found and freed all the same', async () => {
   using folder = dataFolder()
-  reboot()
+  rmSync('/run/catena', { recursive: true, force: true })
   mkdirSync('/run/catena')
   Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', 'size=16k,nr_inodes=9', 'none', '/run/catena'])
   try {

@@ -2,7 +2,8 @@
 import { expect, test } from 'bun:test'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { ourExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, reboot } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder } from './fixture.ts'
 
 const address = (index: number) => `10.1.${index >> 8}.${index & 255}`
 
@@ -29,6 +30,7 @@ function traceAdd(dataDir: string, containerId: string): { calls: string[]; stdo
     CNI_IFNAME: 'eth0',
     CNI_NETNS: '/run/netns/none',
     CNI_PATH: '/none',
+    CATENA_WARM: 'off', // its own calls are counted
   }
   const { stdout } = Bun.spawnSync(
     ['strace', '-o', trace, '-e', 'trace=file,getdents64', ourExecutable('host-local')],

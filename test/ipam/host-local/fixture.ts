@@ -34,11 +34,6 @@ export function reservations(dataDir: string, network = 'test-net'): Record<stri
   )
 }
 
-/** What is left of a machine's memory after a reboot. */
-export function reboot(): void {
-  rmSync('/run/catena', { recursive: true, force: true })
-}
-
 /** The ranges where a test names no others: 10.1.2.2 to 10.1.2.6. */
 const small = [[{ subnet: '10.1.2.0/29' }]]
 

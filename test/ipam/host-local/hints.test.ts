@@ -5,8 +5,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { ourExecutable } from '../../fixtures/plugin.ts'
+import { reboot } from '../../fixtures/reboot.ts'
 import { mishaps, stateFiles, VICTIM, VICTIM_TEXT } from '../../hostile/mishaps.ts'
-import { dataFolder, on, reboot, reservations } from './fixture.ts'
+import { dataFolder, on, reservations } from './fixture.ts'
 
 beforeAll(() => writeFileSync(VICTIM, VICTIM_TEXT))
 afterAll(() => rmSync(VICTIM))
@@ -111,7 +112,18 @@ test('an ADD that fails at any call after a reservation has its name leaves a fo
 
 function failingAdd(injection: string, config: unknown) {
   const name = injection.slice(0, injection.indexOf(':'))
-  const command = ['strace', '-f', '-o', '/dev/null', '-e', `trace=${name}`, '-e', `inject=${injection}`]
+  const command = [
+    'strace',
+    '-E',
+    'CATENA_WARM=off',
+    '-f',
+    '-o',
+    '/dev/null',
+    '-e',
+    `trace=${name}`,
+    '-e',
+    `inject=${injection}`,
+  ]
   return Bun.spawnSync([...command, ourExecutable('host-local')], {
     env: {
       CNI_COMMAND: 'ADD',

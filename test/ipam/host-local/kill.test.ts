@@ -3,7 +3,8 @@ import { expect, test } from 'bun:test'
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { hostLocal } from '../../../ipam/host-local.ts'
 import { type Call, call, mustCall, ourExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, reboot } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder } from './fixture.ts'
 
 /** Calls that change files, and those between them. A kill elsewhere is one before or after these. */
 const CALLS =
@@ -104,7 +105,17 @@ async function traced(
   const trace = `${dataDir}.trace`
   const inject = kill === undefined ? [] : ['-e', `inject=${kill.call}:signal=SIGKILL:when=${kill.which}`]
   const child = Bun.spawn(
-    ['strace', '-o', trace, '-e', `trace=${CALLS}`, ...inject, ourExecutable('host-local')],
+    [
+      'strace',
+      '-E',
+      'CATENA_WARM=off',
+      '-o',
+      trace,
+      '-e',
+      `trace=${CALLS}`,
+      ...inject,
+      ourExecutable('host-local'),
+    ],
     {
       env: { ...process.env, ...environment, CNI_COMMAND: scenario.killed },
       stdin: Buffer.from(JSON.stringify(configuration(dataDir, scenario, 'bystander', 'victim'))),

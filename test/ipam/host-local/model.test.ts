@@ -4,7 +4,8 @@ import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'nod
 import fc from 'fast-check'
 import { hostLocal } from '../../../ipam/host-local.ts'
 import { type Call, call, execute, type Outcome, peerExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, reboot, reservations } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder, reservations } from './fixture.ts'
 
 /** A range of the model: addresses 10.7.<net>.<first> to <last>, of which one may be the gateway. */
 interface Range {

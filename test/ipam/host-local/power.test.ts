@@ -3,7 +3,8 @@ import { expect, test } from 'bun:test'
 import { readFileSync, rmSync } from 'node:fs'
 import { hostLocal } from '../../../ipam/host-local.ts'
 import { mustCall, ourExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, reboot } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder } from './fixture.ts'
 
 const ranges = [[{ subnet: '10.1.2.0/29' }], [{ subnet: 'fd00::/64' }]]
 
@@ -19,7 +20,17 @@ function stepsOfAdd(dataDir: string): string[] {
     CNI_PATH: '/none',
   }
   const traced = ['mkdir', 'write', 'link', 'rename', 'unlink', 'fsync', 'flock', 'close']
-  const command = ['strace', '-y', '-o', trace, '-e', `trace=${traced.join()}`, ourExecutable('host-local')]
+  const command = [
+    'strace',
+    '-E',
+    'CATENA_WARM=off',
+    '-y',
+    '-o',
+    trace,
+    '-e',
+    `trace=${traced.join()}`,
+    ourExecutable('host-local'),
+  ]
   Bun.spawnSync(command, {
     env: { ...process.env, ...environment },
     stdin: Buffer.from(JSON.stringify(config)),

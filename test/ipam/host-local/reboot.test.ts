@@ -12,7 +12,8 @@ import {
 } from 'node:fs'
 import { freshNamespace, hostNamespace } from '../../fixtures/namespace.ts'
 import { mustExecute, peerExecutable } from '../../fixtures/plugin.ts'
-import { dataFolder, on, reboot, reservations } from './fixture.ts'
+import { reboot } from '../../fixtures/reboot.ts'
+import { dataFolder, on, reservations } from './fixture.ts'
 
 describe('after a reboot', () => {
   test('a container that comes back under its ID gets its address again, and so does not a live one twice', async () => {
