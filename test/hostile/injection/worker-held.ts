@@ -3,6 +3,7 @@
  * and the next call is to find it as it was.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { ourExecutable } from '../../fixtures/plugin.ts'
 import { type BuiltService, builtService } from '../../torture/built-service.ts'
 import { type Ended, injectionOf, type Place, type Point, placesIn, type Run } from './points.ts'
@@ -58,7 +59,7 @@ export function heldWorker(): HeldWorker {
     const end = performance.now() + (enough === 0 ? 4 * LOOKING : SETTLING)
     for (;;) {
       worker() // the status is a call too, after which a worker lets go of what the kernel has done with
-      await Bun.sleep(LOOKING)
+      await pause(LOOKING)
       const open = openOf(process)
       if (open.length <= enough || performance.now() > end) return open
     }
