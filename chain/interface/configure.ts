@@ -7,7 +7,7 @@ import { AF_INET, AF_INET6, familyOf, isIpv6 } from '../ip/family.ts'
 import { canonicalCidr, realGateway, splitCidr, splitNetwork } from '../ip/text.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { listAddresses, newAddress } from '../linux/netlink/address.ts'
-import { changeLink, findLink, type Link, removeLink } from '../linux/netlink/link.ts'
+import { changeLink, findLink, type Link } from '../linux/netlink/link.ts'
 import {
   type Route as KernelRoute,
   LOCAL_TABLE,
@@ -65,12 +65,6 @@ export function openContainerIfPresent(netns: string | undefined): Transport | u
   return netns !== undefined && namespaceState(netns) === 'present'
     ? inNamespace(netns, openRoute)
     : undefined
-}
-
-/** Deletes a container's interface, if container and interface are still there. */
-export function removeInterface(netns: string | undefined, name: string): 'removed' | 'absent' {
-  using container = openContainerIfPresent(netns)
-  return container ? removeLink(container, name) : 'absent'
 }
 
 /** Seconds that duplicate detection may take: one probe a second, one try (RFC 4862), and slack. */

@@ -76,11 +76,6 @@ export function sameAddress(one: Address, other: Address): boolean {
   return one.family === other.family && one.value === other.value
 }
 
-export function compareAddresses(one: Address, other: Address): number {
-  if (one.family !== other.family) return one.family - other.family
-  return one.value < other.value ? -1 : one.value > other.value ? 1 : 0
-}
-
 export function contains(cidr: Cidr, address: Address): boolean {
   if (cidr.address.family !== address.family) return false
   return (

@@ -28,14 +28,8 @@ export class SystemFailure extends Error {
 }
 
 const ENOENT = 2
-const EEXIST = 17
 
 /** There is no such thing, or none any more. */
 export function isNotFound(thrown: unknown): thrown is SystemFailure {
   return thrown instanceof SystemFailure && thrown.errno === ENOENT
-}
-
-/** There is such a thing already. */
-export function isExisting(thrown: unknown): thrown is SystemFailure {
-  return thrown instanceof SystemFailure && thrown.errno === EEXIST
 }

@@ -5,7 +5,6 @@ import { Address4, Address6 } from 'ip-address'
 import {
   type Address,
   addressAfter,
-  compareAddresses,
   contains,
   formatAddress,
   formatCidr,
@@ -171,9 +170,4 @@ test.each([
 ])('%s keeps its host bits: %s, a network: %p', (text, expected, whole) => {
   const parsed = parseCidr(text)
   expect(parsed && [formatCidr(parsed), isNetwork(parsed)]).toEqual([expected, whole])
-})
-
-test('IPv4 comes before IPv6, then the smaller number', () => {
-  const sorted = ['::1', '10.0.0.2', '10.0.0.1', '::'].map(text => parseAddress(text)).filter(each => !!each)
-  expect(sorted.sort(compareAddresses).map(formatAddress)).toEqual(['10.0.0.1', '10.0.0.2', '::', '::1'])
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { connectSystemBus } from '../../chain/linux/dbus/connection.ts'
-import { isExisting, isNotFound, SystemFailure } from '../../chain/linux/failure.ts'
+import { isNotFound, SystemFailure } from '../../chain/linux/failure.ts'
 import { applyPlan } from '../../chain/linux/iptables/apply.ts'
 import { open } from '../../chain/linux/libc/file.ts'
 import { getLink, newLink } from '../../chain/linux/netlink/link.ts'
@@ -37,7 +37,6 @@ test.each([
 ])('$who says in one shape that there is no such thing', async ({ body, operation, subject }) => {
   const failure = await failureOf(body)
   expect(isNotFound(failure)).toBe(true)
-  expect(isExisting(failure)).toBe(false)
   expect(failure).toMatchObject({ operation, errno: 2 })
   expect(failure.subject).toBe(subject as never)
 })
@@ -47,7 +46,7 @@ test('a link that is not there, and one that is: netlink', async () => {
   const nowhere = await failureOf(() => request(route, getLink('none')))
   expect({ nowhere, isFound: isNotFound(nowhere) }).toMatchObject({ nowhere: { errno: 19 }, isFound: false })
   const again = await failureOf(() => request(route, newLink({ name: 'lo', kind: { type: 'bridge' } })))
-  expect(isExisting(again)).toBe(true)
+  expect({ errno: again.errno, isFound: isNotFound(again) }).toEqual({ errno: 17, isFound: false })
   expect(again.operation).toContain('lo')
 })
 

@@ -224,21 +224,6 @@ export function changeBridgePort(
   }
 }
 
-/** Changes what belongs to a link's kind, such as a bridge's VLAN filtering. */
-export function changeKind(selector: LinkSelector, kind: Kind): Request {
-  const { index, name } = selected(selector)
-  const { data, type } = kindAttributes(kind, () => new Uint8Array(0))
-  return {
-    operation: `change ${type} ${labelOf(selector)}`,
-    type: RTM_NEWLINK,
-    payload: join(
-      header(index),
-      ...name,
-      nested(LINKINFO, text(INFO_KIND, type), nested(INFO_DATA, ...data)),
-    ),
-  }
-}
-
 /** The request that reads one link; its reply goes through `readLinkMessage`. */
 export function getLink(selector: LinkSelector): Request {
   const { index, name } = selected(selector)

@@ -3,7 +3,6 @@ import { errno } from '../../../chain/linux/libc/errno.ts'
 import { close } from '../../../chain/linux/libc/file.ts'
 import {
   changeBridgePort,
-  changeKind,
   createLink,
   findLink,
   listLinks,
@@ -187,7 +186,7 @@ describe('kinds', () => {
     using host = freshNamespace()
     const made = host.createLink({ name: 'cni0', kind: { type: 'bridge', vlanFiltering: false } })
     expect(made.data.vlanFiltering).toBe(false)
-    request(host.route, changeKind('cni0', { type: 'bridge', vlanFiltering: true }))
+    host.run('ip', 'link', 'set', 'cni0', 'type', 'bridge', 'vlan_filtering', '1')
     expect(host.link('cni0').data.vlanFiltering).toBe(true)
   })
 })
