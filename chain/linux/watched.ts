@@ -3,7 +3,7 @@ import { decodeText, encodeText } from './bytes.ts'
 import type { Ended, Program } from './child-environment.ts'
 import { endOf, openProcess } from './libc/child.ts'
 import { close, POLLHUP, POLLIN, readAll, rewind, waitFor, waitReadable, writeAll } from './libc/file.ts'
-import { createMemory } from './libc/memory.ts'
+import { createStandardFiles } from './libc/memory.ts'
 import { kill } from './libc/process.ts'
 
 const SIGKILL = 9
@@ -16,7 +16,7 @@ const LAST_PATIENCE = 60_000
  * gone. Throws where the program cannot be started.
  */
 export function runWatched({ args, env, input, inherited }: Program, caller: number | undefined): Ended {
-  const files = [createMemory('stdin', 0), createMemory('stdout', 0), createMemory('stderr', 0)] as const
+  const files = createStandardFiles()
   try {
     writeAll(files[0], encodeText(input))
     rewind(files[0])
@@ -33,7 +33,7 @@ export function runWatched({ args, env, input, inherited }: Program, caller: num
 }
 
 function waitForEnd(process: number, caller: number | undefined): void {
-  const descriptor = openProcess(process)
+  const descriptor = openOrEnd(process)
   try {
     const isOver =
       caller === undefined ? waitReadable(descriptor, LAST_PATIENCE) : waitBeside(descriptor, caller)
@@ -42,6 +42,17 @@ function waitForEnd(process: number, caller: number | undefined): void {
     waitReadable(descriptor, -1)
   } finally {
     close(descriptor)
+  }
+}
+
+/** A program that cannot be watched does not go on behind the back of who is told that it failed. */
+function openOrEnd(process: number): number {
+  try {
+    return openProcess(process)
+  } catch (thrown) {
+    kill(-process, SIGKILL)
+    endOf(process)
+    throw thrown
   }
 }
 

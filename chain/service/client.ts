@@ -3,7 +3,7 @@ import type { Answer } from '../invoke/invoke.ts'
 import { decodeText, encodeText } from '../linux/bytes.ts'
 import { errno, isErrno } from '../linux/libc/errno.ts'
 import { close, POLLIN, readAll, rewind, waitFor, waitReadable, writeAll } from '../linux/libc/file.ts'
-import { createMemory } from '../linux/libc/memory.ts'
+import { createStandardFiles } from '../linux/libc/memory.ts'
 import { kill, setFileMask } from '../linux/libc/process.ts'
 import { connectPackets, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
 import { CniError, code, errorDocument } from '../protocol/error.ts'
@@ -37,7 +37,7 @@ export function callService(
   if (setting !== '' && setting !== 'on') return undefined
   const connection = connected()
   if (connection === undefined) return undefined
-  const files = [createMemory('stdin', 0), createMemory('stdout', 0), createMemory('stderr', 0)] as const
+  const files = createStandardFiles()
   try {
     writeAll(files[0], encodeText(stdin))
     rewind(files[0])

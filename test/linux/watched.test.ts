@@ -85,3 +85,19 @@ test('a program that is not there is refused, and what it was to read and to wri
   run('true')
   expect(memory()).toBeLessThanOrEqual(before)
 })
+
+test('one that cannot be watched has ended when that is said', () => {
+  const trace = '/run/watched.trace'
+  const source = JSON.stringify(`${import.meta.dir}/../../chain/linux/watched.ts`)
+  const args = JSON.stringify(['sh', '-c', 'exec sleep 60'])
+  const script = `const { runWatched } = await import(${source})
+    try { runWatched({ args: ${args}, env: process.env, input: '' }) } catch ({ message }) { console.log(message) }`
+  // the first is Bun's own
+  const refusal = ['-e', 'trace=pidfd_open', '-e', 'inject=pidfd_open:error=EMFILE:when=2+']
+  const command = ['strace', '-o', trace, ...refusal, process.execPath, '-e', script]
+  const { stdout } = Bun.spawnSync(command, { timeout: 20_000 })
+  rmSync(trace)
+  expect(stdout.toString()).toMatch(/^pidfd_open of process \d+: .*EMFILE/)
+  const [, pid = ''] = /process (\d+)/.exec(stdout.toString()) ?? []
+  expect(isAlive(pid)).toBe(false)
+})

@@ -1,6 +1,7 @@
 /** Memory that several processes share. */
 import { checked } from './errno.ts'
 import { memoryAt, rarely, textPointer } from './ffi.ts'
+import { close } from './file.ts'
 
 const occasional = {
   memfd_create: { args: ['ptr', 'u32'], returns: 'i32' },
@@ -16,8 +17,26 @@ export function createMemory(name: string, bytes: number): number {
     rarely(occasional, 'memfd_create')(textPointer(name), MFD_CLOEXEC),
     () => 'memfd_create',
   )
-  checked(rarely(occasional, 'ftruncate')(descriptor, bytes), () => `make room for ${bytes} bytes`)
-  return descriptor
+  try {
+    if (bytes !== 0)
+      checked(rarely(occasional, 'ftruncate')(descriptor, bytes), () => `make room for ${bytes} bytes`)
+    return descriptor
+  } catch (thrown) {
+    close(descriptor)
+    throw thrown
+  }
+}
+
+/** Files for what a program reads and prints. All of them, or none is left open. */
+export function createStandardFiles(): readonly [input: number, output: number, log: number] {
+  const files: number[] = []
+  try {
+    for (const name of ['stdin', 'stdout', 'stderr']) files.push(createMemory(name, 0))
+    return files as [number, number, number]
+  } catch (thrown) {
+    for (const file of files) close(file)
+    throw thrown
+  }
 }
 
 const PROT_READ_WRITE = 3

@@ -37,6 +37,9 @@ function openOf(process: number): string[] {
   return existsSync(folder) ? readdirSync(folder).map(targetOf) : []
 }
 
+/** One worker, which makes room for no other meanwhile. */
+const ONE_FOR_LONG = ['--workers', '1', '--most', '1', '--calls', '1000000', '--memory', '1000']
+
 /** The exit status: whoever is not told it hears that the service has ended, as after a kill. */
 const isLastWord = /^sendto\(\d+, "\\[01]", 1, /
 
@@ -49,7 +52,7 @@ export function heldWorker(): HeldWorker {
 
   const afresh = async () => {
     await service?.end()
-    service = await builtService()
+    service = await builtService(...ONE_FOR_LONG)
     fresh = (await openSettled(worker())).length
   }
   const worker = () => service?.worker() ?? 0

@@ -1,6 +1,6 @@
 /** Memory that several processes share. */
 import { expect, test } from 'bun:test'
-import { readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { close } from '../../../chain/linux/libc/file.ts'
 import { createMemory, mapMemory } from '../../../chain/linux/libc/memory.ts'
 
@@ -29,4 +29,8 @@ test('a program that is run does not inherit it', () => {
 test('what cannot be had is refused with its number', () => {
   expect(() => createMemory('x'.repeat(300), 4096)).toThrow('memfd_create')
   expect(() => mapMemory(-1, 4096)).toThrow('mmap')
+  const open = () => readdirSync('/proc/self/fd').length
+  const before = open()
+  expect(() => createMemory('a test', -1)).toThrow('make room for -1 bytes')
+  expect(open()).toBe(before)
 })
