@@ -32,27 +32,26 @@ export function runWatched({ args, env, input, inherited }: Program, caller: num
   }
 }
 
+/** One that cannot be watched is ended too: it must not go on behind the back of who is told that it failed. */
 function waitForEnd(process: number, caller: number | undefined): void {
-  const descriptor = openOrEnd(process)
+  let isOver = false
   try {
-    const isOver =
-      caller === undefined ? waitReadable(descriptor, LAST_PATIENCE) : waitBeside(descriptor, caller)
-    if (isOver) return
-    kill(-process, SIGKILL)
-    waitReadable(descriptor, -1)
+    isOver = isOverBefore(process, caller)
   } finally {
-    close(descriptor)
+    if (!isOver) {
+      kill(-process, SIGKILL)
+      endOf(process) // waits
+    }
   }
 }
 
-/** A program that cannot be watched does not go on behind the back of who is told that it failed. */
-function openOrEnd(process: number): number {
+/** Whether a process has ended before its caller has gone, or, where he has gone already, before its time was up. */
+function isOverBefore(process: number, caller: number | undefined): boolean {
+  const descriptor = openProcess(process)
   try {
-    return openProcess(process)
-  } catch (thrown) {
-    kill(-process, SIGKILL)
-    endOf(process)
-    throw thrown
+    return caller === undefined ? waitReadable(descriptor, LAST_PATIENCE) : waitBeside(descriptor, caller)
+  } finally {
+    close(descriptor)
   }
 }
 

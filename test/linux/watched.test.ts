@@ -86,18 +86,20 @@ test('a program that is not there is refused, and what it was to read and to wri
   expect(memory()).toBeLessThanOrEqual(before)
 })
 
-test('one that cannot be watched has ended when that is said', () => {
+test.each([
+  { call: 'pidfd_open', nth: 2 }, // the first is Bun's own
+  { call: 'poll', nth: 1 },
+])('one that cannot be watched ($call) has ended when that is said', ({ call, nth }) => {
   const trace = '/run/watched.trace'
   const source = JSON.stringify(`${import.meta.dir}/../../chain/linux/watched.ts`)
-  const args = JSON.stringify(['sh', '-c', 'exec sleep 60'])
   const script = `const { runWatched } = await import(${source})
-    try { runWatched({ args: ${args}, env: process.env, input: '' }) } catch ({ message }) { console.log(message) }`
-  // the first is Bun's own
-  const refusal = ['-e', 'trace=pidfd_open', '-e', 'inject=pidfd_open:error=EMFILE:when=2+']
+    const connection = 1 // any that stays
+    try { runWatched({ args: ['sleep', '61'], env: process.env, input: '' }, connection) }
+    catch ({ message }) { console.log(message) }`
+  const refusal = ['-e', `trace=${call}`, '-e', `inject=${call}:error=EMFILE:when=${nth}+`]
   const command = ['strace', '-o', trace, ...refusal, process.execPath, '-e', script]
   const { stdout } = Bun.spawnSync(command, { timeout: 20_000 })
   rmSync(trace)
-  expect(stdout.toString()).toMatch(/^pidfd_open of process \d+: .*EMFILE/)
-  const [, pid = ''] = /process (\d+)/.exec(stdout.toString()) ?? []
-  expect(isAlive(pid)).toBe(false)
+  expect(stdout.toString()).toMatch(new RegExp(`^${call}.*EMFILE`))
+  expect(Bun.spawnSync(['pgrep', '-f', '^sleep 61$']).exitCode).toBe(1)
 })
