@@ -170,17 +170,29 @@ async function heed(service: Service, output: ReadableStream<Uint8Array>): Promi
 /** Milliseconds that all may be busy: most calls are over sooner. A caller waits for five times as long. */
 const BUSY_PATIENCE = 20
 
-/** One more where all stay busy, unless one is on its way already. */
+/**
+ * Whether calls wait for more than the processors: all workers are busy, and half of them with the call that they had before. Where calls
+ * come to their end, a worker more would have to share the processors with those that there are.
+ */
+export function areHeld(
+  workers: readonly Pick<WorkerLine, 'slot' | 'state' | 'calls'>[],
+  before: ReadonlyMap<number, number>,
+): boolean {
+  const held = workers.filter(({ slot, calls }) => before.get(slot) === calls)
+  return workers.every(({ state }) => state === 'busy') && 2 * held.length >= workers.length
+}
+
+/** One more where calls hold all workers, unless one is on its way already. */
 function grow(service: Service): void {
   if (service.growing) return
   service.growing = true
+  const { running, scoreboard, options, self } = service
+  const before = new Map(scoreboard.workers().map(({ slot, calls }) => [slot, calls]))
   setTimeout(() => {
     service.growing = false
-    const { running, scoreboard, options, self } = service
     const workers = scoreboard.workers()
     const isOnItsWay = workers.length < running.size
-    const isFree = workers.some(({ state }) => state === 'idle')
-    if (!isOnItsWay && !isFree && running.size < Math.min(options.most, MOST_WORKERS)) {
+    if (!isOnItsWay && areHeld(workers, before) && running.size < Math.min(options.most, MOST_WORKERS)) {
       self.log(`<6>all are busy: ${running.size + 1} workers`)
       startWorker(service)
     }

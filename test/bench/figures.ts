@@ -97,8 +97,8 @@ async function measureList(name: keyof typeof lists, hosts: Of<SideHost>, contai
   return { add, del, cpu }
 }
 
-/** Chains that a service does before it is measured: its workers have compiled by then what they run. */
-const WARMING = 80
+/** Chains that a service does before it is measured: each of its four workers has compiled by then most of what it runs. */
+const WARMING = 320
 
 /** What the first chain of a fresh service takes, and the rest that makes it a warm one. */
 async function warmUp(host: SideHost, container: Container): Promise<{ add: number; del: number }> {
@@ -147,7 +147,7 @@ async function measureCallers(callers: number, hosts: Of<SideHost>, places: Disp
   const crowd: Crowd = { add: empty(), perSecond: { go: 0, cold: 0, warm: 0 } }
   const containers = Array.from({ length: callers }, () => newContainer(places))
   for (const side of shuffled()) {
-    const chains = rounds(side === 'go' ? 4 : 12)
+    const chains = rounds({ go: 4, cold: 12, warm: 40 }[side])
     const { plugins } = lists.chain
     const all = (count: number) =>
       Promise.all(
