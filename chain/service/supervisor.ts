@@ -3,7 +3,6 @@
  * or when the executable has been replaced. Does no calls itself.
  */
 import { readLink } from '../linux/libc/folder.ts'
-import { limitReceiving } from '../linux/libc/socket.ts'
 import { status } from '../linux/libc/status.ts'
 import { toCniError } from '../protocol/error.ts'
 import { type Listener, openListener } from './listener.ts'
@@ -62,7 +61,6 @@ export async function supervise(
     self.log(`<3>cannot serve: ${message}${details ? ` (${details})` : ''}`)
     return 1
   }
-  limitReceiving(listener.descriptor, options.rest)
   const { descriptor: memory, scoreboard } = createScoreboard(names)
   const service: Service = {
     ...{ options, self, names, listener, scoreboard, memory },

@@ -1,6 +1,6 @@
 /**
- * A worker: waits for callers at the service's socket and does their calls, one after the other. Waiting blocks the whole process, so
- * that the kernel wakes one worker for each caller and no other.
+ * A worker: waits for callers at the service's socket and does their calls, one after the other. Waiting blocks the whole process; the
+ * kernel wakes one worker for each caller, and always the first that waits.
  */
 import type { Builtins } from '../invoke/invoke.ts'
 import { encodeText } from '../linux/bytes.ts'
@@ -10,6 +10,7 @@ import { errno, isErrno } from '../linux/libc/errno.ts'
 import { close, O_DIRECTORY, O_RDONLY, open, writeAll } from '../linux/libc/file.ts'
 import { enterFolder, parentProcess, signalAtParentsEnd } from '../linux/libc/process.ts'
 import { limitReceiving } from '../linux/libc/socket.ts'
+import { awaitTurn, takePlace } from '../linux/libc/turn.ts'
 import { accept, messageAtHand, peerOf, receiveMessage, sendMessage } from '../linux/libc/unix-socket.ts'
 import { finishRemovals, leaveRemovals } from '../linux/netlink/removal.ts'
 import { ownNamespaceIdentity } from '../linux/netns.ts'
@@ -106,13 +107,13 @@ export async function work(
 async function serveCalls(worker: Worker): Promise<number> {
   const { options } = worker
   const ownNamespace = ownNamespaceIdentity()
+  const place = takePlace(descriptors.listener)
   for (let calls = 0, callers = 1; ; callers++) {
     if (worker.scoreboard.isEnding() || parentProcess() !== worker.supervisor) return endings.ending
-    const connection = accept(descriptors.listener)
-    if (connection === undefined) {
-      if (mayEnd(worker)) return endings.idle
-      continue
-    }
+    const came = awaitTurn(place, 1000 * options.rest)
+    if (came === 'nobody' && mayEnd(worker)) return endings.idle
+    const connection = came === 'somebody' ? accept(descriptors.listener) : undefined
+    if (connection === undefined) continue
     if (await attend(worker, connection)) calls++
     finishRemovals()
     if (worker.hasStarted || callers % TIDIED_EVERY === 0) await untilTimersHaveRun()

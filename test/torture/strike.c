@@ -27,6 +27,14 @@ static int is_accept(unsigned long number)
 	return number == SYS_accept4;
 }
 
+static int is_wait(unsigned long number)
+{
+#ifdef SYS_epoll_wait
+	if (number == SYS_epoll_wait) return 1;
+#endif
+	return number == SYS_epoll_pwait;
+}
+
 static pid_t started(char **words)
 {
 	pid_t process = fork();
@@ -43,32 +51,35 @@ static void strike(const char *whom, pid_t worker, pid_t command)
 	else kill(strcmp(whom, "worker") ? command : worker, SIGKILL);
 }
 
-struct system_call { int begins; unsigned long number; long result; };
+struct system_call { int begins; unsigned long number; long result, first; };
 
 static struct system_call system_call_of(pid_t process)
 {
 #ifdef __x86_64__ /* by registers: user-mode Linux knows no PTRACE_GET_SYSCALL_INFO */
 	struct user_regs_struct registers;
 	ptrace(PTRACE_GETREGS, process, 0, &registers);
-	return (struct system_call){ (long)registers.rax == -ENOSYS, registers.orig_rax, registers.rax };
+	return (struct system_call){ (long)registers.rax == -ENOSYS, registers.orig_rax, registers.rax, registers.rdi };
 #else
 	static unsigned long last;
+	static long first;
 	struct __ptrace_syscall_info info;
 	ptrace(PTRACE_GET_SYSCALL_INFO, process, sizeof info, &info);
-	if (info.op == PTRACE_SYSCALL_INFO_ENTRY) last = info.entry.nr;
-	return (struct system_call){ info.op == PTRACE_SYSCALL_INFO_ENTRY, last, info.exit.rval };
+	if (info.op == PTRACE_SYSCALL_INFO_ENTRY) last = info.entry.nr, first = info.entry.args[0];
+	return (struct system_call){ info.op == PTRACE_SYSCALL_INFO_ENTRY, last, info.exit.rval, first };
 #endif
 }
 
 /* A system call of the worker begins or ends; answers whether it begins one of those that count, and sets over when it waits again. */
 static int counts(pid_t worker, int *taken, int *over)
 {
+	static long place = -1; /* where the worker waits for connections; Bun waits at another, for its own affairs */
 	struct system_call call = system_call_of(worker);
 	if (!call.begins) {
 		*taken |= is_accept(call.number) && call.result > 0;
 		return 0;
 	}
-	if (*taken && is_accept(call.number)) *over = 1;
+	if (is_wait(call.number) && !*taken) place = call.first;
+	if (is_wait(call.number) && *taken && call.first == place) *over = 1;
 	return *taken && !*over;
 }
 

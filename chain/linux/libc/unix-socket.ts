@@ -87,7 +87,7 @@ function option(descriptor: number, name: number): number {
   return value[0] ?? 0
 }
 
-/** The next caller; undefined when none came in the time that `limitReceiving` gave, or a signal did. */
+/** The next caller; undefined when there is none and one is not waited for, or a signal came. */
 export function accept(descriptor: number): number | undefined {
   const connection = rarely(occasional, 'accept4')(descriptor, null, null, SOCK_CLOEXEC)
   const number = failureOf(connection)
