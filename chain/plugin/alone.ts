@@ -16,7 +16,7 @@ import type { Io } from './io.ts'
 export function waitForTurn(
   { name: type, stateless, ownLock = false }: Pick<Plugin, 'name' | 'stateless' | 'ownLock'>,
   verb: Verb,
-  attachment: Attachment & Pick<Io, 'untilAbandoned'>,
+  attachment: Attachment & Pick<Io, 'isAbandoned' | 'untilAbandoned'>,
 ): HeldNames | undefined | Promise<HeldNames> {
   if (stateless || verb === 'STATUS') return undefined
   let names: HeldNames
@@ -34,6 +34,10 @@ export function waitForTurn(
   } catch (thrown) {
     names[Symbol.dispose]() // what a process that lives on has got stays locked else
     throw thrown
+  }
+  if (attachment.isAbandoned?.()) {
+    names[Symbol.dispose]()
+    throw new CniError(code.tryAgainLater, 'whoever called has gone') // before anything was done: there is nothing to bring to an end
   }
   const wait = (signal?: AbortSignal) =>
     waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)

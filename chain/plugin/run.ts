@@ -132,8 +132,11 @@ function stopIfAbandoned(io: Io): void {
 }
 
 /** The attachment, with what ends a wait for its turn. */
-function withEnd(attachment: Attachment, { untilAbandoned }: Io): Parameters<typeof waitForTurn>[2] {
-  return untilAbandoned ? { ...attachment, untilAbandoned } : attachment
+function withEnd(
+  attachment: Attachment,
+  { isAbandoned, untilAbandoned }: Io,
+): Parameters<typeof waitForTurn>[2] {
+  return isAbandoned && untilAbandoned ? { ...attachment, isAbandoned, untilAbandoned } : attachment
 }
 
 function readInput(io: Io): string {

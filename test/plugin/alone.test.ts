@@ -1,6 +1,6 @@
 /** Whose turn it is: who waits for whom, and who goes on where none can be kept off. */
 import { expect, test } from 'bun:test'
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { waitForTurn } from '../../chain/plugin/alone.ts'
 import type { Verb } from '../../chain/protocol/environment.ts'
 import { hostNamespace } from '../fixtures/namespace.ts'
@@ -91,4 +91,20 @@ test('where the lock cannot be made, who adds is told why, and what takes away g
   )
   for (const verb of ['DEL', 'CHECK', 'GC'] as const) expect(turnOf({ verb })).toBeUndefined()
   expect(turnOf({ ...add, plugin: { name: 'host-local', ownLock: true } })).toBeUndefined()
+})
+
+test('who has nobody left to answer to when he would have to wait does not, and keeps nothing locked', async () => {
+  const atWork = await turnOf(add)
+  const abandoned = {
+    ...attachment,
+    isAbandoned: () => true,
+    untilAbandoned: <T>(body: (signal: AbortSignal) => Promise<T>) => body(AbortSignal.timeout(60_000)),
+  }
+  const before = readdirSync('/proc/self/fd').length
+  expect(() => waitForTurn(bridge, 'DEL', abandoned)).toThrow(expect.objectContaining({ code: 11 }))
+  expect(readdirSync('/proc/self/fd')).toHaveLength(before)
+  atWork?.[Symbol.dispose]()
+  const free = await waitForTurn(bridge, 'DEL', abandoned) // without a wait he goes on, and takes away what there is
+  expect(free).toBeDefined()
+  free?.[Symbol.dispose]()
 })
