@@ -61,14 +61,18 @@ async function workerAtHand(): Promise<number> {
   return service.worker()
 }
 
-/** How many descriptors a worker has open, once the kernel is done with what was deleted last, and the worker has looked. */
-async function openOf(worker: number): Promise<number> {
-  for (let count = 0; count < 2; count++) {
+/**
+ * How many descriptors a worker has open, once the kernel is done with what was deleted last, and the worker has looked. Where more are
+ * open than there should be it is looked again for some seconds: on a busy machine the kernel takes its time.
+ */
+async function openOf(worker: number, atMost = Number.POSITIVE_INFINITY): Promise<number> {
+  for (let count = 1; ; count++) {
     await pause(100)
     service?.worker()
+    await pause(20) // until it is done with this caller as well
+    const open = descriptorsOf(worker)
+    if (count > 1 && (open <= atMost || count === 30)) return open
   }
-  await pause(20) // until it is done with this caller as well
-  return descriptorsOf(worker)
 }
 
 const MISSED = 'was over before'
@@ -276,7 +280,7 @@ async function survives(row: Row, place: number): Promise<void> {
       const { added, gone } = difference(before, hostState())
       expect({ ...kind, fraction, added, gone }).toEqual({ ...kind, fraction, added: [], gone: [] })
     }
-    if (kind.whom === 'caller') expect(await openOf(worker)).toBeLessThanOrEqual(open)
+    if (kind.whom === 'caller') expect(await openOf(worker, open)).toBeLessThanOrEqual(open)
   }
   mustDo(await execute('DEL', neighbour, { result: neighbours }))
   await leave(node, neighbour)

@@ -22,11 +22,6 @@ static inline int begins(const char *text, const char *with)
 	return 1;
 }
 
-static inline int is(const char *text, const char *other)
-{
-	return begins(text, other) && !text[length_of(other)];
-}
-
 static inline const char *variable(char **env, const char *name_and_equals)
 {
 	for (; *env; env++) if (begins(*env, name_and_equals)) return *env + length_of(name_and_equals);

@@ -79,17 +79,16 @@ static void ask_for_huge_pages(const Phdr *header, size_t count)
 			__syscall(SYS_madvise, header->p_vaddr & -4096, (header->p_memsz + 4095) & -4096, MADV_HUGEPAGE);
 }
 
-/* What the service gives its workers (chain/service/supervisor.ts). It says nothing but that they are to do with less. */
-static int is_of_a_worker(const char *setting)
-{
-	return is(setting, "BUN_JSC_useFTLJIT=0") || is(setting, "MIMALLOC_PURGE_DELAY=0");
-}
+#define IS(text, other) (begins(text, other) && !(text)[sizeof other - 1])
 
-/* Settings meant for a bun, a node or a dynamic loader change the plugin no more: blanked where they lie, first letter by first letter. */
+/*
+ * Settings meant for a bun, a node or a dynamic loader change the plugin no more: blanked where they lie, first letter by first letter.
+ * All but two that the service gives its workers (chain/service/supervisor.ts), and that say nothing but that they are to do with less.
+ */
 static void blank_settings(char **env)
 {
 	for (; *env; env++)
-		if (is_of_a_worker(*env)) continue;
+		if (IS(*env, "BUN_JSC_useFTLJIT=0") || IS(*env, "MIMALLOC_PURGE_DELAY=0")) continue;
 		else if (begins(*env, "BUN_") || begins(*env, "NODE_") || begins(*env, "LD_") || begins(*env, "JSC_") || begins(*env, "ICU_")
 			|| begins(*env, "MIMALLOC_") || begins(*env, "MUSL_") || begins(*env, "SIMDUTF_"))
 			**env = BLANK;
@@ -155,15 +154,6 @@ static size_t *save_address_space(char **env, size_t *auxv)
 	return add_variables(auxv, AT_FLAGS, "BUN_JSC_jitMemoryReservationSize=33554432", "BUN_JSC_structureHeapSizeInKB=65536");
 }
 
-/*
- * No thread that touches memory before it is needed, at each start and for 4 % of a small call's processor time; and no more of it than
- * the heap has twice over before it is collected, which a service's worker would otherwise have three times.
- */
-static size_t *save_memory(size_t *auxv)
-{
-	return add_variables(auxv, AT_CLKTCK, "BUN_JSC_useWarmUpMarkedBlocks=0", "BUN_JSC_heapGrowthMaxIncrease=1");
-}
-
 hidden void __embedded_start(size_t *stack)
 {
 	char **argv = (void *)(stack + 1), **env = argv + *stack + 1;
@@ -184,7 +174,9 @@ hidden void __embedded_start(size_t *stack)
 	leave_lost_folder();
 	ask_for_executable_memory(env);
 	blank_settings(env);
-	save_memory(save_address_space(env, auxv));
+	auxv = save_address_space(env, auxv);
+	/* no thread that touches memory before it is needed, for 4 % of a small call's time; a heap is collected at twice what lives, not thrice */
+	add_variables(auxv, AT_CLKTCK, "BUN_JSC_useWarmUpMarkedBlocks=0", "BUN_JSC_heapGrowthMaxIncrease=1");
 	own_process = __syscall(SYS_getpid);
 }
 
