@@ -48,8 +48,8 @@ afterAll(async () => {
   removeBridges()
 })
 
-/** accept4 by its number, where a worker waits for its next caller: x64, arm64. */
-const WAITS = /^(288|242) /
+/** epoll_pwait by its number, where a worker waits for its next caller (Bun's own loop has epoll_pwait2): x64, arm64. */
+const WAITS = /^(281|22) /
 
 /** What of a process must not change, however many calls it does. */
 async function stateOf(process: number) {
