@@ -24,12 +24,15 @@ function caller(plugin: string, verb: Verb, call: Call) {
   })
 }
 
-/** A program that notes that it was started, with what it started, and never ends. */
+/**
+ * A program that notes that it was started, with what it started, and never ends. When it is started again, as what takes back does, it is
+ * the machine's own.
+ */
 function endlessProgram(name: string) {
   const folder = mkdtempSync('/run/endless-')
   writeFileSync(
     `${folder}/${name}`,
-    `#!/bin/bash\nsleep 1000 &\necho $$ $! >${folder}/processes\necho >${folder}/begun\nwait\n`,
+    `#!/bin/bash\nmkdir ${folder}/once 2>/dev/null || PATH=/usr/sbin:/usr/bin:/sbin:/bin exec "\${0##*/}" "$@"\nsleep 1000 &\necho $$ $! >${folder}/processes\necho >${folder}/begun\nwait\n`,
   )
   chmodSync(`${folder}/${name}`, 0o755)
   Bun.spawnSync(['mkfifo', `${folder}/begun`])
