@@ -7,7 +7,7 @@ import { type HeldNames, holdName, openNames, unlessUnwritable } from '../linux/
 import type { Verb } from '../protocol/environment.ts'
 import { CniError, code } from '../protocol/error.ts'
 import type { Attachment, Plugin } from './define.ts'
-import type { Io } from './io.ts'
+import { type Io, stopIfAbandoned } from './io.ts'
 
 /**
  * Waits for its turn; undefined where there is nothing to wait for. The type is part of the names: a plugin runs others on its own
@@ -31,13 +31,10 @@ export function waitForTurn(
     const isAlone =
       names.tryHold(ofNetwork.name, ofNetwork) && (verb === 'GC' || names.tryHold(own.name, own))
     if (isAlone) return names
+    stopIfAbandoned(attachment) // nothing was done yet that would have to be brought to an end
   } catch (thrown) {
     names[Symbol.dispose]() // what a process that lives on has got stays locked else
     throw thrown
-  }
-  if (attachment.isAbandoned?.()) {
-    names[Symbol.dispose]()
-    throw new CniError(code.tryAgainLater, 'whoever called has gone') // before anything was done: there is nothing to bring to an end
   }
   const wait = (signal?: AbortSignal) =>
     waitInLine(names, verb === 'GC' ? [ofNetwork] : [ofNetwork, own], signal)

@@ -2,6 +2,7 @@
 
 import type { Builtins } from '../invoke/invoke.ts'
 import type { Engine } from '../linux/nftables/nft.ts'
+import { CniError, code } from '../protocol/error.ts'
 
 export interface Io {
   env: Readonly<Record<string, string | undefined>>
@@ -18,6 +19,11 @@ export interface Io {
   untilAbandoned?<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T>
   /** Applies rulesets; the engine of linux/engine.ts when absent. */
   engine?: Engine | undefined
+}
+
+/** Throws where the call is not waited for any more. */
+export function stopIfAbandoned(io: Pick<Io, 'isAbandoned'>): void {
+  if (io.isAbandoned?.()) throw new CniError(code.tryAgainLater, 'whoever called has gone')
 }
 
 /** Output that is kept as text. */

@@ -20,7 +20,7 @@ import { checkVersion, supportedVersions, versionReply } from '../protocol/versi
 import { waitForTurn } from './alone.ts'
 import { type Attachment, type AttachmentRequest, notChained, type Plugin } from './define.ts'
 import { delegateFor } from './delegate.ts'
-import type { Io } from './io.ts'
+import { type Io, stopIfAbandoned } from './io.ts'
 import { type Ipam, ipamOf, missingIpam, noIpam } from './ipam.ts'
 import { type Recorder, record } from './record.ts'
 import { allOrNothing, type Undo } from './undo.ts'
@@ -125,10 +125,6 @@ function unlessAbandoned(undo: Undo, io: Io): Undo {
     undo(what, step)
     stopIfAbandoned(io)
   }
-}
-
-function stopIfAbandoned(io: Io): void {
-  if (io.isAbandoned?.()) throw new CniError(code.tryAgainLater, 'whoever called has gone')
 }
 
 /** The attachment, with what ends a wait for its turn. */

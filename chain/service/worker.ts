@@ -29,6 +29,7 @@ import { statusDocument } from './status.ts'
 /** The plugins of this executable, as the service is handed them. */
 export interface Served {
   names: readonly string[]
+  /** Asked at every call. */
   load(name: string): Promise<Plugin> | undefined
   builtins: Builtins
 }
@@ -66,8 +67,6 @@ interface Worker {
   home: number
   buffer: Uint8Array
   supervisor: number
-  /** Plugins that were called before. */
-  loaded: Map<string, Plugin>
   /** Whether the last call has started a program. */
   hasStarted: boolean
 }
@@ -89,7 +88,6 @@ export async function work(
     home: open('/', O_RDONLY | O_DIRECTORY),
     buffer: new Uint8Array(LONGEST_HELLO),
     supervisor: parentProcess(),
-    loaded: new Map(),
     hasStarted: false,
   }
   Bun.unsafe.setJITPolicy(1) // what is run again and again is worth compiling: the executable is made for what runs once
@@ -110,7 +108,7 @@ async function serveCalls(worker: Worker): Promise<number> {
   const place = takePlace(descriptors.listener)
   for (let calls = 0, callers = 1; ; callers++) {
     if (worker.scoreboard.isEnding() || parentProcess() !== worker.supervisor) return endings.ending
-    const came = awaitTurn(place, 1000 * options.rest)
+    const came = awaitTurn(place, options.rest)
     if (came === 'nobody' && mayEnd(worker)) return endings.idle
     const connection = came === 'somebody' ? accept(descriptors.listener) : undefined
     if (connection === undefined) continue
@@ -179,9 +177,8 @@ async function converse(worker: Worker, connection: number): Promise<boolean> {
   const caller = judge(connection, peerOf(connection), worker.identity)
   if (typeof caller === 'string') return refuse(worker, caller)
   using _caller = caller
-  const plugin = worker.loaded.get(hello.name) ?? (await worker.served.load(hello.name))
+  const plugin = await worker.served.load(hello.name)
   if (!plugin) return refuse(worker, 'no plugin of that name')
-  worker.loaded.set(hello.name, plugin)
   const obstacle = obstacleTo(plugin, hello, worker)
   if (obstacle) return refuse(worker, obstacle)
   sendMessage(connection, TAKEN)

@@ -16,6 +16,7 @@ import {
   type Verb,
 } from '../fixtures/plugin.ts'
 import { difference, snapshot } from '../fixtures/snapshot.ts'
+import { traced } from './injected.ts'
 
 const ROUNDS = process.env.CATENA_LONG === '1' ? 60 : 2
 
@@ -210,19 +211,7 @@ test.each(Array.from({ length: LATE_REQUESTS }, (_, number) => number + 1))(
     const maker = start(ourExecutable('bridge'), 'ADD', options(failing, 'failing'))
     await Bun.file(`${path}/begun`).text()
     const delay = `sendto:delay_enter=200000:when=${late}` // microseconds
-    const slow = [
-      'strace',
-      '-E',
-      'CATENA_WARM=off',
-      '-f',
-      '-o',
-      '/dev/null',
-      '-e',
-      'trace=sendto',
-      '-e',
-      `inject=${delay}`,
-    ]
-    const joiner = start([...slow, ourExecutable('bridge')], 'ADD', options(joining, 'host-local'))
+    const joiner = start(traced(delay, ourExecutable('bridge')), 'ADD', options(joining, 'host-local'))
     await pause(150)
     Bun.spawnSync(['bash', '-c', `echo >${path}/end`])
     expect(await maker.ended).toMatchObject({ status: 1 })

@@ -1,6 +1,16 @@
 /** The service's life: one at a time, its socket, workers that come and go, and its end. */
 import { afterEach, expect, test } from 'bun:test'
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { close } from '../../chain/linux/libc/file.ts'
 import { bindPackets, listen } from '../../chain/linux/libc/unix-socket.ts'
 import { askStatus } from '../../chain/service/client.ts'
@@ -110,6 +120,20 @@ test('while all workers are busy there are more of them, which end when they are
   ipam.answer()
   await adding.exited
   await service.logged(/one fewer: 1 /)
+  expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
+})
+
+test('a worker that is never to rest waits without doing anything', async () => {
+  await using service = await warmService('--workers', '1', '--most', '1', '--rest', '0')
+  const worker = service.status().workers[0]?.process ?? 0
+  const ticks = () => {
+    const text = readFileSync(`/proc/${worker}/stat`, 'utf8')
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ') // proc_pid_stat(5): utime and stime at 11 and 12
+    return Number(fields[11]) + Number(fields[12])
+  }
+  const before = ticks()
+  await pause(500)
+  expect(ticks() - before).toBeLessThan(15) // hundredths of a second
   expect(service.call('loopback', 'VERSION')).toMatchObject({ status: 0 })
 })
 

@@ -77,6 +77,7 @@ const settings = [
   'BUN_BE_BUN=1',
   'BUN_OPTIONS=--print 6*7',
   'BUN_JSC_useJIT=0',
+  'BUN_JSC_useFTLJIT=0x', // the service's own words for its workers, but not quite
   'BUN_JSC_dumpOptions=2',
   'BUN_INSPECT=1',
   'JSC_dumpOptions=2',

@@ -41,8 +41,15 @@ export function takePlace(listener: number): number {
   }
 }
 
-/** Waits at a place; answers what has ended that. Where somebody has come, another may have been sooner at him. */
-export function awaitTurn(place: number, milliseconds: number): 'somebody' | 'nobody' | 'a signal' {
+const LONGEST = 2 ** 31 - 1 // milliseconds, INT_MAX
+
+/**
+ * Waits at a place, at most so many seconds, 0: without an end, as sockets' own time limits have it. Answers what has ended that. Where
+ * somebody has come, another may have been sooner at him.
+ */
+export function awaitTurn(place: number, seconds: number): 'somebody' | 'nobody' | 'a signal' {
+  const needed = Math.ceil(1000 * seconds)
+  const milliseconds = needed > LONGEST ? LONGEST : needed || -1
   const happened = rarely(occasional, 'epoll_wait')(place, pointer(event()), 1, milliseconds)
   const number = failureOf(happened)
   if (number === errno.EINTR) return 'a signal'

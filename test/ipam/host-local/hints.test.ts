@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { ourExecutable } from '../../fixtures/plugin.ts'
 import { reboot } from '../../fixtures/reboot.ts'
+import { traced } from '../../hostile/injected.ts'
 import { mishaps, stateFiles, VICTIM, VICTIM_TEXT } from '../../hostile/mishaps.ts'
 import { dataFolder, on, reservations } from './fixture.ts'
 
@@ -111,20 +112,7 @@ test('an ADD that fails at any call after a reservation has its name leaves a fo
 }, 60_000)
 
 function failingAdd(injection: string, config: unknown) {
-  const name = injection.slice(0, injection.indexOf(':'))
-  const command = [
-    'strace',
-    '-E',
-    'CATENA_WARM=off',
-    '-f',
-    '-o',
-    '/dev/null',
-    '-e',
-    `trace=${name}`,
-    '-e',
-    `inject=${injection}`,
-  ]
-  return Bun.spawnSync([...command, ourExecutable('host-local')], {
+  return Bun.spawnSync(traced(injection, ourExecutable('host-local')), {
     env: {
       CNI_COMMAND: 'ADD',
       CNI_CONTAINERID: 'c9',
